@@ -1,0 +1,39 @@
+"""Names for the kinds of number that cross borders inside forklore, and the value of a failed read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+Tid = NewType("Tid", int)
+"""A thread id in the tracer's pid namespace unless a name says otherwise."""
+
+Pid = NewType("Pid", int)
+"""A thread group id (what user space calls a process id), in the tracer's pid namespace."""
+
+Fd = NewType("Fd", int)
+"""A file descriptor, of the process that the context names."""
+
+NsInode = NewType("NsInode", int)
+"""The inode number of a namespace, as in ``/proc/PID/ns/*``."""
+
+Address = NewType("Address", int)
+"""An address in a traced program."""
+
+Nanoseconds = NewType("Nanoseconds", int)
+"""A point or a span of CLOCK_MONOTONIC."""
+
+TaskId = NewType("TaskId", int)
+"""forklore's own number of a task, from 1, never reused within a trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Something that could not be read, and why: never a None that could mean three things.
+
+    ``errno`` is the kernel's error number, or 0 where no call failed (a fact that the source never had).
+    ``why`` is a phrase for people.
+    """
+
+    errno: int
+    why: str

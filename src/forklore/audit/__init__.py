@@ -1,0 +1,1 @@
+"""How a C library creates processes."""

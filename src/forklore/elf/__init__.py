@@ -1,0 +1,1 @@
+"""ELF files of traced programs: modules, symbols, unwinding."""

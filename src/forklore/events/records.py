@@ -1,0 +1,267 @@
+"""The event log's records: what a trace file holds, one JSON object a line, a header first.
+
+Records hold facts: raw words, bytes, errno, wait statuses. What they mean is derived when they are read.
+Times are nanoseconds of CLOCK_MONOTONIC, minus the header's ``clock.start``. Task numbers are forklore's own,
+from 1, never reused. A tid is in the tracer's pid namespace unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+FORMAT_NAME: Final = "forklore-trace"
+FORMAT_VERSION: Final = (1, 0)
+"""(major, minor). A reader refuses a newer major version; a minor version only adds fields and records."""
+
+
+class Opaque(msgspec.Struct, frozen=True, tag_field="kind", tag="opaque", gc=False):
+    """Bytes that are not valid UTF-8, in hexadecimal."""
+
+    hex: str
+
+
+Text = str | Opaque
+"""A string out of a traced program: a JSON string where it is valid UTF-8, else :class:`Opaque`."""
+
+
+def text(raw: bytes) -> Text:
+    """The record form of bytes out of a traced program."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return Opaque(raw.hex())
+
+
+def raw_bytes(value: Text) -> bytes:
+    """The bytes that :func:`text` was given."""
+    return value.encode() if isinstance(value, str) else bytes.fromhex(value.hex)
+
+
+Word = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Id = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Absent(msgspec.Struct, frozen=True, tag_field="kind", tag="absent", gc=False):
+    """Something that could not be read, and why. ``errno`` is 0 where no call failed."""
+
+    errno: int
+    why: str
+
+
+class Blind(msgspec.Struct, frozen=True, gc=False):
+    """Something that the tracer could not see or could not leave unchanged, and why."""
+
+    what: str
+    why: str
+
+
+class Clock(msgspec.Struct, frozen=True, gc=False):
+    """``start``: CLOCK_MONOTONIC at the start, or null for a log without it; ``wall``: the same instant since 1970 (ns)."""
+
+    start: int | None
+    wall: int | None
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Who saw the events: ``tool`` is forklore, strace or ltrace; ``version`` may be unknown for a log."""
+
+    tool: str
+    version: str | None = None
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The first line of a trace file."""
+
+    format: str = FORMAT_NAME
+    version: tuple[int, int] = FORMAT_VERSION
+    source: Source
+    host: str | None = None
+    kernel: str | None = None
+    arch: str | None = None
+    """The machine's own arch, as in :class:`forklore.abi.arch.Arch`."""
+    boot_id: str | None = None
+    clock: Clock
+    command: list[Text] = []
+    """What was asked to run, argument by argument."""
+    options: dict[str, str | int | bool | None] = {}
+    uid: int | None = None
+    blind: list[Blind] = []
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="event", gc=False):
+    """What every event has: ``t``, nanoseconds since the start, or null where a log has no time stamps."""
+
+    t: int | None
+
+
+class Call(Event, kw_only=True):
+    """A system call's raw words. An argument is null where the source of the event does not tell it."""
+
+    task: Id
+    arch: str
+    nr: int | None
+    """The call's number in ``arch``; null if the call itself is not known (an event without its registers)."""
+    args: tuple[Word | None, ...] = ()
+    struct: str | Absent | None = None
+    """The clone_args that the call pointed to, in hexadecimal; null for other calls."""
+    set_tid: str | Absent | None = None
+    """The set_tid array, in hexadecimal, where clone_args names one."""
+
+
+class Begin(Event, tag="begin", kw_only=True):
+    """A task that was there before its creation could be seen: the root, or one adopted later."""
+
+    task: Id
+    tid: int
+    tgid: int
+    how: str
+    """``root``, ``adopted`` (its creator was killed before it could report) or ``log`` (first seen in a log)."""
+    parent_tid: int | None = None
+    """The kernel's parent (its tgid) at that time."""
+    comm: Text | None = None
+
+
+class Create(Call, tag="create", kw_only=True):
+    """A task was made. ``task`` is the creator."""
+
+    child: Id
+    tid: int
+    """The child's tid."""
+    stop: str | None = None
+    """The ptrace event that told of it: fork, vfork, clone; null for a log, or where none was sent."""
+    traced: bool = True
+    """False: the child runs on without the tracer; nothing more of it is known."""
+    ns_tids: list[int] | None = None
+    """The child's tid in each pid namespace from the tracer's down to its own, where these differ."""
+    untraced_cleared: bool = False
+    """The call had CLONE_UNTRACED, which the tracer cleared for the call and put back after it."""
+
+
+class Fail(Call, tag="fail", kw_only=True):
+    """A creation that the kernel refused. ``errno`` is positive."""
+
+    errno: int
+    limits: dict[str, int] = {}
+    """Numbers that may have decided, read right after: see :mod:`forklore.decode.rules`."""
+
+
+class Other(Call, tag="call", kw_only=True):
+    """unshare, setns, close_range or setsid, successful (``result`` >= 0) or not (-errno); null: never returned."""
+
+    result: int | None
+    target: str | None = None
+    """setns: what the descriptor was, as /proc names it."""
+
+
+class Exec(Event, tag="exec", kw_only=True):
+    """A task executes a new image."""
+
+    task: Id
+    path: Text | Absent
+    """As given to execve."""
+    argv: list[Text] | Absent = []
+    argc: Count | None = None
+    """How many arguments there were, where ``argv`` holds only the first of them."""
+    exe: Text | Absent | None = None
+    """The executable that runs now (an interpreter, for a script), as /proc/PID/exe names it."""
+    comm: Text | None = None
+    former_tid: int | None = None
+    """The tid before, for a thread that was not its group's leader."""
+    began: int | None = None
+    """When the call was made."""
+    envp: list[Text] | None = None
+    """Only where it was asked for."""
+
+
+class ExecFail(Event, tag="exec-fail", kw_only=True):
+    """An execve that the kernel refused."""
+
+    task: Id
+    path: Text | Absent
+    argv: list[Text] | Absent = []
+    errno: int
+
+
+class VforkDone(Event, tag="vfork-done", kw_only=True):
+    """The task goes on after its CLONE_VFORK child released the memory (exec or exit)."""
+
+    task: Id
+    child: Id | None = None
+    tid: int
+    """The child's tid."""
+
+
+class Exit(Event, tag="exit", kw_only=True):
+    """A task ended. ``status`` is the wait status word; null where a log does not tell."""
+
+    task: Id
+    status: int | None
+
+
+class Gone(Event, tag="gone", kw_only=True):
+    """A task is no longer seen, without an exit of its own.
+
+    ``why``: ``superseded`` (another thread's exec took its tid), ``released`` (the tracer let go of it by the
+    follow policy or at its end), ``ended`` (the trace ends here), ``lost`` (the kernel reports it no more).
+    """
+
+    task: Id
+    why: str
+
+
+class Signal(Event, tag="signal", kw_only=True):
+    """The signal whose delivery ended a task, with its origin: siginfo's si_code and, where it has one, si_pid."""
+
+    task: Id
+    signal: int
+    code: int
+    sender: int | None = None
+    address: int | None = None
+
+
+class GroupStop(Event, tag="stop", kw_only=True):
+    """The task stopped for job control."""
+
+    task: Id
+    signal: int
+
+
+class Resume(Event, tag="resume", kw_only=True):
+    """A stopped task runs again."""
+
+    task: Id
+
+
+class Reparent(Event, tag="reparent", kw_only=True):
+    """A task's parent ended; ``parent_tid`` (a tgid) waits for it now. ``parent`` is null for one outside the trace."""
+
+    task: Id
+    parent_tid: int
+    parent: Id | None = None
+
+
+class Note(Event, tag="note", kw_only=True):
+    """Something that the tracer could not see or had to change at this point."""
+
+    what: str
+    why: str
+    task: Id | None = None
+
+
+class End(Event, tag="end", kw_only=True):
+    """The last line. A file without it was cut off: ``reason`` is ``done``, ``root``, ``interrupted`` or ``log``."""
+
+    reason: str
+    events: Count
+    """How many events come before this one."""
+    lost: Count = 0
+    """How many could not be written."""
+
+
+AnyEvent = (
+    Begin | Create | Fail | Other | Exec | ExecFail | VforkDone | Exit | Gone | Signal | GroupStop | Resume
+    | Reparent | Note | End
+)

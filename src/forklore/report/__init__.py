@@ -1,0 +1,1 @@
+"""What people and programs read: trees, logs, JSON. Made from the model alone."""

@@ -1,0 +1,1 @@
+"""Launching programs under ptrace and turning their stops into events."""
