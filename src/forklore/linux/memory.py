@@ -1,0 +1,126 @@
+"""Memory of traced programs: process_vm_readv(2) and process_vm_writev(2).
+
+Reading answers :class:`Unavailable` where memory cannot be read: a bad pointer of the traced program is a fact, not an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import Final
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Address, Tid, Unavailable
+from forklore.linux import ptrace
+from forklore.linux.libc import fail, function
+
+PAGE_SIZE: Final = mmap.PAGESIZE
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_size_t), ("length", ctypes.c_size_t))
+
+
+_PROTOTYPE: Final = (
+    ctypes.c_int,
+    ctypes.POINTER(_Iovec), ctypes.c_ulong,
+    ctypes.POINTER(_Iovec), ctypes.c_ulong,
+    ctypes.c_ulong,
+)
+_readv: Final = function("process_vm_readv", ctypes.c_ssize_t, *_PROTOTYPE)
+_writev: Final = function("process_vm_writev", ctypes.c_ssize_t, *_PROTOTYPE)
+
+# One prepared buffer for the reads of the loop: a clone_args struct or a page.
+_buffer: Final = ctypes.create_string_buffer(PAGE_SIZE)
+_view: Final = memoryview(_buffer)
+_local: Final = _Iovec(ctypes.addressof(_buffer), 0)
+_remote: Final = _Iovec(0, 0)
+
+
+def read(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
+    """``size`` bytes (at most a page) at ``address``, all of them or :class:`Unavailable`."""
+    got = read_some(tid, address, size)
+    if isinstance(got, Unavailable) or len(got) == size:
+        return got
+    return Unavailable(14, f"only {len(got)} of {size} bytes at {address:#x} are mapped")
+
+
+def read_some(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
+    """Up to ``size`` bytes (at most a page) at ``address``: fewer where unmapped memory follows."""
+    _local.length = _remote.length = min(size, PAGE_SIZE)
+    _remote.base = address
+    got = _readv(tid, _local, 1, _remote, 1, 0)
+    if got == -1:
+        number = ctypes.get_errno()
+        return Unavailable(number, f"{os.strerror(number)} at {address:#x}")
+    return bytes(_view[:got])
+
+
+def write(tid: Tid, address: Address, data: bytes) -> None:
+    """Write ``data``; where the tracee's own mapping is read-only, through ptrace, a word at a time. OSError if neither can."""
+    source = ctypes.create_string_buffer(data, len(data))
+    local = _Iovec(ctypes.addressof(source), len(data))
+    remote = _Iovec(address, len(data))
+    if _writev(tid, local, 1, remote, 1, 0) == len(data):
+        return
+    word = ctypes.sizeof(ctypes.c_size_t)
+    if len(data) % word:
+        raise fail(f"process_vm_writev at {address:#x} of {tid}")
+    for offset in range(0, len(data), word):
+        ptrace.poke(tid, address + offset, int.from_bytes(data[offset : offset + word], "little"))
+
+
+class Pages:
+    """Strings and pointer arrays of one tracee that is held, each page read at most once."""
+
+    def __init__(self, tid: Tid) -> None:
+        self._tid = tid
+        self._pages: dict[int, bytes | Unavailable] = {}
+
+    def _page(self, number: int) -> bytes | Unavailable:
+        page = self._pages.get(number)
+        if page is None:
+            page = self._pages[number] = read(self._tid, Address(number * PAGE_SIZE), PAGE_SIZE)
+        return page
+
+    def string(self, address: Address, limit: int) -> bytes | Unavailable:
+        """The NUL-terminated string at ``address``, cut after ``limit`` bytes."""
+        parts: list[bytes] = []
+        left = limit
+        while left > 0:
+            number, offset = divmod(address, PAGE_SIZE)
+            page = self._page(number)
+            if isinstance(page, Unavailable):
+                return page
+            end = page.find(b"\0", offset)
+            if end != -1:
+                parts.append(page[offset : min(end, offset + left)])
+                break
+            parts.append(page[offset : offset + left])
+            left -= PAGE_SIZE - offset
+            address = Address((number + 1) * PAGE_SIZE)
+        return b"".join(parts)
+
+    def pointers(self, address: Address, arch: Arch, limit: int) -> tuple[list[Address], bool] | Unavailable:
+        """The NULL-terminated pointer array at ``address``: at most ``limit`` of them, and whether that was all."""
+        size = arch.pointer
+        found: list[Address] = []
+        while True:
+            number, offset = divmod(address, PAGE_SIZE)
+            page = self._page(number)
+            if isinstance(page, Unavailable):
+                return page
+            raw = page[offset : offset + size]
+            if len(raw) < size:  # an array that is not aligned can straddle two pages
+                following = self._page(number + 1)
+                if isinstance(following, Unavailable):
+                    return following
+                raw += following[: size - len(raw)]
+            value = int.from_bytes(raw, "little")
+            if value == 0:
+                return found, True
+            if len(found) == limit:
+                return found, False
+            found.append(Address(value))
+            address = Address(address + size)

@@ -1,0 +1,147 @@
+"""/proc of running tasks, read as bytes: what cannot be read is :class:`Unavailable`.
+
+psutil answers what people ask of a process; here are the few files that the tracer reads while it holds a task,
+where the price of every system call counts.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Final
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Pid, Tid, Unavailable
+
+_CHUNK: Final = 1 << 16
+
+
+def read_file(path: str, limit: int = 1 << 22) -> bytes | Unavailable:
+    """A whole /proc file, cut after ``limit`` bytes."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as problem:
+        return unavailable(problem, path)
+    try:
+        chunks: list[bytes] = []
+        while limit > 0 and (chunk := os.read(fd, min(_CHUNK, limit))):
+            chunks.append(chunk)
+            limit -= len(chunk)
+        return b"".join(chunks)
+    except OSError as problem:
+        return unavailable(problem, path)
+    finally:
+        os.close(fd)
+
+
+def read_link(path: str) -> bytes | Unavailable:
+    """Where a /proc link points."""
+    try:
+        return os.readlink(os.fsencode(path))
+    except OSError as problem:
+        return unavailable(problem, path)
+
+
+def unavailable(problem: OSError, what: str) -> Unavailable:
+    """The value form of a failed read."""
+    return Unavailable(problem.errno or 0, f"{what}: {os.strerror(problem.errno or 0)}")
+
+
+Status = dict[bytes, bytes]
+"""/proc/TID/status: field name to its text."""
+
+
+def status(tid: int) -> Status | Unavailable:
+    """The fields of /proc/TID/status (proc_pid_status(5))."""
+    raw = read_file(f"/proc/{tid}/status")
+    if isinstance(raw, Unavailable):
+        return raw
+    fields: Status = {}
+    for line in raw.splitlines():
+        name, _, value = line.partition(b":")
+        fields[name] = value.strip()
+    return fields
+
+
+def number(fields: Status, name: bytes, base: int = 10) -> int | None:
+    """A field's first number; None where this kernel has no such field."""
+    value = fields.get(name, b"").split()
+    return int(value[0], base) if value else None
+
+
+def parent_of(pid: Pid) -> Pid | None:
+    """Who waits for a process now (PPid: the tgid of the kernel's real_parent); None if it is gone."""
+    fields = status(pid)
+    if isinstance(fields, Unavailable):
+        return None
+    ppid = number(fields, b"PPid")
+    return None if ppid is None else Pid(ppid)
+
+
+def ns_tids(tid: Tid) -> list[int] | None:
+    """The tid in each pid namespace, from this process's own down to the task's; None if it cannot be read."""
+    fields = status(tid)
+    if isinstance(fields, Unavailable) or b"NSpid" not in fields:
+        return None
+    return [int(word) for word in fields[b"NSpid"].split()]
+
+
+def comm(tid: Tid) -> bytes | Unavailable:
+    """A task's name, at most 15 bytes."""
+    raw = read_file(f"/proc/{tid}/comm")
+    return raw if isinstance(raw, Unavailable) else raw.rstrip(b"\n")
+
+
+def executable(tid: Tid) -> bytes | Unavailable:
+    """The file that a task executes; a deleted one's name ends in " (deleted)"."""
+    return read_link(f"/proc/{tid}/exe")
+
+
+def arguments(tid: Tid) -> list[bytes] | Unavailable:
+    """The argument strings of a task, as its memory has them now."""
+    raw = read_file(f"/proc/{tid}/cmdline")
+    return raw if isinstance(raw, Unavailable) else _strings(raw)
+
+
+def environment(tid: Tid | None = None) -> list[bytes] | Unavailable:
+    """The environment that a task (by default this process) was executed with, entry by entry, unparsed."""
+    raw = read_file(f"/proc/{'self' if tid is None else tid}/environ")
+    return raw if isinstance(raw, Unavailable) else _strings(raw)
+
+
+def _strings(raw: bytes) -> list[bytes]:
+    return raw.removesuffix(b"\0").split(b"\0") if raw else []
+
+
+def descriptor(tid: Tid, fd: int) -> bytes | Unavailable:
+    """What a descriptor of a task refers to, as /proc names it."""
+    return read_link(f"/proc/{tid}/fd/{fd}")
+
+
+def effective_capabilities() -> int:
+    """The bits of this process's effective capability set; 0 where they cannot be read."""
+    fields = status(os.getpid())
+    return 0 if isinstance(fields, Unavailable) else number(fields, b"CapEff", 16) or 0
+
+
+def boot_id() -> str | None:
+    """A name for the time since this machine's kernel was started."""
+    raw = read_file("/proc/sys/kernel/random/boot_id")
+    return None if isinstance(raw, Unavailable) else raw.decode().strip()
+
+
+def machine() -> Arch | None:
+    """This machine's own ABI; None for one that forklore does not know."""
+    try:
+        return Arch(platform.machine())
+    except ValueError:
+        return None
+
+
+def setting(path: str) -> int | None:
+    """A number out of a one-number file (sysctl, cgroup); None where it is absent or not a number ("max")."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None

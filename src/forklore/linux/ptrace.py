@@ -1,0 +1,193 @@
+"""ptrace(2) for a tracer that seizes: every request is one call, errors are OSError.
+
+Requests raise ProcessLookupError when the tracee is gone, which SIGKILL makes possible at any moment.
+All requests must come from the thread that seized: ptrace belongs to a thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from forklore.abi import ptrace as pt
+from forklore.abi.arch import Arch
+from forklore.abi.registers import LAYOUTS, Layout, layout_of_size
+from forklore.abi.units import Tid
+from forklore.linux.libc import fail, function
+
+_ptrace: Final = function(
+    "ptrace", ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t
+)
+
+_CONT: Final = int(pt.Request.CONT)
+_SYSCALL: Final = int(pt.Request.SYSCALL)
+_LISTEN: Final = int(pt.Request.LISTEN)
+_GETEVENTMSG: Final = int(pt.Request.GETEVENTMSG)
+_GET_SYSCALL_INFO: Final = int(pt.Request.GET_SYSCALL_INFO)
+
+_OP_ENTRY: Final = int(pt.SyscallInfoOp.ENTRY)
+_OP_EXIT: Final = int(pt.SyscallInfoOp.EXIT)
+_OP_SECCOMP: Final = int(pt.SyscallInfoOp.SECCOMP)
+_read_header: Final = pt.SYSCALL_INFO_HEADER.unpack_from
+_read_entry: Final = pt.SYSCALL_INFO_ENTRY.unpack_from
+_read_exit: Final = pt.SYSCALL_INFO_EXIT.unpack_from
+_BODY: Final = pt.SYSCALL_INFO_HEADER.size
+_INFO_SIZE: Final = pt.SYSCALL_INFO_SIZE
+_info: Final = ctypes.create_string_buffer(_INFO_SIZE)
+_info_address: Final = ctypes.addressof(_info)
+_message: Final = ctypes.c_ulong()
+_message_address: Final = ctypes.addressof(_message)
+_siginfo: Final = ctypes.create_string_buffer(128)
+_siginfo_address: Final = ctypes.addressof(_siginfo)
+
+
+def seize(tid: Tid, options: int) -> None:
+    """PTRACE_SEIZE with PTRACE_O_* ``options``. PermissionError where the kernel does not allow it."""
+    if _ptrace(pt.Request.SEIZE, tid, 0, options) == -1:
+        raise fail(f"PTRACE_SEIZE of {tid}")
+
+
+def cont(tid: Tid, signal: int = 0) -> None:
+    """Restart until the next event, delivering ``signal`` if it is not 0."""
+    if _ptrace(_CONT, tid, 0, signal) == -1:
+        raise fail(f"PTRACE_CONT of {tid}")
+
+
+def cont_to_syscall(tid: Tid, signal: int = 0) -> None:
+    """Restart until the next event, syscall entry or exit."""
+    if _ptrace(_SYSCALL, tid, 0, signal) == -1:
+        raise fail(f"PTRACE_SYSCALL of {tid}")
+
+
+def listen(tid: Tid) -> None:
+    """Leave a tracee in its group-stop, but hear of what happens to it."""
+    if _ptrace(_LISTEN, tid, 0, 0) == -1:
+        raise fail(f"PTRACE_LISTEN of {tid}")
+
+
+def interrupt(tid: Tid) -> None:
+    """Ask a tracee to stop; the stop comes later, or never."""
+    if _ptrace(pt.Request.INTERRUPT, tid, 0, 0) == -1:
+        raise fail(f"PTRACE_INTERRUPT of {tid}")
+
+
+def detach(tid: Tid, signal: int = 0) -> None:
+    """Let go of a stopped tracee."""
+    if _ptrace(pt.Request.DETACH, tid, 0, signal) == -1:
+        raise fail(f"PTRACE_DETACH of {tid}")
+
+
+def event_message(tid: Tid) -> int:
+    """PTRACE_GETEVENTMSG: the new tid, the old tid, the exit status: what the event at hand carries."""
+    if _ptrace(_GETEVENTMSG, tid, 0, _message_address) == -1:
+        raise fail(f"PTRACE_GETEVENTMSG of {tid}")
+    return _message.value
+
+
+Entry = tuple[int, int, int, int, int, int]
+"""A call's six argument words."""
+
+
+def syscall_info(tid: Tid) -> tuple[int, int, int, Entry | int]:
+    """PTRACE_GET_SYSCALL_INFO: ``(op, audit arch, nr, words)`` at entry and seccomp stops,
+    ``(op, audit arch, 0, result)`` at exit stops, ``(op, audit arch, 0, 0)`` at any other.
+    """
+    if _ptrace(_GET_SYSCALL_INFO, tid, _INFO_SIZE, _info_address) == -1:
+        raise fail(f"PTRACE_GET_SYSCALL_INFO of {tid}")
+    op, _flags, arch, _ip, _sp = _read_header(_info)
+    if op in (_OP_SECCOMP, _OP_ENTRY):
+        nr, a, b, c, d, e, f = _read_entry(_info, _BODY)
+        return op, arch, nr, (a, b, c, d, e, f)
+    return op, arch, 0, _read_exit(_info, _BODY)[0] if op == _OP_EXIT else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SignalInfo:
+    """The origin of a signal, from siginfo_t: ``sender`` and ``uid`` where a process sent it, ``address`` of a fault."""
+
+    signal: int
+    code: int
+    sender: int | None
+    address: int | None
+
+
+_FAULTS: Final = frozenset({4, 5, 7, 8, 11})  # SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV
+_SI_USER, _SI_QUEUE, _SI_TKILL = 0, -1, -6
+
+
+def signal_info(tid: Tid) -> SignalInfo:
+    """PTRACE_GETSIGINFO of a tracee in signal-delivery-stop (siginfo_t: sigaction(2))."""
+    if _ptrace(pt.Request.GETSIGINFO, tid, 0, _siginfo_address) == -1:
+        raise fail(f"PTRACE_GETSIGINFO of {tid}")
+    signal, _errno, code = struct.unpack_from("=iii", _siginfo)
+    sender = address = None
+    if code in (_SI_USER, _SI_QUEUE, _SI_TKILL):
+        (sender,) = struct.unpack_from("=i", _siginfo, 16)
+    elif signal in _FAULTS and code > 0:
+        (address,) = struct.unpack_from("=Q", _siginfo, 16)
+    return SignalInfo(signal, code, sender, address)
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_size_t), ("length", ctypes.c_size_t))
+
+
+_NT_PRSTATUS: Final = int(pt.RegisterSet.NT_PRSTATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """A tracee's general registers as the kernel gave them, with the layout that fits their size."""
+
+    layout: Layout
+    raw: bytes
+
+    def __getitem__(self, name: str) -> int:
+        return self.layout.read(self.raw, name)
+
+    def replace(self, name: str, value: int) -> Registers:
+        """The same registers with one changed."""
+        start, size = self.layout.offsets[name], self.layout.word
+        kept = value & ((1 << 8 * size) - 1)
+        return Registers(self.layout, self.raw[:start] + kept.to_bytes(size, "little") + self.raw[start + size :])
+
+    def argument_names(self, arch: Arch) -> tuple[str, str, str, str, str, str]:
+        """The registers of a call made through ``arch``: a 64-bit program can make an i386 call (int 0x80)."""
+        if arch is Arch.I386 and self.layout is LAYOUTS[Arch.X86_64]:
+            return ("rbx", "rcx", "rdx", "rsi", "rdi", "rbp")
+        return self.layout.args
+
+    def call(self, arch: Arch) -> tuple[int, Entry]:
+        """The number and the six argument words of the call through ``arch`` that the tracee is in."""
+        mask = (1 << 8 * arch.word) - 1
+        a, b, c, d, e, f = (self[name] & mask for name in self.argument_names(arch))
+        return self[self.layout.nr], (a, b, c, d, e, f)
+
+
+def registers(tid: Tid) -> Registers:
+    """PTRACE_GETREGSET NT_PRSTATUS. The size that comes back tells a 32-bit program from a 64-bit one."""
+    buffer = ctypes.create_string_buffer(512)
+    vector = _Iovec(ctypes.addressof(buffer), len(buffer))
+    if _ptrace(pt.Request.GETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(vector)) == -1:
+        raise fail(f"PTRACE_GETREGSET of {tid}")
+    layout = layout_of_size(vector.length)
+    if layout is None:
+        raise OSError(errno.ENOTSUP, f"registers of {vector.length} bytes are of no known layout", f"tracee {tid}")
+    return Registers(layout, buffer.raw[: vector.length])
+
+
+def set_registers(tid: Tid, changed: Registers) -> None:
+    """PTRACE_SETREGSET NT_PRSTATUS."""
+    buffer = ctypes.create_string_buffer(changed.raw, len(changed.raw))
+    vector = _Iovec(ctypes.addressof(buffer), len(changed.raw))
+    if _ptrace(pt.Request.SETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(vector)) == -1:
+        raise fail(f"PTRACE_SETREGSET of {tid}")
+
+
+def poke(tid: Tid, address: int, word: int) -> None:
+    """PTRACE_POKEDATA: write one machine word, even where the page is read-only for the tracee itself."""
+    if _ptrace(pt.Request.POKEDATA, tid, address, word) == -1:
+        raise fail(f"PTRACE_POKEDATA at {address:#x} of {tid}")

@@ -1,0 +1,60 @@
+"""Signals that are meant for the traced program and reach the tracer, because people know only the tracer's pid.
+
+What the terminal sends (Ctrl-C, Ctrl-\\, hang-up) goes to the whole foreground process group: the program has it
+already, and the tracer lives on to report. What a process sends to the tracer alone is passed on to the program.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+from forklore.abi.units import Pid
+
+RELAYED: Final = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+)
+_FROM_KERNEL: Final = 0x80  # SI_KERNEL
+_ENDING: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+
+
+class Relay:
+    """Takes the tracer's signals in a thread of its own and gives them to the program.
+
+    Once the program itself has ended, a signal that asks to end calls ``leave`` instead. ``passed`` is told of every
+    signal that is passed on: its number and who sent it to us.
+    """
+
+    def __init__(self, pid: Pid, leave: Callable[[], None], passed: Callable[[int, int], None]) -> None:
+        """Block the signals in this thread, which must be the one that starts all others, and begin to take them."""
+        self._pidfd = os.pidfd_open(pid)
+        self._leave = leave
+        self._passed = passed
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, RELAYED)
+        _thread.start_new_thread(self._take, ())
+
+    def _take(self) -> None:
+        while True:
+            info = signal.sigwaitinfo(RELAYED)
+            if not self._alive():
+                if info.si_signo in _ENDING:
+                    self._leave()
+            elif info.si_code != _FROM_KERNEL:
+                self._passed(info.si_signo, info.si_pid)
+                self._send(info.si_signo)
+
+    def _alive(self) -> bool:
+        try:
+            signal.pidfd_send_signal(self._pidfd, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _send(self, number: int) -> None:
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return  # it ended in between

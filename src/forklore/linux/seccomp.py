@@ -1,0 +1,105 @@
+"""The seccomp filter that stops a traced program at the calls we decode, and nowhere else.
+
+A filter is inherited by every descendant and can never be removed, and SECCOMP_RET_TRACE without a tracer makes
+the call fail with ENOSYS (kernel/seccomp.c: __seccomp_filter). So a tracee that carries it must never be let go.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from forklore.abi import seccomp as sc
+from forklore.abi import syscalls
+from forklore.abi.arch import X32_SYSCALL_BIT, Arch
+from forklore.abi.flags import CLOSE_RANGE_UNSHARE
+from forklore.linux.libc import fail, prctl, syscall
+
+
+_CAP_SYS_ADMIN: Final = 21
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+CREATIONS: Final = ("fork", "vfork", "clone", "clone3")
+EXECS: Final = ("execve", "execveat")
+UNSHARING: Final = ("unshare", "setns", "setsid", "close_range")
+TRACED: Final = CREATIONS + EXECS + UNSHARING
+
+# Which low word of which argument must have one of these bits for the call to be of interest.
+_ONLY_WITH_BITS: Final[Mapping[str, tuple[int, int]]] = {"close_range": (2, CLOSE_RANGE_UNSHARE)}
+
+
+def host_arches(machine: Arch) -> tuple[Arch, ...]:
+    """The ABIs that a program on this machine can make calls through."""
+    return (Arch.X86_64, Arch.X32, Arch.I386) if machine is Arch.X86_64 else (machine,)
+
+
+def _statement(code: int, k: int) -> bytes:
+    return sc.FILTER.pack(code, 0, 0, k)
+
+
+def _jump(code: int, k: int, yes: int, no: int) -> bytes:
+    return sc.FILTER.pack(code, yes, no, k)
+
+
+def _one_abi(arch: Arch, names: Sequence[str]) -> list[bytes]:
+    """Instructions that end in a return, for a call whose number is loaded already."""
+    plain = [n for name in names if name not in _ONLY_WITH_BITS and (n := syscalls.number(arch, name)) is not None]
+    code: list[bytes] = []
+    for name, (argument, bits) in _ONLY_WITH_BITS.items():
+        number = syscalls.number(arch, name) if name in names else None
+        if number is not None:
+            code += [
+                _jump(sc.JUMP_IF_EQUAL, number, 0, 4),
+                _statement(sc.LOAD_WORD, sc.DATA_ARGS[argument]),
+                _jump(sc.JUMP_IF_ANY_BIT, bits, 0, 1),
+                _statement(sc.RETURN, sc.Action.TRACE),
+                _statement(sc.RETURN, sc.Action.ALLOW),
+            ]
+    for position, number in enumerate(plain):
+        code.append(_jump(sc.JUMP_IF_EQUAL, number, len(plain) - position, 0))
+    return [*code, _statement(sc.RETURN, sc.Action.ALLOW), _statement(sc.RETURN, sc.Action.TRACE)]
+
+
+def assemble(arches: Sequence[Arch], names: Sequence[str] = TRACED) -> bytes:
+    """A BPF program: RET_TRACE for ``names`` in each of ``arches``, RET_ALLOW for all else, foreign arches included."""
+    code = [_statement(sc.LOAD_WORD, sc.DATA_ARCH)]
+    for audit in dict.fromkeys(arch.audit for arch in arches):
+        same = [arch for arch in arches if arch.audit == audit]
+        body = [_statement(sc.LOAD_WORD, sc.DATA_NR)]
+        if Arch.X32 in same:
+            x32 = _one_abi(Arch.X32, names)
+            body += [_jump(sc.JUMP_IF_GREATER_OR_EQUAL, X32_SYSCALL_BIT, 0, len(x32)), *x32]
+        body += _one_abi(next(arch for arch in same if arch is not Arch.X32), names)
+        code += [_jump(sc.JUMP_IF_EQUAL, audit, 0, len(body)), *body]
+    return b"".join([*code, _statement(sc.RETURN, sc.Action.ALLOW)])
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def needs_no_new_privs(effective_capabilities: int) -> bool:
+    """Whether this process must give up new privileges before it may install a filter (seccomp(2), EACCES)."""
+    return not effective_capabilities >> _CAP_SYS_ADMIN & 1
+
+
+def set_no_new_privs() -> None:
+    """prctl(PR_SET_NO_NEW_PRIVS): irrevocable, inherited."""
+    if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1:
+        raise fail("prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def install(program: bytes, machine: Arch) -> None:
+    """Install ``program`` for the calling thread and what it will create. OSError where it is refused."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    described = _Program(len(program) // sc.FILTER.size, ctypes.addressof(buffer))
+    number = syscalls.number(machine, "seccomp")
+    # SPEC_ALLOW keeps speculation controls as they are: before 5.16 a filter would switch mitigations on.
+    for flags in (sc.FilterFlag.SPEC_ALLOW, 0):
+        if syscall(number, sc.Operation.SET_MODE_FILTER, flags, ctypes.addressof(described), 0, 0, 0) == 0:
+            return
+        problem = fail("seccomp(SECCOMP_SET_MODE_FILTER)")
+        if problem.errno != 22:
+            break
+    raise problem

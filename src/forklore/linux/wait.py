@@ -1,0 +1,128 @@
+"""Wait statuses as values: what happened to a task, in one word of waitpid(2) under ptrace(2)."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from forklore.abi import ptrace as pt
+from forklore.abi.signals import signal_name
+from forklore.abi.units import Tid
+from forklore.abi.wait import WaitOption
+from forklore.linux.libc import fail, function
+
+_SIGTRAP: Final = 5
+
+
+class Kind(Enum):
+    """What a wait status says."""
+
+    EXITED = auto()
+    """_exit or exit_group; ``code``."""
+    KILLED = auto()
+    """Ended by ``signal``; ``core`` if a core was dumped."""
+    SIGNAL = auto()
+    """Signal-delivery-stop: ``signal`` is about to be delivered."""
+    GROUP_STOP = auto()
+    """Group-stop (job control) by ``signal``; restart with PTRACE_LISTEN."""
+    TRAP = auto()
+    """PTRACE_EVENT_STOP without job control: a new tracee, or PTRACE_INTERRUPT."""
+    SYSCALL = auto()
+    """Syscall-stop; whether entry or exit, PTRACE_GET_SYSCALL_INFO tells."""
+    FORK = auto()
+    VFORK = auto()
+    CLONE = auto()
+    EXEC = auto()
+    VFORK_DONE = auto()
+    EXIT = auto()
+    SECCOMP = auto()
+    CONTINUED = auto()
+    """Only for children that are not tracees."""
+    UNKNOWN = auto()
+    """A stop that this version of forklore has no name for; ``status`` has it."""
+
+
+_EVENTS: Final = {
+    pt.Event.FORK: Kind.FORK,
+    pt.Event.VFORK: Kind.VFORK,
+    pt.Event.CLONE: Kind.CLONE,
+    pt.Event.EXEC: Kind.EXEC,
+    pt.Event.VFORK_DONE: Kind.VFORK_DONE,
+    pt.Event.EXIT: Kind.EXIT,
+    pt.Event.SECCOMP: Kind.SECCOMP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStatus:
+    """A decoded wait status. ``signal`` and ``code`` are 0 where the kind has none."""
+
+    status: int
+    kind: Kind
+    signal: int = 0
+    code: int = 0
+    core: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """The task is no more: this was its last status."""
+        return self.kind is Kind.EXITED or self.kind is Kind.KILLED
+
+    @classmethod
+    def decode(cls, status: int) -> WaitStatus:
+        """Decode a status word (wait(2), ptrace(2) "Stopped states"). Any 32-bit word gives an answer."""
+        if status == 0xFFFF:
+            return cls(status, Kind.CONTINUED)
+        low = status & 0x7F
+        if low == 0:
+            return cls(status, Kind.EXITED, code=(status >> 8) & 0xFF)
+        if low != 0x7F:
+            return cls(status, Kind.KILLED, signal=low, core=bool(status & 0x80))
+        return cls._stopped(status, (status >> 8) & 0xFF, status >> 16)
+
+    @classmethod
+    def _stopped(cls, status: int, signal: int, event: int) -> WaitStatus:
+        if event == 0:
+            if signal == _SIGTRAP | pt.SYSCALL_STOP_BIT:
+                return cls(status, Kind.SYSCALL)
+            return cls(status, Kind.SIGNAL, signal)
+        if event == pt.Event.STOP:
+            return cls(status, Kind.TRAP) if signal == _SIGTRAP else cls(status, Kind.GROUP_STOP, signal)
+        return cls(status, _EVENTS.get(event, Kind.UNKNOWN), signal)
+
+    def __str__(self) -> str:
+        if self.kind is Kind.EXITED:
+            return f"exit {self.code}"
+        if self.kind is Kind.KILLED:
+            return f"killed by {signal_name(self.signal)}" + (" (core dumped)" if self.core else "")
+        name = self.kind.name.lower().replace("_", "-")
+        return f"{name} {signal_name(self.signal)}" if self.signal else name
+
+
+class _Decoded(dict[int, WaitStatus]):
+    # The statuses that occur are few (exit codes, signals, events), and the loop decodes one at every stop.
+    def __missing__(self, status: int) -> WaitStatus:
+        return self.setdefault(status, WaitStatus.decode(status))
+
+
+STATUSES: Final[dict[int, WaitStatus]] = _Decoded()
+"""Every status decoded so far, filled as it is asked."""
+
+
+_waitpid: Final = function("waitpid", ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+_status: Final = ctypes.c_int()
+_status_address: Final = ctypes.addressof(_status)
+_ALL: Final = int(WaitOption.WALL)
+
+
+def wait_any() -> tuple[Tid, int]:
+    """Wait until any child or tracee, thread or process, changes state: its tid and the status word.
+
+    Raises ChildProcessError when none is left, InterruptedError when a signal of our own came first.
+    """
+    tid = _waitpid(-1, _status_address, _ALL)
+    if tid == -1:
+        raise fail("waitpid")
+    return Tid(tid), _status.value
