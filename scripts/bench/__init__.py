@@ -1,0 +1,1 @@
+"""The benchmark: what tracing costs, by forklore and by other tools, side by side. ``run`` is its command."""

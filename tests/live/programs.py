@@ -1,0 +1,166 @@
+"""Compiles the C programs of ``tests/programs`` for the live tests, once each for a source and its flags.
+
+A test that needs one asks for it, and is skipped with the reason where the machine lacks the compiler::
+
+    try:
+        program = build("fork_tree", libc="musl")
+    except Missing as missing:
+        pytest.skip(str(missing))
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+Libc = Literal["glibc", "musl"]
+
+SOURCES: Final = Path(__file__).resolve().parent.parent / "programs"
+HEADER: Final = SOURCES / "programs.h"
+FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
+
+NEEDS_ROOT: Final = frozenset({"set_tid"})
+"""Programs that the kernel refuses to an ordinary user."""
+
+BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
+    {
+        "clone3_sizes": ((),),
+        "clone_failures": ((),),
+        "clone_fn": ((),),
+        "clone_parent": ((),),
+        "close_range_unshare": ((),),
+        "deep_chain": ((), ("7",)),
+        "die_early": (("23", "child"), ("7", "parent")),
+        "env_status": ((), ("one", "two words")),
+        "exec_chain": ((), ("7",)),
+        "exec_nonleader": (("others",), ("leader-alive",), ("leader-gone",), ("leader",)),
+        "execfail_variants": ((),),
+        "exit_signal_usr1": ((),),
+        "exit_signal_zero": ((),),
+        "fork_race": (("53", "fork"), ("53", "vfork"), ("53", "thread")),
+        "fork_tree": ((), ("3", "2")),
+        "handler_counts": (("31",),),
+        "interrupted_fork": (("101",),),
+        "leader_exits_first": ((),),
+        "many_processes": (("101",), ("101", "alive")),
+        "many_threads": (("101",), ("101", "alive")),
+        "nproc_eagain": ((),),
+        "orphan_unannounced": (("5",),),
+        "path_search": ((),),
+        "pidns": ((),),
+        "posix_spawn_one": ((),),
+        "pthread_one": ((),),
+        "self_stop": ((),),
+        "set_tid": ((),),
+        "setsid_daemon": ((),),
+        "signals_exit": (("trap",), ("stop",)),
+        "subreaper": ((),),
+        "thread_vfork": ((),),
+        "threads_exit_group": ((),),
+        "unshare_setns": ((),),
+        "untraced": ((),),
+        "vdso_busy": (("1009",),),
+        "vfork_exec": ((),),
+        "vfork_missing_exec": ((),),
+    }
+)
+"""Every program with the argument lists by which it ends with status 0 and a line that begins with "ok"."""
+
+
+class Missing(Exception):  # noqa: N818 - tests read it as a state of the machine, not as an error
+    """A tool that this machine lacks; the text names it and the Debian package that brings it."""
+
+
+class CompileError(Exception):
+    """A test program that its compiler refused: a mistake in the program, whatever the machine."""
+
+
+def build(name: str, *, static: bool = False, libc: Libc = "glibc", m32: bool = False) -> Path:
+    """The executable of ``tests/programs/NAME.c``, compiled now unless an earlier call or run left it.
+
+    It lies in ``FORKLORE_BUILD_DIR``, or in a directory of the user's under the system's temporary one, in a
+    folder named after the sources and flags, so that its own name (and so its comm) is NAME. ``m32`` makes an
+    i386 program.
+
+    Raises :class:`Missing` where a compiler or its libraries are not installed, :class:`CompileError` with
+    the compiler's own messages, and ValueError for musl with ``m32``, for which there is no compiler driver.
+    """
+    if libc == "musl" and m32:
+        raise ValueError("musl-gcc makes programs of the host's own word size only: build with glibc for m32")
+    compiler = _compiler(libc, static=static, m32=m32)
+    source = SOURCES / f"{name}.c"
+    command = (*compiler, *FLAGS)
+    parts = [os.fsencode(word) for word in command]
+    parts += [_identity(compiler[0]), HEADER.read_bytes(), source.read_bytes()]
+    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    target = build_directory() / f"{name}-{key}" / name
+    if not target.exists():
+        _compile(command, source, target)
+    return target
+
+
+def build_directory() -> Path:
+    """Where :func:`build` puts what it makes: readable by all, writable by this user alone."""
+    named = os.environ.get("FORKLORE_BUILD_DIR")
+    directory = Path(named) if named else Path(tempfile.gettempdir()) / f"forklore-programs-{os.getuid()}"
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    about = directory.stat()
+    if not named and (about.st_uid != os.getuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise PermissionError(
+            f"{directory} belongs to somebody else or is writable by others, so what lies there may not be "
+            "ours: remove it, or set FORKLORE_BUILD_DIR to another directory"
+        )
+    return directory
+
+
+@functools.cache
+def _compiler(libc: Libc, *, static: bool, m32: bool) -> tuple[str, ...]:
+    driver, package = ("musl-gcc", "musl-tools") if libc == "musl" else ("gcc", "gcc libc6-dev")
+    path = shutil.which(driver)
+    if path is None:
+        raise Missing(f"{driver} is not installed: apt-get install {package}")
+    command = (path, *(("-static",) if static or libc == "musl" else ()), *(("-m32",) if m32 else ()))
+    # Of the headers and libraries of another word size, only an attempt tells whether they are there.
+    attempt = subprocess.run(
+        [*command, "-x", "c", "-", "-o", os.devnull, "-pthread"],
+        input='#include <stdio.h>\nint main(void) { return puts("") == EOF; }\n',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if attempt.returncode != 0:
+        needed = "gcc-multilib" if m32 else package
+        first = attempt.stderr.strip().splitlines()[:1]
+        raise Missing(
+            f"{' '.join((driver, *command[1:]))} makes no program ({' '.join(first)}): "
+            f"apt-get install {needed}"
+        )
+    return command
+
+
+@functools.cache
+def _identity(compiler: str) -> bytes:
+    return subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+
+
+def _compile(command: tuple[str, ...], source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o755, exist_ok=True)
+    # Beside its place and renamed there: another worker may compile the same one now.
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        made = Path(scratch) / target.name
+        result = subprocess.run(
+            [*command, str(source), "-o", str(made)], capture_output=True, text=True, check=False
+        )
+        if result.returncode != 0:
+            raise CompileError(f"{' '.join(command)} {source}:\n{result.stderr}")
+        made.chmod(0o755)
+        made.replace(target)
