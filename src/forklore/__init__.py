@@ -1,0 +1,22 @@
+"""forklore: what every fork, vfork, clone and clone3 of a program made.
+
+``trace`` runs a program and gives its tree, ``load`` reads a trace file, ``explain`` puts flags and refusals into words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "explain", "load", "trace"]
+
+if TYPE_CHECKING:
+    from forklore.api import explain, load, trace
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: start-up time counts, so nothing is imported unasked
+    if name in __all__:
+        from forklore import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'forklore' has no attribute {name!r}")

@@ -1,0 +1,100 @@
+"""What several verbs share: where trees go, how wide they are, and whether they are coloured."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from forklore.cli.main import complain
+
+if TYPE_CHECKING:
+    from forklore.model.tasks import Trace
+    from forklore.report.tree import Limits
+
+DEFAULT_COLUMNS = 80
+
+
+def add_view_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every verb that prints a tree."""
+    view = parser.add_argument_group("the tree")
+    view.add_argument("--depth", type=positive, metavar="N", help="show N levels (default: as many as fit)")
+    view.add_argument(
+        "--siblings", type=positive, metavar="N", default=40, help="show N lines below a task (default: 40)"
+    )
+    view.add_argument(
+        "--columns", type=positive, metavar="N", help="as wide as that (default: the terminal, $COLUMNS, else 80)"
+    )
+    view.add_argument("--all", action="store_true", help="every task on a line of its own, whatever their number")
+    add_color_argument(view)
+
+
+def add_color_argument(parser: argparse._ActionsContainer) -> None:
+    """--color, as grep and ls have it."""
+    parser.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured",
+    )
+
+
+def positive(text: str) -> int:
+    """An argument that is a number from 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return number
+
+
+def wants_color(choice: str, file: TextIO) -> bool:
+    """Whether to colour what goes to ``file`` (no-color.org, bixense.com/clicolors)."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("CLICOLOR_FORCE", "0") != "0":
+        return True
+    return file.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def columns(arguments: argparse.Namespace, file: TextIO) -> int:
+    """How wide the view may be."""
+    if arguments.columns is not None:
+        return max(int(arguments.columns), 40)
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) > 0:
+        return max(int(told), 40)
+    try:
+        return max(os.get_terminal_size(file.fileno()).columns, 40)
+    except (OSError, ValueError):
+        return DEFAULT_COLUMNS
+
+
+def limits(arguments: argparse.Namespace, file: TextIO) -> Limits:
+    """The tree's limits, as asked for."""
+    from forklore.report.tree import Limits
+
+    width = columns(arguments, file)
+    if arguments.all:
+        return Limits(columns=width, depth=1 << 30, siblings=None, lines=None, fold=1 << 30)
+    return Limits(columns=width, depth=arguments.depth, siblings=arguments.siblings)
+
+
+def print_tree(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> None:
+    """The tree, to ``file``."""
+    from forklore.report.lines import write
+    from forklore.report.tree import tree_lines
+
+    for warning in trace.warnings:
+        complain(warning)
+    write(tree_lines(trace, limits(arguments, file)), file, color=wants_color(arguments.color, file))
+
+
+def stderr() -> TextIO:
+    """Where ``run`` prints: the program has stdout."""
+    return sys.stderr

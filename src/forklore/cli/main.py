@@ -1,0 +1,107 @@
+"""The ``forklore`` command: which verb, and what errors look like."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Final, NoReturn
+
+from forklore import __version__
+
+VERBS: Final = {
+    "run": "trace a program and show the tree of what it created",
+    "show": "show a trace file, ours or strace's or ltrace's",
+    "explain": "put flags, calls, clone3 structs and refusals into words",
+    "doctor": "say what this machine allows, and what to do about what it does not",
+}
+"""Each verb is a module of this folder; only the one that is asked for is imported, for start-up time counts."""
+
+OWN_FAILURE: Final = 125
+"""Exit status of ``run`` when forklore itself fails, as env(1) and timeout(1) have it."""
+USAGE_ERROR: Final = 2
+
+_DESCRIPTION = """\
+strace shows the flags that were passed. forklore shows what they made: it runs a
+program under ptrace, decodes every fork, vfork, clone and clone3 to the bit, and
+rebuilds the tree of processes and threads.
+"""
+_EXAMPLES = """\
+examples:
+  forklore run -- make -j2            the tree of what make starts
+  forklore run -o t.jsonl -- ./a.out  and keep the trace
+  forklore show t.jsonl               look at it again, on any machine
+  forklore explain 0x1200011          what a clone call says
+  forklore explain EINVAL CLONE_THREAD   why it was refused
+  forklore doctor                     can I trace here?
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a usage error in one line, with where to read on."""
+
+    status = USAGE_ERROR
+
+    def error(self, message: str) -> NoReturn:
+        """End with a message on stderr."""
+        self.exit(self.status, f"{self.prog}: {message}\n(see: {self.prog} --help)\n")
+
+
+def parser_for(verb: str) -> Parser:
+    """The parser of one verb."""
+    module = _module(verb)
+    parser = Parser(
+        prog=f"forklore {verb}",
+        description=module.HELP,
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.status = OWN_FAILURE if verb == "run" else USAGE_ERROR
+    module.add_arguments(parser)
+    return parser
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"forklore.cli.{verb}")
+
+
+def _top() -> Parser:
+    parser = Parser(
+        prog="forklore",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"forklore {__version__}")
+    verbs = "\n".join(f"  {verb:<9}{text}" for verb, text in VERBS.items())
+    group = parser.add_argument_group("verbs", f"{verbs}\n\nforklore VERB --help says more of each")
+    group.add_argument("verb", choices=VERBS, metavar="VERB", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words[0] if words else "--help"
+    if verb not in VERBS:
+        top = _top()
+        top.parse_args([verb])
+        return USAGE_ERROR
+    try:
+        arguments = parser_for(verb).parse_args(words[1:])
+        status: int = _module(verb).run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away: that is no failure of ours, and nobody is left to tell.
+        sys.stderr.close()
+        return 141
+    return status
+
+
+def complain(text: str) -> None:
+    """An error or warning of ours, on stderr."""
+    print(f"forklore: {text}", file=sys.stderr)

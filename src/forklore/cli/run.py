@@ -1,0 +1,230 @@
+"""``forklore run``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forklore.cli.common import add_view_arguments, positive, print_tree, wants_color
+from forklore.cli.main import OWN_FAILURE, complain
+
+if TYPE_CHECKING:
+    from forklore.events import records as ev
+    from forklore.events.jsonl import Writer
+    from forklore.tracer.options import Options
+    from forklore.tracer.session import Session
+
+HELP = """\
+Run a program under ptrace and show the tree of processes and threads it created.
+The tree goes to stderr when all has ended; the program keeps its own stdin,
+stdout and terminal, and forklore ends as the program ended.
+"""
+EPILOG = """\
+exit status:
+  the program's own; or, if a signal ended it, forklore ends by the same signal
+  125  forklore itself failed, 126 the program cannot be executed, 127 it was not found
+
+examples:
+  forklore run -- sh -c 'ls | sort'
+  forklore run -o trace.jsonl -- make -j4
+  forklore run --log -- ./server
+"""
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``forklore run``."""
+    parser.add_argument("-o", "--output", metavar="FILE", help="record the trace to FILE (mode 0600), for `forklore show`")
+    parser.add_argument("--log", action="store_true", help="print each event as it happens, instead of a tree at the end")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print neither (for use with -o)")
+    follow = parser.add_argument_group("what is followed")
+    follow.add_argument(
+        "--follow",
+        choices=("all", "processes", "threads", "none"),
+        default="all",
+        help="which new tasks stay traced; the others run on untraced, and what they create is not seen (default: all)",
+    )
+    follow.add_argument("--max-depth", type=positive, metavar="N", help="follow N levels below the program")
+    follow.add_argument(
+        "--no-follow-untraced",
+        action="store_true",
+        help="leave children made with CLONE_UNTRACED alone (by default the bit is cleared for the call)",
+    )
+    follow.add_argument(
+        "--wait",
+        choices=("tree", "root"),
+        default="tree",
+        help="stay until the last descendant has ended, or leave with the program itself (default: tree)",
+    )
+    follow.add_argument(
+        "--leave",
+        choices=("kill", "detach"),
+        default="kill",
+        help="what becomes of tasks that are left then (default: kill)",
+    )
+    seen = parser.add_argument_group("what is seen")
+    seen.add_argument(
+        "--stops",
+        choices=("seccomp", "syscalls", "events"),
+        help="how calls are seen: by a seccomp filter (default: cheap, sees failures); by stopping at every system"
+        " call (slow, no filter); by ptrace events alone (cheapest, no failures; default where tasks are let go)",
+    )
+    seen.add_argument("--no-argv", action="store_true", help="do not record the arguments of executed programs")
+    seen.add_argument("--env", action="store_true", help="record their environment too")
+    add_view_arguments(parser)
+    # For forklore.trace(): what to say goes to a file, and the program's environment may differ from ours.
+    parser.add_argument("--complaints", help=argparse.SUPPRESS)
+    parser.add_argument("--environment", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the program and its arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trace; the exit status."""
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        complain("run: no program given; try: forklore run -- ls")
+        return OWN_FAILURE
+    from forklore.linux.spawn import NotExecutableError, NotFoundError
+    from forklore.tracer.session import Session, TraceRefusedError
+
+    try:
+        session = Session(command, _options(arguments), _environment(arguments), relay_signals=True)
+        return _trace(session, arguments)
+    except NotFoundError as problem:
+        _say(arguments, str(problem))
+        return _NOT_FOUND
+    except NotExecutableError as problem:
+        _say(arguments, str(problem))
+        return _NOT_EXECUTABLE
+    except (TraceRefusedError, ValueError) as problem:
+        _say(arguments, str(problem))
+    except OSError as problem:
+        _say(arguments, _os_error(problem))
+    return OWN_FAILURE
+
+
+def _say(arguments: argparse.Namespace, text: str) -> None:
+    if arguments.complaints is None:
+        complain(text)
+    else:
+        Path(arguments.complaints).write_text(text)
+
+
+def _environment(arguments: argparse.Namespace) -> list[bytes] | None:
+    if arguments.environment is None:
+        return None
+    raw = Path(arguments.environment).read_bytes()
+    return raw.split(b"\0") if raw else []
+
+
+def _os_error(problem: OSError) -> str:
+    named = f"{problem.filename}: " if problem.filename else ""
+    return f"{named}{problem.strerror or problem}"
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    from forklore.tracer.options import Follow, Leave, Options, Stops, Until
+
+    return Options(
+        stops=Stops(arguments.stops) if arguments.stops else None,
+        follow=Follow(arguments.follow),
+        max_depth=arguments.max_depth,
+        follow_untraced=not arguments.no_follow_untraced,
+        until=Until(arguments.wait),
+        leave=Leave(arguments.leave),
+        argv=not arguments.no_argv,
+        env=arguments.env,
+    )
+
+
+class _Recording:
+    """Where the events go: the file that was asked for, and one of our own to make the tree from if that is no file."""
+
+    def __init__(self, session: Session, output: str | None, *, tree: bool) -> None:
+        from forklore.events.jsonl import Writer, open_trace
+
+        self.writers: list[Writer] = []
+        self.output = output
+        self.source: int | None = None
+        """A descriptor to read the whole trace back from."""
+        if output is not None:
+            fd = open_trace(output)
+            self.writers.append(Writer(fd, session.header))
+            if tree and stat.S_ISREG(os.fstat(fd).st_mode) and output != "-":
+                self.source = os.open(output, os.O_RDONLY | os.O_CLOEXEC)
+        if tree and self.source is None:
+            self.source = os.memfd_create("forklore-trace", os.MFD_CLOEXEC)
+            self.writers.append(Writer(self.source, session.header))
+
+    def sink(self) -> Callable[[ev.Event], None]:
+        if len(self.writers) == 1:
+            return self.writers[0].event
+
+        def to_all(event: ev.Event) -> None:
+            for writer in self.writers:
+                writer.event(event)
+
+        return to_all
+
+    def flush(self) -> None:
+        for writer in self.writers:
+            writer.flush()
+
+    def end(self, t: int, reason: str) -> None:
+        for writer in self.writers:
+            writer.end(t, reason)
+            if writer.failure is not None:
+                complain(
+                    f"the trace in {self.output} is not whole: {writer.failure.strerror}; {writer.lost} of"
+                    f" {writer.events} events could not be written"
+                )
+
+
+def _trace(session: Session, arguments: argparse.Namespace) -> int:
+    from forklore.linux.ending import end_as
+
+    tree = not (arguments.log or arguments.quiet)
+    recording = _Recording(session, arguments.output, tree=tree)
+    emit = recording.sink()
+    if arguments.log:
+        emit = _with_log(emit, session, arguments)
+    status = session.run(emit, recording.flush)
+    recording.end(session.elapsed(), session.end_reason(status))
+    if tree and recording.source is not None:
+        _show(recording, arguments)
+    return end_as(status)
+
+
+def _with_log(
+    record: Callable[[ev.Event], None], session: Session, arguments: argparse.Namespace
+) -> Callable[[ev.Event], None]:
+    from forklore.model.build import Builder
+    from forklore.report.lines import write
+    from forklore.report.log import LogView
+
+    builder = Builder(session.header)
+    view = LogView(builder)
+    color = wants_color(arguments.color, sys.stderr)
+
+    def emit(event: ev.Event) -> None:
+        record(event)
+        builder.feed(event)
+        line = view.line(event)
+        if line is not None:
+            write([line], sys.stderr, color=color)
+
+    return emit
+
+
+def _show(recording: _Recording, arguments: argparse.Namespace) -> None:
+    from forklore.cli.show import load
+
+    trace = load(f"/proc/self/fd/{recording.source}")
+    print_tree(trace, arguments, sys.stderr)
+    if recording.output is not None:
+        print(f"Recorded in {recording.output}; look again with: forklore show {recording.output}", file=sys.stderr)

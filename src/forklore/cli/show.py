@@ -1,0 +1,93 @@
+"""``forklore show``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from forklore.cli.common import add_view_arguments, print_tree, wants_color
+from forklore.cli.main import complain
+
+if TYPE_CHECKING:
+    from forklore.model.tasks import Trace
+
+HELP = """\
+Show a trace: one that `forklore run -o` recorded, or the log of `strace -f` or
+`ltrace -S -f`. What a file is, is told by its content. What a log cannot know is
+marked as unknown.
+"""
+EPILOG = """\
+examples:
+  forklore show trace.jsonl
+  forklore show --format json trace.jsonl | jq '.tasks[].comm'
+  strace -f -o log.txt make; forklore show log.txt
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``forklore show``."""
+    parser.add_argument("file", metavar="FILE", help="the trace or log")
+    parser.add_argument(
+        "--format", choices=("tree", "log", "json"), default="tree", help="the view (default: tree)"
+    )
+    add_view_arguments(parser)
+
+
+def load(path: str | os.PathLike[str]) -> Trace:
+    """The trace in a file, whoever wrote it. Raises OSError and TraceError."""
+    from forklore.events.recognise import open_any
+    from forklore.model.build import build
+
+    source = open_any(path)
+    trace = build(source.header, source)
+    trace.warnings.extend(source.warnings)
+    return trace
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show; the exit status."""
+    from forklore.events.lines import TraceError
+
+    try:
+        if arguments.format == "log":
+            _log(arguments)
+        else:
+            trace = load(arguments.file)
+            if arguments.format == "json":
+                from forklore.report.data import to_json
+
+                sys.stdout.buffer.write(to_json(trace))
+                for warning in trace.warnings:
+                    complain(warning)
+            else:
+                print_tree(trace, arguments, sys.stdout)
+    except TraceError as problem:
+        complain(str(problem))
+        return 1
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        complain(f"{problem.filename or arguments.file}: {problem.strerror}")
+        return 1
+    return 0
+
+
+def _log(arguments: argparse.Namespace) -> None:
+    from forklore.events.recognise import open_any
+    from forklore.model.build import Builder
+    from forklore.report.lines import write
+    from forklore.report.log import LogView
+
+    source = open_any(arguments.file)
+    builder = Builder(source.header)
+    view = LogView(builder)
+    color = wants_color(arguments.color, sys.stdout)
+    for event in source:
+        builder.feed(event)
+        line = view.line(event)
+        if line is not None:
+            write([line], sys.stdout, color=color)
+    for warning in source.warnings:
+        complain(warning)

@@ -1,0 +1,269 @@
+"""From events to tasks, one event at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from forklore.abi.capabilities import capability_names
+from forklore.abi.flags import CLONE_PARENT
+from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
+from forklore.decode.calls import decode_call
+from forklore.decode.creation import Creation, decode_creation
+from forklore.decode.rule import Context
+from forklore.decode.rules import Reason, reasons
+from forklore.events import records as ev
+from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Reaper, Task, Trace
+
+_CORE: Final = 0x80
+_ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMEDOUT, _ESTALE = 2, 13, 20, 19, 110, 116
+_SEARCH_GOES_ON: Final = frozenset({_ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMEDOUT, _ESTALE})
+"""After these execvp(3) tries the next directory of PATH (glibc posix/execvpe.c)."""
+
+
+def build(header: ev.Header, events: Iterable[ev.Event]) -> Trace:
+    """The trace that ``events`` tell of, which must be consistent: readers check them."""
+    builder = Builder(header)
+    for event in events:
+        builder.feed(event)
+    return builder.trace
+
+
+class Builder:
+    """Grows :attr:`trace` as events come; at any time it is what is known so far."""
+
+    def __init__(self, header: ev.Header) -> None:
+        self.trace = Trace(header)
+        self._kernel = kernel_version(header.kernel)
+        self._signals: dict[TaskId, ev.Signal] = {}
+        self._feed: dict[type[ev.Event], Callable[[Any], None]] = {
+            ev.Begin: self._begin,
+            ev.Create: self._create,
+            ev.Fail: self._fail,
+            ev.Other: self._other,
+            ev.Exec: self._exec,
+            ev.ExecFail: self._exec_fail,
+            ev.VforkDone: self._vfork_done,
+            ev.Exit: self._exit,
+            ev.Gone: self._gone,
+            ev.Signal: self._signal,
+            ev.GroupStop: self._group_stop,
+            ev.Resume: self._resume,
+            ev.Reparent: self._reparent,
+            ev.Note: self._note,
+            ev.End: self._end,
+        }
+
+    def feed(self, event: ev.Event) -> None:
+        """Take the next event."""
+        self._feed[type(event)](event)
+
+    def _task(self, number: int) -> Task:
+        return self.trace.tasks[TaskId(number)]
+
+    def _begin(self, event: ev.Begin) -> None:
+        tid, tgid = Tid(event.tid), Tid(event.tgid)
+        number = TaskId(event.task)
+        process = tid == tgid
+        leader = number if process else self._leader_of(tgid)
+        self.trace.tasks[number] = Task(
+            id=number,
+            tid=tid,
+            tgid=tgid,
+            kind="process" if process else "thread",
+            creator=None,
+            parent=None,
+            leader=leader,
+            how=event.how,
+            created=_time(event.t),
+            comm=None if event.comm is None else ev.raw_bytes(event.comm),
+        )
+
+    def _leader_of(self, tgid: Tid) -> TaskId | None:
+        alive = (t for t in self.trace.tasks.values() if t.tid == tgid and t.death is None and t.gone is None)
+        return next((task.id for task in alive), None)
+
+    def _create(self, event: ev.Create) -> None:
+        creator, number = self._task(event.task), TaskId(event.child)
+        creation = _creation(event)
+        kind = creation.kind
+        flags = creation.flags.raw or 0
+        task = Task(
+            id=number,
+            tid=Tid(event.tid),
+            tgid=creator.tgid if kind == "thread" else Tid(event.tid) if kind == "process" else None,
+            kind=kind,
+            creator=creator.id,
+            parent=self._parent(creator, kind, flags),
+            leader=creator.leader if kind == "thread" else number,
+            creation=creation,
+            traced=event.traced,
+            untraced_cleared=event.untraced_cleared,
+            stop=event.stop,
+            ns_tids=tuple(event.ns_tids or ()),
+            created=_time(event.t),
+            comm=creator.comm,
+        )
+        self.trace.tasks[number] = task
+        creator.children.append(number)
+
+    def _parent(self, creator: Task, kind: str, flags: int) -> TaskId | None:
+        if kind == "thread" or flags & CLONE_PARENT:
+            leader = self.trace.tasks.get(creator.leader) if creator.leader is not None else None
+            return leader.parent if leader is not None else None
+        return creator.leader if creator.leader is not None else creator.id
+
+    def _fail(self, event: ev.Fail) -> None:
+        creation = _creation(event)
+        context = Context(
+            kernel=self._kernel,
+            uid=event.limits.get("uid"),
+            caps=capability_names(event.limits["cap_eff"]) if "cap_eff" in event.limits else None,
+            limits=event.limits,
+        )
+        failure = Failure(
+            t=_time(event.t),
+            task=TaskId(event.task),
+            creation=creation,
+            errno=event.errno,
+            limits=event.limits,
+            reasons=reasons(creation, event.errno, context),
+        )
+        self.trace.failures.append(failure)
+        self._task(event.task).failures.append(failure)
+
+    def _other(self, event: ev.Other) -> None:
+        call = decode_call(event.arch, event.nr, event.args)
+        why: tuple[Reason, ...] = ()
+        if event.result is not None and event.result < 0:
+            why = reasons(call, -event.result, Context(kernel=self._kernel))
+        self._task(event.task).calls.append(MadeCall(_time(event.t), call, event.result, event.target, why))
+
+    def _exec(self, event: ev.Exec) -> None:
+        task = self._task(event.task)
+        if event.former_tid is not None:
+            self._take_over(task)
+        task.images.append(
+            Image(
+                t=_time(event.t),
+                path=_text(event.path),
+                argv=_texts(event.argv),
+                argc=event.argc,
+                exe=None if event.exe is None else _text(event.exe),
+                comm=None if event.comm is None else ev.raw_bytes(event.comm),
+                began=_time(event.began),
+                former_tid=None if event.former_tid is None else Tid(event.former_tid),
+            )
+        )
+        task.comm = task.images[-1].comm or task.name
+
+    def _take_over(self, task: Task) -> None:
+        leader = self.trace.tasks.get(task.leader) if task.leader is not None else None
+        if leader is None or leader is task:
+            return
+        leader.heir = task.id
+        task.tid = leader.tid
+        task.parent = leader.parent
+        task.leader = task.id  # the group's other threads are dead by now (fs/exec.c: de_thread)
+
+    def _exec_fail(self, event: ev.ExecFail) -> None:
+        task = self._task(event.task)
+        path = _text(event.path)
+        last = task.failed_execs[-1] if task.failed_execs else None
+        if last is not None and _same_search(last, path):
+            paths, errnos = (*last.paths, path), (*last.errnos, event.errno)
+            task.failed_execs[-1] = FailedExec(last.t, paths, errnos)
+        else:
+            task.failed_execs.append(FailedExec(_time(event.t), (path,), (event.errno,)))
+
+    def _vfork_done(self, event: ev.VforkDone) -> None:
+        if event.child is not None:
+            self._task(event.child).vfork_released = _time(event.t)
+        else:
+            who = f"a child {event.tid} that task {event.task} made with CLONE_UNTRACED|CLONE_VFORK"
+            self.trace.notes.append((who, "only its end of borrowing memory was reported"))
+
+    def _exit(self, event: ev.Exit) -> None:
+        task = self._task(event.task)
+        task.ended = _time(event.t)
+        origin = self._signals.pop(task.id, None)
+        if event.status is None:
+            task.death = Death()
+        elif event.status & 0x7F:
+            task.death = Death(
+                signal=event.status & 0x7F,
+                core=bool(event.status & _CORE),
+                sender=None if origin is None or origin.sender is None else Tid(origin.sender),
+                address=None if origin is None else origin.address,
+            )
+        else:
+            task.death = Death(code=event.status >> 8 & 0xFF)
+        self._last(event)
+
+    def _gone(self, event: ev.Gone) -> None:
+        task = self._task(event.task)
+        task.ended = _time(event.t)
+        task.gone = event.why
+
+    def _signal(self, event: ev.Signal) -> None:
+        self._signals[TaskId(event.task)] = event
+
+    def _group_stop(self, event: ev.GroupStop) -> None:
+        self._task(event.task).stops.append(JobStop(_time(event.t), event.signal, None))
+
+    def _resume(self, event: ev.Resume) -> None:
+        stops = self._task(event.task).stops
+        if stops:
+            stops[-1] = JobStop(stops[-1].t, stops[-1].signal, _time(event.t))
+
+    def _reparent(self, event: ev.Reparent) -> None:
+        heir = None if event.parent is None else TaskId(event.parent)
+        self._task(event.task).reapers.append(Reaper(_time(event.t), Tid(event.parent_tid), heir))
+
+    def _note(self, event: ev.Note) -> None:
+        self.trace.notes.append((event.what, event.why))
+
+    def _end(self, event: ev.End) -> None:
+        self.trace.end_reason = event.reason
+        self._last(event)
+
+    def _last(self, event: ev.Event) -> None:
+        self.trace.ended = _time(event.t)
+
+
+def _creation(event: ev.Create | ev.Fail) -> Creation:
+    return decode_creation(event.arch, event.nr, event.args, _struct(event.struct), _struct(event.set_tid))
+
+
+def _struct(value: str | ev.Absent | None) -> bytes | Unavailable | None:
+    if isinstance(value, ev.Absent):
+        return Unavailable(value.errno, value.why)
+    return None if value is None else bytes.fromhex(value)
+
+
+def _text(value: ev.Text | ev.Absent) -> bytes | Unavailable:
+    return Unavailable(value.errno, value.why) if isinstance(value, ev.Absent) else ev.raw_bytes(value)
+
+
+def _texts(values: list[ev.Text] | ev.Absent) -> tuple[bytes, ...] | Unavailable:
+    if isinstance(values, ev.Absent):
+        return Unavailable(values.errno, values.why)
+    return tuple(ev.raw_bytes(value) for value in values)
+
+
+def _time(t: int | None) -> Nanoseconds | None:
+    return None if t is None else Nanoseconds(t)
+
+
+def _same_search(last: FailedExec, path: bytes | Unavailable) -> bool:
+    if isinstance(path, Unavailable) or isinstance(last.paths[-1], Unavailable):
+        return False
+    same_name = path.rpartition(b"/")[2] == last.paths[-1].rpartition(b"/")[2]
+    return same_name and last.errnos[-1] in _SEARCH_GOES_ON
+
+
+def kernel_version(release: str | None) -> tuple[int, int] | None:
+    """(6, 18) of "6.18.44-fc"; None where there is no such thing at its start."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", release or "")
+    return (int(found[1]), int(found[2])) if found else None

@@ -1,0 +1,198 @@
+"""What a trace is about: tasks, the calls that made them, what they executed and how they ended.
+
+Times are nanoseconds since the start of the trace, None where a log has none. Tasks point at each other by number;
+:class:`Trace` has them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
+from forklore.decode.calls import Call
+from forklore.decode.creation import Creation
+from forklore.decode.rules import Reason
+from forklore.events.records import Header
+
+Kind = Literal["process", "thread", "task"]
+"""``task`` where it is not known which of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A program that a task executed."""
+
+    t: Nanoseconds | None
+    path: bytes | Unavailable
+    """As given to execve."""
+    argv: tuple[bytes, ...] | Unavailable
+    argc: int | None
+    """How many arguments there were, where ``argv`` has only the first."""
+    exe: bytes | Unavailable | None
+    """The executable, which is the interpreter for a script; None where the source does not tell."""
+    comm: bytes | None
+    began: Nanoseconds | None
+    """When execve was called."""
+    former_tid: Tid | None
+    """The tid before, where a thread that was not the leader executed."""
+
+    @property
+    def file(self) -> bytes | None:
+        """The best name there is of what runs: the path as given, else the executable."""
+        if isinstance(self.path, bytes) and self.path:
+            return self.path
+        return self.exe if isinstance(self.exe, bytes) else None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedExec:
+    """One or more refused execve of one program: a search through PATH is one."""
+
+    t: Nanoseconds | None
+    paths: tuple[bytes | Unavailable, ...]
+    """In the order they were tried."""
+    errnos: tuple[int, ...]
+    """The error of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeCall:
+    """unshare, setns, close_range or setsid, and how it returned."""
+
+    t: Nanoseconds | None
+    call: Call
+    result: int | None
+    """Negative: -errno. None: not known."""
+    target: str | None
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A creation that the kernel refused."""
+
+    t: Nanoseconds | None
+    task: TaskId
+    creation: Creation
+    errno: int
+    limits: dict[str, int]
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a task ended: an exit ``code``, or the ``signal`` that ended it, with ``core`` and its origin if known."""
+
+    code: int | None = None
+    signal: int | None = None
+    core: bool = False
+    sender: Tid | None = None
+    address: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reaper:
+    """Who inherited a task: its tgid then, and its number if it is in the trace."""
+
+    t: Nanoseconds | None
+    tid: Tid
+    task: TaskId | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStop:
+    """A stop for job control: by which signal, and when it went on."""
+
+    t: Nanoseconds | None
+    signal: int
+    resumed: Nanoseconds | None
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A task in the kernel's sense, thread or process."""
+
+    id: TaskId
+    tid: Tid
+    tgid: Tid | None
+    kind: Kind
+    creator: TaskId | None
+    """Who made the call. None for the root and for tasks whose creation was not seen."""
+    parent: TaskId | None
+    """Whose child it was at first: who waits for it. None: outside the trace, or unknown."""
+    leader: TaskId | None
+    """The task that its thread group began with; its own number for a process."""
+    creation: Creation | None = None
+    how: str = "created"
+    """``created``, or how it came into the trace otherwise: ``root``, ``adopted``, ``log``."""
+    traced: bool = True
+    untraced_cleared: bool = False
+    stop: str | None = None
+    ns_tids: tuple[int, ...] = ()
+    created: Nanoseconds | None = None
+    comm: bytes | None = None
+    images: list[Image] = field(default_factory=list)
+    failed_execs: list[FailedExec] = field(default_factory=list)
+    calls: list[MadeCall] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    stops: list[JobStop] = field(default_factory=list)
+    reapers: list[Reaper] = field(default_factory=list)
+    children: list[TaskId] = field(default_factory=list)
+    """What it created, in order."""
+    ended: Nanoseconds | None = None
+    death: Death | None = None
+    gone: str | None = None
+    """Why it is seen no more, where that was not its death: superseded, released, ended, lost."""
+    heir: TaskId | None = None
+    """The thread whose exec took over this leader's tid."""
+    vfork_released: Nanoseconds | None = None
+    """When its creator went on, for a CLONE_VFORK child."""
+
+    @property
+    def lifetime(self) -> Nanoseconds | None:
+        """From creation to death."""
+        return _span(self.created, self.ended) if self.death is not None else None
+
+    @property
+    def exec_after(self) -> Nanoseconds | None:
+        """From creation to the first exec."""
+        return _span(self.created, self.images[0].t) if self.images else None
+
+    @property
+    def held(self) -> Nanoseconds | None:
+        """How long its vfork held its creator."""
+        return _span(self.created, self.vfork_released)
+
+    @property
+    def name(self) -> bytes | None:
+        """What to call it: its image's file name, else its comm."""
+        if self.images and (file := self.images[-1].file):
+            return file.rstrip(b"/").rpartition(b"/")[2] or file
+        return self.comm
+
+
+def _span(start: Nanoseconds | None, end: Nanoseconds | None) -> Nanoseconds | None:
+    return None if start is None or end is None else Nanoseconds(end - start)
+
+
+@dataclass(slots=True)
+class Trace:
+    """A whole trace."""
+
+    header: Header
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
+    """In the order in which they were first seen."""
+    failures: list[Failure] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """What was not seen or had to be changed on the way, and why."""
+    warnings: list[str] = field(default_factory=list)
+    """What is wrong with the file it was read from."""
+    ended: Nanoseconds | None = None
+    end_reason: str | None = None
+    """None: the trace was cut off."""
+
+    @property
+    def roots(self) -> list[Task]:
+        """The tasks without a known creator."""
+        return [task for task in self.tasks.values() if task.creator is None]

@@ -1,0 +1,167 @@
+"""A trace as one JSON object, documented in docs/json.md: for programs, so its names do not change."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from forklore.abi.errors import errno_name
+from forklore.abi.signals import signal_name
+from forklore.abi.units import Unavailable
+from forklore.decode.creation import Creation
+from forklore.decode.rules import Reason
+from forklore.decode.sharing import shared_names
+from forklore.events import records as ev
+from forklore.model.tasks import Death, FailedExec, Failure, Image, MadeCall, Task, Trace
+
+JSON_FORMAT: Final = {"name": "forklore-tree", "version": [1, 0]}
+
+
+def to_json(trace: Trace) -> bytes:
+    """The object, indented, with a newline at its end."""
+    return msgspec.json.format(msgspec.json.encode(to_data(trace)), indent=2) + b"\n"
+
+
+def to_data(trace: Trace) -> dict[str, Any]:
+    """The object as Python builtins."""
+    return {
+        "format": JSON_FORMAT,
+        "header": msgspec.to_builtins(trace.header),
+        "tasks": [_task(task) for task in trace.tasks.values()],
+        "failures": [_failure(failure) for failure in trace.failures],
+        "notes": [{"what": what, "why": why} for what, why in trace.notes],
+        "warnings": list(trace.warnings),
+        "end": {"t": trace.ended, "reason": trace.end_reason},
+    }
+
+
+def _text(value: bytes | Unavailable | None) -> Any:  # noqa: ANN401 - JSON
+    if value is None:
+        return None
+    if isinstance(value, Unavailable):
+        return {"unavailable": value.why, "errno": value.errno}
+    return msgspec.to_builtins(ev.text(value))
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "tid": task.tid,
+        "tgid": task.tgid,
+        "ns_tids": list(task.ns_tids),
+        "kind": task.kind,
+        "comm": _text(task.comm),
+        "how": task.how,
+        "traced": task.traced,
+        "creator": task.creator,
+        "parent": task.parent,
+        "leader": task.leader,
+        "heir": task.heir,
+        "reaper": [{"t": r.t, "tid": r.tid, "task": r.task} for r in task.reapers],
+        "creation": None if task.creation is None else _creation(task.creation, task),
+        "execs": [_image(image) for image in task.images],
+        "failed_execs": [_failed_exec(failed) for failed in task.failed_execs],
+        "calls": [_call(call) for call in task.calls],
+        "stops": [{"t": s.t, "signal": signal_name(s.signal), "resumed": s.resumed} for s in task.stops],
+        "exit": None if task.death is None else _death(task.death),
+        "gone": task.gone,
+        "t_created": task.created,
+        "t_ended": task.ended,
+        "lifetime": task.lifetime,
+        "exec_after": task.exec_after,
+        "vfork_held": task.held,
+    }
+
+
+def _creation(creation: Creation, task: Task | None = None) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "call": creation.call,
+        "arch": creation.arch.value,
+        "flags": list(creation.flags.names),
+        "flags_raw": creation.flags.raw,
+        "unknown_bits": creation.flags.unknown,
+        "exit_signal": creation.exit_signal,
+        "exit_signal_name": signal_name(creation.exit_signal) if creation.exit_signal else None,
+        "args": list(creation.args),
+        "fields": {name: text for name, text in creation.details()},
+        "set_tid": list(creation.set_tid),
+        "struct_size": creation.struct_size,
+        "problems": list(creation.problems),
+        "shares": list(shared_names(creation)),
+    }
+    if task is not None:
+        data["ptrace_event"] = task.stop
+        data["untraced_cleared"] = task.untraced_cleared
+    return data
+
+
+def _image(image: Image) -> dict[str, Any]:
+    argv = image.argv
+    return {
+        "t": image.t,
+        "path": _text(image.path),
+        "argv": _text(argv) if isinstance(argv, Unavailable) else [_text(word) for word in argv],
+        "argc": image.argc,
+        "exe": _text(image.exe),
+        "comm": _text(image.comm),
+        "t_called": image.began,
+        "former_tid": image.former_tid,
+    }
+
+
+def _failed_exec(failed: FailedExec) -> dict[str, Any]:
+    return {
+        "t": failed.t,
+        "paths": [_text(path) for path in failed.paths],
+        "errnos": list(failed.errnos),
+        "errno_names": [errno_name(number) for number in failed.errnos],
+    }
+
+
+def _call(made: MadeCall) -> dict[str, Any]:
+    failed = made.result is not None and made.result < 0
+    return {
+        "t": made.t,
+        "call": made.call.text(),
+        "result": made.result,
+        "errno_name": errno_name(-made.result) if failed and made.result is not None else None,
+        "target": made.target,
+        "reasons": [_reason(reason) for reason in made.reasons],
+    }
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {
+        "t": failure.t,
+        "task": failure.task,
+        "call": failure.creation.call,
+        "errno": failure.errno,
+        "errno_name": errno_name(failure.errno),
+        "flags": list(failure.creation.flags.names),
+        "creation": _creation(failure.creation),
+        "limits": failure.limits,
+        "reasons": [_reason(reason) for reason in failure.reasons],
+    }
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    return {
+        "rule": reason.rule,
+        "text": reason.text,
+        "advice": reason.advice,
+        "certain": reason.certain,
+        "source": reason.source,
+    }
+
+
+def _death(death: Death) -> dict[str, Any]:
+    if death.signal is None:
+        return {"code": death.code}
+    return {
+        "signal": death.signal,
+        "signal_name": signal_name(death.signal),
+        "core": death.core,
+        "sender": death.sender,
+        "address": death.address,
+    }

@@ -1,0 +1,218 @@
+"""The text of one line of the tree, in three lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Unavailable
+from forklore.decode.creation import Creation
+from forklore.decode.sharing import shared_names
+from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
+from forklore.report import words
+from forklore.report.fold import Leaf, Row
+from forklore.report.lines import Line, Piece
+
+
+class Detail(IntEnum):
+    """How much a line says of a call's flags."""
+
+    FULL = 0
+    SHORT = 1
+    """Without the prefix CLONE_."""
+    NONE = 2
+    """What they share, but not the flags."""
+
+
+SEPARATOR = Piece(" · ", "quiet")
+
+
+def joined(parts: list[Line]) -> Line:
+    """Parts with a separator between them; empty ones left out."""
+    line: list[Piece] = []
+    for part in parts:
+        if part and line:
+            line.append(SEPARATOR)
+        line.extend(part)
+    return tuple(line)
+
+
+def task_head(row: Row) -> Line:
+    """Number and name: ``4712 ls``, ``thread 4715``, ``12 × 4720…4731 cc1``."""
+    first, last = row.tasks[0], row.tasks[-1]
+    pieces: list[Piece] = []
+    if len(row.tasks) > 1:
+        pieces.append(Piece(f"{len(row.tasks):,} × ", "loud"))
+    if first.kind != "process":
+        pieces.append(Piece(f"{first.kind} "))
+    tids = str(first.tid) if len(row.tasks) == 1 else f"{first.tid}…{last.tid}"
+    pieces.append(Piece(tids, "tid"))
+    name = words.task_name(first)
+    if name:
+        pieces += [Piece(" "), Piece(name, "name")]
+    return tuple(pieces)
+
+
+def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
+    """How it was made, what it shares, what it executes, and what is unusual about it."""
+    task = row.tasks[0]
+    single = len(row.tasks) == 1
+    parts: list[Line] = []
+    if task.creation is not None:
+        parts += _creation(task.creation, detail)
+    elif task.how != "root":
+        parts.append((Piece("its creation was not seen", "loud"),))
+    parts.append(_exec(task, single))
+    parts.append(_held(task, trace, single))
+    parts.extend((Piece(text, "loud"),) for text in _unusual(task, trace, single))
+    return [part for part in parts if part]
+
+
+def _creation(creation: Creation, detail: Detail) -> list[Line]:
+    parts: list[Line] = []
+    word = _manner(creation)
+    if word and creation.call not in ("fork", "vfork"):
+        parts.append((Piece(word, "call"),))
+    if detail is Detail.NONE and creation.call.startswith("clone"):
+        parts.append((Piece(f"{creation.call}(…)", "flags"),))
+    else:
+        parts.append((Piece(creation.text(abbreviate=detail is not Detail.FULL), "flags"),))
+    names = shared_names(creation)
+    shared = [name for name in names if not name.startswith("new")]
+    if shared:
+        parts.append((Piece("shares " + " ".join(shared)),))
+    new = [name.removeprefix("new") for name in names if name.startswith("new")]
+    if new:
+        parts.append((Piece(f"new {' '.join(new)} {'namespace' if len(new) == 1 else 'namespaces'}", "loud"),))
+    return parts
+
+
+def _manner(creation: Creation) -> str | None:
+    raw = creation.flags.raw
+    if raw is None or creation.is_thread:
+        return None
+    if not raw & CLONE_VM:
+        return "fork"
+    return "vfork" if raw & CLONE_VFORK else None
+
+
+def _exec(task: Task, single: bool) -> Line:
+    if not task.images:
+        return ()
+    images = task.images if task.how != "root" else task.images[1:]
+    if not images:
+        return ()
+    chain = " → ".join(words.path(image.path) for image in images)
+    text = f"exec {chain}"
+    tried = sum(len(f.paths) for f in task.failed_execs)
+    if tried and single:
+        text += f" ({words.count(tried, 'path')} tried before)"
+    if single and task.how != "root" and task.exec_after is not None:
+        text += f" after {words.span(task.exec_after)}"
+    return (Piece(text, "exec"),)
+
+
+def _held(task: Task, trace: Trace, single: bool) -> Line:
+    if not single or task.held is None or task.creator is None:
+        return ()
+    return (Piece(f"{trace.tasks[task.creator].tid} held {words.span(task.held)}", "quiet"),)
+
+
+def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
+    found: list[str] = []
+    if task.untraced_cleared:
+        found.append("asked for CLONE_UNTRACED, followed all the same")
+    if not task.traced:
+        found.append("not followed")
+    flags = task.creation.flags.raw if task.creation is not None else None
+    if flags is not None and flags & CLONE_PARENT and task.kind == "process" and single:
+        found.append(f"child of {_who(task.parent, trace)}, not of its creator")
+    if task.ns_tids and single:
+        inside = "/".join(map(str, task.ns_tids[1:]))
+        found.append(f"pid {inside} inside its namespace")
+    if task.heir is not None:
+        found.append(f"superseded by exec of thread {_former(task, trace)}")
+    if task.images and task.images[-1].former_tid is not None:
+        found.append(f"took over tid {task.tid} at exec, was {task.images[-1].former_tid}")
+    if task.reapers:
+        found.append(f"orphan, now of {task.reapers[-1].tid}" if single else "orphans")
+    if task.stops:
+        found.append("was stopped")
+    return found
+
+
+def _who(number: int | None, trace: Trace) -> str:
+    return "a process outside the trace" if number is None else str(trace.tasks[number].tid)  # type: ignore[index]
+
+
+def _former(task: Task, trace: Trace) -> str:
+    heir = trace.tasks[task.heir] if task.heir is not None else task
+    images = [image for image in heir.images if image.former_tid is not None]
+    return str(images[0].former_tid) if images else str(heir.tid)
+
+
+def task_end(row: Row) -> Line:
+    """How it ended and how long it lived."""
+    task = row.tasks[0]
+    if task.death is None:
+        return () if task.gone == "superseded" else (Piece(task.gone or "no end seen", "quiet"),)
+    good = task.death.code == 0
+    pieces = [Piece(words.death(task.death), "good" if good else "bad")]
+    lifetimes = [t.lifetime for t in row.tasks if t.lifetime is not None]
+    if lifetimes:
+        low, high = words.span(min(lifetimes)), words.span(max(lifetimes))
+        pieces.append(Piece(f" · {low}" if low == high else f" · {low} to {high}", "quiet"))
+    return tuple(pieces)
+
+
+def leaf_line(row: Row, detail: Detail) -> tuple[Line, Line]:
+    """Something that made no task: a refused creation or exec, or an unsharing call; and the reason, if it has one."""
+    leaf = row.leaves[0]
+    times: Line = (Piece(f"{len(row.leaves):,} × ", "loud"),) if len(row.leaves) > 1 else ()
+    text: Callable[[Leaf, Detail], Line] = _LEAVES[type(leaf)]
+    why = () if isinstance(leaf, FailedExec) else _why([reason.text for reason in leaf.reasons])
+    return times + text(leaf, detail), why
+
+
+def _refused(leaf: Leaf, detail: Detail) -> Line:
+    assert isinstance(leaf, Failure)
+    call = leaf.creation.text(abbreviate=detail is not Detail.FULL)
+    if detail is Detail.NONE and leaf.creation.call.startswith("clone"):
+        call = f"{leaf.creation.call}(…)"
+    return (Piece("✗ ", "bad"), Piece(call, "flags"), Piece(f" = {words.error(leaf.errno)}", "bad"))
+
+
+def _why(sentences: list[str]) -> Line:
+    if not sentences:
+        return ()
+    more = f" (or {words.count(len(sentences) - 1, 'other reason')})" if len(sentences) > 1 else ""
+    return (Piece(sentences[0] + more),)
+
+
+def _exec_refused(leaf: Leaf, _detail: Detail) -> Line:
+    assert isinstance(leaf, FailedExec)
+    shown, places = leaf.paths[-1], len(set(leaf.paths))
+    text = words.path(shown)
+    if places > 1 and not isinstance(shown, Unavailable):
+        text = f"{words.base_name(shown)} in {places} directories"
+    pieces = [Piece("✗ ", "bad"), Piece(f"execve {text}", "exec"), Piece(f" = {words.error(leaf.errnos[-1])}", "bad")]
+    if len(leaf.paths) > places:
+        pieces.append(Piece(f" ({len(leaf.paths)} attempts)"))
+    return tuple(pieces)
+
+
+def _call(leaf: Leaf, detail: Detail) -> Line:
+    assert isinstance(leaf, MadeCall)
+    text = leaf.call.text(abbreviate=detail is not Detail.FULL)
+    target = f" [{words.printable(leaf.target)}]" if leaf.target else ""
+    if leaf.result is None or leaf.result >= 0:
+        return (Piece("· ", "quiet"), Piece(text + target, "flags"))
+    return (Piece("✗ ", "bad"), Piece(text + target, "flags"), Piece(f" = {words.error(-leaf.result)}", "bad"))
+
+
+_LEAVES: dict[type, Callable[[Leaf, Detail], Line]] = {
+    Failure: _refused,
+    FailedExec: _exec_refused,
+    MadeCall: _call,
+}

@@ -1,0 +1,82 @@
+"""Lines made of styled pieces: plain text in a pipe, colour on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, TextIO
+
+Role = Literal["plain", "frame", "tid", "name", "call", "flags", "exec", "good", "bad", "quiet", "loud"]
+
+STYLES: Final[dict[Role, str]] = {
+    "plain": "",
+    "frame": "dim",
+    "tid": "cyan",
+    "name": "bold",
+    "call": "",
+    "flags": "blue",
+    "exec": "green",
+    "good": "dim",
+    "bad": "red",
+    "quiet": "dim",
+    "loud": "bold yellow",
+}
+"""How rich shows each role. Nothing is told by colour alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text with one role."""
+
+    text: str
+    role: Role = "plain"
+
+
+Line = tuple[Piece, ...]
+
+
+def plain(line: Line) -> str:
+    """The text of a line."""
+    return "".join(piece.text for piece in line)
+
+
+def width_of(text: str) -> int:
+    """Terminal cells that a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def fit(line: Line, width: int | None) -> Line:
+    """A line cut to ``width`` cells, with an ellipsis where something is missing. None: no limit."""
+    if width is None or sum(width_of(piece.text) for piece in line) <= width:
+        return line
+    room = width - 1
+    kept: list[Piece] = []
+    for piece in line:
+        size = width_of(piece.text)
+        if size > room:
+            from rich.cells import set_cell_size
+
+            kept.append(Piece(set_cell_size(piece.text, room).rstrip() + "…", piece.role))
+            break
+        kept.append(piece)
+        room -= size
+    return tuple(kept)
+
+
+def write(lines: Iterable[Line], file: TextIO, *, color: bool) -> None:
+    """Print lines, in colour or plain."""
+    if not color:
+        file.write("".join(f"{plain(line).rstrip()}\n" for line in lines))
+        file.flush()
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=file, force_terminal=True, highlight=False, markup=False, soft_wrap=True)
+    for line in lines:
+        console.print(Text.assemble(*((piece.text, STYLES[piece.role]) for piece in line)), end="\n")
+    file.flush()

@@ -1,0 +1,136 @@
+"""A trace line by line, as it happens: one event a line, never cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from forklore.abi.units import TaskId
+from forklore.decode.creation import Creation
+from forklore.decode.sharing import shared_names
+from forklore.events import records as ev
+from forklore.model.build import Builder
+from forklore.model.tasks import Task
+from forklore.report import words
+from forklore.report.lines import Line, Piece
+
+
+class LogView:
+    """Turns each event into a line, with a :class:`Builder` that was fed it already."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._trace = builder.trace
+        self._text: dict[type[ev.Event], Callable[[Any], Line]] = {
+            ev.Begin: self._begin,
+            ev.Create: self._create,
+            ev.Fail: self._fail,
+            ev.Other: self._other,
+            ev.Exec: self._exec,
+            ev.ExecFail: self._exec_fail,
+            ev.VforkDone: self._vfork_done,
+            ev.Exit: self._exit,
+            ev.Gone: self._gone,
+            ev.Signal: self._signal,
+            ev.GroupStop: lambda e: (Piece(f"stopped by {words.signal(e.signal)}"),),
+            ev.Resume: lambda _e: (Piece("goes on"),),
+            ev.Reparent: self._reparent,
+            ev.Note: lambda e: (Piece(f"{words.printable(e.what)}: {words.printable(e.why)}", "loud"),),
+            ev.End: lambda _e: (),
+        }
+
+    def line(self, event: ev.Event) -> Line | None:
+        """The line of an event; None for one that has nothing to tell."""
+        text = self._text[type(event)](event)
+        if not text:
+            return None
+        number = getattr(event, "task", None)
+        task = self._trace.tasks.get(TaskId(number)) if number is not None else None
+        return (Piece(_stamp(event.t), "quiet"), *_who(task), *text)
+
+    def _task(self, number: int) -> Task:
+        return self._trace.tasks[TaskId(number)]
+
+    def _begin(self, event: ev.Begin) -> Line:
+        if event.how == "root":
+            return ()
+        return (Piece(f"comes into the trace ({event.how})"),)
+
+    def _create(self, event: ev.Create) -> Line:
+        child = self._task(event.child)
+        creation = child.creation
+        pieces = [Piece(_call(creation), "flags"), Piece(f" → {child.kind} "), Piece(str(child.tid), "tid")]
+        shared = shared_names(creation) if creation is not None else ()
+        if shared:
+            pieces.append(Piece("  shares " + " ".join(shared)))
+        if child.ns_tids:
+            pieces.append(Piece("  pid " + "/".join(map(str, child.ns_tids[1:])) + " inside its namespace", "loud"))
+        if not child.traced:
+            pieces.append(Piece("  not followed", "loud"))
+        return tuple(pieces)
+
+    def _fail(self, event: ev.Fail) -> Line:
+        failure = self._task(event.task).failures[-1]
+        pieces = [Piece(_call(failure.creation), "flags"), Piece(f" = {words.error(event.errno)}", "bad")]
+        why = "; or ".join(reason.text for reason in failure.reasons)
+        return (*pieces, Piece(f"  {why}")) if why else tuple(pieces)
+
+    def _other(self, event: ev.Other) -> Line:
+        made = self._task(event.task).calls[-1]
+        target = f" [{words.printable(made.target)}]" if made.target else ""
+        text = Piece(made.call.text() + target, "flags")
+        if event.result is None or event.result >= 0:
+            return (text, Piece(f" = {'?' if event.result is None else event.result}"))
+        why = "; or ".join(reason.text for reason in made.reasons)
+        return (text, Piece(f" = {words.error(-event.result)}", "bad"), Piece(f"  {why}" if why else ""))
+
+    def _exec(self, event: ev.Exec) -> Line:
+        image = self._task(event.task).images[-1]
+        pieces = [Piece("execve ", "call"), Piece(words.path(image.path), "exec")]
+        if isinstance(image.argv, tuple) and image.argv:
+            pieces.append(Piece("  " + words.command(image.argv)))
+            if image.argc is not None and image.argc > len(image.argv):
+                pieces.append(Piece(f" … {image.argc} arguments", "quiet"))
+        if event.former_tid is not None:
+            pieces.append(Piece(f"  by thread {event.former_tid}, which takes over the tid", "loud"))
+        return tuple(pieces)
+
+    def _exec_fail(self, event: ev.ExecFail) -> Line:
+        failed = self._task(event.task).failed_execs[-1]
+        path = Piece(words.path(failed.paths[-1]), "exec")
+        return (Piece("execve ", "call"), path, Piece(f" = {words.error(event.errno)}", "bad"))
+
+    def _vfork_done(self, event: ev.VforkDone) -> Line:
+        child = self._task(event.child) if event.child is not None else None
+        held = "" if child is None or child.held is None else f", held {words.span(child.held)}"
+        return (Piece(f"goes on: {event.tid} released its memory{held}", "quiet"),)
+
+    def _exit(self, event: ev.Exit) -> Line:
+        death = self._task(event.task).death
+        if death is None:
+            return ()
+        return (Piece(words.death(death), "good" if death.code == 0 else "bad"),)
+
+    def _gone(self, event: ev.Gone) -> Line:
+        return (Piece(event.why, "quiet"),)
+
+    def _signal(self, event: ev.Signal) -> Line:
+        origin = f" from {event.sender}" if event.sender is not None else ""
+        origin += f" at {event.address:#x}" if event.address is not None else ""
+        return (Piece(f"{words.signal(event.signal)}{origin} (si_code {event.code})", "bad"),)
+
+    def _reparent(self, event: ev.Reparent) -> Line:
+        return (Piece(f"orphan, now of {event.parent_tid}"),)
+
+
+def _call(creation: Creation | None) -> str:
+    return "a call that was not seen" if creation is None else creation.text()
+
+
+def _stamp(t: int | None) -> str:
+    return "[            ] " if t is None else f"[{t / 1e9:12.6f}] "
+
+
+def _who(task: Task | None) -> Line:
+    if task is None:
+        return ()
+    return (Piece(f"{task.tid} ", "tid"), Piece(words.task_name(task) or "?", "name"), Piece("  "))

@@ -1,0 +1,480 @@
+"""The loop: one wait status after another becomes a stop, each stop becomes events and a restart.
+
+One thread, waitpid(-1, __WALL), no polling. A successful creation is told by its event stop; the entry stop before
+it kept the arguments, and the creator is held until the child's own first stop, so that both can be looked at
+together. The child's stop may come before the creator's event (kernel/fork.c: kernel_clone wakes the child first):
+a tid that nobody announced is kept, never taken for a stranger.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+from forklore.abi import ptrace as pt
+from forklore.abi.arch import Arch
+from forklore.abi.flags import CLONE_UNTRACED
+from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.events import records as ev
+from forklore.linux import proc, ptrace
+from forklore.linux.wait import STATUSES, Kind, WaitStatus, wait_any
+from forklore.tracer import facts
+from forklore.tracer.entry import EntryReader
+from forklore.tracer.family import Family
+from forklore.tracer.options import Leave, Options, Stops, Until
+from forklore.tracer.tracee import Class, Entry, Group, Tracee
+
+_ERESTART: Final = frozenset({-512, -513, -514, -516})
+"""ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
+
+_EXIT: Final = int(pt.SyscallInfoOp.EXIT)
+_ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
+"""Signals that end nobody by default: their origin is not worth a request."""
+
+
+def trace_options(stops: Stops) -> int:
+    """PTRACE_O_* for every tracee: all three creation events always, for the kernel never falls back to another."""
+    options = (
+        pt.Option.EXITKILL
+        | pt.Option.TRACESYSGOOD
+        | pt.Option.TRACEFORK
+        | pt.Option.TRACEVFORK
+        | pt.Option.TRACECLONE
+        | pt.Option.TRACEVFORKDONE
+        | pt.Option.TRACEEXEC
+    )
+    if stops is Stops.SECCOMP:
+        options |= pt.Option.TRACESECCOMP
+    return int(options)
+
+
+class Engine:
+    """Traces what one root task starts. ``emit`` takes each event, ``idle`` is called before each wait."""
+
+    def __init__(
+        self, machine: Arch, options: Options, start: int, emit: Callable[[ev.Event], None], idle: Callable[[], None]
+    ) -> None:
+        self._machine = machine
+        self._options = options
+        self._stops = options.effective_stops()
+        self._start = start
+        self._emit = emit
+        self._idle = idle
+        self._reader = EntryReader(machine, argv=options.argv, follow_untraced=options.follow_untraced)
+        self._go = ptrace.cont_to_syscall if self._stops is Stops.SYSCALLS else ptrace.cont
+        self._family = Family(options)
+        self._creating: set[Tracee] = set()
+        """Who was seen to enter a creation call and not yet to leave it."""
+        self._died_creating: list[tuple[Tracee, Entry]] = []
+        """Who was killed in a creation call, which may have made a child that nobody announced."""
+        self._unannounced: dict[Tid, WaitStatus] = {}
+        """First statuses of tasks whose creator's event has not come."""
+        self._awaited: dict[Tid, tuple[Tracee, Entry | None]] = {}
+        """Announced tasks that have not stopped, with their creator, which is held until they do."""
+        self._leaving = False
+        self._asked_to_leave = False
+        self._killing = False
+        self._me = os.getpid()
+        self._relayed: dict[int, int] = {}
+        """Signals that were passed on to the root: number to who sent them to us."""
+        self._seen_from: dict[int, int] = {}
+        """Signals that reached a task: number to who sent them last."""
+        self.root: Tracee | None = None
+        self.root_status: WaitStatus | None = None
+        """The wait status of the root, once it has ended."""
+        self._handlers: dict[Kind, Callable[[Tracee, WaitStatus, int], None]] = {
+            Kind.SECCOMP: self._on_seccomp,
+            Kind.FORK: self._on_creation,
+            Kind.VFORK: self._on_creation,
+            Kind.CLONE: self._on_creation,
+            Kind.EXEC: self._on_exec,
+            Kind.VFORK_DONE: self._on_vfork_done,
+            Kind.SYSCALL: self._on_syscall,
+            Kind.SIGNAL: self._on_signal,
+            Kind.GROUP_STOP: self._on_group_stop,
+            Kind.TRAP: self._on_trap,
+            Kind.EXITED: self._on_end,
+            Kind.KILLED: self._on_end,
+        }
+
+    # The loop
+
+    def seize(self, pid: Pid) -> None:
+        """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
+        ptrace.seize(Tid(pid), trace_options(self._stops))
+        self.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
+        self._emit(ev.Begin(t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me))
+
+    def run(self) -> None:
+        """Trace until the options say that it is over."""
+        clock, start, idle, handlers, statuses = time.monotonic_ns, self._start, self._idle, self._handlers, STATUSES
+        live, awaited = self._family.live, self._awaited
+        while True:
+            if self._unannounced:
+                self._adopt_orphans()
+            idle()
+            try:
+                tid, word = wait_any()
+            except InterruptedError:
+                if self._asked_to_leave:
+                    self._asked_to_leave = False
+                    self.leave()
+                continue
+            except ChildProcessError:
+                break
+            t = clock() - start
+            status = statuses[word]
+            task = live.get(tid)
+            try:
+                if task is None or tid in awaited:
+                    task = self._first_status(tid, status)
+                    if task is None:
+                        continue
+                if self._leaving and not status.ended:
+                    self._let_go(task, status)
+                else:
+                    handlers.get(status.kind, self._on_other)(task, status, t)
+            except ProcessLookupError:
+                # SIGKILL takes a tracee out of any stop; a status of its own will tell of its end.
+                continue
+        self._close()
+
+    def _now(self) -> int:
+        return time.monotonic_ns() - self._start
+
+    # New tasks
+
+    def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        tid = Tid(ptrace.event_message(task.tid))
+        entry = task.entry
+        if entry is None or entry.kind is not Class.CREATION:
+            entry = self._reader.from_registers(task.tid, t)
+        task.entry = None
+        self._creating.discard(task)
+        child = self._family.born(task, tid, entry.flags if entry is not None else 0)
+        if status.kind is Kind.VFORK:
+            task.vfork_child = child.id
+        self._emit(
+            facts.create(
+                t, task.id, child.id, tid, entry, self._machine,
+                stop=status.kind.name.lower(), traced=child.keep, nested=child.nested,
+            )
+        )
+        self._awaited[tid] = (task, entry)
+        early = self._unannounced.pop(tid, None)
+        if early is not None and self._first_status(tid, early) is not None:
+            self._handlers.get(early.kind, self._on_other)(child, early, t)
+
+    def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
+        # None: there is nothing more to do with this status now.
+        waiting = self._awaited.pop(tid, None)
+        if waiting is None:
+            if self._leaving and not status.ended:
+                ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
+            else:
+                self._unannounced[tid] = status
+            return None
+        child = self._family.live[tid]
+        self._together(child, *waiting, stopped=not status.ended)
+        if child.keep:
+            return child
+        self._family.forget(child)
+        if not status.ended:
+            ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
+        return None
+
+    def _together(self, child: Tracee, creator: Tracee, entry: Entry | None, *, stopped: bool) -> None:
+        # Here creator and child are both held.
+        if entry is not None and entry.cleared:
+            if stopped:
+                self._reader.put_back(child.tid, entry)
+            if creator.alive:
+                self._reader.put_back(creator.tid, entry)
+        if creator.alive:
+            try:
+                self._go(creator.tid)
+            except ProcessLookupError:
+                return  # killed while it was held
+
+    def _adopt_orphans(self) -> None:
+        for tid in list(self._unannounced):
+            made = self._made_without_event(tid)
+            if made is not None or not self._someone_may_announce(tid):
+                self._adopt(tid, made or self._killed_creator(tid))
+
+    def _killed_creator(self, tid: Tid) -> tuple[Tracee, Entry] | None:
+        # The child's registers are its creator's, so the call that it came from can be told.
+        if self._unannounced[tid].ended or not self._died_creating:
+            return None
+        try:
+            made = self._reader.from_registers(tid, self._now())
+        except ProcessLookupError:
+            return None
+        for index, (creator, entry) in enumerate(self._died_creating):
+            if made is not None and (made.nr, made.words) == (entry.nr, entry.words):
+                del self._died_creating[index]
+                return creator, entry
+        return None
+
+    def _someone_may_announce(self, tid: Tid) -> bool:
+        if self._stops is not Stops.EVENTS:
+            return bool(self._creating)
+        fields = proc.status(tid)
+        if isinstance(fields, Unavailable):
+            return bool(self._family.live)
+        groups = self._family.groups
+        return proc.number(fields, b"Tgid") in groups or proc.number(fields, b"PPid") in groups
+
+    def _made_without_event(self, tid: Tid) -> tuple[Tracee, Entry] | None:
+        # CLONE_UNTRACED|CLONE_PTRACE attaches the child and tells the creator's tracer nothing (kernel/fork.c:
+        # kernel_clone). The child's registers are its creator's: they still show the call.
+        if self._stops is not Stops.EVENTS or self._unannounced[tid].ended:
+            return None
+        try:
+            entry = self._reader.from_registers(tid, self._now())
+        except ProcessLookupError:
+            return None
+        if entry is None or not entry.flags & CLONE_UNTRACED or entry.cleared:
+            return None
+        creator = self._family.leader(proc.parent_of(Pid(tid)) or Pid(0))
+        return None if creator is None else (creator, entry)
+
+    def _adopt(self, tid: Tid, made: tuple[Tracee, Entry] | None) -> None:
+        status = self._unannounced.pop(tid)
+        t = self._now()
+        if made is not None:
+            creator, entry = made
+            child = self._family.born(creator, tid, entry.flags)
+            self._emit(
+                facts.create(
+                    t, creator.id, child.id, tid, entry, self._machine,
+                    stop=None, traced=True, nested=child.nested,
+                )
+            )
+        else:
+            fields = proc.status(tid)
+            tgid, parent = Pid(tid), None
+            if not isinstance(fields, Unavailable):
+                tgid = Pid(proc.number(fields, b"Tgid") or tid)
+                parent = Pid(proc.number(fields, b"PPid") or 0)
+            child = self._family.add(tid, tgid, parent, depth=1)
+            self._emit(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
+        if made is not None and not made[0].alive:
+            self._inherited(child.group, t)
+        if self._killing:
+            self.kill()
+        self._handlers.get(status.kind, self._on_other)(child, status, t)
+
+    # Calls
+
+    def _on_seccomp(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        _op, audit, nr, words = ptrace.syscall_info(task.tid)
+        entry = None if isinstance(words, int) else self._reader.read(task.tid, t, audit, nr, words)
+        if entry is None:
+            ptrace.cont(task.tid)
+            return
+        self._enter(task, entry)
+        # To the exit stop, should the call fail: an event on the way there restarts with PTRACE_CONT.
+        ptrace.cont_to_syscall(task.tid)
+
+    def _enter(self, task: Tracee, entry: Entry) -> None:
+        task.entry = entry
+        if entry.kind is Class.CREATION:
+            self._creating.add(task)
+
+    def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        op, audit, nr, words = ptrace.syscall_info(task.tid)
+        if isinstance(words, int):
+            entry, task.entry = task.entry, None
+            if op == _EXIT and entry is not None:
+                self._returned(task, entry, words, t)
+        else:
+            found = self._reader.read(task.tid, t, audit, nr, words)
+            if found is not None:
+                self._enter(task, found)
+        self._go(task.tid)
+
+    def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+        self._creating.discard(task)
+        if entry.cleared:
+            self._reader.put_back(task.tid, entry)
+        if result in _ERESTART:
+            return
+        if entry.kind is Class.OTHER:
+            if result >= 0 and not task.parted:
+                task.parted = self._parted(task.tid)
+            self._emit(facts.other(t, task, entry, result))
+        elif result < 0:
+            build = facts.exec_fail if entry.kind is Class.EXEC else facts.fail
+            self._emit(build(t, task, entry, -result))
+        elif entry.kind is Class.CREATION:
+            self._without_event(task, entry, result, t)
+
+    @staticmethod
+    def _parted(tid: Tid) -> bool:
+        # unshare(CLONE_NEWPID) and setns leave the caller where it is and send its next child elsewhere.
+        own, for_children = (proc.read_link(f"/proc/{tid}/ns/{name}") for name in ("pid", "pid_for_children"))
+        return own != for_children
+
+    def _without_event(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+        # A creation that sent no event: CLONE_UNTRACED, left in place. The result is the child's tid in the
+        # caller's pid namespace, which is the tracer's own but for nested ones.
+        traced = Tid(result) in self._unannounced  # CLONE_PTRACE attached it all the same
+        if traced:
+            child = self._family.born(task, Tid(result), entry.flags)
+            number = child.id
+            self._awaited[Tid(result)] = (task, None)
+        else:
+            number = self._family.next_id()
+        self._emit(
+            facts.create(
+                t, task.id, number, Tid(result), entry, self._machine, stop=None, traced=traced, nested=False
+            )
+        )
+        early = self._unannounced.pop(Tid(result), None)
+        if early is not None and self._first_status(Tid(result), early) is not None:
+            self._handlers.get(early.kind, self._on_other)(child, early, t)
+
+    def _on_vfork_done(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        tid = ptrace.event_message(task.tid)
+        child, task.vfork_child = task.vfork_child, None
+        self._emit(ev.VforkDone(t=t, task=task.id, child=child, tid=tid))
+        self._go(task.tid)
+
+    def _on_exec(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        former = Tid(ptrace.event_message(task.tid))
+        if former != task.tid and former in self._family.live:
+            self._emit(ev.Gone(t=t, task=task.id, why="superseded"))
+            leader, task = task, self._family.take_over(former, task)
+            if leader is self.root:
+                self.root = task
+        entry, task.entry = task.entry, None
+        options = self._options
+        self._emit(facts.executed(t, task, entry, former, argv=options.argv, env=options.env))
+        self._go(task.tid)
+
+    # Signals and job control
+
+    def _on_signal(self, task: Tracee, status: WaitStatus, _t: int) -> None:
+        number = status.signal
+        if number not in _ROUTINE_SIGNALS:
+            origin = task.last_signal = ptrace.signal_info(task.tid)
+            if number in self._relayed and self.root is not None and task.group is self.root.group:
+                # kill(2) of a whole process group reaches the program and us: what we pass on is then a second one.
+                if origin.sender == self._me and self._seen_from.get(number) == self._relayed[number]:
+                    number = 0
+            if origin.sender is not None:
+                self._seen_from[status.signal] = origin.sender
+        self._go(task.tid, number)
+
+    def relayed(self, number: int, sender: int) -> None:
+        """The tracer is about to pass on a signal that ``sender`` sent to it."""
+        self._relayed[number] = sender
+
+    def _on_group_stop(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        if not task.stopped:
+            task.stopped = True
+            self._emit(ev.GroupStop(t=t, task=task.id, signal=status.signal))
+        ptrace.listen(task.tid)
+
+    def _on_trap(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        if task.stopped:
+            task.stopped = False
+            self._emit(ev.Resume(t=t, task=task.id))
+        self._go(task.tid)
+
+    def _on_other(self, task: Tracee, _status: WaitStatus, _t: int) -> None:
+        self._go(task.tid)
+
+    # Ends
+
+    def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        origin = task.last_signal
+        if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
+            self._emit(
+                ev.Signal(
+                    t=t, task=task.id, signal=origin.signal, code=origin.code, sender=origin.sender,
+                    address=origin.address,
+                )
+            )
+        self._emit(ev.Exit(t=t, task=task.id, status=status.status))
+        if task in self._creating:
+            self._creating.discard(task)
+            if task.entry is not None:
+                self._died_creating.append((task, task.entry))
+        if self._family.forget(task):
+            for child in list(self._family.orphans(task.group)):
+                self._inherited(child, t)
+        if task is self.root:
+            self.root_status = status
+            if self._options.until is Until.ROOT:
+                self.leave()
+
+    def _inherited(self, group: Group, t: int) -> None:
+        # Its parent is gone: who waits for it now, the kernel knows.
+        reaper = proc.parent_of(group.tgid)
+        orphan = self._family.leader(group.tgid)
+        if reaper is None or orphan is None or reaper == group.parent:
+            return
+        self._family.hand_over(group, reaper)
+        leader = self._family.leader(reaper)
+        parent = None if leader is None else leader.id
+        self._emit(ev.Reparent(t=t, task=orphan.id, parent_tid=reaper, parent=parent))
+
+    # Leaving
+
+    @property
+    def left(self) -> int:
+        """How many tasks are traced now."""
+        return len(self._family.live)
+
+    def leave(self) -> None:
+        """End the trace: kill what is left, or let it go on, as the options say. The loop then runs out of tracees."""
+        if self._options.leave is Leave.KILL:
+            self.kill()
+            return
+        self._leaving = True
+        held = [creator for creator, _ in self._awaited.values() if creator.alive]
+        for task in held:
+            self._let_go(task, None)
+        for task in list(self._family.live.values()):
+            try:
+                ptrace.interrupt(task.tid)
+            except ProcessLookupError:
+                continue
+
+    def ask_to_leave(self) -> None:
+        """:meth:`leave`, from another thread than the loop's."""
+        if self._options.leave is Leave.KILL:
+            self.kill()  # kill(2) may come from any thread; the loop sees the ends
+            return
+        self._asked_to_leave = True
+        while self._asked_to_leave and self.left:
+            # A signal just before waitpid would be lost, so it is sent until the loop has taken note.
+            os.kill(self._me, signal.SIGIO)
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL every group that is traced, and what they make meanwhile; their ends are reported as any other."""
+        self._killing = True
+        for tgid in list(self._family.groups):
+            try:
+                os.kill(tgid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def _let_go(self, task: Tracee, status: WaitStatus | None) -> None:
+        entry = task.entry
+        if entry is not None and entry.cleared:
+            self._reader.put_back(task.tid, entry)
+        ptrace.detach(task.tid, status.signal if status is not None and status.kind is Kind.SIGNAL else 0)
+        self._emit(ev.Gone(t=self._now(), task=task.id, why="released"))
+        self._family.forget(task)
+
+    def _close(self) -> None:
+        for task in self._family.live.values():
+            self._emit(ev.Gone(t=self._now(), task=task.id, why="lost"))
+        self._family.live.clear()

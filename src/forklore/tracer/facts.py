@@ -1,0 +1,102 @@
+"""From what the tracer holds to the records of the event log."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import TaskId, Tid, Unavailable
+from forklore.events import records as ev
+from forklore.linux import limits, proc
+from forklore.tracer.tracee import Entry, Tracee
+
+NOT_RECORDED: Final = ev.Absent(0, "not recorded")
+
+
+def hexadecimal(value: bytes | Unavailable | None) -> str | ev.Absent | None:
+    """Bytes of a struct, or why there are none."""
+    if value is None:
+        return None
+    return ev.Absent(value.errno, value.why) if isinstance(value, Unavailable) else value.hex()
+
+
+def text(value: bytes | Unavailable | None) -> ev.Text | ev.Absent:
+    """A string, or why there is none."""
+    if value is None:
+        return NOT_RECORDED
+    return ev.Absent(value.errno, value.why) if isinstance(value, Unavailable) else ev.text(value)
+
+
+def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | ev.Absent:
+    """Strings, or why there are none."""
+    if values is None:
+        return NOT_RECORDED
+    return ev.Absent(values.errno, values.why) if isinstance(values, Unavailable) else [ev.text(v) for v in values]
+
+
+def create(
+    t: int, creator: TaskId, child: TaskId, tid: Tid, entry: Entry | None, machine: Arch, *,
+    stop: str | None, traced: bool, nested: bool,
+) -> ev.Create:
+    """A creation, decoded by nobody yet: its raw words, the struct they point to, and the child's tids."""
+    ns_tids = None
+    if nested:
+        found = proc.ns_tids(tid)
+        ns_tids = found if found is not None and len(found) > 1 else None
+    if entry is None:
+        return ev.Create(
+            t=t, task=creator, arch=machine, nr=None, child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids
+        )
+    return ev.Create(
+        t=t, task=creator, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
+        set_tid=hexadecimal(entry.set_tid), child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids,
+        untraced_cleared=entry.cleared,
+    )
+
+
+def fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.Fail:
+    """A refused creation, with the numbers that may have decided; the task is held at the call's exit."""
+    return ev.Fail(
+        t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
+        set_tid=hexadecimal(entry.set_tid), errno=errno, limits=limits.deciding(task.tid),
+    )
+
+
+def exec_fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.ExecFail:
+    """A refused execve."""
+    return ev.ExecFail(t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), errno=errno)
+
+
+def other(t: int, task: Tracee, entry: Entry, result: int | None) -> ev.Other:
+    """unshare, setns, close_range or setsid, as it returned."""
+    target = entry.target
+    if isinstance(target, Unavailable):
+        named: str | None = target.why
+    else:
+        named = None if target is None else target.decode(errors="backslashreplace")
+    return ev.Other(
+        t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named
+    )
+
+
+def executed(t: int, task: Tracee, entry: Entry | None, former: Tid, *, argv: bool, env: bool) -> ev.Exec:
+    """A new image; the task is held at its exec event. Without an entry stop, /proc tells what it can."""
+    tid = task.tid
+    if entry is not None:
+        path, arguments, argc = entry.path, entry.argv, entry.argc
+    else:
+        path, arguments, argc = proc.executable(tid), proc.arguments(tid) if argv else None, None
+    name = proc.comm(tid)
+    environment = proc.environment(tid) if env else None
+    return ev.Exec(
+        t=t,
+        task=task.id,
+        path=text(path),
+        argv=texts(arguments),
+        argc=argc,
+        exe=text(proc.executable(tid)),
+        comm=None if isinstance(name, Unavailable) else ev.text(name),
+        former_tid=former if former != tid else None,
+        began=None if entry is None else entry.t,
+        envp=[ev.text(entry) for entry in environment] if isinstance(environment, list) else None,
+    )

@@ -1,0 +1,90 @@
+"""What a trace is asked to follow, to see and to leave alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stops(StrEnum):
+    """How the tracer comes to see calls."""
+
+    SECCOMP = "seccomp"
+    """A filter stops the program at the calls we decode and at no others: the default."""
+    SYSCALLS = "syscalls"
+    """Every system call stops, twice: sees as much as the filter and needs none, at many times the price."""
+    EVENTS = "events"
+    """Only what the kernel reports by itself: creations, execs and exits that succeed. No failures, no unsharing."""
+
+
+class Follow(StrEnum):
+    """Which new tasks stay traced; the others are let go at their first stop."""
+
+    ALL = "all"
+    PROCESSES = "processes"
+    THREADS = "threads"
+    NONE = "none"
+
+
+class Until(StrEnum):
+    """When the trace ends."""
+
+    TREE = "tree"
+    """With the last task."""
+    ROOT = "root"
+    """With the program that was started, whatever it leaves behind."""
+
+
+class Leave(StrEnum):
+    """What becomes of the tasks that are left when the trace ends before them."""
+
+    KILL = "kill"
+    DETACH = "detach"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The policy of one trace. ``stops`` None: the most that these options allow without harm."""
+
+    stops: Stops | None = None
+    follow: Follow = Follow.ALL
+    max_depth: int | None = None
+    follow_untraced: bool = True
+    until: Until = Until.TREE
+    leave: Leave = Leave.KILL
+    argv: bool = True
+    env: bool = False
+
+    @property
+    def lets_go(self) -> bool:
+        """Whether some task may run on without the tracer: it must not carry the seccomp filter then."""
+        return (
+            self.follow is not Follow.ALL
+            or self.max_depth is not None
+            or not self.follow_untraced
+            or (self.until is Until.ROOT and self.leave is Leave.DETACH)
+        )
+
+    def effective_stops(self) -> Stops:
+        """The way to see calls: as asked, else the filter, else events alone. ValueError where the two exclude each other."""
+        if self.stops is Stops.SECCOMP and self.lets_go:
+            raise ValueError(
+                "--stops seccomp cannot go with options that let tasks go untraced: the filter stays with them for"
+                " good and would make their fork, clone and execve fail with ENOSYS; use --stops events or syscalls"
+            )
+        if self.stops is not None:
+            return self.stops
+        return Stops.EVENTS if self.lets_go else Stops.SECCOMP
+
+    def record(self) -> dict[str, str | int | bool | None]:
+        """The options as the trace's header keeps them."""
+        return {
+            "stops": self.effective_stops().value,
+            "follow": self.follow.value,
+            "max_depth": self.max_depth,
+            "follow_untraced": self.follow_untraced,
+            "until": self.until.value,
+            "leave": self.leave.value,
+            "argv": self.argv,
+            "env": self.env,
+        }

@@ -1,0 +1,79 @@
+"""What the tracer remembers of a task while it lives: as little as the loop needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Pid, TaskId, Tid, Unavailable
+from forklore.linux.ptrace import Entry as Words
+from forklore.linux.ptrace import SignalInfo
+
+
+class Class(Enum):
+    """What the loop does with a call that it stops at."""
+
+    CREATION = auto()
+    EXEC = auto()
+    OTHER = auto()
+
+
+@dataclass(slots=True)
+class Entry:
+    """A call that a task is in, as its entry stop showed it."""
+
+    kind: Class
+    t: int
+    arch: Arch
+    nr: int
+    words: Words
+    flags: int = 0
+    """Creations: the flags, exit signal apart."""
+    struct: bytes | Unavailable | None = None
+    set_tid: bytes | Unavailable | None = None
+    path: bytes | Unavailable | None = None
+    argv: list[bytes] | Unavailable | None = None
+    argc: int | None = None
+    target: bytes | Unavailable | None = None
+    """setns: what the descriptor refers to."""
+    cleared: bool = False
+    """CLONE_UNTRACED is cleared in the tracee and has to be put back."""
+
+
+class Group:
+    """A thread group: who waits for it, and which groups it waits for."""
+
+    __slots__ = ("children", "parent", "tgid")
+
+    def __init__(self, tgid: Pid, parent: Pid | None) -> None:
+        self.tgid = tgid
+        self.parent = parent
+        self.children: set[Group] = set()
+
+
+class Tracee:
+    """One live task. ``tid`` changes when a thread that is not the leader executes."""
+
+    __slots__ = (
+        "alive", "depth", "entry", "group", "id", "keep", "last_signal", "nested", "parted", "stopped", "tid",
+        "vfork_child",
+    )
+
+    def __init__(self, id_: TaskId, tid: Tid, group: Group, depth: int) -> None:
+        self.id = id_
+        self.tid = tid
+        self.group = group
+        self.depth = depth
+        self.nested = False
+        """Its tid differs between the tracer's pid namespace and its own."""
+        self.parted = False
+        """Its next child enters another pid namespace than the tracer's."""
+        self.entry: Entry | None = None
+        self.stopped = False
+        """In group-stop, by PTRACE_LISTEN."""
+        self.alive = True
+        self.keep = True
+        """False: to be let go at its first stop."""
+        self.last_signal: SignalInfo | None = None
+        self.vfork_child: TaskId | None = None
