@@ -1,0 +1,68 @@
+"""``forklore explain``: what a call's flags, its struct or its error mean."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+from forklore.abi.arch import Arch
+
+HELP = "say what flags, a clone3 struct or an error mean, or compare calls"
+
+_EPILOG = """\
+WHAT is one of, or several of, these:
+  0x1200011, 18874385         a flags word
+  'CLONE_VM|CLONE_FS', vm,fs  names, with SIGCHLD and the like among them
+  fork vfork posix_spawn      well-known calls, side by side; also _Fork, system, popen,
+                              pthread_create, thrd_create, musl-pthread, go-exec, go-thread,
+                              clone, clone3
+  unshare:newns,newnet        flags of a call by its name
+  clone3 00410000...          a clone_args in hexadecimal, as it lies in memory
+  EINVAL CLONE_THREAD         why a call fails; EINVAL alone: all that gives it
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
+    parser.add_argument("what", nargs="+", metavar="WHAT", help="what to explain; several calls are compared")
+    parser.add_argument(
+        "--call",
+        choices=("clone", "clone3", "unshare", "setns"),
+        help="whose flags they are (default: clone's where they fit, else clone3's)",
+    )
+    parser.add_argument("--kernel", metavar="X.Y", type=_kernel, help="judge by this kernel's rules, such as 6.1")
+    parser.add_argument(
+        "--arch",
+        choices=[str(arch) for arch in Arch],
+        default=str(Arch.X86_64),
+        help="whose registers and numbers (default: %(default)s)",
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the explanation; 0, or 2 for what cannot be understood."""
+    from forklore.report.explain import explain, to_json, to_text
+
+    try:
+        explanation = explain(*args.what, call=args.call, kernel=args.kernel, arch=Arch(args.arch))
+    except ValueError as error:
+        print(f"forklore explain: {error}", file=sys.stderr)
+        return 2
+    if args.format == "json":
+        import json
+
+        print(json.dumps(to_json(explanation), indent=2))
+    else:
+        sys.stdout.write(to_text(explanation))
+    return 0
+
+
+def _kernel(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)\.(\d+)(?:[.-].*)?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no kernel version; give major and minor, such as 6.1")
+    return int(found[1]), int(found[2])
