@@ -11,15 +11,20 @@ from typing import Annotated, Final
 
 import msgspec
 
+from forklore.abi.arch import Arch
+
 FORMAT_NAME: Final = "forklore-trace"
 FORMAT_VERSION: Final = (1, 0)
 """(major, minor). A reader refuses a newer major version; a minor version only adds fields and records."""
 
 
+Hex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$")]
+
+
 class Opaque(msgspec.Struct, frozen=True, tag_field="kind", tag="opaque", gc=False):
     """Bytes that are not valid UTF-8, in hexadecimal."""
 
-    hex: str
+    hex: Hex
 
 
 Text = str | Opaque
@@ -75,8 +80,9 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The first line of a trace file."""
 
-    format: str = FORMAT_NAME
-    version: tuple[int, int] = FORMAT_VERSION
+    # Factories, because omit_defaults leaves plain defaults out of the file and these two must be in it.
+    format: str = msgspec.field(default_factory=lambda: FORMAT_NAME)
+    version: tuple[int, int] = msgspec.field(default_factory=lambda: FORMAT_VERSION)
     source: Source
     host: str | None = None
     kernel: str | None = None
@@ -97,21 +103,21 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_f
     t: int | None
 
 
-class Call(Event, kw_only=True):
+class Call(Event, frozen=True, kw_only=True):
     """A system call's raw words. An argument is null where the source of the event does not tell it."""
 
     task: Id
-    arch: str
+    arch: Arch
     nr: int | None
     """The call's number in ``arch``; null if the call itself is not known (an event without its registers)."""
     args: tuple[Word | None, ...] = ()
-    struct: str | Absent | None = None
+    struct: Hex | Absent | None = None
     """The clone_args that the call pointed to, in hexadecimal; null for other calls."""
-    set_tid: str | Absent | None = None
+    set_tid: Hex | Absent | None = None
     """The set_tid array, in hexadecimal, where clone_args names one."""
 
 
-class Begin(Event, tag="begin", kw_only=True):
+class Begin(Event, tag="begin", frozen=True, kw_only=True):
     """A task that was there before its creation could be seen: the root, or one adopted later."""
 
     task: Id
@@ -124,7 +130,7 @@ class Begin(Event, tag="begin", kw_only=True):
     comm: Text | None = None
 
 
-class Create(Call, tag="create", kw_only=True):
+class Create(Call, tag="create", frozen=True, kw_only=True):
     """A task was made. ``task`` is the creator."""
 
     child: Id
@@ -140,7 +146,7 @@ class Create(Call, tag="create", kw_only=True):
     """The call had CLONE_UNTRACED, which the tracer cleared for the call and put back after it."""
 
 
-class Fail(Call, tag="fail", kw_only=True):
+class Fail(Call, tag="fail", frozen=True, kw_only=True):
     """A creation that the kernel refused. ``errno`` is positive."""
 
     errno: int
@@ -148,7 +154,7 @@ class Fail(Call, tag="fail", kw_only=True):
     """Numbers that may have decided, read right after: see :mod:`forklore.decode.rules`."""
 
 
-class Other(Call, tag="call", kw_only=True):
+class Other(Call, tag="call", frozen=True, kw_only=True):
     """unshare, setns, close_range or setsid, successful (``result`` >= 0) or not (-errno); null: never returned."""
 
     result: int | None
@@ -156,7 +162,7 @@ class Other(Call, tag="call", kw_only=True):
     """setns: what the descriptor was, as /proc names it."""
 
 
-class Exec(Event, tag="exec", kw_only=True):
+class Exec(Event, tag="exec", frozen=True, kw_only=True):
     """A task executes a new image."""
 
     task: Id
@@ -176,7 +182,7 @@ class Exec(Event, tag="exec", kw_only=True):
     """Only where it was asked for."""
 
 
-class ExecFail(Event, tag="exec-fail", kw_only=True):
+class ExecFail(Event, tag="exec-fail", frozen=True, kw_only=True):
     """An execve that the kernel refused."""
 
     task: Id
@@ -185,7 +191,7 @@ class ExecFail(Event, tag="exec-fail", kw_only=True):
     errno: int
 
 
-class VforkDone(Event, tag="vfork-done", kw_only=True):
+class VforkDone(Event, tag="vfork-done", frozen=True, kw_only=True):
     """The task goes on after its CLONE_VFORK child released the memory (exec or exit)."""
 
     task: Id
@@ -194,14 +200,14 @@ class VforkDone(Event, tag="vfork-done", kw_only=True):
     """The child's tid."""
 
 
-class Exit(Event, tag="exit", kw_only=True):
+class Exit(Event, tag="exit", frozen=True, kw_only=True):
     """A task ended. ``status`` is the wait status word; null where a log does not tell."""
 
     task: Id
     status: int | None
 
 
-class Gone(Event, tag="gone", kw_only=True):
+class Gone(Event, tag="gone", frozen=True, kw_only=True):
     """A task is no longer seen, without an exit of its own.
 
     ``why``: ``superseded`` (another thread's exec took its tid), ``released`` (the tracer let go of it by the
@@ -212,7 +218,7 @@ class Gone(Event, tag="gone", kw_only=True):
     why: str
 
 
-class Signal(Event, tag="signal", kw_only=True):
+class Signal(Event, tag="signal", frozen=True, kw_only=True):
     """The signal whose delivery ended a task, with its origin: siginfo's si_code and, where it has one, si_pid."""
 
     task: Id
@@ -222,20 +228,20 @@ class Signal(Event, tag="signal", kw_only=True):
     address: int | None = None
 
 
-class GroupStop(Event, tag="stop", kw_only=True):
+class GroupStop(Event, tag="stop", frozen=True, kw_only=True):
     """The task stopped for job control."""
 
     task: Id
     signal: int
 
 
-class Resume(Event, tag="resume", kw_only=True):
+class Resume(Event, tag="resume", frozen=True, kw_only=True):
     """A stopped task runs again."""
 
     task: Id
 
 
-class Reparent(Event, tag="reparent", kw_only=True):
+class Reparent(Event, tag="reparent", frozen=True, kw_only=True):
     """A task's parent ended; ``parent_tid`` (a tgid) waits for it now. ``parent`` is null for one outside the trace."""
 
     task: Id
@@ -243,7 +249,7 @@ class Reparent(Event, tag="reparent", kw_only=True):
     parent: Id | None = None
 
 
-class Note(Event, tag="note", kw_only=True):
+class Note(Event, tag="note", frozen=True, kw_only=True):
     """Something that the tracer could not see or had to change at this point."""
 
     what: str
@@ -251,7 +257,7 @@ class Note(Event, tag="note", kw_only=True):
     task: Id | None = None
 
 
-class End(Event, tag="end", kw_only=True):
+class End(Event, tag="end", frozen=True, kw_only=True):
     """The last line. A file without it was cut off: ``reason`` is ``done``, ``root``, ``interrupted`` or ``log``."""
 
     reason: str

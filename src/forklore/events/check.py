@@ -1,0 +1,143 @@
+"""What the events of a trace must satisfy together, so that a reader of them need not doubt it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from forklore.events.records import (
+    Begin,
+    Create,
+    End,
+    Event,
+    Fail,
+    Note,
+    Other,
+    Reparent,
+    VforkDone,
+)
+
+_TIME_LIMIT: Final = 1 << 62
+_WORD_LIMIT: Final = 1 << 64
+_ID_LIMIT: Final = 1 << 53
+_TID_LIMIT: Final = 1 << 31
+
+
+class InconsistentError(Exception):
+    """An event that cannot follow the ones before it: ``expected`` and ``found`` in words."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}; found {found}")
+        self.expected = expected
+        self.found = found
+
+
+class Checker:
+    """Follows the events of one trace.
+
+    Each task begins once (by ``begin`` or ``create``), before anything else names it; numbers are such as
+    the kernel can give; nothing follows ``end``, which counts what came before it.
+    """
+
+    def __init__(self) -> None:
+        self.seen = 0
+        """How many events were checked, with those that were skipped."""
+        self.end: End | None = None
+        self._dense = 0
+        self._sparse: set[int] = set()
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event. Raises InconsistentError."""
+        if self.end is not None:
+            raise InconsistentError("nothing after the end record", f"a record “{_tag(event)}”")
+        if event.t is not None and not -_TIME_LIMIT < event.t < _TIME_LIMIT:
+            raise InconsistentError("a time of at most 62 bits, in nanoseconds", f"t {_short(event.t)}")
+        rule = _RULES.get(type(event))
+        if rule is None:
+            self._known(event.task)  # type: ignore[attr-defined]
+        else:
+            rule(self, event)
+        self.seen += 1
+
+    def skipped(self) -> None:
+        """Count an event of a kind that this version does not know."""
+        if self.end is not None:
+            raise InconsistentError("nothing after the end record", "another record")
+        self.seen += 1
+
+    def _known(self, task: int) -> None:
+        if task > self._dense and task not in self._sparse:
+            raise InconsistentError("a task that an earlier begin or create record names", f"task {_short(task)}")
+
+    def _new(self, task: int) -> None:
+        if task == self._dense + 1:
+            self._dense = task
+            return
+        if task <= self._dense or task in self._sparse:
+            raise InconsistentError("a task number that was not used before", f"task {task} a second time")
+        if task >= _ID_LIMIT:
+            raise InconsistentError("a task number of at most 53 bits", _short(task))
+        self._sparse.add(task)
+
+    def _begin(self, event: Begin) -> None:
+        _tid(event.tid)
+        _tid(event.tgid)
+        self._new(event.task)
+
+    def _create(self, event: Create) -> None:
+        self._call(event)
+        _tid(event.tid)
+        self._new(event.child)
+
+    def _call(self, event: Create | Fail | Other) -> None:
+        self._known(event.task)
+        for word in event.args:
+            if word is not None and word >= _WORD_LIMIT:
+                raise InconsistentError("argument words of at most 64 bits", _short(word))
+
+    def _vfork_done(self, event: VforkDone) -> None:
+        self._known(event.task)
+        if event.child is not None:
+            self._known(event.child)
+
+    def _reparent(self, event: Reparent) -> None:
+        self._known(event.task)
+        if event.parent is not None:
+            self._known(event.parent)
+
+    def _note(self, event: Note) -> None:
+        if event.task is not None:
+            self._known(event.task)
+
+    def _end(self, event: End) -> None:
+        if event.events != self.seen:
+            raise InconsistentError(f"an end record that counts {self.seen} events", f"one that counts {event.events}")
+        self.end = event
+
+
+def _tid(tid: int) -> None:
+    if not 0 <= tid < _TID_LIMIT:
+        raise InconsistentError("a tid from 0 to 2147483647", _short(tid))
+
+
+def _tag(event: Event) -> str:
+    return str(event.__struct_config__.tag)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > _WORD_LIMIT.bit_length():
+        return f"a number of {value.bit_length()} bits"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+_RULES: Final[dict[type, Callable[[Checker, Any], None]]] = {
+    Begin: Checker._begin,
+    Create: Checker._create,
+    Fail: Checker._call,
+    Other: Checker._call,
+    VforkDone: Checker._vfork_done,
+    Reparent: Checker._reparent,
+    Note: Checker._note,
+    End: Checker._end,
+}

@@ -1,0 +1,132 @@
+"""Files read a line at a time, with bounds: no line, and no compressed file, is read whole into memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import IO, Final
+
+LINE_LIMIT: Final = 16 << 20
+"""The longest line that is read, in bytes, its newline not counted."""
+
+INFLATED_LIMIT: Final = 64 << 30
+"""How many bytes a compressed file may hold before it is taken for a bomb."""
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_BUFFER: Final = 1 << 18
+_SHOWN: Final = 80
+
+
+class TraceError(Exception):
+    """A file is not the trace it should be.
+
+    ``file`` and ``line`` (from 1; 0 for the file as a whole) say where, ``expected`` what should stand there
+    and ``found`` what does, already safe to print.
+    """
+
+    def __init__(self, file: str, line: int, expected: str, found: str) -> None:
+        super().__init__(file, line, expected, found)
+        self.file = file
+        self.line = line
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        where = f"{printable(self.file)}:{self.line}" if self.line else printable(self.file)
+        return f"{where}: expected {self.expected}; found {self.found}"
+
+
+def printable(value: str | bytes) -> str:
+    """Text as it can stand in a message: no control characters, and cut when it is long."""
+    text = value if isinstance(value, str) else value[: 4 * _SHOWN].decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+
+
+class LineSource:
+    """The lines of a binary stream, with the number of the last one (from 1).
+
+    ``name`` is what messages call it. Iteration gives each line with its newline, if it has one. A line longer
+    than ``LINE_LIMIT`` comes cut, without a newline, and ``overlong`` is set until the next one; the rest of it
+    is skipped. Raises TraceError where the stream cannot be read on.
+    """
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self.name = name
+        self.number = 0
+        self.overlong = False
+        self._file = stream
+        self._stream = _inflated(stream)
+        self._compressed = self._stream is not stream
+        self._total = 0
+        self._ahead: list[bytes] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        again = bool(self._ahead)
+        line = self._ahead.pop() if again else self._read()
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.overlong = len(line) > LINE_LIMIT and not line.endswith(b"\n")
+        if self.overlong and not again:
+            self._skip()
+        return line
+
+    def unread(self, lines: list[bytes]) -> None:
+        """Give back the last lines read, in the order in which they came."""
+        self._ahead.extend(reversed(lines))
+        self.number -= len(lines)
+
+    def place(self) -> str:
+        """The last line, as messages name it."""
+        return f"{printable(self.name)}:{self.number}"
+
+    def error(self, expected: str, found: str) -> TraceError:
+        """The error that says so of the last line."""
+        return TraceError(self.name, self.number, expected, found)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+        self._file.close()
+
+    def _read(self) -> bytes:
+        try:
+            line = self._stream.readline(LINE_LIMIT + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            found = f"damaged data after line {self.number} ({error})"
+            raise TraceError(self.name, self.number + 1, "a whole gzip file", found) from error
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise TraceError(self.name, self.number + 1, "a file that can be read", found) from error
+        if self._compressed:
+            self._total += len(line)
+            if self._total > INFLATED_LIMIT:
+                expected = f"at most {INFLATED_LIMIT >> 30} GiB after decompression"
+                raise TraceError(self.name, self.number + 1, expected, "more; decompress the file before reading it")
+        return line
+
+    def _skip(self) -> None:
+        while (part := self._read()) and not part.endswith(b"\n"):
+            pass
+
+
+def open_lines(path: str | os.PathLike[str]) -> LineSource:
+    """Open a file, a FIFO, or with ``-`` the standard input, compressed with gzip or not. Raises OSError."""
+    name = os.fspath(path)
+    if name == "-":
+        return LineSource(io.BufferedReader(io.FileIO(os.dup(sys.stdin.fileno())), _BUFFER), "standard input")
+    return LineSource(open(name, "rb", buffering=_BUFFER), name)
+
+
+def _inflated(stream: IO[bytes]) -> IO[bytes]:
+    if not isinstance(stream, io.BufferedReader) or stream.peek(2)[:2] != _GZIP_MAGIC:
+        return stream
+    return io.BufferedReader(gzip.GzipFile(fileobj=stream), _BUFFER)

@@ -1,0 +1,62 @@
+"""The time stamps of a log's lines: since 1970, since midnight, or since the line before."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+PATTERN: Final = (
+    rb"(?: *+(?:(?P<s>\d{1,12})\.(?P<f>\d{1,9})"
+    rb"|(?P<h>\d\d):(?P<m>\d\d):(?P<ms>\d\d)(?:\.(?P<mf>\d{1,9}))?) ++"
+    rb"(?:\(\+ +\d+(?:\.\d+)?\) )?)?"
+)
+"""For a larger pattern: the stamp that may stand before a call."""
+
+CREATION_NAMED: Final = re.compile(rb"(?:\b|SYS_)(?:v?fork|clone3?)(?:@SYS)?(?:\(| resumed>)")
+"""A line with this that no reader understood is worth a warning."""
+
+_BILLION: Final = 1_000_000_000
+_DAY: Final = 86_400 * _BILLION
+_YEAR_1973: Final = 100_000_000 * _BILLION
+
+
+class Stamps:
+    """Turns stamps into nanoseconds since the first one; ``wall`` is that one since 1970, if known."""
+
+    def __init__(self) -> None:
+        self.wall: int | None = None
+        self.last: int | None = None
+        self._start: int | None = None
+        self._days = 0
+        self._clock = 0
+
+    def take(self, match: re.Match[bytes]) -> int | None:
+        """The time of a line; of one without a stamp, None."""
+        seconds = match["s"]
+        if seconds is not None:
+            value = int(seconds) * _BILLION + int(match["f"].ljust(9, b"0"))
+            if value < _YEAR_1973:
+                # The first line's is the time since strace began, which is no line of the log.
+                self._clock += 0 if self.last is None else value
+                self.last = self._clock
+                return self.last
+            if self._start is None:
+                self.wall = value
+        elif (hours := match["h"]) is not None:
+            value = (int(hours) * 3600 + int(match["m"]) * 60 + int(match["ms"])) * _BILLION
+            value += int((match["mf"] or b"").ljust(9, b"0"))
+            value = self._past_midnight(value)
+        else:
+            return None
+        if self._start is None:
+            self._start = value
+        self.last = value - self._start
+        return self.last
+
+    def _past_midnight(self, value: int) -> int:
+        value += self._days
+        if value < self._clock - _DAY // 2:
+            self._days += _DAY
+            value += _DAY
+        self._clock = value
+        return value

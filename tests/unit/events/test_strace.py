@@ -1,0 +1,424 @@
+"""strace logs: real ones, and each of the forms that strace's lines can take."""
+
+from __future__ import annotations
+
+import signal
+import struct
+from pathlib import Path
+
+import pytest
+from log_events import DATA, events_of, only, read, tree
+
+from forklore.abi.arch import Arch
+from forklore.abi.flags import (
+    CLONE_CHILD_CLEARTID,
+    CLONE_CHILD_SETTID,
+    CLONE_CLEAR_SIGHAND,
+    CLONE_FILES,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    CLONE_PARENT_SETTID,
+    CLONE_PIDFD,
+    CLONE_SETTLS,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+)
+from forklore.events.recognise import open_any
+from forklore.events.records import (
+    Absent,
+    Begin,
+    Create,
+    End,
+    Event,
+    Exec,
+    ExecFail,
+    Exit,
+    Fail,
+    Gone,
+    GroupStop,
+    Note,
+    Other,
+    Resume,
+    Signal,
+    VforkDone,
+)
+
+FORK = "clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD, child_tidptr=0x7f00)"
+START = '10 execve("/bin/sh", ["sh", "-c", "true"], 0x7ffe /* 35 vars */) = 0\n'
+END = "10 +++ exited with 0 +++\n"
+
+
+def log(tmp_path: Path, *lines: str) -> tuple[list[Event], list[str]]:
+    return read(tmp_path / "log", START + "\n".join(lines) + "\n" + END)
+
+
+def words(struct_hex: str | Absent | None) -> tuple[int, ...]:
+    assert isinstance(struct_hex, str)
+    return struct.unpack("<11Q", bytes.fromhex(struct_hex))
+
+
+# Real logs
+
+
+def test_a_shell_pipeline() -> None:
+    """sh makes three children by fork; the second's clone line is interrupted by other lines."""
+    trace = open_any(DATA / "strace-sh.log")
+    events = events_of(trace)
+    assert trace.header.source.tool == "strace"
+    assert trace.header.command == ["sh", "-c", "ls / | head -2; true & wait"]
+    assert tree(events) == {1: None, 2: 1, 3: 1, 4: 1}
+    assert {e.args[0] for e in only(events, Create)} == {CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | 17}
+    assert [e.path for e in only(events, Exec)] == ["/usr/bin/sh", "/usr/bin/ls", "/usr/bin/head"]
+    assert [e.status for e in only(events, Exit)] == [0, 0, 0, 0]
+    assert {e.t for e in events} == {None}
+    assert trace.warnings == []
+
+
+def test_python_with_threads_and_subprocesses() -> None:
+    """A thread by clone3 makes a process by vfork; then posix_spawn's clone3 makes one."""
+    events = events_of(open_any(DATA / "strace-python.log"))
+    thread, child, spawned = only(events, Create)
+    assert words(thread.struct)[0] & CLONE_THREAD
+    assert (child.task, child.nr, child.args) == (thread.child, 58, ())
+    assert (spawned.task, words(spawned.struct)[0], words(spawned.struct)[4]) == (1, CLONE_VM | CLONE_VFORK, 17)
+    assert [e.child for e in only(events, VforkDone)] == [child.child, spawned.child]
+    assert [e.path for e in only(events, Exec)] == ["/usr/bin/python3", "/usr/bin/true", "/bin/true"]
+    times = [e.t for e in events if not isinstance(e, Create)]
+    assert all(t is not None for t in times)
+    assert times == sorted(times, key=lambda t: t or 0)
+
+
+def test_exec_by_a_thread() -> None:
+    """The thread takes the leader's tid; the leader is superseded and the thread's old tid is never seen again."""
+    trace = open_any(DATA / "strace-non-leader-exec.log")
+    events = events_of(trace)
+    (thread,) = only(events, Create)
+    assert [(e.task, e.why) for e in only(events, Gone)] == [(1, "superseded")]
+    last = only(events, Exec)[-1]
+    assert (last.task, last.former_tid, last.argv) == (thread.child, thread.tid, ["true"])
+    assert last.began is not None
+    assert last.t is not None
+    assert last.began < last.t
+    assert [e.task for e in only(events, Exit)] == [thread.child]
+    assert trace.header.clock.wall is not None
+
+
+@pytest.mark.parametrize("name", ["strace-stderr-calls.log", "strace-verbose-calls.log"])
+def test_failures_and_unsharing(name: str) -> None:
+    """The same program, once with strace's notices amid the lines, once with -X verbose -y."""
+    trace = open_any(DATA / name)
+    events = events_of(trace)
+    fails = only(events, Fail)
+    assert [e.errno for e in fails] == [22, 22, 14, 22]
+    assert words(fails[1].struct)[0] == 0x4000000000 | CLONE_VM
+    assert isinstance(fails[2].struct, Absent)
+    assert fails[2].args == (0, 88)
+    assert words(fails[3].struct)[0] == CLONE_PIDFD | CLONE_PARENT_SETTID
+    assert fails[3].set_tid == struct.pack("<i", 99999).hex()
+    calls = only(events, Other)
+    assert [(e.nr, e.args, e.result) for e in calls[:5]] == [
+        (272, (CLONE_FILES | CLONE_NEWUTS,), 0),
+        (272, (CLONE_THREAD,), 0),
+        (308, (3, CLONE_NEWUTS), 0),
+        (308, (0xFFFFFFFF, 0), -9),
+        (436, (3, 0xFFFFFFFF, 4), 0),
+    ]
+    vfork, clone = only(events, Create)
+    assert (vfork.nr, clone.nr, clone.args) == (58, 56, (0x80000191, 0, None, None, None))
+    assert (calls[5].task, calls[5].result) == (vfork.child, vfork.tid)
+    (end,) = only(events, Signal)
+    assert (end.task, end.signal, end.code, end.sender) == (vfork.child, 11, 0, vfork.tid)
+    assert [e.status for e in only(events, Exit)] == [11, 0, 0]
+    begin = only(events, Begin)[0]
+    assert begin.tid == vfork.tid - 1
+    assert trace.warnings == []
+
+
+def test_the_name_of_a_namespace_is_kept() -> None:
+    calls = only(events_of(open_any(DATA / "strace-verbose-calls.log")), Other)
+    assert str(calls[2].target).startswith("uts:[")
+
+
+def test_a_pid_namespace() -> None:
+    """Inside, fork returns 2; the log's own number of that child is known from its lines."""
+    events = events_of(open_any(DATA / "strace-pidns.log"))
+    outer, inner = only(events, Create)[2:4]
+    assert inner.task == outer.child
+    assert inner.ns_tids == [inner.tid, 2]
+    assert inner.tid > outer.tid
+    fails = only(events, Fail)
+    assert [e.errno for e in fails] == [12, 12, 12, 7, 22]
+    assert bytes.fromhex(str(fails[3].struct))[88:] == struct.pack("<Q", 5)
+    assert words(str(fails[2].struct)[: 2 * 88])[4] == 35
+    assert isinstance(fails[4].struct, Absent)
+
+
+# One form at a time
+
+
+@pytest.mark.parametrize(
+    ("printed", "args"),
+    [
+        (FORK, (0x1200011, 0, None, 0x7F00, None)),
+        ("clone(child_stack=0x5000, flags=CLONE_VM|CLONE_VFORK|SIGCHLD)", (0x4111, 0x5000, None, None, None)),
+        ("clone(child_stack=0, flags=CLONE_VM|0x400000000000|145)", (0x400000000191, 0, None, None, None)),
+        ("clone(child_stack=NULL, flags=0)", (0, 0, None, None, None)),
+        ("clone(stack=NULL, flags=CLONE_VM|SIGRT_3)", (0x123, 0, None, None, None)),
+        (
+            "clone(child_stack=0x1, flags=CLONE_VM|CLONE_SETTLS|0x100000, parent_tid=[11], tls=0x99, child_tidptr=0x7)",
+            (CLONE_VM | CLONE_SETTLS | CLONE_PARENT_SETTID, 1, None, 7, 0x99),
+        ),
+        ("clone(child_stack=0x1, flags=SIGCHLD, parent_tidptr=0x5)", (17, 1, 5, None, None)),
+        ("clone(0x1200011, 0, 0, 0x7f, 0x8)", (0x1200011, 0, 0, 0x7F, 8)),
+        ("clone(child_stack=NULL, flags=0x1200000 /* CLONE_A|CLONE_B */|SIGCHLD)", (0x1200011, 0, None, None, None)),
+        ("clone(child_stack=NULL, flags=CLONE_FUTURE|SIGCHLD)", (None, 0, None, None, None)),
+    ],
+)
+def test_clone(printed: str, args: tuple[int | None, ...], tmp_path: Path) -> None:
+    (create,) = only(log(tmp_path, f"10 {printed} = 11", "11 +++ exited with 3 +++")[0], Create)
+    assert (create.nr, create.args, create.tid) == (56, args, 11)
+
+
+def test_the_order_of_arguments_is_the_arch_s(tmp_path: Path) -> None:
+    """i386 has tls before child_tid, and numbers of its own."""
+    events, _ = log(
+        tmp_path,
+        "[ Process PID=10 runs in 32 bit mode. ]",
+        "10 clone(child_stack=0x1, flags=SIGCHLD, tls={entry_number=12}, child_tidptr=0x7) = 11",
+        "11 unshare(CLONE_NEWUTS) = 0",
+    )
+    (create,) = only(events, Create)
+    assert (create.arch, create.nr, create.args) == (Arch.I386, 120, (17, 1, None, None, 7))
+    assert only(events, Other)[0].nr == 310
+
+
+CLONE3 = "clone3({flags=%s, exit_signal=%s, stack=0x7f0000, stack_size=0x9000}%s, 88) = 11"
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_signal", "out", "expected"),
+    [
+        ("CLONE_VM|CLONE_VFORK|CLONE_CLEAR_SIGHAND", "SIGCHLD", "", (CLONE_CLEAR_SIGHAND | 0x4100, 17)),
+        ("0x4100", "17", " => {parent_tid=[11]}", (0x4100, 17)),
+        ("0x4100 /* CLONE_VM|CLONE_VFORK */", "0x11 /* SIGCHLD */", " => {parent_tid=[11]}", (0x4100, 17)),
+        ("CLONE_VM|0x8000000000000000", "0", "", (CLONE_VM | 1 << 63, 0)),
+    ],
+)
+def test_clone3(flags: str, exit_signal: str, out: str, expected: tuple[int, int], tmp_path: Path) -> None:
+    (create,) = only(log(tmp_path, "10 " + CLONE3 % (flags, exit_signal, out))[0], Create)
+    fields = words(create.struct)
+    assert (fields[0], fields[4]) == expected
+    assert fields[5:7] == (0x7F0000, 0x9000)
+    assert create.args == (None, 88)
+
+
+def test_a_clone3_struct_with_flags_that_nobody_knows_is_absent(tmp_path: Path) -> None:
+    (create,) = only(log(tmp_path, "10 " + CLONE3 % ("CLONE_FUTURE", "0", ""))[0], Create)
+    assert isinstance(create.struct, Absent)
+
+
+def test_a_child_can_act_before_its_creator_returns(tmp_path: Path) -> None:
+    """Its creation comes first all the same, and even if it has ended by then."""
+    events, warnings = log(
+        tmp_path,
+        "10 vfork( <unfinished ...>",
+        '11 execve("/nowhere", ["a"], 0x1 /* 2 vars */) = -1 ENOENT (No such file or directory)',
+        "11 exit_group(127) = ?",
+        "11 +++ exited with 127 +++",
+        "10 <... vfork resumed>) = 11",
+    )
+    assert [type(e) for e in events] == [Begin, Exec, Create, ExecFail, Exit, VforkDone, Exit, End]
+    (create,) = only(events, Create)
+    assert (create.nr, create.args, create.tid) == (58, (), 11)
+    assert only(events, VforkDone)[0].child == create.child
+    assert warnings == []
+
+
+def test_two_creations_at_once_are_told_apart(tmp_path: Path) -> None:
+    events, _ = log(
+        tmp_path,
+        f"10 {FORK} = 11",
+        "10 vfork( <unfinished ...>",
+        "11 vfork( <unfinished ...>",
+        "13 setsid() = 13",
+        "12 setsid() = 12",
+        "11 <... vfork resumed>) = 12",
+        "10 <... vfork resumed>) = 13",
+    )
+    made = {e.tid: (e.task, e.child) for e in only(events, Create)}
+    assert (made[11][0], made[12][0], made[13][0]) == (1, made[11][1], 1)
+    assert [e.task for e in only(events, Other)] == [made[13][1], made[12][1]]
+
+
+def test_a_creator_that_is_killed_in_the_call(tmp_path: Path) -> None:
+    """Its call alone can have made the task that shows up."""
+    events, warnings = log(
+        tmp_path,
+        f"10 {FORK} = 11",
+        "11 clone(child_stack=NULL, flags=CLONE_VM|SIGCHLD <unfinished ...>",
+        "12 setsid() = 12",
+        "11 +++ killed by SIGKILL +++",
+    )
+    assert tree(events) == {1: None, 2: 1, 3: 2}
+    assert only(events, Create)[1].args[0] == CLONE_VM | 17
+    assert warnings == [f"{tmp_path / 'log'}:3: a creation whose result the log does not show"]
+
+
+def test_an_interrupted_creation_counts_once(tmp_path: Path) -> None:
+    events, _ = log(
+        tmp_path,
+        "10 clone(child_stack=NULL, flags=SIGCHLD) = ? ERESTARTNOINTR (To be restarted)",
+        "10 --- SIGALRM {si_signo=SIGALRM, si_code=SI_KERNEL} ---",
+        "10 clone(child_stack=NULL, flags=SIGCHLD) = 11",
+        "10 restart_syscall(<... resuming interrupted read ...>) = 0",
+    )
+    assert len(only(events, Create)) == 1
+    assert only(events, Fail) == []
+
+
+def test_a_pid_that_is_used_again_is_another_task(tmp_path: Path) -> None:
+    events, _ = log(
+        tmp_path, *[f"10 {FORK} = 11", "11 +++ exited with 0 +++"] * 3, f"10 {FORK} = 11", f"10 {FORK} = 11"
+    )
+    assert [e.child for e in only(events, Create)] == [2, 3, 4, 5, 6]
+    assert [(e.task, e.why) for e in only(events, Gone)] == [(5, "lost"), (6, "ended")]
+
+
+def test_the_old_form_of_an_exec_by_a_thread(tmp_path: Path) -> None:
+    events, _ = log(
+        tmp_path,
+        "10 " + CLONE3 % ("CLONE_VM|CLONE_SIGHAND|CLONE_THREAD", "0", ""),
+        '11 execve("/bin/true", ["true"], [/* 35 vars */] <pid changed to 10 ...>',
+        "10 <... execve resumed> ) = 0",
+    )
+    exec_ = only(events, Exec)[1]
+    assert (exec_.task, exec_.former_tid) == (2, 11)
+    assert [(e.task, e.why) for e in only(events, Gone)] == [(1, "superseded")]
+    assert [e.task for e in only(events, Exit)] == [2]
+
+
+def test_signals_that_end_a_task(tmp_path: Path) -> None:
+    events, _ = log(
+        tmp_path,
+        f"10 {FORK} = 11",
+        f"10 {FORK} = 12",
+        "11 --- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=0x10} ---",
+        "11 +++ killed by SIGSEGV (core dumped) +++",
+        "12 --- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_USER, si_pid=10, si_uid=0} ---",
+        "12 +++ killed by SIGKILL +++",
+    )
+    (segv,) = only(events, Signal)
+    assert (segv.signal, segv.code, segv.address, segv.sender) == (11, 1, 0x10, None)
+    assert [e.status for e in only(events, Exit)] == [11 | 0x80, signal.SIGKILL, 0]
+
+
+def test_job_control(tmp_path: Path) -> None:
+    events, _ = log(
+        tmp_path,
+        "10 --- stopped by SIGTSTP ---",
+        "10 --- SIGCONT {si_signo=SIGCONT, si_code=SI_USER, si_pid=1, si_uid=0} ---",
+        "10 --- stopped by SIGSTOP ---",
+        "10 getppid() = 1",
+    )
+    kinds = [type(e) for e in events if isinstance(e, GroupStop | Resume)]
+    assert kinds == [GroupStop, Resume, GroupStop, Resume]
+
+
+def test_an_exit_without_its_line_is_known_from_the_call(tmp_path: Path) -> None:
+    """strace -qqq leaves the +++ lines away."""
+    events, _ = read(tmp_path / "log", START + f"10 {FORK} = 11\n11 exit_group(3) = ?\n10 exit_group(4) = ?\n")
+    assert {(e.task, e.status) for e in only(events, Exit)} == {(1, 4 << 8), (2, 3 << 8)}
+
+
+def test_what_the_log_cut_is_noted(tmp_path: Path) -> None:
+    events, _ = log(tmp_path, '10 execve("/bin/a", ["a", "long"..., "\\n\\"\\33\\x41"], 0x1 /* 1 var */) = 0')
+    assert only(events, Exec)[1].argv == ["a", "long", '\n"\x1bA']
+    assert [e.what for e in only(events, Note)] == ["arguments"]
+
+
+def test_execveat(tmp_path: Path) -> None:
+    events, _ = log(tmp_path, '10 execveat(3</bin>, "ls", ["ls", "-l"], 0x1 /* 9 vars */, AT_EMPTY_PATH) = 0')
+    assert (only(events, Exec)[1].path, only(events, Exec)[1].argv) == ("ls", ["ls", "-l"])
+
+
+def test_one_process_without_pids(tmp_path: Path) -> None:
+    events, warnings = read(
+        tmp_path / "log",
+        'execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0\nunshare(CLONE_NEWPID) = 0\n+++ exited with 2 +++\n',
+    )
+    assert [type(e) for e in events] == [Begin, Exec, Other, Exit, End]
+    assert only(events, Begin)[0].tid == 0
+    assert only(events, Other)[0].args == (CLONE_NEWPID,)
+    assert warnings == []
+
+
+STAMPS = {
+    "-t": ("23:59:59", "00:00:01", 2_000_000_000),
+    "-tt": ("23:59:59.000001", "00:00:00.000002", 1_000_001_000),
+    "-ttt": ("1795392752.901591", "1795392753.000001", 98_410_000),
+    "ns": ("1795392752.901591001", "1795392752.901591003", 2),
+    "-r": ("     0.000000", "     0.000123", 123_000),
+    "-tt -r": ("01:00:00.000000 (+     0.000000)", "01:00:00.000123 (+     0.000123)", 123_000),
+    "-n": ("1795392752.901591 [  59]", "1795392752.901592 [  56]", 1000),
+    "-i": ("1795392752.901591 [00007f9302cc1b42]", "1795392752.901592 [????????????????]", 1000),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "t"), STAMPS.values(), ids=STAMPS)
+@pytest.mark.parametrize("prefix", ["10 ", "10<sh> ", "[pid    10] ", ""])
+def test_time_stamps(prefix: str, first: str, second: str, t: int, tmp_path: Path) -> None:
+    """-r gives the first line the time since strace began, and a day ends at midnight."""
+    lines = f'{prefix}{first} execve("/a", ["a"], 0x1) = 0\n{prefix}{second} {FORK} = 11 <0.000100>\n'
+    events, _ = read(tmp_path / "log", lines)
+    assert (only(events, Exec)[0].t, only(events, Create)[0].t) == (0, t)
+
+
+def test_output_of_the_program_before_a_record(tmp_path: Path) -> None:
+    events, _ = read(
+        tmp_path / "log",
+        'execve("/bin/sh", ["sh"], 0x1 /* 2 vars */) = 0\n'
+        "vfork(strace: Process 11 attached\n <unfinished ...>\n"
+        "hello [pid    11] setsid() = 11\n[pid    11] +++ exited with 0 +++\n<... vfork resumed>) = 11\n",
+    )
+    assert tree(events) == {1: None, 2: 1}
+    assert only(events, Other)[0].task == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "warning"),
+    [
+        ("10 clone(child_stack=NULL, flags=CLO", "lines with clone that are cut off"),
+        ("10 <... clone resumed>, child_tidptr=0x7f) = 11", "creations of which the log has only the end"),
+        ("10 clone(child_stack=NULL, flags=SIGCHLD) = 99999999999", "creations that returned no possible pid"),
+        ("9999999 clone(child_stack=NULL, flags=SIGCHLD) = 4", "lines that name a creation and are not understood"),
+        ("?? fork( ??", "lines that name a creation and are not understood"),
+        (
+            "10 clone(child_stack=NULL, flags=SIGCHLD) = -1 EWHAT (?)",
+            "creations that failed with an error of unknown name",
+        ),
+        ("12 setsid() = 12", "a task whose creation the log does not show"),
+    ],
+)
+def test_what_is_not_understood_is_counted(line: str, warning: str, tmp_path: Path) -> None:
+    _, warnings = log(tmp_path, line, line)
+    assert any(text.startswith(f"{tmp_path / 'log'}:2: {warning}") for text in warnings)
+
+
+def test_creations_that_never_return_do_not_hold_the_rest_back(tmp_path: Path) -> None:
+    lines = ["10 vfork( <unfinished ...>", *[f"11 unshare({i}) = 0" for i in range(20_011)]]
+    path = tmp_path / "log"
+    path.write_text(START + "\n".join(lines) + "\n")
+    trace = open_any(path)
+    assert any(isinstance(event, Other) for event in trace)
+    trace.close()
+    events, _ = log(tmp_path, *lines)
+    assert len(only(events, Other)) == 20_011
+    assert tree(events) == {1: None, 2: 1}
+
+
+def test_pids_that_strace_translated(tmp_path: Path) -> None:
+    """strace --decode-pids=pidns adds its own number of a pid that a call returned."""
+    events, _ = log(tmp_path, f"10 {FORK} = 2 /* 11 in strace's PID NS */", "11 +++ exited with 0 +++")
+    (create,) = only(events, Create)
+    assert (create.tid, create.ns_tids) == (11, [11, 2])
