@@ -1,6 +1,7 @@
 """forklore: what every fork, vfork, clone and clone3 of a program made.
 
-``trace`` runs a program and gives its tree, ``load`` reads a trace file, ``explain`` puts flags and refusals into words.
+``trace`` runs a program and gives its tree, ``load`` reads a trace file, ``explain`` puts flags and refusals into
+words.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NewType
+
+from msgspec import Struct
 
 Tid = NewType("Tid", int)
 """A thread id in the tracer's pid namespace unless a name says otherwise."""
@@ -27,8 +28,7 @@ TaskId = NewType("TaskId", int)
 """forklore's own number of a task, from 1, never reused within a trace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unavailable:
+class Unavailable(Struct, frozen=True):
     """Something that could not be read, and why: never a None that could mean three things.
 
     ``errno`` is the kernel's error number, or 0 where no call failed (a fact that the source never had).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -39,6 +40,17 @@ examples:
 """
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal. (argparse's own way to the width costs an import at every start.)"""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = os.get_terminal_size().columns
+        except OSError:
+            width = 80
+        super().__init__(prog, max_help_position=26, width=min(width, 100) - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """Reports a usage error in one line, with where to read on."""
 
@@ -56,7 +68,7 @@ def parser_for(verb: str) -> Parser:
         prog=f"forklore {verb}",
         description=module.HELP,
         epilog=getattr(module, "EPILOG", None),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
     parser.status = OWN_FAILURE if verb == "run" else USAGE_ERROR
     module.add_arguments(parser)
@@ -72,7 +84,7 @@ def _top() -> Parser:
         prog="forklore",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"forklore {__version__}")
     verbs = "\n".join(f"  {verb:<9}{text}" for verb, text in VERBS.items())

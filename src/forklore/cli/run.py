@@ -7,7 +7,6 @@ import os
 import stat
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, positive, print_tree, wants_color
@@ -39,8 +38,8 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore run``."""
-    parser.add_argument("-o", "--output", metavar="FILE", help="record the trace to FILE (mode 0600), for `forklore show`")
-    parser.add_argument("--log", action="store_true", help="print each event as it happens, instead of a tree at the end")
+    parser.add_argument("-o", "--output", metavar="FILE", help="record the trace to FILE, for `forklore show`")
+    parser.add_argument("--log", action="store_true", help="print each event as it happens, and no tree at the end")
     parser.add_argument("-q", "--quiet", action="store_true", help="print neither (for use with -o)")
     follow = parser.add_argument_group("what is followed")
     follow.add_argument(
@@ -112,13 +111,15 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
     if arguments.complaints is None:
         complain(text)
     else:
-        Path(arguments.complaints).write_text(text)
+        with open(arguments.complaints, "w") as file:
+            file.write(text)
 
 
 def _environment(arguments: argparse.Namespace) -> list[bytes] | None:
     if arguments.environment is None:
         return None
-    raw = Path(arguments.environment).read_bytes()
+    with open(arguments.environment, "rb") as file:
+        raw = file.read()
     return raw.split(b"\0") if raw else []
 
 
@@ -222,9 +223,12 @@ def _with_log(
 
 
 def _show(recording: _Recording, arguments: argparse.Namespace) -> None:
-    from forklore.cli.show import load
+    from forklore.events.jsonl import read
+    from forklore.model.build import build
 
-    trace = load(f"/proc/self/fd/{recording.source}")
+    source = read(f"/proc/self/fd/{recording.source}")
+    trace = build(source.header, source)
+    trace.warnings.extend(source.warnings)
     print_tree(trace, arguments, sys.stderr)
     if recording.output is not None:
         print(f"Recorded in {recording.output}; look again with: forklore show {recording.output}", file=sys.stderr)

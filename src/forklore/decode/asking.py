@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
 from typing import Final, Literal, TypeGuard
+
+from msgspec import Struct
 
 from forklore.abi import flags as f
 from forklore.abi import syscalls
@@ -31,8 +32,7 @@ class AskError(ValueError):
     """What was asked cannot be understood; the message names the part and says what would be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """One thing that was asked: ``call`` decoded. ``title`` is how a table names it, ``given`` how it was
     asked."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.flags import (
@@ -40,16 +41,14 @@ _IMPLIES: Final = (
 it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Implication:
+class Implication(Struct, frozen=True):
     """unshare was given ``flag`` and so also does ``adds``."""
 
     flag: str
     adds: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unshare:
+class Unshare(Struct, frozen=True):
     """unshare(2). ``effective`` has the flags that the kernel adds; ``implied`` says which added what."""
 
     arch: Arch
@@ -64,8 +63,7 @@ class Unshare:
         return f"unshare({self.flags.text(abbreviate=abbreviate)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Setns:
+class Setns(Struct, frozen=True):
     """setns(2). ``flags`` is its nstype: for a namespace's descriptor one type or 0, for a pidfd any of
     them."""
 
@@ -80,8 +78,7 @@ class Setns:
         return f"setns({_number(self.fd)}, {self.flags.text(abbreviate=abbreviate)})"
 
 
-@dataclass(frozen=True, slots=True)
-class CloseRange:
+class CloseRange(Struct, frozen=True):
     """close_range(2). ``first`` and ``last`` are unsigned; with CLOSE_RANGE_UNSHARE the table is made
     private first."""
 
@@ -103,8 +100,7 @@ class CloseRange:
         return f"close_range({_number(self.first)}, {last}, {self.flags.text(abbreviate=abbreviate)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Setsid:
+class Setsid(Struct, frozen=True):
     """setsid(2): a new session and process group, without a controlling terminal."""
 
     arch: Arch
@@ -116,8 +112,7 @@ class Setsid:
         return "setsid()"
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownCall:
+class UnknownCall(Struct, frozen=True):
     """A call that is none of these four, or whose number is not known."""
 
     arch: Arch

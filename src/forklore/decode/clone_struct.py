@@ -7,8 +7,9 @@ zero.
 from __future__ import annotations
 
 import struct as _struct
-from dataclasses import dataclass, fields
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi.clone_args import STRUCT, VER0, VER2
 from forklore.abi.units import Unavailable
@@ -19,8 +20,7 @@ SET_TID_MAX: Final = 32
 """MAX_PID_NS_LEVEL of include/linux/pid_namespace.h."""
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """A creation's words by the names of struct clone_args; None where the call has no such word or it is
     not known.
 
@@ -43,7 +43,7 @@ class Words:
 
     def items(self) -> tuple[tuple[str, int | None], ...]:
         """Each word's name and value, in the order of the struct, without ``tail``."""
-        return tuple((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "tail")
+        return tuple((name, getattr(self, name)) for name in self.__struct_fields__ if name != "tail")
 
 
 NO_WORDS: Final = Words()

@@ -6,9 +6,11 @@ Every input has an answer: what cannot be known is None in its field, and ``prob
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
@@ -46,8 +48,7 @@ _BACKWARDS: Final = frozenset({Arch.I386, Arch.AARCH64, Arch.RISCV64})
 _CREATORS: Final[tuple[CallName, ...]] = ("fork", "vfork", "clone", "clone3")
 
 
-@dataclass(frozen=True, slots=True)
-class Creation:
+class Creation(Struct, frozen=True):
     """A call that asks the kernel for a new task.
 
     A field is None where the call gives it no meaning (its flag is clear) or where it is not known;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from forklore.abi import flags as f
 from forklore.abi import syscalls
@@ -12,8 +12,7 @@ from forklore.abi.signals import SIGRTMAX
 from forklore.decode.creation import Creation, clone_order, decode_creation
 
 
-@dataclass(frozen=True, slots=True)
-class Equivalent:
+class Equivalent(Struct, frozen=True):
     """An equal call: ``creation`` is it, decoded; ``args`` its registers, ``struct`` its clone_args (clone3).
 
     The struct's address is 0 in ``args``: it is the caller's to choose. ``notes`` say what differs in form.
@@ -30,8 +29,7 @@ class Equivalent:
         return self.creation.text(details=True)
 
 
-@dataclass(frozen=True, slots=True)
-class NoEquivalent:
+class NoEquivalent(Struct, frozen=True):
     """There is no equal call, and ``why``: every reason, each a phrase."""
 
     why: tuple[str, ...]

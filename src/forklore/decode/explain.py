@@ -5,8 +5,10 @@ Pure: nothing is asked of the machine it runs on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
@@ -43,16 +45,14 @@ KERNELS: Final[tuple[Kernel, ...]] = (
 """Kernels in use, to say where a call fails for its version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The same bits, as another call takes them."""
 
     call: CallName
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallExplained:
+class CallExplained(Struct, frozen=True):
     """One call. ``word`` is the flags argument with clone's exit signal in it, or None where it is not
     known."""
 
@@ -77,16 +77,14 @@ class CallExplained:
     """What can explain ``errno``, where one was asked about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """Several calls, side by side."""
 
     columns: tuple[CallExplained, ...]
     titles: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ErrnoExplained:
+class ErrnoExplained(Struct, frozen=True):
     """An error alone: every rule that gives it."""
 
     errno: int

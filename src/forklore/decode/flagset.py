@@ -3,9 +3,10 @@ setns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi.flags import CLONE, CLONE3, SETNS, UNSHARE, Vocabulary
 
@@ -14,8 +15,7 @@ VOCABULARIES: Final = {vocabulary.name: vocabulary for vocabulary in (CLONE, CLO
 """By the name of the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class FlagSet:
+class FlagSet(Struct, frozen=True):
     """Flags as a call understands them.
 
     ``raw`` is the word without an exit signal in it, or None where it is not known. ``names`` are in the

@@ -7,8 +7,9 @@ The guess is about form: any program can make the same call itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
@@ -27,8 +28,7 @@ _NAMESPACES: Final = (
 _NO_VFORK: Final = (Arch.AARCH64, Arch.RISCV64)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """The form of one library's call. ``stack``: whether the call names one; None where it does not
     matter."""
 

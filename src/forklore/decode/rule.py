@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
@@ -17,8 +18,7 @@ NEWEST_KERNEL: Final = (7, 3)
 """The last version whose source the rules follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What is known of the caller and its machine besides the call's arguments. Nothing of it is needed.
 
     ``limits`` holds numbers that may have decided, read right after the refusal; a name is missing where it
@@ -62,8 +62,7 @@ Numbers = Callable[[Context], str | None]
 """Words the limits that decide, where they are known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One check of the kernel.
 
     ``since`` is the first version with the check, ``until`` the first without it. ``numbers`` words the

@@ -7,8 +7,9 @@ clone(2), CLONE_NEWPID or CLONE_NEWUSER with CLONE_PARENT. None of these fails.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi.errors import RESTARTS, errno_name, errno_number
 from forklore.decode import rules_clone3, rules_creation, rules_limits, rules_unshare
@@ -37,8 +38,7 @@ RULES: Final[tuple[Rule, ...]] = (
 """Every rule, for each call in the order in which the kernel comes to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """One rule that explains a refusal.
 
     ``certain``: what is known of the call proves that the rule applies. Else it may, and nothing known

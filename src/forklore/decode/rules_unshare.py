@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from forklore.abi import flags as f
 from forklore.decode.calls import CloseRange, Setns, Unshare

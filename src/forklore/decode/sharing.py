@@ -6,8 +6,9 @@ Follows kernel/fork.c: copy_process and the copy_* functions that it calls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from forklore.abi import flags as f
 from forklore.abi.flags import UNSHARE
@@ -33,8 +34,7 @@ __all__ = [
 Outcome = Literal["shared", "copied", "new", "reset", "inherited"]
 
 
-@dataclass(frozen=True, slots=True)
-class Fate:
+class Fate(Struct, frozen=True):
     """What becomes of one resource in the child.
 
     ``outcome``: ``shared``, one object for both from now on; ``copied``, the child has its own, equal at

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from forklore.abi import flags as f
 from forklore.decode.calls import Call, CloseRange, Setns, Setsid, Unshare
@@ -11,8 +12,7 @@ from forklore.decode.calls import Call, CloseRange, Setns, Setsid, Unshare
 Action = Literal["exec", "unshare", "setns", "close_range", "setsid", "exit"]
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """``action`` ends the sharing of ``resource`` for the task that does it."""
 
     resource: str

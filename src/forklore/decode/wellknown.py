@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forklore.abi import flags as f
 from forklore.abi import syscalls
@@ -21,8 +23,7 @@ _SOME_STACK: Final = Address(0x7F00_0000_0000)
 _SOME_SIZE: Final = 0x9000
 
 
-@dataclass(frozen=True, slots=True)
-class WellKnown:
+class WellKnown(Struct, frozen=True):
     """A call by its name. ``execs``: the library goes on to exec at once, which ends most of the sharing."""
 
     name: str

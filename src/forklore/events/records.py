@@ -64,7 +64,7 @@ class Blind(msgspec.Struct, frozen=True, gc=False):
 
 
 class Clock(msgspec.Struct, frozen=True, gc=False):
-    """``start``: CLOCK_MONOTONIC at the start, or null for a log without it; ``wall``: the same instant since 1970 (ns)."""
+    """``start``: CLOCK_MONOTONIC at the start, null for a log without it; ``wall``: the same since 1970 (ns)."""
 
     start: int | None
     wall: int | None

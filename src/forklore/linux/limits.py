@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-from pathlib import PurePosixPath
 from typing import Final
 
 from forklore.abi.units import Tid, Unavailable
@@ -35,17 +33,24 @@ def _of_user(tid: Tid) -> dict[str, int]:
     capabilities = number(fields, b"CapEff", 16)
     if capabilities is not None:
         found["cap_eff"] = capabilities
-    try:
-        soft, _ = resource.prlimit(tid, resource.RLIMIT_NPROC)
-    except OSError:
-        soft = resource.RLIM_INFINITY
-    if soft != resource.RLIM_INFINITY:
+    soft = _max_processes(tid)
+    if soft is not None:
         found["rlimit_nproc"] = soft
         if uid is not None:
             found["user_tasks"] = _tasks_of(uid)
     if uid is not None:
         found["uid"] = uid
     return found
+
+
+def _max_processes(tid: Tid) -> int | None:
+    # /proc shows what prlimit(2) keeps from tracers without CAP_SYS_RESOURCE.
+    raw = read_file(f"/proc/{tid}/limits")
+    if isinstance(raw, Unavailable):
+        return None
+    line = next((line for line in raw.splitlines() if line.startswith(b"Max processes")), b"")
+    soft = line.removeprefix(b"Max processes").split()[:1]
+    return int(soft[0]) if soft and soft[0].isdigit() else None
 
 
 def _tasks_of(uid: int) -> int:
@@ -76,20 +81,20 @@ def _of_cgroup(tid: Tid) -> dict[str, int]:
         if controllers in ("", "pids"):
             roots = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified") if controllers == "" else ("/sys/fs/cgroup/pids",)
             for root in roots:
-                found = _tightest(PurePosixPath(root), path)
+                found = _tightest(root, path)
                 if found:
                     return found
     return {}
 
 
-def _tightest(root: PurePosixPath, path: str) -> dict[str, int]:
+def _tightest(root: str, path: str) -> dict[str, int]:
     # pids.max holds for the whole subtree: the ancestor with the least room decides.
     best: dict[str, int] = {}
-    directory = root / path.lstrip("/")
+    directory = f"{root}/{path.strip('/')}".rstrip("/")
     while directory != root:
         limit, current = setting(f"{directory}/pids.max"), setting(f"{directory}/pids.current")
         room = None if limit is None or current is None else limit - current
         if room is not None and (not best or room < best["pids_max"] - best["pids_current"]):
             best = {"pids_max": limit or 0, "pids_current": current or 0}
-        directory = directory.parent
+        directory = directory.rpartition("/")[0]
     return best

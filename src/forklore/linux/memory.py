@@ -1,6 +1,7 @@
 """Memory of traced programs: process_vm_readv(2) and process_vm_writev(2).
 
-Reading answers :class:`Unavailable` where memory cannot be read: a bad pointer of the traced program is a fact, not an error.
+Reading answers :class:`Unavailable` where memory cannot be read: a bad pointer of the traced program is a fact, not
+an error.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def read_some(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
 
 
 def write(tid: Tid, address: Address, data: bytes) -> None:
-    """Write ``data``; where the tracee's own mapping is read-only, through ptrace, a word at a time. OSError if neither can."""
+    """Write ``data``; where the tracee's own mapping is read-only, through ptrace, a word at a time.
+
+    OSError if neither can.
+    """
     source = ctypes.create_string_buffer(data, len(data))
     local = _Iovec(ctypes.addressof(source), len(data))
     remote = _Iovec(address, len(data))

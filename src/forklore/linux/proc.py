@@ -7,8 +7,6 @@ where the price of every system call counts.
 from __future__ import annotations
 
 import os
-import platform
-from pathlib import Path
 from typing import Final
 
 from forklore.abi.arch import Arch
@@ -134,14 +132,15 @@ def boot_id() -> str | None:
 def machine() -> Arch | None:
     """This machine's own ABI; None for one that forklore does not know."""
     try:
-        return Arch(platform.machine())
+        return Arch(os.uname().machine)
     except ValueError:
         return None
 
 
 def setting(path: str) -> int | None:
     """A number out of a one-number file (sysctl, cgroup); None where it is absent or not a number ("max")."""
+    raw = read_file(path, 64)
     try:
-        return int(Path(path).read_text())
-    except (OSError, ValueError):
+        return None if isinstance(raw, Unavailable) else int(raw)
+    except ValueError:
         return None

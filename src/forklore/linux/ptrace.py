@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
@@ -104,9 +105,8 @@ def syscall_info(tid: Tid) -> tuple[int, int, int, Entry | int]:
     return op, arch, 0, _read_exit(_info, _BODY)[0] if op == _OP_EXIT else 0
 
 
-@dataclass(frozen=True, slots=True)
-class SignalInfo:
-    """The origin of a signal, from siginfo_t: ``sender`` and ``uid`` where a process sent it, ``address`` of a fault."""
+class SignalInfo(Struct, frozen=True):
+    """The origin of a signal, from siginfo_t: ``sender`` where a process sent it, ``address`` of a fault."""
 
     signal: int
     code: int
@@ -138,8 +138,7 @@ class _Iovec(ctypes.Structure):
 _NT_PRSTATUS: Final = int(pt.RegisterSet.NT_PRSTATUS)
 
 
-@dataclass(frozen=True, slots=True)
-class Registers:
+class Registers(Struct, frozen=True):
     """A tracee's general registers as the kernel gave them, with the layout that fits their size."""
 
     layout: Layout

@@ -16,7 +16,6 @@ from forklore.abi.arch import X32_SYSCALL_BIT, Arch
 from forklore.abi.flags import CLOSE_RANGE_UNSHARE
 from forklore.linux.libc import fail, prctl, syscall
 
-
 _CAP_SYS_ADMIN: Final = 21
 _PR_SET_NO_NEW_PRIVS: Final = 38
 

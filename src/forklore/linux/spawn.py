@@ -12,8 +12,9 @@ import errno
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NoReturn
+
+from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Fd, Pid
@@ -33,8 +34,7 @@ class NotExecutableError(Exception):
     """The command exists and cannot be executed: exit status 126."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """The seccomp program to install, and whether no_new_privs has to be set for it."""
 
     program: bytes
@@ -62,8 +62,7 @@ def find(command: str, search: Sequence[str] | None = None) -> bytes:
     raise NotFoundError(f"cannot run {command!r}: {where}")
 
 
-@dataclass(slots=True)
-class Launched:
+class Launched(Struct):
     """A child that waits for :meth:`go`; it is this process's child and has not yet executed anything."""
 
     pid: Pid

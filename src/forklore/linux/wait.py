@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi import ptrace as pt
 from forklore.abi.signals import signal_name
@@ -44,7 +45,7 @@ class Kind(Enum):
     """A stop that this version of forklore has no name for; ``status`` has it."""
 
 
-_EVENTS: Final = {
+_EVENTS: Final[dict[int, Kind]] = {
     pt.Event.FORK: Kind.FORK,
     pt.Event.VFORK: Kind.VFORK,
     pt.Event.CLONE: Kind.CLONE,
@@ -55,8 +56,7 @@ _EVENTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WaitStatus:
+class WaitStatus(Struct, frozen=True):
     """A decoded wait status. ``signal`` and ``code`` are 0 where the kind has none."""
 
     status: int

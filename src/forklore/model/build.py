@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from forklore.abi.capabilities import capability_names
 from forklore.abi.flags import CLONE_PARENT
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
-from forklore.decode.calls import decode_call
+from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation, decode_creation
-from forklore.decode.rule import Context
-from forklore.decode.rules import Reason, reasons
 from forklore.events import records as ev
 from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Reaper, Task, Trace
+
+if TYPE_CHECKING:
+    from forklore.decode.rules import Reason
 
 _CORE: Final = 0x80
 _ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMEDOUT, _ESTALE = 2, 13, 20, 19, 110, 116
@@ -116,28 +116,37 @@ class Builder:
 
     def _fail(self, event: ev.Fail) -> None:
         creation = _creation(event)
-        context = Context(
-            kernel=self._kernel,
-            uid=event.limits.get("uid"),
-            caps=capability_names(event.limits["cap_eff"]) if "cap_eff" in event.limits else None,
-            limits=event.limits,
-        )
         failure = Failure(
             t=_time(event.t),
             task=TaskId(event.task),
             creation=creation,
             errno=event.errno,
             limits=event.limits,
-            reasons=reasons(creation, event.errno, context),
+            reasons=self._reasons(creation, event.errno, event.limits),
         )
         self.trace.failures.append(failure)
         self._task(event.task).failures.append(failure)
+
+    def _reasons(self, call: Creation | Call, errno: int, limits: dict[str, int]) -> tuple[Reason, ...]:
+        # The rules are many, and most traces have no use for them: loaded when the first call fails.
+        from forklore.abi.capabilities import capability_names
+        from forklore.decode.rule import Context
+        from forklore.decode.rules import reasons
+
+        capabilities = limits.get("cap_eff")
+        context = Context(
+            kernel=self._kernel,
+            uid=limits.get("uid"),
+            caps=None if capabilities is None else capability_names(capabilities),
+            limits=limits,
+        )
+        return reasons(call, errno, context)
 
     def _other(self, event: ev.Other) -> None:
         call = decode_call(event.arch, event.nr, event.args)
         why: tuple[Reason, ...] = ()
         if event.result is not None and event.result < 0:
-            why = reasons(call, -event.result, Context(kernel=self._kernel))
+            why = self._reasons(call, -event.result, {})
         self._task(event.task).calls.append(MadeCall(_time(event.t), call, event.result, event.target, why))
 
     def _exec(self, event: ev.Exec) -> None:

@@ -6,21 +6,23 @@ Times are nanoseconds since the start of the trace, None where a log has none. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct, field
 
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
-from forklore.decode.rules import Reason
 from forklore.events.records import Header
+
+if TYPE_CHECKING:
+    from forklore.decode.rules import Reason
 
 Kind = Literal["process", "thread", "task"]
 """``task`` where it is not known which of the two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True, gc=False):
     """A program that a task executed."""
 
     t: Nanoseconds | None
@@ -45,8 +47,7 @@ class Image:
         return self.exe if isinstance(self.exe, bytes) else None
 
 
-@dataclass(frozen=True, slots=True)
-class FailedExec:
+class FailedExec(Struct, frozen=True, gc=False):
     """One or more refused execve of one program: a search through PATH is one."""
 
     t: Nanoseconds | None
@@ -56,8 +57,7 @@ class FailedExec:
     """The error of each."""
 
 
-@dataclass(frozen=True, slots=True)
-class MadeCall:
+class MadeCall(Struct, frozen=True, gc=False):
     """unshare, setns, close_range or setsid, and how it returned."""
 
     t: Nanoseconds | None
@@ -68,8 +68,7 @@ class MadeCall:
     reasons: tuple[Reason, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True, gc=False):
     """A creation that the kernel refused."""
 
     t: Nanoseconds | None
@@ -80,8 +79,7 @@ class Failure:
     reasons: tuple[Reason, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(Struct, frozen=True, gc=False):
     """How a task ended: an exit ``code``, or the ``signal`` that ended it, with ``core`` and its origin if known."""
 
     code: int | None = None
@@ -91,8 +89,7 @@ class Death:
     address: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reaper:
+class Reaper(Struct, frozen=True, gc=False):
     """Who inherited a task: its tgid then, and its number if it is in the trace."""
 
     t: Nanoseconds | None
@@ -100,8 +97,7 @@ class Reaper:
     task: TaskId | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobStop:
+class JobStop(Struct, frozen=True, gc=False):
     """A stop for job control: by which signal, and when it went on."""
 
     t: Nanoseconds | None
@@ -109,8 +105,7 @@ class JobStop:
     resumed: Nanoseconds | None
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(Struct, eq=False):
     """A task in the kernel's sense, thread or process."""
 
     id: TaskId
@@ -176,8 +171,7 @@ def _span(start: Nanoseconds | None, end: Nanoseconds | None) -> Nanoseconds | N
     return None if start is None or end is None else Nanoseconds(end - start)
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(Struct):
     """A whole trace."""
 
     header: Header

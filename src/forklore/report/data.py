@@ -84,7 +84,7 @@ def _creation(creation: Creation, task: Task | None = None) -> dict[str, Any]:
         "exit_signal": creation.exit_signal,
         "exit_signal_name": signal_name(creation.exit_signal) if creation.exit_signal else None,
         "args": list(creation.args),
-        "fields": {name: text for name, text in creation.details()},
+        "fields": dict(creation.details()),
         "set_tid": list(creation.set_tid),
         "struct_size": creation.struct_size,
         "problems": list(creation.problems),

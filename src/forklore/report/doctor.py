@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, is_dataclass
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from forklore.decode.machine import Check, Facts, State, can_trace
 
@@ -58,21 +59,13 @@ def text(facts: Facts, checks: Sequence[Check]) -> str:
     return "\n".join(lines(facts, checks)) + "\n"
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: _plain(item) for name, item in asdict(value).items()}
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
 def document(facts: Facts, checks: Sequence[Check]) -> str:
     """The report for programs: one JSON object; an answer is true, false, or ``{"errno": …, "why": …}``."""
     whole = {
         "format": FORMAT,
         "can_trace": can_trace(list(checks)),
         "verdict": verdict(checks),
-        "checks": [_plain(check) for check in checks],
-        "facts": _plain(facts),
+        "checks": [msgspec.to_builtins(check) for check in checks],
+        "facts": msgspec.to_builtins(facts),
     }
     return json.dumps(whole, indent=1) + "\n"

@@ -339,7 +339,7 @@ def _creation_json(call: Creation) -> Json:
 def _name(call: object) -> str:
     if isinstance(call, Creation):
         return call.call
-    names = {Unshare: "unshare", Setns: "setns", CloseRange: "close_range", Setsid: "setsid"}
+    names: dict[type, str] = {Unshare: "unshare", Setns: "setns", CloseRange: "close_range", Setsid: "setsid"}
     return names.get(type(call), "unknown")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from forklore.abi.units import TaskId
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
@@ -12,8 +13,7 @@ Leaf = Failure | FailedExec | MadeCall
 """Something that a task did and that made no task."""
 
 
-@dataclass(slots=True)
-class Row:
+class Row(Struct):
     """A line of the tree: tasks that look the same, or the same thing done several times, and what hangs below."""
 
     tasks: list[Task] = field(default_factory=list)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal, TextIO
+
+from msgspec import Struct
 
 Role = Literal["plain", "frame", "tid", "name", "call", "flags", "exec", "good", "bad", "quiet", "loud"]
 
@@ -24,8 +25,7 @@ STYLES: Final[dict[Role, str]] = {
 """How rich shows each role. Nothing is told by colour alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True, gc=False):
     """A stretch of text with one role."""
 
     text: str
@@ -33,6 +33,9 @@ class Piece:
 
 
 Line = tuple[Piece, ...]
+
+_NARROW: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("│├└─·…×→✗µ✓")
+"""Characters known to take one cell, without asking rich: nearly all that is printed."""
 
 
 def plain(line: Line) -> str:
@@ -42,7 +45,7 @@ def plain(line: Line) -> str:
 
 def width_of(text: str) -> int:
     """Terminal cells that a text takes."""
-    if text.isascii():
+    if all(char in _NARROW for char in text):
         return len(text)
     from rich.cells import cell_len
 

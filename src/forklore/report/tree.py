@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.model.tasks import Task, Trace
 from forklore.report import label, words
@@ -16,12 +17,13 @@ _INDENT: Final = 3
 _ROOM: Final = 44
 """Columns that a line keeps for itself however deep it stands."""
 _WIDEST: Final = 132
+_NOTES: Final = 3
+"""So many of the notes that have one reason are shown."""
 _ROOMY: Final = 60
 """A tree of no more lines than that may take several for a task; a longer one keeps to one and says less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What of a large tree is shown. None: no limit.
 
     ``depth`` None lets the tree choose the deepest that keeps within ``lines``.
@@ -39,10 +41,11 @@ class Limits:
         return None if self.columns is None else max(3, (self.columns - _ROOM) // _INDENT)
 
 
+DEFAULTS: Final = Limits()
 UNLIMITED: Final = Limits(columns=None, depth=None, siblings=None, lines=None)
 
 
-def tree_lines(trace: Trace, limits: Limits = Limits()) -> list[Line]:
+def tree_lines(trace: Trace, limits: Limits = DEFAULTS) -> list[Line]:
     """The whole view: a tree for each root, then what the trace could not see."""
     folded = Folded(trace, limits.fold)
     lines: list[Line] = []
@@ -180,8 +183,7 @@ def _descendants(root: Task, trace: Trace) -> Iterator[Task]:
         stack += [trace.tasks[child] for child in task.children]
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(Struct, frozen=True):
     """What stands to the left of a task's first line and of its further ones, and the width."""
 
     first: str
@@ -284,13 +286,17 @@ def _size(line: Line) -> int:
 
 
 def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
-    blind = [(each.what, each.why) for each in trace.header.blind]
-    for what, why in [*blind, *trace.notes]:
-        yield from _note(f"{words.printable(what)}: {words.printable(why)}", limits)
+    by_reason: dict[str, list[str]] = {}
+    for what, why in [*((each.what, each.why) for each in trace.header.blind), *trace.notes]:
+        by_reason.setdefault(why, []).append(what)
+    for why, whats in by_reason.items():
+        shown = ", ".join(words.printable(what) for what in whats[:_NOTES])
+        more = f" and {len(whats) - _NOTES} more" if len(whats) > _NOTES else ""
+        yield from _note(f"{shown}{more}: {words.printable(why)}", limits)
     if trace.end_reason is None:
         yield from _note("the trace was cut off; what came after its last line is not known", limits)
 
 
 def _note(text: str, limits: Limits) -> list[Line]:
-    frame = _Frame("", "      ", limits.columns, roomy=True)
-    return _filled((Piece("Note:", "loud"),), [(Piece(word),) for word in [text]], (), frame)
+    frame = _Frame("", "", limits.columns, roomy=True)
+    return _filled((Piece("Not known", "loud"),), [(Piece(text),)], (), frame)

@@ -16,7 +16,7 @@ from typing import Final
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_UNTRACED
+from forklore.abi.flags import CLONE_PTRACE, CLONE_UNTRACED
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc, ptrace
@@ -72,8 +72,8 @@ class Engine:
         """Who was killed in a creation call, which may have made a child that nobody announced."""
         self._unannounced: dict[Tid, WaitStatus] = {}
         """First statuses of tasks whose creator's event has not come."""
-        self._awaited: dict[Tid, tuple[Tracee, Entry | None]] = {}
-        """Announced tasks that have not stopped, with their creator, which is held until they do."""
+        self._awaited: dict[Tid, tuple[Tracee | None, Entry | None]] = {}
+        """Announced tasks that have not stopped, with their creator if it is held until they do."""
         self._leaving = False
         self._asked_to_leave = False
         self._killing = False
@@ -186,8 +186,10 @@ class Engine:
             ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
         return None
 
-    def _together(self, child: Tracee, creator: Tracee, entry: Entry | None, *, stopped: bool) -> None:
-        # Here creator and child are both held.
+    def _together(self, child: Tracee, creator: Tracee | None, entry: Entry | None, *, stopped: bool) -> None:
+        # Here creator and child are both held, unless there is no creator to hold.
+        if creator is None:
+            return
         if entry is not None and entry.cleared:
             if stopped:
                 self._reader.put_back(child.tid, entry)
@@ -322,11 +324,12 @@ class Engine:
     def _without_event(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
         # A creation that sent no event: CLONE_UNTRACED, left in place. The result is the child's tid in the
         # caller's pid namespace, which is the tracer's own but for nested ones.
-        traced = Tid(result) in self._unannounced  # CLONE_PTRACE attached it all the same
+        # CLONE_PTRACE attached it all the same, whether or not its first stop was seen by now.
+        traced = Tid(result) in self._unannounced or bool(entry.flags & CLONE_PTRACE and not task.parted)
         if traced:
             child = self._family.born(task, Tid(result), entry.flags)
             number = child.id
-            self._awaited[Tid(result)] = (task, None)
+            self._awaited[Tid(result)] = (None, None)  # the creator is at its call's exit and goes on by itself
         else:
             number = self._family.next_id()
         self._emit(
@@ -362,11 +365,10 @@ class Engine:
         number = status.signal
         if number not in _ROUTINE_SIGNALS:
             origin = task.last_signal = ptrace.signal_info(task.tid)
-            if number in self._relayed and self.root is not None and task.group is self.root.group:
-                # kill(2) of a whole process group reaches the program and us: what we pass on is then a second one.
-                if origin.sender == self._me and self._seen_from.get(number) == self._relayed[number]:
-                    number = 0
-            if origin.sender is not None:
+            if origin.sender == self._me and self._seen_from.get(number) == self._relayed.get(number, -1):
+                # kill(2) of a whole process group reached the program and us: what was passed on is a second one.
+                number = 0
+            elif origin.sender is not None:
                 self._seen_from[status.signal] = origin.sender
         self._go(task.tid, number)
 
@@ -392,6 +394,8 @@ class Engine:
     # Ends
 
     def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        if task.entry is not None and task.entry.kind is Class.EXEC:
+            self._emit(facts.killed_in_exec(t, task, task.entry))
         origin = task.last_signal
         if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
             self._emit(
@@ -437,7 +441,7 @@ class Engine:
             self.kill()
             return
         self._leaving = True
-        held = [creator for creator, _ in self._awaited.values() if creator.alive]
+        held = [creator for creator, _ in self._awaited.values() if creator is not None and creator.alive]
         for task in held:
             self._let_go(task, None)
         for task in list(self._family.live.values()):

@@ -54,8 +54,10 @@ class EntryReader:
             Class.OTHER: self._other,
         }
 
-    def read(self, tid: Tid, t: int, audit: int, nr: int, words: Words) -> Entry | None:
-        """The call that ``tid`` is about to make."""
+    def read(
+        self, tid: Tid, t: int, audit: int, nr: int, words: Words, *, may_clear: bool = True
+    ) -> Entry | None:
+        """The call that ``tid`` is about to make; CLONE_UNTRACED is cleared in it unless ``may_clear`` forbids it."""
         arch = arch_of(audit, nr)
         found = self._calls.get((arch, nr)) if arch is not None else None
         if arch is None or found is None:
@@ -63,6 +65,8 @@ class EntryReader:
         name, kind = found
         entry = Entry(kind, t, arch, nr, words)
         self._read[kind](tid, name, entry)
+        if may_clear and self._follow_untraced and entry.flags & CLONE_UNTRACED:
+            entry.cleared = set_flags(tid, entry, entry.flags & ~CLONE_UNTRACED)
         return entry
 
     def from_registers(self, tid: Tid, t: int) -> Entry | None:
@@ -77,7 +81,7 @@ class EntryReader:
         if arch is None:
             return None
         _, words = held.call(arch)
-        entry = self.read(tid, t, audit, nr, words)
+        entry = self.read(tid, t, audit, nr, words, may_clear=False)  # too late: the child is made
         return entry if entry is not None and entry.kind is Class.CREATION else None
 
     def _creation(self, tid: Tid, name: str, entry: Entry) -> None:
@@ -88,8 +92,6 @@ class EntryReader:
             self._struct(tid, entry)
         elif name == "vfork":
             entry.flags = CLONE_VM | CLONE_VFORK
-        if entry.flags & CLONE_UNTRACED and self._follow_untraced:
-            entry.cleared = set_flags(tid, entry, entry.flags & ~CLONE_UNTRACED)
 
     def _struct(self, tid: Tid, entry: Entry) -> None:
         address, size = entry.words[0], entry.words[1]

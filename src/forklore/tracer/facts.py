@@ -80,13 +80,17 @@ def other(t: int, task: Tracee, entry: Entry, result: int | None) -> ev.Other:
 
 
 def executed(t: int, task: Tracee, entry: Entry | None, former: Tid, *, argv: bool, env: bool) -> ev.Exec:
-    """A new image; the task is held at its exec event. Without an entry stop, /proc tells what it can."""
+    """A new image; the task is held at its exec event. Without an entry stop, /proc tells what it can.
+
+    Notes the task's new name.
+    """
     tid = task.tid
     if entry is not None:
         path, arguments, argc = entry.path, entry.argv, entry.argc
     else:
         path, arguments, argc = proc.executable(tid), proc.arguments(tid) if argv else None, None
     name = proc.comm(tid)
+    task.comm = None if isinstance(name, Unavailable) else name
     environment = proc.environment(tid) if env else None
     return ev.Exec(
         t=t,
@@ -95,8 +99,36 @@ def executed(t: int, task: Tracee, entry: Entry | None, former: Tid, *, argv: bo
         argv=texts(arguments),
         argc=argc,
         exe=text(proc.executable(tid)),
-        comm=None if isinstance(name, Unavailable) else ev.text(name),
+        comm=None if task.comm is None else ev.text(task.comm),
         former_tid=former if former != tid else None,
         began=None if entry is None else entry.t,
         envp=[ev.text(entry) for entry in environment] if isinstance(environment, list) else None,
+    )
+
+
+_COMM_LENGTH: Final = 15
+
+
+def killed_in_exec(t: int, task: Tracee, entry: Entry) -> ev.Exec | ev.Note:
+    """A task was killed after it called execve and before its exec event: what can still be told of it.
+
+    SIGKILL takes a task out of the event stop, or keeps it from stopping (kernel/signal.c: ptrace_stop). Its name
+    changes at the point of no return (fs/exec.c: begin_new_exec), and a zombie that its parent has not waited for
+    still has it.
+    """
+    path = entry.path if isinstance(entry.path, bytes) else b""
+    wanted = path.rpartition(b"/")[2][:_COMM_LENGTH]
+    name = proc.comm(task.tid)
+    if wanted and name == wanted and task.comm != wanted:
+        gone = ev.Absent(0, "killed before it could be read")
+        return ev.Exec(
+            t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), argc=entry.argc, exe=gone,
+            comm=ev.text(wanted), began=entry.t,
+        )
+    shown = path.decode(errors="backslashreplace") or "a program"
+    return ev.Note(
+        t=t,
+        task=task.id,
+        what=f"whether {task.tid} executed {shown}",
+        why="it was killed after it called execve and before it could report",
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
 
 
 class Stops(StrEnum):
@@ -42,8 +44,7 @@ class Leave(StrEnum):
     DETACH = "detach"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """The policy of one trace. ``stops`` None: the most that these options allow without harm."""
 
     stops: Stops | None = None
@@ -66,7 +67,10 @@ class Options:
         )
 
     def effective_stops(self) -> Stops:
-        """The way to see calls: as asked, else the filter, else events alone. ValueError where the two exclude each other."""
+        """The way to see calls: as asked, else the filter, else events alone.
+
+        ValueError where what is asked for excludes another option.
+        """
         if self.stops is Stops.SECCOMP and self.lets_go:
             raise ValueError(
                 "--stops seccomp cannot go with options that let tasks go untraced: the filter stays with them for"
@@ -88,3 +92,6 @@ class Options:
             "argv": self.argv,
             "env": self.env,
         }
+
+
+DEFAULTS: Final = Options()

@@ -3,55 +3,55 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import FrameType
 
 from forklore import __version__
-from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc, seccomp, spawn
 from forklore.linux.relay import Relay
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.tracer.engine import Engine
-from forklore.tracer.options import Leave, Options, Stops, Until
+from forklore.tracer.options import DEFAULTS, Leave, Options, Stops, Until
 
 
 class TraceRefusedError(Exception):
     """The machine or its kernel does not let this program be traced; the text says why and what to do."""
 
 
-@dataclass(slots=True)
 class Session:
     """A program about to be traced: make one, give its :attr:`header` to who writes it, then :meth:`run` it once."""
 
-    command: Sequence[str]
-    options: Options = field(default_factory=Options)
-    environment: Sequence[bytes] | None = None
-    """The program's environment, entry by entry; by default the one that this process was executed with."""
-    relay_signals: bool = False
-    """Whether this process stands for the program: what is sent to it is passed on. Only in the main thread."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        options: Options = DEFAULTS,
+        environment: Sequence[bytes] | None = None,
+        *,
+        relay_signals: bool = False,
+    ) -> None:
+        """Find the program and decide how to trace it.
 
-    _path: bytes = field(init=False)
-    _machine: Arch = field(init=False)
-    _filter: spawn.Filter | None = field(init=False, default=None)
-    _start: int = field(init=False)
-    engine: Engine | None = field(init=False, default=None)
-    """The loop, once it runs."""
-    header: ev.Header = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Find the program and decide how to trace it. Raises NotFoundError, NotExecutableError, ValueError."""
+        ``environment`` is the program's, entry by entry; by default the one that this process was executed with.
+        ``relay_signals``: this process stands for the program, so what is sent to it is passed on; only in the main
+        thread. Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that exclude
+        each other.
+        """
         machine = proc.machine()
         if machine is None:
             raise TraceRefusedError(
-                f"this machine is a {platform.machine()}; forklore traces on x86_64, aarch64 and riscv64"
+                f"this machine is a {os.uname().machine}; forklore traces on x86_64, aarch64 and riscv64"
             )
+        self.command = command
+        self.options = options
+        self._environment = environment
+        self._relay_signals = relay_signals
+        self.engine: Engine | None = None
         self._machine = machine
+        self._filter: spawn.Filter | None = None
         self._path = spawn.find(self.command[0])
         if self.options.effective_stops() is Stops.SECCOMP:
             no_new_privs = seccomp.needs_no_new_privs(proc.effective_capabilities())
@@ -61,10 +61,11 @@ class Session:
         self.header = self._header(time.time_ns())
 
     def _header(self, wall: int) -> ev.Header:
+        system = os.uname()
         return ev.Header(
             source=ev.Source("forklore", __version__),
-            host=platform.node(),
-            kernel=platform.release(),
+            host=system.nodename,
+            kernel=system.release,
             arch=self._machine,
             boot_id=proc.boot_id(),
             clock=ev.Clock(self._start, wall),
@@ -114,7 +115,7 @@ class Session:
         Raises TraceRefusedError where the kernel refuses to trace it, NotExecutableError where it cannot be executed
         after all, OSError where no process can be made.
         """
-        environment = self.environment
+        environment = self._environment
         if environment is None:
             own = proc.environment()
             shown = [b"=".join(item) for item in os.environb.items()]
@@ -128,7 +129,7 @@ class Session:
             launched.abandon()
             raise TraceRefusedError(_refusal(problem)) from problem
         self.engine = engine
-        if self.relay_signals:
+        if self._relay_signals:
             signal.signal(signal.SIGIO, _interrupt)
             Relay(launched.pid, engine.ask_to_leave, engine.relayed)
         launched.go()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, TaskId, Tid, Unavailable
@@ -19,8 +20,7 @@ class Class(Enum):
     OTHER = auto()
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """A call that a task is in, as its entry stop showed it."""
 
     kind: Class
@@ -56,7 +56,7 @@ class Tracee:
     """One live task. ``tid`` changes when a thread that is not the leader executes."""
 
     __slots__ = (
-        "alive", "depth", "entry", "group", "id", "keep", "last_signal", "nested", "parted", "stopped", "tid",
+        "alive", "comm", "depth", "entry", "group", "id", "keep", "last_signal", "nested", "parted", "stopped", "tid",
         "vfork_child",
     )
 
@@ -73,6 +73,8 @@ class Tracee:
         self.stopped = False
         """In group-stop, by PTRACE_LISTEN."""
         self.alive = True
+        self.comm: bytes | None = None
+        """Its name after its last exec, or its creator's then."""
         self.keep = True
         """False: to be let go at its first stop."""
         self.last_signal: SignalInfo | None = None
