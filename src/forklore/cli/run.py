@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import stat
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, positive, print_tree, wants_color
@@ -34,6 +36,8 @@ examples:
   forklore run --log -- ./server
 """
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_FLUSH_AFTER = 0.05
+"""Seconds for which an event may wait to be written."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +154,8 @@ class _Recording:
         from forklore.events.jsonl import Writer, open_trace
 
         self.writers: list[Writer] = []
+        self._armed = self._due = False
+        signal.signal(signal.SIGALRM, self._ring)
         self.output = output
         self.source: int | None = None
         """A descriptor to read the whole trace back from."""
@@ -172,11 +178,26 @@ class _Recording:
 
         return to_all
 
-    def flush(self) -> None:
-        for writer in self.writers:
-            writer.flush()
+    def idle(self) -> None:
+        """Write what is buffered, at most every so often: a write at every stop would double their price.
+
+        What stays in the buffer is written when the timer interrupts the wait, so that a program that has gone
+        quiet leaves nothing unwritten.
+        """
+        if self._due:
+            self._due = self._armed = False
+            for writer in self.writers:
+                writer.flush()
+        elif not self._armed and any(writer.pending for writer in self.writers):
+            self._armed = True
+            signal.setitimer(signal.ITIMER_REAL, _FLUSH_AFTER)
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        # It may ring in the middle of a line: :meth:`idle` writes, which the interrupted wait leads to.
+        self._due = True
 
     def end(self, t: int, reason: str) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for writer in self.writers:
             writer.end(t, reason)
             if writer.failure is not None:
@@ -194,7 +215,7 @@ def _trace(session: Session, arguments: argparse.Namespace) -> int:
     emit = recording.sink()
     if arguments.log:
         emit = _with_log(emit, session, arguments)
-    status = session.run(emit, recording.flush)
+    status = session.run(emit, recording.idle)
     recording.end(session.elapsed(), session.end_reason(status))
     if tree and recording.source is not None:
         _show(recording, arguments)

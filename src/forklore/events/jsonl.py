@@ -59,6 +59,11 @@ class Writer:
         self.flush()
         self.lost = 0  # the header is no event
 
+    @property
+    def pending(self) -> bool:
+        """Whether something is buffered."""
+        return bool(self._pending)
+
     def event(self, event: Event) -> None:
         """Take an event; it is written when the buffer is full, or by :meth:`flush`."""
         self.events += 1

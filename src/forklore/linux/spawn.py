@@ -44,6 +44,8 @@ class Filter(Struct, frozen=True):
 
 def find(command: str, search: Sequence[str] | None = None) -> bytes:
     """The path that execvp(3) would execute for ``command``."""
+    if not command:
+        raise NotFoundError("cannot run '': the name of the program is empty")
     if "/" in command:
         candidates = [command]
     else:

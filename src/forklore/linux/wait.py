@@ -80,6 +80,8 @@ class WaitStatus(Struct, frozen=True):
             return cls(status, Kind.EXITED, code=(status >> 8) & 0xFF)
         if low != 0x7F:
             return cls(status, Kind.KILLED, signal=low, core=bool(status & 0x80))
+        if status & 0x80:
+            return cls(status, Kind.UNKNOWN)
         return cls._stopped(status, (status >> 8) & 0xFF, status >> 16)
 
     @classmethod
@@ -99,16 +101,6 @@ class WaitStatus(Struct, frozen=True):
             return f"killed by {signal_name(self.signal)}" + (" (core dumped)" if self.core else "")
         name = self.kind.name.lower().replace("_", "-")
         return f"{name} {signal_name(self.signal)}" if self.signal else name
-
-
-class _Decoded(dict[int, WaitStatus]):
-    # The statuses that occur are few (exit codes, signals, events), and the loop decodes one at every stop.
-    def __missing__(self, status: int) -> WaitStatus:
-        return self.setdefault(status, WaitStatus.decode(status))
-
-
-STATUSES: Final[dict[int, WaitStatus]] = _Decoded()
-"""Every status decoded so far, filled as it is asked."""
 
 
 _waitpid: Final = function("waitpid", ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)

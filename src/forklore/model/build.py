@@ -37,6 +37,8 @@ class Builder:
         self.trace = Trace(header)
         self._kernel = kernel_version(header.kernel)
         self._signals: dict[TaskId, ev.Signal] = {}
+        self._superseded: Task | None = None
+        """Who lost its tid last, until the exec that it was lost to."""
         self._feed: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.Begin: self._begin,
             ev.Create: self._create,
@@ -169,10 +171,15 @@ class Builder:
 
     def _take_over(self, task: Task) -> None:
         leader = self.trace.tasks.get(task.leader) if task.leader is not None else None
+        superseded, self._superseded = self._superseded, None
+        if leader is None or (leader is task and task.kind == "task"):
+            leader = superseded  # the source did not tell that it is a thread: this does
         if leader is None or leader is task:
             return
         leader.heir = task.id
+        task.kind = "thread"
         task.tid = leader.tid
+        task.tgid = leader.tgid
         task.parent = leader.parent
         task.leader = task.id  # the group's other threads are dead by now (fs/exec.c: de_thread)
 
@@ -214,6 +221,8 @@ class Builder:
         task = self._task(event.task)
         task.ended = _time(event.t)
         task.gone = event.why
+        if event.why == "superseded":
+            self._superseded = task
 
     def _signal(self, event: ev.Signal) -> None:
         self._signals[TaskId(event.task)] = event

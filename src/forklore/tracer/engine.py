@@ -20,7 +20,7 @@ from forklore.abi.flags import CLONE_PTRACE, CLONE_UNTRACED
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc, ptrace
-from forklore.linux.wait import STATUSES, Kind, WaitStatus, wait_any
+from forklore.linux.wait import Kind, WaitStatus, wait_any
 from forklore.tracer import facts
 from forklore.tracer.entry import EntryReader
 from forklore.tracer.family import Family
@@ -31,6 +31,9 @@ _ERESTART: Final = frozenset({-512, -513, -514, -516})
 """ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
 
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
+_ONE_KILL: Final = 50_000_000
+"""Nanoseconds within which a signal to us and one to the program, from one sender, are taken for one kill(2)."""
+
 _ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Signals that end nobody by default: their origin is not worth a request."""
 
@@ -49,6 +52,22 @@ def trace_options(stops: Stops) -> int:
     if stops is Stops.SECCOMP:
         options |= pt.Option.TRACESECCOMP
     return int(options)
+
+
+Handler = Callable[[Tracee, WaitStatus, int], None]
+
+
+class _Steps(dict[int, tuple[WaitStatus, Handler]]):
+    # What each status word means and who handles it, filled as they occur: they are few.
+    def __init__(self, handlers: dict[Kind, Handler], other: Handler) -> None:
+        super().__init__()
+        self._handlers = handlers
+        self._other = other
+
+    def __missing__(self, word: int) -> tuple[WaitStatus, Handler]:
+        status = WaitStatus.decode(word)
+        step = self[word] = (status, self._handlers.get(status.kind, self._other))
+        return step
 
 
 class Engine:
@@ -78,14 +97,14 @@ class Engine:
         self._asked_to_leave = False
         self._killing = False
         self._me = os.getpid()
-        self._relayed: dict[int, int] = {}
-        """Signals that were passed on to the root: number to who sent them to us."""
-        self._seen_from: dict[int, int] = {}
-        """Signals that reached a task: number to who sent them last."""
+        self._relayed: dict[int, tuple[int, int]] = {}
+        """Signals that are being passed on to the root: number to who sent them to us, and when."""
+        self._seen_from: dict[int, tuple[int, int]] = {}
+        """Signals that reached the root by themselves: number to who sent them last, and when."""
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
         """The wait status of the root, once it has ended."""
-        self._handlers: dict[Kind, Callable[[Tracee, WaitStatus, int], None]] = {
+        self._handlers: dict[Kind, Handler] = {
             Kind.SECCOMP: self._on_seccomp,
             Kind.FORK: self._on_creation,
             Kind.VFORK: self._on_creation,
@@ -110,8 +129,8 @@ class Engine:
 
     def run(self) -> None:
         """Trace until the options say that it is over."""
-        clock, start, idle, handlers, statuses = time.monotonic_ns, self._start, self._idle, self._handlers, STATUSES
-        live, awaited = self._family.live, self._awaited
+        clock, start, idle = time.monotonic_ns, self._start, self._idle
+        live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
         while True:
             if self._unannounced:
                 self._adopt_orphans()
@@ -126,7 +145,7 @@ class Engine:
             except ChildProcessError:
                 break
             t = clock() - start
-            status = statuses[word]
+            status, handler = steps[word]
             task = live.get(tid)
             try:
                 if task is None or tid in awaited:
@@ -136,7 +155,7 @@ class Engine:
                 if self._leaving and not status.ended:
                     self._let_go(task, status)
                 else:
-                    handlers.get(status.kind, self._on_other)(task, status, t)
+                    handler(task, status, t)
             except ProcessLookupError:
                 # SIGKILL takes a tracee out of any stop; a status of its own will tell of its end.
                 continue
@@ -361,20 +380,26 @@ class Engine:
 
     # Signals and job control
 
-    def _on_signal(self, task: Tracee, status: WaitStatus, _t: int) -> None:
+    def _on_signal(self, task: Tracee, status: WaitStatus, t: int) -> None:
         number = status.signal
         if number not in _ROUTINE_SIGNALS:
             origin = task.last_signal = ptrace.signal_info(task.tid)
-            if origin.sender == self._me and self._seen_from.get(number) == self._relayed.get(number, -1):
-                # kill(2) of a whole process group reached the program and us: what was passed on is a second one.
-                number = 0
-            elif origin.sender is not None:
-                self._seen_from[status.signal] = origin.sender
+            if origin.sender is not None and self.root is not None and task.group is self.root.group:
+                if origin.sender == self._me and self._came_by_itself(number):
+                    number = 0
+                elif origin.sender != self._me:
+                    self._seen_from[number] = origin.sender, t
         self._go(task.tid, number)
+
+    def _came_by_itself(self, number: int) -> bool:
+        # kill(2) of a whole process group reaches the program and us within a moment: what we pass on is then a second
+        # one. Each that came by itself stands for one that is passed on, and not for a later one.
+        relayed, seen = self._relayed.pop(number, None), self._seen_from.pop(number, None)
+        return relayed is not None and seen is not None and relayed[0] == seen[0] and seen[1] > relayed[1] - _ONE_KILL
 
     def relayed(self, number: int, sender: int) -> None:
         """The tracer is about to pass on a signal that ``sender`` sent to it."""
-        self._relayed[number] = sender
+        self._relayed[number] = sender, self._now()
 
     def _on_group_stop(self, task: Tracee, status: WaitStatus, t: int) -> None:
         if not task.stopped:

@@ -24,47 +24,52 @@ _CLONE_MASK: Final = 0xFFFFFFFF
 _CSIGNAL: Final = 0xFF
 _SET_TID: Final = struct.Struct("=QQ")
 _SET_TID_OFFSET: Final = 64
+_SET_TID_END: Final = _SET_TID_OFFSET + _SET_TID.size
 _SET_TID_MAX: Final = 32
+_COUNT_LIMIT: Final = 1 << 22
+_AT_FDCWD: Final = 0xFFFFFF9C
 
 
-def _table(machine: Arch) -> dict[tuple[Arch, int], tuple[str, Class]]:
-    kinds = (
-        *((name, Class.CREATION) for name in seccomp.CREATIONS),
-        *((name, Class.EXEC) for name in seccomp.EXECS),
-        *((name, Class.OTHER) for name in seccomp.UNSHARING),
-    )
-    return {
-        (arch, number): (name, kind)
-        for arch in seccomp.host_arches(machine)
-        for name, kind in kinds
-        if (number := syscalls.number(arch, name)) is not None
-    }
+_KINDS: Final = {
+    **dict.fromkeys(seccomp.CREATIONS, Class.CREATION),
+    **dict.fromkeys(seccomp.EXECS, Class.EXEC),
+    **dict.fromkeys(seccomp.UNSHARING, Class.OTHER),
+}
 
 
 class EntryReader:
     """Turns an entry stop into an :class:`Entry`, or None for a call that is not ours."""
 
     def __init__(self, machine: Arch, *, argv: bool, follow_untraced: bool) -> None:
-        self._calls = _table(machine)
         self._argv = argv
         self._follow_untraced = follow_untraced
-        self._read: dict[Class, Callable[[Tid, str, Entry], None]] = {
-            Class.CREATION: self._creation,
-            Class.EXEC: self._exec,
-            Class.OTHER: self._other,
+        readers: dict[str, Callable[[Tid, Entry], None]] = {
+            "clone": self._clone,
+            "clone3": self._clone3,
+            "vfork": self._vfork,
+            "execve": self._execve,
+            "execveat": self._execveat,
+            "setns": self._setns,
+        }
+        # By what the stop says, the audit arch and the number, which hash faster than an Arch.
+        self._calls = {
+            (arch.audit, number): (arch, kind, readers.get(name))
+            for arch in seccomp.host_arches(machine)
+            for name, kind in _KINDS.items()
+            if (number := syscalls.number(arch, name)) is not None
         }
 
     def read(
         self, tid: Tid, t: int, audit: int, nr: int, words: Words, *, may_clear: bool = True
     ) -> Entry | None:
         """The call that ``tid`` is about to make; CLONE_UNTRACED is cleared in it unless ``may_clear`` forbids it."""
-        arch = arch_of(audit, nr)
-        found = self._calls.get((arch, nr)) if arch is not None else None
-        if arch is None or found is None:
+        found = self._calls.get((audit, nr))
+        if found is None:
             return None
-        name, kind = found
+        arch, kind, reader = found
         entry = Entry(kind, t, arch, nr, words)
-        self._read[kind](tid, name, entry)
+        if reader is not None:
+            reader(tid, entry)
         if may_clear and self._follow_untraced and entry.flags & CLONE_UNTRACED:
             entry.cleared = set_flags(tid, entry, entry.flags & ~CLONE_UNTRACED)
         return entry
@@ -84,38 +89,44 @@ class EntryReader:
         entry = self.read(tid, t, audit, nr, words, may_clear=False)  # too late: the child is made
         return entry if entry is not None and entry.kind is Class.CREATION else None
 
-    def _creation(self, tid: Tid, name: str, entry: Entry) -> None:
-        words = entry.words
-        if name == "clone":
-            entry.flags = words[0] & _CLONE_MASK & ~_CSIGNAL
-        elif name == "clone3":
-            self._struct(tid, entry)
-        elif name == "vfork":
-            entry.flags = CLONE_VM | CLONE_VFORK
+    @staticmethod
+    def _clone(_tid: Tid, entry: Entry) -> None:
+        entry.flags = entry.words[0] & _CLONE_MASK & ~_CSIGNAL
 
-    def _struct(self, tid: Tid, entry: Entry) -> None:
+    @staticmethod
+    def _vfork(_tid: Tid, entry: Entry) -> None:
+        entry.flags = CLONE_VM | CLONE_VFORK
+
+    @staticmethod
+    def _clone3(tid: Tid, entry: Entry) -> None:
         address, size = entry.words[0], entry.words[1]
         if size > memory.PAGE_SIZE:
             entry.struct = Unavailable(0, f"its size is given as {size}, more than the kernel reads")
             return
-        entry.struct = memory.read(tid, Address(address), size)
-        if isinstance(entry.struct, Unavailable) or size < VER0:
+        raw = entry.struct = memory.read(tid, Address(address), size)
+        if isinstance(raw, Unavailable) or size < VER0:
             return
-        entry.flags = int.from_bytes(entry.struct[:8], "little")
-        if size >= _SET_TID_OFFSET + _SET_TID.size:
-            where, count = _SET_TID.unpack_from(entry.struct, _SET_TID_OFFSET)
+        entry.flags = int.from_bytes(raw[:8], "little")
+        if size >= _SET_TID_END:
+            where, count = _SET_TID.unpack_from(raw, _SET_TID_OFFSET)
             if where and 0 < count <= _SET_TID_MAX:
                 entry.set_tid = memory.read(tid, Address(where), 4 * count)
 
-    def _exec(self, tid: Tid, name: str, entry: Entry) -> None:
-        path, argv = entry.words[1:3] if name == "execveat" else entry.words[0:2]
+    def _execve(self, tid: Tid, entry: Entry) -> None:
         pages = memory.Pages(tid)
-        entry.path = pages.string(Address(path), STRING_LIMIT)
-        if name == "execveat":
-            entry.path = self._relative(tid, entry)
+        entry.path = pages.string(Address(entry.words[0]), STRING_LIMIT)
+        self._arguments(pages, Address(entry.words[1]), entry)
+
+    def _execveat(self, tid: Tid, entry: Entry) -> None:
+        pages = memory.Pages(tid)
+        path = pages.string(Address(entry.words[1]), STRING_LIMIT)
+        entry.path = path if isinstance(path, Unavailable) else _from_directory(tid, entry.words[0], path)
+        self._arguments(pages, Address(entry.words[2]), entry)
+
+    def _arguments(self, pages: memory.Pages, argv: Address, entry: Entry) -> None:
         if not self._argv:
             return
-        pointers = pages.pointers(Address(argv), entry.arch, ARGUMENT_LIMIT)
+        pointers = pages.pointers(argv, entry.arch, ARGUMENT_LIMIT)
         if isinstance(pointers, Unavailable):
             entry.argv = pointers
             return
@@ -128,27 +139,13 @@ class EntryReader:
                 return
             strings.append(string)
         entry.argv = strings
-        entry.argc = None if complete else self._count(pages, Address(argv), entry.arch)
-
-    def _relative(self, tid: Tid, entry: Entry) -> bytes | Unavailable:
-        # execveat(fd, "", AT_EMPTY_PATH) executes the descriptor itself; a relative path starts at it.
-        path = entry.path
-        directory = entry.words[0] & 0xFFFFFFFF
-        if isinstance(path, Unavailable) or path is None or path.startswith(b"/") or directory == 0xFFFFFF9C:
-            return path or b""
-        base = proc.descriptor(tid, directory)
-        if isinstance(base, Unavailable):
-            return base
-        return base + b"/" + path if path else base
+        if not complete:
+            counted = pages.pointers(argv, entry.arch, _COUNT_LIMIT)
+            entry.argc = None if isinstance(counted, Unavailable) else len(counted[0])
 
     @staticmethod
-    def _count(pages: memory.Pages, argv: Address, arch: Arch) -> int | None:
-        counted = pages.pointers(argv, arch, 1 << 22)
-        return None if isinstance(counted, Unavailable) else len(counted[0])
-
-    def _other(self, tid: Tid, name: str, entry: Entry) -> None:
-        if name == "setns":
-            entry.target = proc.descriptor(tid, entry.words[0] & 0xFFFFFFFF)
+    def _setns(tid: Tid, entry: Entry) -> None:
+        entry.target = proc.descriptor(tid, entry.words[0] & _CLONE_MASK)
 
     def put_back(self, tid: Tid, entry: Entry) -> None:
         """Give a tracee the CLONE_UNTRACED back that :meth:`read` cleared."""
@@ -175,3 +172,14 @@ def set_flags(tid: Tid, entry: Entry, flags: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _from_directory(tid: Tid, directory: int, path: bytes) -> bytes | Unavailable:
+    # execveat(fd, "", AT_EMPTY_PATH) executes the descriptor itself; a relative path starts at it.
+    fd = directory & _CLONE_MASK
+    if path.startswith(b"/") or fd == _AT_FDCWD:
+        return path
+    base = proc.descriptor(tid, fd)
+    if isinstance(base, Unavailable):
+        return base
+    return base + b"/" + path if path else base

@@ -52,30 +52,25 @@ class Group:
         self.children: set[Group] = set()
 
 
-class Tracee:
+class Tracee(Struct, eq=False):
     """One live task. ``tid`` changes when a thread that is not the leader executes."""
 
-    __slots__ = (
-        "alive", "comm", "depth", "entry", "group", "id", "keep", "last_signal", "nested", "parted", "stopped", "tid",
-        "vfork_child",
-    )
-
-    def __init__(self, id_: TaskId, tid: Tid, group: Group, depth: int) -> None:
-        self.id = id_
-        self.tid = tid
-        self.group = group
-        self.depth = depth
-        self.nested = False
-        """Its tid differs between the tracer's pid namespace and its own."""
-        self.parted = False
-        """Its next child enters another pid namespace than the tracer's."""
-        self.entry: Entry | None = None
-        self.stopped = False
-        """In group-stop, by PTRACE_LISTEN."""
-        self.alive = True
-        self.comm: bytes | None = None
-        """Its name after its last exec, or its creator's then."""
-        self.keep = True
-        """False: to be let go at its first stop."""
-        self.last_signal: SignalInfo | None = None
-        self.vfork_child: TaskId | None = None
+    id: TaskId
+    tid: Tid
+    group: Group
+    depth: int
+    comm: bytes | None = None
+    """Its name after its last exec, or its creator's then."""
+    entry: Entry | None = None
+    """The call that it was seen to enter and not yet to leave."""
+    nested: bool = False
+    """Its tid differs between the tracer's pid namespace and its own."""
+    parted: bool = False
+    """Its next child enters another pid namespace than the tracer's."""
+    keep: bool = True
+    """False: to be let go at its first stop."""
+    alive: bool = True
+    stopped: bool = False
+    """In group-stop, by PTRACE_LISTEN."""
+    last_signal: SignalInfo | None = None
+    vfork_child: TaskId | None = None
