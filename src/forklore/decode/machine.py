@@ -46,6 +46,8 @@ class Facts:
     """kernel.yama.ptrace_scope, 0 to 3."""
     seize: Answer
     syscall_info: Answer
+    registers: Answer
+    """Whether forklore and python-ptrace read the same registers of a stopped child."""
     read_memory: Answer
     filter_plain: Answer
     """A seccomp filter without no_new_privs."""
@@ -134,6 +136,14 @@ def _ptrace(facts: Facts) -> Iterator[Check]:
             "syscall-info", State.BLOCKED, _why(facts.syscall_info),
             "the ABI of a call and whether a stop is its entry or its exit cannot be known",
             "use Linux 5.3 or newer",
+        )  # fmt: skip
+    if facts.registers is True:
+        yield Check("registers", State.OK, "a stopped child's registers read the same by python-ptrace's layout")
+    elif facts.seize is True:
+        yield Check(
+            "registers", State.LIMITED, _why(facts.registers),
+            "a call that no entry stop showed, and CLONE_UNTRACED, depend on the layout of the registers",
+            "report it, with the machine and the kernel's version",
         )  # fmt: skip
     if facts.read_memory is True:
         yield Check("memory", State.OK, "process_vm_readv reads a traced child")

@@ -24,9 +24,9 @@ from forklore.abi import ptrace as pt
 from forklore.abi import seccomp as sc
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
-from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.decode.machine import Answer, Facts
-from forklore.linux import limits, proc
+from forklore.linux import limits, memory, proc, ptrace
 from forklore.linux.libc import fail, function, prctl, syscall
 
 _FIRST_PID_NS: Final = 0xEFFFFFFC
@@ -42,18 +42,7 @@ _PR_SET_SECCOMP: Final = 22
 _KCMP_VM: Final = 1
 _WALL: Final = 0x40000000
 
-_ptrace: Final = function("ptrace", ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t)
 _unshare: Final = function("unshare", ctypes.c_int, ctypes.c_int)
-
-
-class _Vector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_size_t), ("length", ctypes.c_size_t))
-
-
-_readv: Final = function(
-    "process_vm_readv", ctypes.c_ssize_t, ctypes.c_int, ctypes.POINTER(_Vector), ctypes.c_ulong,
-    ctypes.POINTER(_Vector), ctypes.c_ulong, ctypes.c_ulong,
-)  # fmt: skip
 
 
 def _refused(problem: OSError) -> Unavailable:
@@ -104,6 +93,7 @@ class _Tracing:
         self._machine = machine
         self.seize: Answer = False
         self.syscall_info: Answer = Unavailable(0, "no child could be traced")
+        self.registers: Answer = Unavailable(0, "no child could be traced")
         self.read_memory: Answer = Unavailable(0, "no child could be traced")
         self.kcmp: Answer = Unavailable(0, "no child could be made")
         gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
@@ -118,13 +108,14 @@ class _Tracing:
             self.seize = _attempt(lambda: self._seizes(pid))
             if self.seize is True:
                 self.syscall_info = _attempt(lambda: self._tells(pid))
-                self.read_memory = _attempt(lambda: self._reads(pid))
+                self.registers = _attempt(lambda: self._agrees(pid))
+                self.read_memory = self._reads(pid)
         finally:
             os.kill(pid, signal.SIGKILL)
             os.close(gate_write)
             while os.WIFSTOPPED(os.waitpid(pid, _WALL)[1]):
                 # A killed tracee still stops once, at PTRACE_EVENT_EXIT.
-                _ptrace(pt.Request.CONT, pid, 0, 0)
+                ptrace.cont(Tid(pid))
 
     def _compares(self, pid: int) -> bool:
         number = syscalls.number(self._machine, "kcmp") if self._machine else None
@@ -140,26 +131,26 @@ class _Tracing:
         return True
 
     def _seizes(self, pid: int) -> bool:
-        if _ptrace(pt.Request.SEIZE, pid, 0, _OPTIONS) == -1:
-            raise fail("PTRACE_SEIZE of a child")
-        if _ptrace(pt.Request.INTERRUPT, pid, 0, 0) == -1:
-            raise fail("PTRACE_INTERRUPT of a child")
+        ptrace.seize(Tid(pid), _OPTIONS)
+        ptrace.interrupt(Tid(pid))
         _, status = os.waitpid(pid, _WALL)
         return os.WIFSTOPPED(status)
 
     def _tells(self, pid: int) -> bool:
-        buffer = ctypes.create_string_buffer(pt.SYSCALL_INFO_SIZE)
-        if _ptrace(pt.Request.GET_SYSCALL_INFO, pid, len(buffer), _address(buffer)) == -1:
-            raise fail("PTRACE_GET_SYSCALL_INFO of a child")
-        _, _, arch, _, _ = pt.SYSCALL_INFO_HEADER.unpack_from(buffer)
-        return self._machine is None or arch == self._machine.audit
+        _, audit, _, _ = ptrace.syscall_info(Tid(pid))
+        return self._machine is None or audit == self._machine.audit
 
-    def _reads(self, pid: int) -> bool:
-        into = ctypes.create_string_buffer(len(_mark))
-        local, remote = _Vector(_address(into), len(into)), _Vector(_address(_mark), len(_mark))
-        if _readv(pid, local, 1, remote, 1, 0) == -1:
-            raise fail("process_vm_readv of a child")
-        return into.raw == _mark.raw
+    def _agrees(self, pid: int) -> bool:
+        # python-ptrace has a register struct of its own for every machine: a second reading of the same stop.
+        from ptrace.binding import ptrace_getregs
+
+        ours, theirs = ptrace.registers(Tid(pid)), ptrace_getregs(pid)
+        names = [name for name in ours.layout.names if hasattr(theirs, name)]
+        return bool(names) and all(getattr(theirs, name) == ours[name] for name in names)
+
+    def _reads(self, pid: int) -> Answer:
+        found = memory.read(Tid(pid), Address(_address(_mark)), len(_mark))
+        return found if isinstance(found, Unavailable) else found == _mark.raw
 
 
 # A forked child has it at the same address.
@@ -341,6 +332,7 @@ def collect() -> Facts:
         yama=proc.setting("/proc/sys/kernel/yama/ptrace_scope"),
         seize=tracing.seize,
         syscall_info=tracing.syscall_info,
+        registers=tracing.registers,
         read_memory=tracing.read_memory,
         filter_plain=_in_child(_installs(no_new_privs=False)),
         filter_no_new_privs=_in_child(_installs(no_new_privs=True)),

@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from errno import ENOENT
 from types import FrameType
 
 from forklore import __version__
 from forklore.abi.units import Unavailable
+from forklore.elf.interpreter import interpreter
 from forklore.events import records as ev
 from forklore.linux import proc, seccomp, spawn
 from forklore.linux.relay import Relay
@@ -146,11 +148,12 @@ class Session:
         reason = os.strerror(errno)
         if what == "execve":
             name = os.fsdecode(self._path)
-            if errno == 2:
-                raise spawn.NotExecutableError(
-                    f"cannot run {name}: {reason}; the file is there, so it is its interpreter (#! line, or the"
-                    " dynamic linker that `readelf -l` names) that is missing"
-                )
+            if errno == ENOENT:
+                needed = interpreter(name)
+                if isinstance(needed, bytes):
+                    raise spawn.NotExecutableError(
+                        f"cannot run {name}: its interpreter {os.fsdecode(needed)} does not exist"
+                    )
             raise spawn.NotExecutableError(f"cannot run {name}: {reason}")
         raise TraceRefusedError(
             f"the seccomp filter was refused ({reason}); --stops events or --stops syscalls do without it,"

@@ -12,7 +12,7 @@ from forklore.report import doctor
 
 FACTS = Facts(
     kernel="6.12.0", machine="x86_64", user="ann", uid=1000, python="3.12.1", capabilities=0, tracer=Pid(7),
-    tracer_name="\x1b[2J", yama=1, seize=True, syscall_info=True, read_memory=True,
+    tracer_name="\x1b[2J", yama=1, seize=True, syscall_info=True, registers=True, read_memory=True,
     filter_plain=Unavailable(13, "a seccomp filter: Permission denied"), filter_no_new_privs=True,
     seccomp_mode=0, seccomp_filters=None, seccomp_actions=("trace",), no_new_privs=False, clone3=True,
     kcmp=True, pagemap=True, page_frames=False, soft_dirty=False, new_user_ns=True, container=("a", "b"),

@@ -1,0 +1,41 @@
+"""What an executable needs to be run: an ELF file's dynamic linker, a script's interpreter."""
+
+from __future__ import annotations
+
+import os
+
+from forklore.abi.units import Unavailable
+
+_SHEBANG_LIMIT = 256
+"""BINPRM_BUF_SIZE of include/uapi/linux/binfmts.h."""
+
+
+def interpreter(path: str | os.PathLike[str]) -> bytes | Unavailable | None:
+    """The path of the program that the kernel starts for ``path``: PT_INTERP, or the first word after ``#!``.
+
+    None for a file that needs none (static, or neither ELF nor script).
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_SHEBANG_LIMIT)
+    except OSError as problem:
+        return Unavailable(problem.errno or 0, problem.strerror or "could not be read")
+    if start.startswith(b"#!"):
+        words = start[2:].partition(b"\n")[0].split()
+        return words[0] if words else None
+    return _dynamic_linker(path) if start.startswith(b"\x7fELF") else None
+
+
+def _dynamic_linker(path: str | os.PathLike[str]) -> bytes | Unavailable | None:
+    from elftools.common.exceptions import ELFError, ELFParseError
+    from elftools.construct import ConstructError
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.segments import InterpSegment
+
+    try:
+        with open(path, "rb") as file:
+            segments = ELFFile(file).iter_segments("PT_INTERP")
+            found = next((segment for segment in segments if isinstance(segment, InterpSegment)), None)
+            return None if found is None else str(found.get_interp_name()).encode()
+    except (ELFError, ELFParseError, ConstructError, UnicodeDecodeError, ValueError, OSError) as problem:
+        return Unavailable(0, f"a broken ELF file: {problem}")
