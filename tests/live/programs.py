@@ -25,11 +25,21 @@ from typing import Final, Literal
 Libc = Literal["glibc", "musl"]
 
 SOURCES: Final = Path(__file__).resolve().parent.parent / "programs"
-HEADER: Final = SOURCES / "programs.h"
+HEADERS: Final = tuple(sorted(SOURCES.glob("*.h")))
 FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 NEEDS_ROOT: Final = frozenset({"set_tid"})
 """Programs that the kernel refuses to an ordinary user."""
+
+WITH_OR_WITHOUT: Final = (("with",), ("without",), ("with", "user"), ("without", "user"))
+"""What a ``flag_*`` program takes: to set the flag or not; ``user`` becomes an ordinary user if it is root."""
+_IO: Final = (("with", "set"), ("with", "unset"), ("without", "set"), ("without", "unset"))
+
+
+def _each(words: str) -> tuple[tuple[str, ...], ...]:
+    """What a ``later_*`` program takes: each of the words, as whoever runs it and as an ordinary user."""
+    return tuple((word, *user) for user in ((), ("user",)) for word in words.split())
+
 
 BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
     {
@@ -38,6 +48,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "clone_fn": ((),),
         "clone_parent": ((),),
         "close_range_unshare": ((),),
+        "cow_pages": ((), ("101", "23", "7"), ("101", "0", "0", "exec"), ("53", "53")),
         "deep_chain": ((), ("7",)),
         "die_early": (("23", "child"), ("7", "parent")),
         "env_status": ((), ("one", "two words")),
@@ -46,10 +57,34 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "execfail_variants": ((),),
         "exit_signal_usr1": ((),),
         "exit_signal_zero": ((),),
+        "fds_leak": ((),),
+        "fds_pipe_hang": ((),),
+        "flag_clear_sighand": WITH_OR_WITHOUT,
+        "flag_files": WITH_OR_WITHOUT,
+        "flag_fs": WITH_OR_WITHOUT,
+        "flag_io": tuple((*words, *user) for words in _IO for user in ((), ("user",))),
+        "flag_newcgroup": WITH_OR_WITHOUT,
+        "flag_newipc": WITH_OR_WITHOUT,
+        "flag_newnet": WITH_OR_WITHOUT,
+        "flag_newns": WITH_OR_WITHOUT,
+        "flag_newpid": WITH_OR_WITHOUT,
+        "flag_newtime": WITH_OR_WITHOUT,
+        "flag_newuser": WITH_OR_WITHOUT,
+        "flag_newuts": WITH_OR_WITHOUT,
+        "flag_parent": WITH_OR_WITHOUT,
+        "flag_sighand": WITH_OR_WITHOUT,
+        "flag_sysvsem": WITH_OR_WITHOUT,
+        "flag_thread": WITH_OR_WITHOUT,
+        "flag_vm": WITH_OR_WITHOUT,
         "fork_race": (("53", "fork"), ("53", "vfork"), ("53", "thread")),
         "fork_tree": ((), ("3", "2")),
         "handler_counts": (("31",),),
         "interrupted_fork": (("101",),),
+        "later_close_range": ((), ("user",)),
+        "later_exec": _each("mm files sighand fs sysvsem io uts ipc mnt net user cgroup time"),
+        "later_exit": _each("files sysvsem fs mm"),
+        "later_setns": _each("uts ipc mnt net user cgroup pid time"),
+        "later_unshare": _each("fs files sysvsem uts ipc mnt net user cgroup pid time"),
         "leader_exits_first": ((),),
         "many_processes": (("101",), ("101", "alive")),
         "many_threads": (("101",), ("101", "alive")),
@@ -64,6 +99,10 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "setsid_daemon": ((),),
         "signals_exit": (("trap",), ("stop",)),
         "subreaper": ((),),
+        "textbook_clone": (("vm",), ("copy",)),
+        "textbook_fork": ((),),
+        "textbook_thread": ((),),
+        "textbook_vfork": ((),),
         "thread_vfork": ((),),
         "threads_exit_group": ((),),
         "unshare_setns": ((),),
@@ -71,6 +110,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "vdso_busy": (("1009",),),
         "vfork_exec": ((),),
         "vfork_missing_exec": ((),),
+        "vfork_writes": tuple((who, end) for who in ("vfork", "fork", "none") for end in ("exit", "exec", "kill")),
     }
 )
 """Every program with the argument lists by which it ends with status 0 and a line that begins with "ok"."""
@@ -100,7 +140,7 @@ def build(name: str, *, static: bool = False, libc: Libc = "glibc", m32: bool = 
     source = SOURCES / f"{name}.c"
     command = (*compiler, *FLAGS)
     parts = [os.fsencode(word) for word in command]
-    parts += [_identity(compiler[0]), HEADER.read_bytes(), source.read_bytes()]
+    parts += [_identity(compiler[0]), *(header.read_bytes() for header in HEADERS), source.read_bytes()]
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     target = build_directory() / f"{name}-{key}" / name
     if not target.exists():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
     from forklore.model.tasks import Trace
+    from forklore.report.lines import Line
     from forklore.report.tree import Limits
 
 DEFAULT_COLUMNS = 80
@@ -87,12 +89,18 @@ def limits(arguments: argparse.Namespace, file: TextIO) -> Limits:
 
 def print_tree(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> None:
     """The tree, to ``file``."""
-    from forklore.report.lines import write
     from forklore.report.tree import tree_lines
+
+    print_lines(trace, tree_lines(trace, limits(arguments, file)), arguments, file)
+
+
+def print_lines(trace: Trace, lines: Iterable[Line], arguments: argparse.Namespace, file: TextIO) -> None:
+    """A view of a trace, after what is wrong with its file."""
+    from forklore.report.lines import write
 
     for warning in trace.warnings:
         complain(warning)
-    write(tree_lines(trace, limits(arguments, file)), file, color=wants_color(arguments.color, file))
+    write(lines, file, color=wants_color(arguments.color, file))
 
 
 def stderr() -> TextIO:

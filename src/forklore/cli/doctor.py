@@ -11,8 +11,8 @@ HELP: str = "say what this machine allows, what forklore loses by each lack, and
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Read the settings that decide what can be traced, try each thing on a short-lived child, and "
-        "explain. Exit status: 0 if tracing works here, 1 if it does not."
+        "Read the settings that decide what can be traced, try each thing on a short-lived\n"
+        "child, and explain. Exit status: 0 if tracing works here, 1 if it does not."
     )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="for people or for programs")
 

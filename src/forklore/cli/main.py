@@ -16,6 +16,7 @@ VERBS: Final = {
     "run": "trace a program and show the tree of what it created",
     "show": "show a trace file, ours or strace's or ltrace's",
     "explain": "put flags, calls, clone3 structs and refusals into words",
+    "inspect": "show what running tasks share right now",
     "doctor": "say what this machine allows, and what to do about what it does not",
 }
 """Each verb is a module of this folder; only the one that is asked for is imported, for start-up time counts."""
@@ -95,6 +96,7 @@ def _top() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    _open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     verb = words[0] if words else "--help"
     if verb not in VERBS:
@@ -112,6 +114,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 141
     return status
+
+
+def _open_streams() -> None:
+    # A stream that was closed is None in Python, and print() takes a file of None for stdout, which is the program's.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for good, and closed on exec
 
 
 def complain(text: str) -> None:

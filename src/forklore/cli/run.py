@@ -77,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how calls are seen: by a seccomp filter (default: cheap, sees failures); by stopping at every system"
         " call (slow, no filter); by ptrace events alone (cheapest, no failures; default where tasks are let go)",
     )
+    seen.add_argument(
+        "--observe",
+        choices=("full", "kcmp", "none"),
+        default="full",
+        help="what is asked of the kernel about a child while it and its creator are held: what they share, and for"
+        " processes namespaces, cgroup and more (default); what they share; or nothing",
+    )
     seen.add_argument("--no-argv", action="store_true", help="do not record the arguments of executed programs")
     seen.add_argument("--env", action="store_true", help="record their environment too")
     add_view_arguments(parser)
@@ -133,7 +140,7 @@ def _os_error(problem: OSError) -> str:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    from forklore.tracer.options import Follow, Leave, Options, Stops, Until
+    from forklore.tracer.options import Follow, Leave, Observe, Options, Stops, Until
 
     return Options(
         stops=Stops(arguments.stops) if arguments.stops else None,
@@ -142,6 +149,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         follow_untraced=not arguments.no_follow_untraced,
         until=Until(arguments.wait),
         leave=Leave(arguments.leave),
+        observe=Observe(arguments.observe),
         argv=not arguments.no_argv,
         env=arguments.env,
     )
@@ -155,7 +163,6 @@ class _Recording:
 
         self.writers: list[Writer] = []
         self._armed = self._due = False
-        signal.signal(signal.SIGALRM, self._ring)
         self.output = output
         self.source: int | None = None
         """A descriptor to read the whole trace back from."""
@@ -185,19 +192,31 @@ class _Recording:
         quiet leaves nothing unwritten.
         """
         if self._due:
-            self._due = self._armed = False
+            self._due = False
+            self.disarm()
             for writer in self.writers:
                 writer.flush()
         elif not self._armed and any(writer.pending for writer in self.writers):
-            self._armed = True
-            signal.setitimer(signal.ITIMER_REAL, _FLUSH_AFTER)
+            self._arm()
+
+    def _arm(self) -> None:
+        # Not before the program is forked, which would else find SIGALRM neither ignored nor blocked where it was.
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        self._armed = True
+        # Until it is heard: a ring just before the wait interrupts nothing.
+        signal.setitimer(signal.ITIMER_REAL, _FLUSH_AFTER, _FLUSH_AFTER)
+
+    def disarm(self) -> None:
+        """Stop the timer: a ring while the interpreter ends would end it by SIGALRM."""
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
         # It may ring in the middle of a line: :meth:`idle` writes, which the interrupted wait leads to.
         self._due = True
 
     def end(self, t: int, reason: str) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         for writer in self.writers:
             writer.end(t, reason)
             if writer.failure is not None:
@@ -215,7 +234,10 @@ def _trace(session: Session, arguments: argparse.Namespace) -> int:
     emit = recording.sink()
     if arguments.log:
         emit = _with_log(emit, session, arguments)
-    status = session.run(emit, recording.idle)
+    try:
+        status = session.run(emit, recording.idle)
+    finally:
+        recording.disarm()
     recording.end(session.elapsed(), session.end_reason(status))
     if tree and recording.source is not None:
         _show(recording, arguments)

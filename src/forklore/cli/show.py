@@ -7,11 +7,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from forklore.cli.common import add_view_arguments, print_tree, wants_color
-from forklore.cli.main import complain
+from forklore.cli.common import add_view_arguments, columns, print_lines, print_tree, wants_color
+from forklore.cli.main import USAGE_ERROR, complain
 
 if TYPE_CHECKING:
     from forklore.model.tasks import Trace
+    from forklore.report.lines import Line
+
+_TABLE_LINES = 400
 
 HELP = """\
 Show a trace: one that `forklore run -o` recorded, or the log of `strace -f` or
@@ -32,16 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("tree", "log", "json"), default="tree", help="the view (default: tree)"
     )
+    parser.add_argument(
+        "--view",
+        choices=("tree", "sharing", "task"),
+        default="tree",
+        help="for people: the tree; who shares what, a letter for each object; or all that is known of one task",
+    )
+    parser.add_argument("id", nargs="?", metavar="ID", help="with --view task: its tid (4711), or its number (#3)")
     add_view_arguments(parser)
 
 
-def load(path: str | os.PathLike[str]) -> Trace:
+def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
     """The trace in a file, whoever wrote it. Raises OSError and TraceError."""
     from forklore.events.recognise import open_any
     from forklore.model.build import build
 
     source = open_any(path)
-    trace = build(source.header, source)
+    trace = build(source.header, source, sharing=sharing)
     trace.warnings.extend(source.warnings)
     return trace
 
@@ -49,21 +59,17 @@ def load(path: str | os.PathLike[str]) -> Trace:
 def run(arguments: argparse.Namespace) -> int:
     """Show; the exit status."""
     from forklore.events.lines import TraceError
+    from forklore.report.card import NoSuchTaskError
 
+    if (arguments.view == "task") != (arguments.id is not None):
+        complain("show: --view task needs the task's ID after FILE, and only that view takes one")
+        return USAGE_ERROR
     try:
         if arguments.format == "log":
             _log(arguments)
         else:
-            trace = load(arguments.file)
-            if arguments.format == "json":
-                from forklore.report.data import to_json
-
-                sys.stdout.buffer.write(to_json(trace))
-                for warning in trace.warnings:
-                    complain(warning)
-            else:
-                print_tree(trace, arguments, sys.stdout)
-    except TraceError as problem:
+            _whole(arguments)
+    except (TraceError, NoSuchTaskError) as problem:
         complain(str(problem))
         return 1
     except BrokenPipeError:
@@ -72,6 +78,32 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"{problem.filename or arguments.file}: {problem.strerror}")
         return 1
     return 0
+
+
+def _whole(arguments: argparse.Namespace) -> None:
+    sharing = arguments.format == "json" or arguments.view != "tree"
+    trace = load(arguments.file, sharing=sharing)
+    if arguments.format == "json":
+        from forklore.report.data import to_json
+
+        sys.stdout.buffer.write(to_json(trace))
+        for warning in trace.warnings:
+            complain(warning)
+    elif arguments.view == "tree":
+        print_tree(trace, arguments, sys.stdout)
+    else:
+        print_lines(trace, _view(trace, arguments), arguments, sys.stdout)
+
+
+def _view(trace: Trace, arguments: argparse.Namespace) -> list[Line]:
+    width = columns(arguments, sys.stdout)
+    if arguments.view == "task":
+        from forklore.report.card import card_lines, find
+
+        return card_lines(trace, find(trace, arguments.id), width)
+    from forklore.report.table import table_lines
+
+    return table_lines(trace, None if arguments.all else width, None if arguments.all else _TABLE_LINES)
 
 
 def _log(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from typing import Final, get_args
 import msgspec
 
 from forklore.events.check import Checker, InconsistentError
-from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, open_lines, printable
+from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, escaped, open_lines, printable
 from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, Event, Header
 
 _BUFFER: Final = 1 << 16
@@ -230,9 +230,9 @@ def _checked(
 def _closing(name: str, check: Checker, *, cut: bool) -> Iterator[str]:
     if check.end is None:
         if not cut:
-            yield f"{printable(name)}: no end record: the recording was cut off after {check.seen} events"
+            yield f"{escaped(name)}: no end record: the recording was cut off after {check.seen} events"
     elif check.end.lost:
-        yield f"{printable(name)}: the recorder could not write {check.end.lost} events"
+        yield f"{escaped(name)}: the recorder could not write {check.end.lost} events"
 
 
 class _Newer:
@@ -260,7 +260,7 @@ class _Newer:
     def report(self, name: str, version: tuple[int, int]) -> Iterator[str]:
         if self._events or self._unknown_fields:
             yield (
-                f"{printable(name)}: format version {version[0]}.{version[1]} is newer than "
+                f"{escaped(name)}: format version {version[0]}.{version[1]} is newer than "
                 f"{FORMAT_VERSION[0]}.{FORMAT_VERSION[1]}: skipped {self._events} events and "
                 f"{self._unknown_fields} fields of unknown kinds; a newer forklore reads them"
             )

@@ -36,14 +36,18 @@ class TraceError(Exception):
         self.found = found
 
     def __str__(self) -> str:
-        where = f"{printable(self.file)}:{self.line}" if self.line else printable(self.file)
+        where = f"{escaped(self.file)}:{self.line}" if self.line else escaped(self.file)
         return f"{where}: expected {self.expected}; found {self.found}"
+
+
+def escaped(text: str) -> str:
+    """Text without control characters, whole: for the name of a file, which is to be found again."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def printable(value: str | bytes) -> str:
     """Text as it can stand in a message: no control characters, and cut when it is long."""
-    text = value if isinstance(value, str) else value[: 4 * _SHOWN].decode("utf-8", "backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    shown = escaped(value if isinstance(value, str) else value[: 4 * _SHOWN].decode("utf-8", "backslashreplace"))
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
@@ -86,7 +90,7 @@ class LineSource:
 
     def place(self) -> str:
         """The last line, as messages name it."""
-        return f"{printable(self.name)}:{self.number}"
+        return f"{escaped(self.name)}:{self.number}"
 
     def error(self, expected: str, found: str) -> TraceError:
         """The error that says so of the last line."""

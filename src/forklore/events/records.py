@@ -117,6 +117,35 @@ class Call(Event, frozen=True, kw_only=True):
     """The set_tid array, in hexadecimal, where clone_args names one."""
 
 
+COMPARED: Final = ("mm", "files", "fs", "sighand", "sysvsem", "io")
+"""What kcmp(2) compares of two tasks, in the order of :attr:`Create.kcmp`."""
+
+UNSET: Final = 4
+"""In the place of a kcmp answer: the objects compare as equal because neither task has one."""
+
+Answer = Annotated[int, msgspec.Meta(ge=-4095, le=4)]
+"""kcmp(2)'s answer: 0 one object, 1 and 2 two objects, in that order, 3 two objects, :data:`UNSET`, or -errno."""
+
+
+class Standing(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False, tag_field="kind", tag="standing"
+):
+    """How the kernel has a task at a moment when it is held. A field is null where this kernel does not tell it."""
+
+    ppid: int | None = None
+    pgrp: int | None = None
+    session: int | None = None
+    exit_signal: int | None = None
+    no_new_privs: bool | None = None
+    seccomp: int | None = None
+    seccomp_filters: int | None = None
+    umask: int | None = None
+    namespaces: dict[str, int | Absent] | None = None
+    """Inode numbers by the names of /proc/PID/ns: mnt, uts, ipc, net, pid, pid_for_children, time, …"""
+    cgroups: list[Text] | Absent | None = None
+    """The lines of /proc/PID/cgroup."""
+
+
 class Begin(Event, tag="begin", frozen=True, kw_only=True):
     """A task that was there before its creation could be seen: the root, or one adopted later."""
 
@@ -128,6 +157,7 @@ class Begin(Event, tag="begin", frozen=True, kw_only=True):
     parent_tid: int | None = None
     """The kernel's parent (its tgid) at that time."""
     comm: Text | None = None
+    standing: Standing | Absent | None = None
 
 
 class Create(Call, tag="create", frozen=True, kw_only=True):
@@ -144,6 +174,10 @@ class Create(Call, tag="create", frozen=True, kw_only=True):
     """The child's tid in each pid namespace from the tracer's down to its own, where these differ."""
     untraced_cleared: bool = False
     """The call had CLONE_UNTRACED, which the tracer cleared for the call and put back after it."""
+    kcmp: tuple[Answer, Answer, Answer, Answer, Answer, Answer] | Absent | None = None
+    """Creator against child while both were held, in the order of :data:`COMPARED`; null: not asked."""
+    standing: Standing | Absent | None = None
+    """The child's, at its first stop; null: not read."""
 
 
 class Fail(Call, tag="fail", frozen=True, kw_only=True):
@@ -160,6 +194,10 @@ class Other(Call, tag="call", frozen=True, kw_only=True):
     result: int | None
     target: str | None = None
     """setns: what the descriptor was, as /proc names it."""
+    compared: dict[str, tuple[Id, Answer]] = {}
+    """What the caller still shared, asked again right after the call: resource to the task that it was compared
+    with, and kcmp's answer."""
+    standing: Standing | Absent | None = None
 
 
 class Exec(Event, tag="exec", frozen=True, kw_only=True):
@@ -180,6 +218,10 @@ class Exec(Event, tag="exec", frozen=True, kw_only=True):
     """When the call was made."""
     envp: list[Text] | None = None
     """Only where it was asked for."""
+    compared: dict[str, tuple[Id, Answer]] = {}
+    """As for :class:`Other`, at the exec event."""
+    standing: Standing | Absent | None = None
+    """Where the exec may have entered another time namespace."""
 
 
 class ExecFail(Event, tag="exec-fail", frozen=True, kw_only=True):

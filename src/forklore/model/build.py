@@ -15,6 +15,7 @@ from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, Mad
 
 if TYPE_CHECKING:
     from forklore.decode.rules import Reason
+    from forklore.model.sharing import Sharing
 
 _CORE: Final = 0x80
 _ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMEDOUT, _ESTALE = 2, 13, 20, 19, 110, 116
@@ -22,9 +23,12 @@ _SEARCH_GOES_ON: Final = frozenset({_ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMED
 """After these execvp(3) tries the next directory of PATH (glibc posix/execvpe.c)."""
 
 
-def build(header: ev.Header, events: Iterable[ev.Event]) -> Trace:
-    """The trace that ``events`` tell of, which must be consistent: readers check them."""
-    builder = Builder(header)
+def build(header: ev.Header, events: Iterable[ev.Event], *, sharing: bool = False) -> Trace:
+    """The trace that ``events`` tell of, which must be consistent: readers check them.
+
+    ``sharing``: with who shared what over time, in :attr:`Trace.sharing`, which takes several times as long.
+    """
+    builder = Builder(header, sharing=sharing)
     for event in events:
         builder.feed(event)
     return builder.trace
@@ -33,8 +37,13 @@ def build(header: ev.Header, events: Iterable[ev.Event]) -> Trace:
 class Builder:
     """Grows :attr:`trace` as events come; at any time it is what is known so far."""
 
-    def __init__(self, header: ev.Header) -> None:
+    def __init__(self, header: ev.Header, *, sharing: bool = False) -> None:
         self.trace = Trace(header)
+        self._sharing: Sharing | None = None
+        if sharing:
+            from forklore.model.sharing import Sharing
+
+            self.trace.sharing = self._sharing = Sharing()
         self._kernel = kernel_version(header.kernel)
         self._signals: dict[TaskId, ev.Signal] = {}
         self._superseded: Task | None = None
@@ -80,7 +89,11 @@ class Builder:
             how=event.how,
             created=_time(event.t),
             comm=None if event.comm is None else ev.raw_bytes(event.comm),
+            standing=event.standing,
         )
+        if self._sharing is not None:
+            standing = event.standing if isinstance(event.standing, ev.Standing) else None
+            self._sharing.began(number, _time(event.t), standing)
 
     def _leader_of(self, tgid: Tid) -> TaskId | None:
         alive = (t for t in self.trace.tasks.values() if t.tid == tgid and t.death is None and t.gone is None)
@@ -106,7 +119,11 @@ class Builder:
             ns_tids=tuple(event.ns_tids or ()),
             created=_time(event.t),
             comm=creator.comm,
+            kcmp=event.kcmp,
+            standing=event.standing,
         )
+        if self._sharing is not None:
+            self._sharing.created(number, creator.id, creation, event)
         self.trace.tasks[number] = task
         creator.children.append(number)
 
@@ -149,6 +166,8 @@ class Builder:
         why: tuple[Reason, ...] = ()
         if event.result is not None and event.result < 0:
             why = self._reasons(call, -event.result, {})
+        if self._sharing is not None:
+            self._sharing.called(TaskId(event.task), event, call_word(call))
         self._task(event.task).calls.append(MadeCall(_time(event.t), call, event.result, event.target, why))
 
     def _exec(self, event: ev.Exec) -> None:
@@ -168,6 +187,8 @@ class Builder:
             )
         )
         task.comm = task.images[-1].comm or task.name
+        if self._sharing is not None:
+            self._sharing.executed(task.id, event)
 
     def _take_over(self, task: Task) -> None:
         leader = self.trace.tasks.get(task.leader) if task.leader is not None else None
@@ -203,6 +224,8 @@ class Builder:
     def _exit(self, event: ev.Exit) -> None:
         task = self._task(event.task)
         task.ended = _time(event.t)
+        if self._sharing is not None:
+            self._sharing.ended(task.id, event.t)
         origin = self._signals.pop(task.id, None)
         if event.status is None:
             task.death = Death()
@@ -221,6 +244,8 @@ class Builder:
         task = self._task(event.task)
         task.ended = _time(event.t)
         task.gone = event.why
+        if self._sharing is not None and event.why == "superseded":
+            self._sharing.ended(task.id, event.t)
         if event.why == "superseded":
             self._superseded = task
 
@@ -248,6 +273,11 @@ class Builder:
 
     def _last(self, event: ev.Event) -> None:
         self.trace.ended = _time(event.t)
+
+
+def call_word(call: Call) -> str:
+    """The name of a call that is no creation."""
+    return call.text().partition("(")[0]
 
 
 def _creation(event: ev.Create | ev.Fail) -> Creation:

@@ -13,10 +13,11 @@ from msgspec import Struct, field
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
-from forklore.events.records import Header
+from forklore.events.records import Absent, Header, Standing
 
 if TYPE_CHECKING:
     from forklore.decode.rules import Reason
+    from forklore.model.sharing import Sharing
 
 Kind = Literal["process", "thread", "task"]
 """``task`` where it is not known which of the two."""
@@ -141,6 +142,10 @@ class Task(Struct, eq=False):
     """Why it is seen no more, where that was not its death: superseded, released, ended, lost."""
     heir: TaskId | None = None
     """The thread whose exec took over this leader's tid."""
+    kcmp: tuple[int, ...] | Absent | None = None
+    """kcmp(2) of creator and child, in the order of :data:`forklore.events.records.COMPARED`."""
+    standing: Standing | Absent | None = None
+    """As the kernel had it at its first stop."""
     vfork_released: Nanoseconds | None = None
     """When its creator went on, for a CLONE_VFORK child."""
 
@@ -185,6 +190,8 @@ class Trace(Struct):
     ended: Nanoseconds | None = None
     end_reason: str | None = None
     """None: the trace was cut off."""
+    sharing: Sharing | None = None
+    """Who shared what over time, where it was asked for when the trace was read."""
 
     @property
     def roots(self) -> list[Task]:

@@ -13,6 +13,7 @@ from forklore.decode.creation import Creation
 from forklore.decode.rules import Reason
 from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
+from forklore.model.sharing import Sharing
 from forklore.model.tasks import Death, FailedExec, Failure, Image, MadeCall, Task, Trace
 
 JSON_FORMAT: Final = {"name": "forklore-tree", "version": [1, 0]}
@@ -28,7 +29,7 @@ def to_data(trace: Trace) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "header": msgspec.to_builtins(trace.header),
-        "tasks": [_task(task) for task in trace.tasks.values()],
+        "tasks": [_task(task, trace.sharing) for task in trace.tasks.values()],
         "failures": [_failure(failure) for failure in trace.failures],
         "notes": [{"what": what, "why": why} for what, why in trace.notes],
         "warnings": list(trace.warnings),
@@ -44,7 +45,7 @@ def _text(value: bytes | Unavailable | None) -> Any:  # noqa: ANN401 - JSON
     return msgspec.to_builtins(ev.text(value))
 
 
-def _task(task: Task) -> dict[str, Any]:
+def _task(task: Task, sharing: Sharing | None) -> dict[str, Any]:
     return {
         "id": task.id,
         "tid": task.tid,
@@ -61,6 +62,8 @@ def _task(task: Task) -> dict[str, Any]:
         "reaper": [{"t": r.t, "tid": r.tid, "task": r.task} for r in task.reapers],
         "creation": None if task.creation is None else _creation(task.creation, task),
         "execs": [_image(image) for image in task.images],
+        "sharing": None if sharing is None else _sharing(task, sharing),
+        "standing": None if task.standing is None else msgspec.to_builtins(task.standing),
         "failed_execs": [_failed_exec(failed) for failed in task.failed_execs],
         "calls": [_call(call) for call in task.calls],
         "stops": [{"t": s.t, "signal": signal_name(s.signal), "resumed": s.resumed} for s in task.stops],
@@ -71,6 +74,46 @@ def _task(task: Task) -> dict[str, Any]:
         "lifetime": task.lifetime,
         "exec_after": task.exec_after,
         "vfork_held": task.held,
+    }
+
+
+def _sharing(task: Task, sharing: Sharing) -> dict[str, Any]:
+    return {
+        "at_creation": [
+            {
+                "resource": answer.resource,
+                "asked": answer.asked,
+                "observed": answer.observed,
+                "source": answer.how,
+                "reason": answer.reason,
+                "sentence": answer.sentence,
+            }
+            for answer in sharing.answers.get(task.id, ())
+        ],
+        "holds": [
+            {
+                "resource": hold.resource,
+                "group": hold.group,
+                "since": hold.since,
+                "until": hold.until,
+                "ended_by": hold.ended_by,
+                "source": hold.how,
+                "inode": hold.inode,
+            }
+            for holds in sharing.holds[task.id].values()
+            for hold in holds
+        ],
+        "asked_again": [
+            {
+                "t": change.t,
+                "resource": change.resource,
+                "cause": change.cause,
+                "with": change.other,
+                "shared": change.shared,
+                "reason": change.reason,
+            }
+            for change in sharing.changes.get(task.id, ())
+        ],
     }
 
 

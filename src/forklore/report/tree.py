@@ -104,7 +104,7 @@ def _shown(rows: list[Row], limits: Limits) -> list[Row | str]:
     if limit is None or len(rows) <= limit:
         return list(rows)
     hidden = rows[limit - 1 :]
-    tasks = sum(len(row.tasks) for row in hidden)
+    tasks = sum(len(row.tasks) * (1 + row.below) for row in hidden)
     others = sum(len(row.leaves) for row in hidden)
     parts = [words.count(tasks, "task")] if tasks else []
     parts += [words.count(others, "refused or unsharing call")] if others else []

@@ -7,25 +7,25 @@ from forklore.abi.signals import signal_name
 from forklore.abi.units import Unavailable
 from forklore.model.tasks import Death, Image, Task
 
-_US, _MS, _S, _MIN = 1_000, 1_000_000, 1_000_000_000, 60_000_000_000
+_US, _MS, _S = 1_000, 1_000_000, 1_000_000_000
+_SCALES = (
+    (9_950, _US, 1, "µs"),
+    (99_500, _US, 0, "µs"),
+    (9_950 * _US, _MS, 1, "ms"),
+    (999_500 * _US, _MS, 0, "ms"),
+    (9_950 * _MS, _S, 1, "s"),
+    (119_500 * _MS, _S, 0, "s"),
+)
+"""Below the first of each, a duration in that unit, with so many digits behind the point: 9.96 ms are 10 ms."""
 
 
 def span(ns: int) -> str:
-    """A duration to two or three figures: ``0.3 ms``, ``41 ms``, ``2.1 s``, ``3 min 5 s``."""
+    """A duration to at most three figures: ``0.3 ms``, ``41 ms``, ``2.1 s``, ``3 min 5 s``."""
     if ns < 0:
         return f"-{span(-ns)}"
-    if ns < 10 * _US:
-        return f"{ns / _US:.1f} µs"
-    if ns < 100 * _US:
-        return f"{ns / _US:.0f} µs"
-    if ns < 10 * _MS:
-        return f"{ns / _MS:.1f} ms"
-    if ns < _S:
-        return f"{ns / _MS:.0f} ms"
-    if ns < 10 * _S:
-        return f"{ns / _S:.1f} s"
-    if ns < 2 * _MIN:
-        return f"{ns / _S:.0f} s"
+    for limit, unit, digits, name in _SCALES:
+        if ns < limit:
+            return f"{ns / unit:.{digits}f} {name}"
     minutes, rest = divmod(round(ns / _S), 60)
     return f"{minutes} min {rest} s"
 
@@ -43,7 +43,7 @@ def printable(raw: bytes | str) -> str:
 def path(value: bytes | Unavailable) -> str:
     """A path, or why it is not known."""
     if isinstance(value, Unavailable):
-        return f"? ({value.why})"
+        return f"? ({printable(value.why)})"
     return printable(value) or '""'
 
 

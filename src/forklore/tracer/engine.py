@@ -14,25 +14,47 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import astuple
+
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_PTRACE, CLONE_UNTRACED
+from forklore.abi.flags import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    CLONE_PTRACE,
+    CLONE_UNTRACED,
+)
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc, ptrace
+from forklore.linux import observe, proc, ptrace
 from forklore.linux.wait import Kind, WaitStatus, wait_any
-from forklore.tracer import facts
+from forklore.tracer import facts, shares
 from forklore.tracer.entry import EntryReader
 from forklore.tracer.family import Family
-from forklore.tracer.options import Leave, Options, Stops, Until
-from forklore.tracer.tracee import Class, Entry, Group, Tracee
+from forklore.tracer.options import Leave, Observe, Options, Stops, Until
+from forklore.tracer.suspects import Suspects
+from forklore.tracer.tracee import Birth, Class, Entry, Group, Tracee
 
 _ERESTART: Final = frozenset({-512, -513, -514, -516})
 """ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
 
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
-_ONE_KILL: Final = 50_000_000
+_ONE_KILL: Final = 1_000_000_000
 """Nanoseconds within which a signal to us and one to the program, from one sender, are taken for one kill(2)."""
+
+_CHILD_DIED: Final = ev.Absent(0, "the child was killed before its first stop")
+_CREATOR_DIED: Final = ev.Absent(0, "the creator was killed before the child's first stop")
+_CREATOR_GONE: Final = ev.Absent(0, "the creator was let go before the child's first stop")
+_NEW_NAMESPACES: Final = (
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWCGROUP
+    | CLONE_NEWTIME
+)
 
 _ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Signals that end nobody by default: their origin is not worth a request."""
@@ -79,6 +101,7 @@ class Engine:
         self._machine = machine
         self._options = options
         self._stops = options.effective_stops()
+        self._observe = options.observe
         self._start = start
         self._emit = emit
         self._idle = idle
@@ -91,8 +114,11 @@ class Engine:
         """Who was killed in a creation call, which may have made a child that nobody announced."""
         self._unannounced: dict[Tid, WaitStatus] = {}
         """First statuses of tasks whose creator's event has not come."""
-        self._awaited: dict[Tid, tuple[Tracee | None, Entry | None]] = {}
-        """Announced tasks that have not stopped, with their creator if it is held until they do."""
+        self._awaited: dict[Tid, Birth] = {}
+        """Announced tasks that have not stopped."""
+        self._suspects = Suspects(self._family.live, machine)
+        self._some_killed = False
+        """Whether a task was killed so far: only then can one have died before it told of its child."""
         self._leaving = False
         self._asked_to_leave = False
         self._killing = False
@@ -125,7 +151,12 @@ class Engine:
         """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
         ptrace.seize(Tid(pid), trace_options(self._stops))
         self.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
-        self._emit(ev.Begin(t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me))
+        standing = facts.standing(Tid(pid)) if self._observe is Observe.FULL else None
+        self._emit(
+            ev.Begin(
+                t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me, standing=standing
+            )
+        )
 
     def run(self) -> None:
         """Trace until the options say that it is over."""
@@ -176,28 +207,23 @@ class Engine:
         child = self._family.born(task, tid, entry.flags if entry is not None else 0)
         if status.kind is Kind.VFORK:
             task.vfork_child = child.id
-        self._emit(
-            facts.create(
-                t, task.id, child.id, tid, entry, self._machine,
-                stop=status.kind.name.lower(), traced=child.keep, nested=child.nested,
-            )
-        )
-        self._awaited[tid] = (task, entry)
+        self._awaited[tid] = Birth(child, task, entry, t, status.kind.name.lower())
         early = self._unannounced.pop(tid, None)
+        self._suspects.announced(tid)
         if early is not None and self._first_status(tid, early) is not None:
             self._handlers.get(early.kind, self._on_other)(child, early, t)
 
     def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
         # None: there is nothing more to do with this status now.
-        waiting = self._awaited.pop(tid, None)
-        if waiting is None:
+        birth = self._awaited.pop(tid, None)
+        if birth is None:
             if self._leaving and not status.ended:
                 ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
             else:
                 self._unannounced[tid] = status
             return None
-        child = self._family.live[tid]
-        self._together(child, *waiting, stopped=not status.ended)
+        child = birth.child
+        self._together(birth, stopped=not status.ended)
         if child.keep:
             return child
         self._family.forget(child)
@@ -205,8 +231,11 @@ class Engine:
             ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
         return None
 
-    def _together(self, child: Tracee, creator: Tracee | None, entry: Entry | None, *, stopped: bool) -> None:
+    def _together(self, birth: Birth, *, stopped: bool) -> None:
         # Here creator and child are both held, unless there is no creator to hold.
+        child, creator, entry = birth.child, birth.creator, birth.entry
+        if not birth.told:
+            self._tell(birth, None if stopped else _CHILD_DIED)
         if creator is None:
             return
         if entry is not None and entry.cleared:
@@ -219,6 +248,33 @@ class Engine:
                 self._go(creator.tid)
             except ProcessLookupError:
                 return  # killed while it was held
+
+    def _tell(self, birth: Birth, apart: ev.Absent | None) -> None:
+        # ``apart``: why the two cannot be looked at together.
+        birth.told = True
+        child, creator, entry = birth.child, birth.creator, birth.entry
+        if creator is None:
+            return
+        seen: tuple[int, ...] | ev.Absent | None = None
+        standing: ev.Standing | ev.Absent | None = None
+        if self._observe is not Observe.NONE:
+            seen = apart
+            if apart is None:
+                seen = astuple(observe.pair(creator.tid, child.tid, None if entry is None else entry.flags))
+                shares.joined(creator, child, seen)
+        if apart is None and self._observe is Observe.FULL and self._may_stand_apart(child, entry):
+            standing = facts.standing(child.tid)
+        self._emit(
+            facts.create(
+                birth.t, creator.id, child.id, child.tid, entry, self._machine,
+                stop=birth.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=standing,
+            )
+        )
+
+    @staticmethod
+    def _may_stand_apart(child: Tracee, entry: Entry | None) -> bool:
+        # A thread is in its process's namespaces and groups by rule (kernel/fork.c), unless its call made new ones.
+        return Pid(child.tid) == child.group.tgid or (entry is not None and bool(entry.flags & _NEW_NAMESPACES))
 
     def _adopt_orphans(self) -> None:
         for tid in list(self._unannounced):
@@ -243,6 +299,8 @@ class Engine:
     def _someone_may_announce(self, tid: Tid) -> bool:
         if self._stops is not Stops.EVENTS:
             return bool(self._creating)
+        if self._some_killed:
+            return self._suspects.may_announce(tid)
         fields = proc.status(tid)
         if isinstance(fields, Unavailable):
             return bool(self._family.live)
@@ -325,14 +383,21 @@ class Engine:
         if result in _ERESTART:
             return
         if entry.kind is Class.OTHER:
-            if result >= 0 and not task.parted:
-                task.parted = self._parted(task.tid)
-            self._emit(facts.other(t, task, entry, result))
+            self._unshared(task, entry, result, t)
         elif result < 0:
             build = facts.exec_fail if entry.kind is Class.EXEC else facts.fail
             self._emit(build(t, task, entry, -result))
         elif entry.kind is Class.CREATION:
             self._without_event(task, entry, result, t)
+
+    def _unshared(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+        changed = result >= 0 and entry.name != "setsid"
+        compared = shares.compared_again(task) if changed else {}
+        namespaces = changed and entry.name != "close_range" and self._observe is Observe.FULL
+        if changed:
+            task.parted = task.parted or self._parted(task.tid)
+            task.time_pending = task.time_pending or entry.name == "setns" or bool(entry.words[0] & CLONE_NEWTIME)
+        self._emit(facts.other(t, task, entry, result, compared, ns=namespaces))
 
     @staticmethod
     def _parted(tid: Tid) -> bool:
@@ -348,7 +413,8 @@ class Engine:
         if traced:
             child = self._family.born(task, Tid(result), entry.flags)
             number = child.id
-            self._awaited[Tid(result)] = (None, None)  # the creator is at its call's exit and goes on by itself
+            # The creator is at its call's exit and goes on by itself.
+            self._awaited[Tid(result)] = Birth(child, None, None, t, "", told=True)
         else:
             number = self._family.next_id()
         self._emit(
@@ -375,7 +441,9 @@ class Engine:
                 self.root = task
         entry, task.entry = task.entry, None
         options = self._options
-        self._emit(facts.executed(t, task, entry, former, argv=options.argv, env=options.env))
+        compared = shares.compared_again(task) if task.shares else {}
+        self._emit(facts.executed(t, task, entry, former, compared, argv=options.argv, env=options.env))
+        task.time_pending = False
         self._go(task.tid)
 
     # Signals and job control
@@ -411,6 +479,7 @@ class Engine:
         if task.stopped:
             task.stopped = False
             self._emit(ev.Resume(t=t, task=task.id))
+        self._suspects.stopped(task)
         self._go(task.tid)
 
     def _on_other(self, task: Tracee, _status: WaitStatus, _t: int) -> None:
@@ -422,6 +491,7 @@ class Engine:
         if task.entry is not None and task.entry.kind is Class.EXEC:
             self._emit(facts.killed_in_exec(t, task, task.entry))
         origin = task.last_signal
+        self._some_killed = self._some_killed or status.kind is Kind.KILLED
         if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
             self._emit(
                 ev.Signal(
@@ -429,7 +499,11 @@ class Engine:
                     address=origin.address,
                 )
             )
+        for birth in self._awaited.values():
+            if birth.creator is task and not birth.told:
+                self._tell(birth, _CREATOR_DIED)
         self._emit(ev.Exit(t=t, task=task.id, status=status.status))
+        shares.ended(task)
         if task in self._creating:
             self._creating.discard(task)
             if task.entry is not None:
@@ -466,9 +540,10 @@ class Engine:
             self.kill()
             return
         self._leaving = True
-        held = [creator for creator, _ in self._awaited.values() if creator is not None and creator.alive]
-        for task in held:
-            self._let_go(task, None)
+        for birth in self._awaited.values():
+            if birth.creator is not None and birth.creator.alive:
+                self._tell(birth, _CREATOR_GONE)
+                self._let_go(birth.creator, None)
         for task in list(self._family.live.values()):
             try:
                 ptrace.interrupt(task.tid)

@@ -53,7 +53,7 @@ class EntryReader:
         }
         # By what the stop says, the audit arch and the number, which hash faster than an Arch.
         self._calls = {
-            (arch.audit, number): (arch, kind, readers.get(name))
+            (arch.audit, number): (arch, kind, name, readers.get(name))
             for arch in seccomp.host_arches(machine)
             for name, kind in _KINDS.items()
             if (number := syscalls.number(arch, name)) is not None
@@ -66,8 +66,8 @@ class EntryReader:
         found = self._calls.get((audit, nr))
         if found is None:
             return None
-        arch, kind, reader = found
-        entry = Entry(kind, t, arch, nr, words)
+        arch, kind, name, reader = found
+        entry = Entry(kind, name, t, arch, nr, words)
         if reader is not None:
             reader(tid, entry)
         if may_clear and self._follow_untraced and entry.flags & CLONE_UNTRACED:

@@ -40,6 +40,7 @@ class Family:
             group = self._new_group(Pid(tid), parent)
         child = self.live[tid] = Tracee(self.next_id(), tid, group, creator.depth + 1)
         child.comm = creator.comm
+        child.time_pending = creator.time_pending
         child.nested = child.parted = creator.parted or bool(flags & CLONE_NEWPID)
         child.keep = self._follows(child, thread=thread)
         return child

@@ -44,6 +44,16 @@ class Leave(StrEnum):
     DETACH = "detach"
 
 
+class Observe(StrEnum):
+    """What is asked of the kernel about a new child while it and its creator are held."""
+
+    NONE = "none"
+    KCMP = "kcmp"
+    """Which objects they share: kcmp(2)."""
+    FULL = "full"
+    """Also, for processes, the namespaces, the cgroup and how the kernel has them, from /proc."""
+
+
 class Options(Struct, frozen=True, kw_only=True):
     """The policy of one trace. ``stops`` None: the most that these options allow without harm."""
 
@@ -53,6 +63,7 @@ class Options(Struct, frozen=True, kw_only=True):
     follow_untraced: bool = True
     until: Until = Until.TREE
     leave: Leave = Leave.KILL
+    observe: Observe = Observe.FULL
     argv: bool = True
     env: bool = False
 
@@ -63,7 +74,7 @@ class Options(Struct, frozen=True, kw_only=True):
             self.follow is not Follow.ALL
             or self.max_depth is not None
             or not self.follow_untraced
-            or (self.until is Until.ROOT and self.leave is Leave.DETACH)
+            or self.leave is Leave.DETACH  # with Until.TREE too: a signal to forklore may end the trace before the tree
         )
 
     def effective_stops(self) -> Stops:
@@ -89,6 +100,7 @@ class Options(Struct, frozen=True, kw_only=True):
             "follow_untraced": self.follow_untraced,
             "until": self.until.value,
             "leave": self.leave.value,
+            "observe": self.observe.value,
             "argv": self.argv,
             "env": self.env,
         }

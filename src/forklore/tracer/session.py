@@ -133,6 +133,7 @@ class Session:
         self.engine = engine
         if self._relay_signals:
             signal.signal(signal.SIGIO, _interrupt)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
             Relay(launched.pid, engine.ask_to_leave, engine.relayed)
         launched.go()
         engine.run()

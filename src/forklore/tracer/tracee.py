@@ -24,6 +24,7 @@ class Entry(Struct):
     """A call that a task is in, as its entry stop showed it."""
 
     kind: Class
+    name: str
     t: int
     arch: Arch
     nr: int
@@ -72,5 +73,22 @@ class Tracee(Struct, eq=False):
     alive: bool = True
     stopped: bool = False
     """In group-stop, by PTRACE_LISTEN."""
+    shares: dict[int, set[Tracee]] = {}
+    """What it holds together with others, by the index in COMPARED (see shares.py)."""
+    time_pending: bool = False
+    """It enters another time namespace when it executes."""
     last_signal: SignalInfo | None = None
     vfork_child: TaskId | None = None
+
+
+class Birth(Struct, eq=False):
+    """A creation that was announced and whose child has not stopped yet: its creator is held until then."""
+
+    child: Tracee
+    creator: Tracee | None
+    """None where no creator is held."""
+    entry: Entry | None
+    t: int
+    stop: str
+    told: bool = False
+    """Its event is written."""

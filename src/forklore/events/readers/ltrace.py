@@ -17,7 +17,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.errors import MAX_ERRNO, RESTARTS
 from forklore.abi.flags import CLONE_NEWPID, CLONE_VFORK, CLONE_VM
 from forklore.events.jsonl import Trace
-from forklore.events.lines import LineSource, printable
+from forklore.events.lines import LineSource, escaped
 from forklore.events.readers import words
 from forklore.events.readers.assembly import TID_LIMIT, Assembler, Notices, Task
 from forklore.events.readers.stamps import CREATION_NAMED, PATTERN, Stamps
@@ -370,4 +370,4 @@ def _events(source: LineSource, warnings: list[str]) -> Iterator[Event]:
             if assembler.queue:
                 yield from assembler.ready()
     yield from assembler.finish(reader.stamps.last)
-    warnings.extend(reader.notices.texts(printable(source.name)))
+    warnings.extend(reader.notices.texts(escaped(source.name)))

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Final
 
 from forklore.events.jsonl import Trace
-from forklore.events.lines import LineSource, printable
+from forklore.events.lines import LineSource, escaped
 from forklore.events.readers import strace_calls as calls
 from forklore.events.readers.stamps import Stamps
 from forklore.events.readers.strace_state import LINE, StraceReader
@@ -75,4 +75,4 @@ def _events(source: LineSource, warnings: list[str]) -> Iterator[Event]:
             if queue:
                 yield from assembler.ready()
     yield from assembler.finish(reader.stamps.last)
-    warnings.extend(reader.notices.texts(printable(source.name)))
+    warnings.extend(reader.notices.texts(escaped(source.name)))

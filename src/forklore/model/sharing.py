@@ -1,0 +1,288 @@
+"""What tasks share, for how long, and how that is known: groups of tasks that hold one object, over time.
+
+A task's hold on a resource is a list of :class:`Hold`, one after the other, each in one group. All tasks in a group at
+one time share the object. Groups have numbers within a trace; views give them letters.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from forklore.abi import flags as f
+from forklore.abi.errors import errno_name
+from forklore.abi.units import Nanoseconds, TaskId
+from forklore.decode.creation import Creation
+from forklore.events import records as ev
+
+Observed = Literal["shared", "separate", "both-unset", "unknown"]
+How = Literal["kcmp", "/proc", "rule", "flag"]
+"""How a hold is known: observed by kcmp(2) or /proc, derived from a named rule, or only asked for by a flag."""
+
+OBJECTS: Final = ev.COMPARED
+NAMESPACES: Final = ("mnt", "uts", "ipc", "net", "pid", "time", "user", "cgroup")
+RESOURCES: Final = (*OBJECTS, *NAMESPACES)
+"""Every resource that tasks are grouped by, in the order in which views show them."""
+
+_SHARED_BY: Final = {
+    "mm": f.CLONE_VM,
+    "files": f.CLONE_FILES,
+    "fs": f.CLONE_FS,
+    "sighand": f.CLONE_SIGHAND,
+    "sysvsem": f.CLONE_SYSVSEM,
+    "io": f.CLONE_IO,
+}
+_NEW_BY: Final = {
+    "mnt": f.CLONE_NEWNS,
+    "uts": f.CLONE_NEWUTS,
+    "ipc": f.CLONE_NEWIPC,
+    "net": f.CLONE_NEWNET,
+    "pid": f.CLONE_NEWPID,
+    "time": f.CLONE_NEWTIME,
+    "user": f.CLONE_NEWUSER,
+    "cgroup": f.CLONE_NEWCGROUP,
+}
+_EXEC_ENDS: Final = ("mm", "files", "sighand")
+"""fs/exec.c: begin_new_exec; the other objects and the namespaces stay."""
+
+
+class Hold(Struct):
+    """One task's hold on one object of a resource. ``until`` None: to the end of the trace, or not known."""
+
+    resource: str
+    group: int
+    since: Nanoseconds | None
+    how: How
+    until: Nanoseconds | None = None
+    ended_by: str | None = None
+    """exec, unshare, setns, close_range, exit: what ended it."""
+    inode: int | None = None
+    """Of a namespace, where it was read."""
+
+
+class Answer(Struct, frozen=True):
+    """A child's and its creator's hold on one resource, right after the creation."""
+
+    resource: str
+    asked: bool | None
+    """Whether the call asked to share it; None where its flags are not known."""
+    observed: Observed
+    how: How
+    reason: str | None = None
+    """Why it is unknown."""
+    sentence: str | None = None
+    """Why what is observed is not what was asked for."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the kernel did something else than the flags say at first sight."""
+        return self.sentence is not None
+
+
+class Change(Struct, frozen=True):
+    """A later moment at which a task's hold changed, or was seen not to."""
+
+    t: Nanoseconds | None
+    resource: str
+    cause: str
+    shared: bool | None
+    """Whether it still shares with the task it was compared with; None: could not be asked."""
+    other: TaskId
+    reason: str | None = None
+
+
+@lru_cache(maxsize=4096)
+def object_answers(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None) -> tuple[Answer, ...]:
+    """What a call with ``flags`` asked for and kcmp(2) saw, for each of :data:`OBJECTS`."""
+    return tuple(_object_answer(flags, kcmp, index, name) for index, name in enumerate(OBJECTS))
+
+
+def _object_answer(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None, index: int, name: str) -> Answer:
+    asked = None if flags is None else bool(flags & _SHARED_BY[name])
+    if kcmp is None or isinstance(kcmp, ev.Absent):
+        return Answer(name, asked, "unknown", "flag", "not compared" if kcmp is None else kcmp.why)
+    answer = kcmp[index]
+    if answer < 0:
+        return Answer(name, asked, "unknown", "kcmp", f"{errno_name(-answer)} from kcmp(2)")
+    if answer == ev.UNSET:
+        return Answer(name, asked, "both-unset", "kcmp", None, _UNSET_SENTENCES.get(name) if asked else None)
+    shared = answer == 0
+    sentence = None
+    if asked is not None and asked != shared:
+        sentence = "shared, though the call did not ask for it" if shared else "asked for, and yet not shared"
+    return Answer(name, asked, "shared" if shared else "separate", "kcmp", None, sentence)
+
+
+class Sharing:
+    """Grows with the events of a trace. Everything here is by task number and resource."""
+
+    def __init__(self) -> None:
+        self.holds: dict[TaskId, dict[str, list[Hold]]] = defaultdict(dict)
+        self.answers: dict[TaskId, tuple[Answer, ...]] = {}
+        self.changes: dict[TaskId, list[Change]] = defaultdict(list)
+        self._members: dict[int, set[TaskId]] = defaultdict(set)
+        self._by_inode: dict[tuple[str, int], int] = {}
+        self._last = 0
+
+    def current(self, task: TaskId, resource: str) -> Hold | None:
+        """The hold that a task has now; None once it has ended, or where nothing is known."""
+        holds = self.holds[task].get(resource)
+        return holds[-1] if holds and holds[-1].until is None and holds[-1].ended_by is None else None
+
+    def partners(self, task: TaskId, resource: str) -> frozenset[TaskId]:
+        """Who shares the resource with a task now, as far as is known."""
+        hold = self.current(task, resource)
+        return frozenset() if hold is None else frozenset(self._members[hold.group]) - {task}
+
+    def began(self, task: TaskId, t: Nanoseconds | None, standing: ev.Standing | None) -> None:
+        """A task of unknown creation: it holds objects of its own, as far as is known."""
+        for resource in RESOURCES:
+            self._enter(task, resource, t, "rule", self._inode(standing, resource))
+
+    def created(self, task: TaskId, creator: TaskId, creation: Creation, event: ev.Create) -> None:
+        """A child's holds at its creation, by what was observed and else by rule."""
+        t = None if event.t is None else Nanoseconds(event.t)
+        standing = event.standing if isinstance(event.standing, ev.Standing) else None
+        answers = list(object_answers(creation.flags.raw, event.kcmp))
+        answers += [self._namespace(creator, creation, standing, name) for name in NAMESPACES]
+        self.answers[task] = tuple(answers)
+        for answer in answers:
+            inode = self._inode(standing, answer.resource)
+            if answer.observed == "shared":
+                self._join(task, creator, answer.resource, t, answer.how, inode)
+            elif answer.observed == "unknown" and answer.asked:
+                self._join(task, creator, answer.resource, t, "flag", inode)
+            else:
+                self._enter(task, answer.resource, t, answer.how, inode)
+
+    def _namespace(
+        self, creator: TaskId, creation: Creation, standing: ev.Standing | None, name: str
+    ) -> Answer:
+        new = creation.flags.has(_NEW_BY[name])
+        asked = None if new is None else not new
+        inode = self._inode(standing, name)
+        holds = self.holds[creator].get(name)
+        theirs = holds[-1].inode if holds else None
+        if inode is None or theirs is None:
+            problem = None if standing is None or standing.namespaces is None else standing.namespaces.get(name)
+            if isinstance(problem, ev.Absent):
+                return Answer(name, asked, "unknown", "/proc", problem.why)
+            if asked is None:
+                return Answer(name, asked, "unknown", "flag", "its flags are not known")
+            # kernel/nsproxy.c: copy_namespaces shares all that no CLONE_NEW* names.
+            return Answer(name, asked, "shared" if asked else "separate", "rule")
+        shared = inode == theirs
+        sentence = None
+        if asked is not None and asked != shared:
+            sentence = _PENDING.get(name, "another namespace than the flags ask for") if asked else (
+                "a new namespace was asked for, and the child is in its creator's"
+            )
+        return Answer(name, asked, "shared" if shared else "separate", "/proc", None, sentence)
+
+    @staticmethod
+    def _inode(standing: ev.Standing | None, name: str) -> int | None:
+        if standing is None or standing.namespaces is None:
+            return None
+        inode = standing.namespaces.get(name)
+        return inode if isinstance(inode, int) else None
+
+    def _enter(self, task: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None) -> None:
+        # A namespace that others were seen in is known by its inode; else it is an object of the task's own.
+        if inode is not None:
+            group = self._by_inode.get((resource, inode))
+            if group is None:
+                self._last += 1
+                group = self._by_inode[resource, inode] = self._last
+        else:
+            self._last += 1
+            group = self._last
+        self._add(task, resource, group, t, how, inode)
+
+    def _join(
+        self, task: TaskId, other: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None
+    ) -> None:
+        holds = self.holds[other].get(resource)
+        if not holds:
+            self._enter(other, resource, t, "rule", None)
+            holds = self.holds[other][resource]
+        self._add(task, resource, holds[-1].group, t, how, inode if inode is not None else holds[-1].inode)
+
+    def _add(
+        self, task: TaskId, resource: str, group: int, t: Nanoseconds | None, how: How, inode: int | None
+    ) -> None:
+        self._members[group].add(task)
+        self.holds[task].setdefault(resource, []).append(Hold(resource, group, t, how, inode=inode))
+
+    def executed(self, task: TaskId, event: ev.Exec) -> None:
+        """execve: a new memory and, where they were shared, a new descriptor table and new handlers."""
+        self._asked_again(task, event.t, "exec", event.compared)
+        self._namespaces_again(task, event.t, "exec", event.standing)
+        for resource in _EXEC_ENDS:
+            if self.partners(task, resource) and resource not in event.compared:
+                self._leave(task, resource, event.t, "exec", "rule")
+
+    def called(self, task: TaskId, event: ev.Other, cause: str) -> None:
+        """unshare, setns or close_range, as it was observed right after."""
+        if event.result is None or event.result < 0:
+            return
+        self._asked_again(task, event.t, cause, event.compared)
+        self._namespaces_again(task, event.t, cause, event.standing)
+
+    def _namespaces_again(
+        self, task: TaskId, at: int | None, cause: str, seen: ev.Standing | ev.Absent | None
+    ) -> None:
+        standing = seen if isinstance(seen, ev.Standing) else None
+        for name in NAMESPACES:
+            inode = self._inode(standing, name)
+            hold = self.current(task, name)
+            if inode is None or hold is None:
+                continue
+            if hold.inode is None:
+                hold.inode = inode
+                self._by_inode.setdefault((name, inode), hold.group)
+            elif hold.inode != inode:
+                self._leave(task, name, at, cause, "/proc", inode)
+
+    def _asked_again(
+        self, task: TaskId, at: int | None, cause: str, compared: dict[str, tuple[int, int]]
+    ) -> None:
+        t = None if at is None else Nanoseconds(at)
+        for resource, (other, answer) in compared.items():
+            shared = None if answer < 0 else answer in (0, ev.UNSET)
+            reason = f"{errno_name(-answer)} from kcmp(2)" if answer < 0 else None
+            self.changes[task].append(Change(t, resource, cause, shared, TaskId(other), reason))
+            if shared is False:
+                self._leave(task, resource, at, cause, "kcmp")
+
+    def _leave(
+        self, task: TaskId, resource: str, at: int | None, cause: str, how: How, inode: int | None = None
+    ) -> None:
+        t = None if at is None else Nanoseconds(at)
+        self._end(task, resource, t, cause)
+        self._enter(task, resource, t, how, inode)
+
+    def _end(self, task: TaskId, resource: str, t: Nanoseconds | None, cause: str) -> None:
+        hold = self.current(task, resource)
+        if hold is not None:
+            hold.until, hold.ended_by = t, cause
+            self._members[hold.group].discard(task)
+
+    def ended(self, task: TaskId, at: int | None) -> None:
+        """A task's end is the end of all it holds."""
+        t = None if at is None else Nanoseconds(at)
+        for resource in self.holds[task]:
+            self._end(task, resource, t, "exit")
+
+
+_UNSET_SENTENCES: Final = {
+    "io": "CLONE_IO shares an I/O context only if the caller has one, and it had none (block/blk-ioc.c: __copy_io)",
+    "sysvsem": "neither has a list of semaphore undos",
+}
+_PENDING: Final = {
+    name: f"the creator had called unshare(CLONE_NEW{name.upper()}) or setns: its children enter another {name}"
+    " namespace than its own"
+    for name in ("pid", "time")
+}

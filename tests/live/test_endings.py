@@ -1,0 +1,107 @@
+"""How tasks end, who inherits whom, and that forklore ends as its program ended."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from tracing import ENVIRONMENT, FORKLORE, Program, Trace_, bare, run
+
+import forklore
+
+
+def test_a_leader_that_ends_before_its_threads(program: Program, traced: Trace_) -> None:
+    # The leader stays a zombie until its last thread is gone and reports last; the status is the process's.
+    run = traced(program("leader_exits_first"), "7")
+    assert run.status == 7
+    line = run.line("child")
+    child = run.task(line.number("pid"))
+    assert run.creator(child).tid == line.number("creator")
+    assert run.creator(child).kind == "thread"
+    assert run.parent(child).tid == line.number("parent") == run.root.tid
+    assert run.root.death is not None
+    assert run.root.death.code == 7
+    assert run.root.ended == max(task.ended or 0 for task in run.trace.tasks.values())
+    assert run.task(run.line("thread").number("tid")).kind == "thread"
+
+
+def test_a_thread_that_ends_the_process(program: Program, traced: Trace_) -> None:
+    run = traced(program("threads_exit_group"), "7")
+    assert run.status == 7
+    parked = [run.task(line.number("tid")) for line in run.lines("parked")]
+    assert len(parked) == 5
+    assert len(run.created()) == 6
+    assert all(task.kind == "thread" and task.death is not None for task in parked)
+    assert run.root.death is not None
+    assert run.root.death.code == run.line("ok").number("status")
+
+
+def test_an_orphan_goes_to_the_subreaper(program: Program, traced: Trace_) -> None:
+    run = traced(program("subreaper"))
+    line = run.line("orphan")
+    orphan = run.task(line.number("pid"))
+    assert run.creator(orphan).tid == run.parent(orphan).tid == line.number("creator")
+    assert [(reaper.tid, reaper.task) for reaper in orphan.reapers] == [(line.number("reaper"), run.root.id)]
+
+
+def test_a_daemon_goes_to_whom_it_says(program: Program, traced: Trace_) -> None:
+    run = traced(program("setsid_daemon"))
+    line = run.line("daemon")
+    daemon, middle = run.task(line.number("pid")), run.task(line.number("middle"))
+    assert run.parent(daemon).tid == line.number("before")
+    # The new parent is outside the trace: init, or the nearest subreaper of whoever runs this test.
+    assert [(reaper.tid, reaper.task) for reaper in daemon.reapers] == [(line.number("after"), None)]
+    (made,) = middle.calls
+    assert (type(made.call).__name__, made.result) == ("Setsid", line.number("session"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGUSR1, 34])
+def test_the_same_signal_ends_forklore(number: int, program: Program, traced: Trace_) -> None:
+    run = traced(program("signals_exit"), "die", str(int(number)))
+    assert run.status == -number
+    line = run.line("dying")
+    assert run.root.tid == line.number("pid")
+    assert run.root.death is not None
+    assert (run.root.death.code, run.root.death.signal, run.root.death.core) == (None, number, False)
+    # SIGKILL is never seen by the tracer before it has worked, so its sender is not known.
+    assert run.root.death.sender == (None if number == signal.SIGKILL else run.root.tid)
+
+
+def test_a_core_dump_is_the_programs_own(tmp_path: Path) -> None:
+    # The core flag of the wait status is the kernel's word, and forklore's own end must not bury the program's core.
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if hard == 0:
+        pytest.skip("the hard RLIMIT_CORE is 0: no program can dump core here")
+    allow = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_CORE, (1 << 24, resource.getrlimit(4)[1]));"
+    crash = (sys.executable, "-c", allow + "os.chdir(sys.argv[1]); os.execvp(sys.argv[2], sys.argv[2:])", str(tmp_path))
+    kill = ("sh", "-c", "kill -SEGV $$")
+
+    def end(*command: str) -> int:
+        pid = os.posix_spawn(sys.executable, [*crash, *command], ENVIRONMENT)
+        return os.waitpid(pid, 0)[1]
+
+    alone = end(*kill)
+    file = tmp_path / "t.jsonl"
+    status = end(*FORKLORE, "run", "-q", "-o", str(file), "--", *kill)
+    (root,) = forklore.load(file).tasks.values()
+    assert root.death is not None
+    assert root.death.core == os.WCOREDUMP(alone)
+    assert os.WTERMSIG(status) == os.WTERMSIG(alone) == signal.SIGSEGV
+    assert not os.WCOREDUMP(status)
+
+
+def test_where_a_fault_was(traced: Trace_) -> None:
+    code = "import ctypes; ctypes.string_at(0x1230)"
+    run = traced(sys.executable, "-c", code)
+    assert run.status == -signal.SIGSEGV
+    assert run.root.death is not None
+    assert run.root.death.address == 0x1230
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 63, 124, 125, 126, 127, 128, 129, 130, 137, 254, 255])
+def test_the_exit_status_is_the_programs(code: int) -> None:
+    assert run("-q", "--", "sh", "-c", f"exit {code}").status == code == bare("sh", "-c", f"exit {code}").status

@@ -1,0 +1,87 @@
+"""execve: images in order, threads that take their leader's place, and vfork's hold on the creator."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tracing import Program, Trace_
+
+from forklore.events import records as ev
+
+
+def test_the_images_of_one_process(program: Program, traced: Trace_) -> None:
+    run = traced(program("exec_chain"), "7")
+    assert {line.number("pid") for line in run.lines("image")} == {run.root.tid}
+    last = [image.argv[-1] for image in run.root.images if isinstance(image.argv, tuple)]
+    assert last == [line["left"].encode() for line in run.lines("image")]
+    assert run.created() == []
+
+
+@pytest.mark.parametrize("variant", ["others", "leader-alive", "leader-gone"])
+@pytest.mark.parametrize("stops", ["seccomp", "syscalls", "events"])
+def test_a_thread_takes_its_leaders_place(variant: str, stops: str, program: Program, traced: Trace_) -> None:
+    # fs/exec.c: de_thread kills the other threads and gives the caller the leader's tid. The old tid never reports
+    # an end, and the leader, alive or a zombie by then, gives no status.
+    run = traced(program("exec_nonleader"), variant, options=[f"--stops={stops}"])
+    caller, ok = run.line("exec"), run.line("ok")
+    assert run.status == 0
+    assert caller.number("tid") == ok.number("former") != caller.number("pid")
+    leader = run.root
+    assert leader.tid == caller.number("pid") == ok.number("tid")
+    assert (leader.gone, leader.death) == ("superseded", None)
+    (heir,) = (task for task in run.created() if task.images)
+    assert leader.heir == heir.id
+    assert heir.tid == leader.tid
+    assert [image.former_tid for image in heir.images] == [ok.number("former")]
+    assert heir.death is not None
+    assert heir.death.code == 0
+    parked = [run.task(line.number("tid")) for line in run.lines("parked")]
+    assert len(parked) == (0 if variant == "leader-alive" else 3)
+    # kernel/exit.c: do_group_exit gives those that an exec ends the exit code 0, not a signal.
+    assert [task.death.code for task in parked if task.death is not None] == [0] * len(parked)
+    assert {task.id for task in run.created()} == {heir.id, *(task.id for task in parked)}
+
+
+def test_a_leader_keeps_its_place(program: Program, traced: Trace_) -> None:
+    run = traced(program("exec_nonleader"), "leader")
+    assert run.root.gone is None
+    assert [image.former_tid for image in run.root.images] == [None, None]
+    assert len(run.created()) == len(run.lines("parked")) == 3
+
+
+@pytest.mark.parametrize("name", ["vfork_exec", "vfork_missing_exec"])
+def test_vfork_holds_its_creator(name: str, program: Program, traced: Trace_) -> None:
+    run = traced(program(name))
+    task = run.task(run.line("child").number("pid"))
+    assert task.stop == "vfork"
+    assert task.held is not None
+    assert task.lifetime is not None
+    assert task.held > 0
+    order = [type(event) for event in run.events() if isinstance(event, (ev.VforkDone, ev.Exec, ev.Exit)) and (
+        event.task == task.id or getattr(event, "child", None) == task.id)]  # fmt: skip
+    if name == "vfork_exec":
+        assert order == [ev.VforkDone, ev.Exec, ev.Exit]
+        assert task.held <= task.lifetime
+        assert [image.file for image in task.images] == [run.line("child")["path"].encode()]
+        assert task.death is not None
+        assert task.death.code == 9
+    else:
+        assert sorted(map(str, order)) == sorted(map(str, [ev.VforkDone, ev.Exit]))
+        (failed,) = task.failed_execs
+        assert failed.paths == (b"/nonexistent/program",)
+        assert failed.errnos == (run.line("child").errno,)
+
+
+def test_a_script_runs_its_interpreter(tmp_path: Path, traced: Trace_) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh -e\nexit 5\n")
+    script.chmod(0o755)
+    run = traced(script)
+    assert run.status == 5
+    (image,) = run.root.images
+    assert image.path == os.fsencode(script)
+    assert image.argv == (os.fsencode(script),)  # as given to execve: what the kernel made of it, exe tells
+    assert image.exe == os.path.realpath("/bin/sh").encode()
+    assert image.comm == b"script"

@@ -1,0 +1,79 @@
+"""``forklore.trace`` and ``forklore.load``: the same trace as a value, and nothing of the caller's taken away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tracing import ENVIRONMENT, Program, bare, shape
+
+import forklore
+from forklore.api import TraceFailedError
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])  # the tracer is a process of its own
+
+
+def test_a_trace_as_a_value(tmp_path: Path) -> None:
+    trace = forklore.trace(["sh", "-c", "(exit 3); /bin/true; exit 4"], output=tmp_path / "t.jsonl")
+    (root,) = trace.roots
+    assert root.death is not None
+    assert root.death.code == 4
+    codes = [death.code for child in root.children if (death := trace.tasks[child].death)]
+    assert codes == [3, 0]
+    assert shape(forklore.load(tmp_path / "t.jsonl")) == shape(trace)
+
+
+def test_a_program_that_is_not_there() -> None:
+    with pytest.raises(TraceFailedError, match="no-such-program-anywhere") as caught:
+        forklore.trace(["no-such-program-anywhere"])
+    assert caught.value.status == 127
+
+
+def test_a_program_that_ends_with_a_status_of_ours() -> None:
+    # 127 is what env(1) and we say for a program that is not there; here it is the program's own.
+    (root,) = forklore.trace(["sh", "-c", "exit 127"]).roots
+    assert root.death is not None
+    assert root.death.code == 127
+
+
+def test_options_that_exclude_each_other() -> None:
+    with pytest.raises(TraceFailedError, match="ENOSYS") as caught:
+        forklore.trace(["true"], stops="seccomp", follow="none")
+    assert caught.value.status == 125
+
+
+def test_the_programs_directory_and_environment(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    script = "import os, sys; open(sys.argv[1], 'w').write(repr((os.getcwd(), dict(os.environb))))"
+    forklore.trace([sys.executable, "-ISc", script, seen], cwd="/usr", env={"A": "1 = 2", "B": ""})
+    expected = bare(sys.executable, "-ISc", script, seen, cwd="/usr", env={"A": "1 = 2", "B": ""})
+    assert expected.status == 0
+    written = seen.read_text()
+    forklore.trace([sys.executable, "-ISc", script, seen], cwd="/usr", env={"A": "1 = 2", "B": ""})
+    assert seen.read_text() == written
+
+
+def test_the_callers_children_are_its_own() -> None:
+    # A tracer in this process would wait for all of its children, this one too.
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        forklore.trace(["true"])
+        assert child.stdin is not None
+        child.stdin.close()
+        assert os.waitpid(child.pid, 0) == (child.pid, 0)
+        child.returncode = 0
+
+
+def test_every_option(program: Program) -> None:
+    path = program("fork_tree")
+    assert len(forklore.trace([path, "2", "2"]).tasks) == 7
+    assert len(forklore.trace([path, "2", "2"], follow="none").tasks) == 3  # the root, and two that were let go
+    assert len(forklore.trace([path, "2", "2"], max_depth=1).tasks) == 7
+    assert forklore.trace([path], stops="syscalls").header.options["stops"] == "syscalls"
+    assert forklore.trace([path], wait="root", leave="detach").header.options["leave"] == "detach"
+    assert forklore.trace([path], follow_untraced=False).header.options["follow_untraced"] is False

@@ -1,0 +1,62 @@
+"""Every signal arrives once, as it was sent; job control works as without a tracer and is in the trace."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+from tracing import Program, Trace_, bare
+
+from forklore.events import records as ev
+
+
+@pytest.mark.parametrize("stops", ["seccomp", "syscalls", "events"])
+def test_every_signal_once_with_its_siginfo(stops: str, program: Program, traced: Trace_) -> None:
+    # Counts and sums of si_code and si_value by signal: from kill, tgkill, sigqueue, faults and dead children.
+    path = program("handler_counts")
+    alone = bare(path, "101")
+    run = traced(path, "101", options=[f"--stops={stops}"])
+    assert (run.status, run.out) == (0, alone.out)
+    assert all(line["count"] in ("0", "1", "101") for line in run.lines("signal"))
+
+
+def test_a_child_that_stops_itself(program: Program, traced: Trace_) -> None:
+    run = traced(program("self_stop"), "5")
+    line = run.line("ok")
+    task = run.task(line.number("pid"))
+    assert [stop.signal for stop in task.stops] == [signal.SIGSTOP, signal.SIGTSTP] * 5
+    assert all(stop.resumed is not None and stop.t is not None and stop.resumed > stop.t for stop in task.stops)
+    assert len(task.stops) == line.number("sigstop") + line.number("sigtstp") == line.number("continued")
+    order = [type(event) for event in run.events() if isinstance(event, (ev.GroupStop, ev.Resume))]
+    assert order == [ev.GroupStop, ev.Resume] * 10
+
+
+def test_the_program_itself_stops(program: Program, traced: Trace_) -> None:
+    run = traced(program("signals_exit"), "stop")
+    assert run.status == 0
+    assert run.root.tid == run.line("ok").number("pid")
+    assert [stop.signal for stop in run.root.stops] == [signal.SIGSTOP]
+    assert run.root.stops[0].resumed is not None
+
+
+KILLED_WHILE_STOPPED = """
+import os, signal
+pid = os.fork()
+if pid == 0:
+    os.kill(os.getpid(), signal.SIGSTOP)
+os.waitpid(pid, os.WUNTRACED)
+os.kill(pid, signal.SIGKILL)
+print(pid, os.waitpid(pid, 0)[1])
+"""
+
+
+def test_a_stopped_process_is_killed(traced: Trace_) -> None:
+    # SIGKILL needs no SIGCONT before it.
+    run = traced(sys.executable, "-c", KILLED_WHILE_STOPPED)
+    pid, status = map(int, run.out.split())
+    task = run.task(pid)
+    assert status == signal.SIGKILL
+    assert [(stop.signal, stop.resumed) for stop in task.stops] == [(signal.SIGSTOP, None)]
+    assert task.death is not None
+    assert task.death.signal == signal.SIGKILL

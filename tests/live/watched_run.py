@@ -1,0 +1,60 @@
+"""``forklore``, and a count of what its loop met: ``watched_run.py FILE run …`` writes the counts to FILE as JSON.
+
+Which of a child's first stop and its creator's event comes first, and whether a call was restarted, leaves no trace in
+the log, because it must not matter. A test that wants to know that it met both asks the engine itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from forklore.abi.units import Tid
+from forklore.cli.main import main
+from forklore.linux.wait import WaitStatus
+from forklore.tracer.engine import Engine
+from forklore.tracer.tracee import Entry, Tracee
+
+COUNTS: Counter[str] = Counter()
+
+
+class Watched(Engine):
+    """Counts, and does as the engine does."""
+
+    def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
+        COUNTS["child first" if tid not in self._awaited else "creator first"] += 1
+        return super()._first_status(tid, status)
+
+    def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        # A child that was there before is handed to _first_status once more from here.
+        COUNTS["creator first"] -= ptrace_child(task) in self._unannounced
+        super()._on_creation(task, status, t)
+
+    def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+        COUNTS["restarted"] += result == ERESTARTNOINTR
+        super()._returned(task, entry, result, t)
+
+    def _adopt(self, tid: Tid, made: tuple[Tracee, Entry] | None) -> None:
+        COUNTS["adopted"] += 1
+        super()._adopt(tid, made)
+
+
+ERESTARTNOINTR = -513
+
+
+def ptrace_child(task: Tracee) -> Tid:
+    """Whom the event that ``task`` stopped at is about."""
+    from forklore.linux import ptrace
+
+    return Tid(ptrace.event_message(task.tid))
+
+
+if __name__ == "__main__":
+    import forklore.tracer.session
+
+    forklore.tracer.session.Engine = Watched  # type: ignore[attr-defined]
+    code = main(sys.argv[2:])
+    Path(sys.argv[1]).write_text(json.dumps(COUNTS))
+    sys.exit(code)

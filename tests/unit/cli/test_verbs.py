@@ -1,0 +1,269 @@
+"""The command line: exit statuses, help, where colour and width come from, and what bad files are told."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forklore import __version__
+from forklore.cli import common
+from forklore.cli.main import VERBS, main, parser_for
+
+ROOT = Path(__file__).parents[3]
+TRACE = str(ROOT / "traces/python.forklore.jsonl")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def ended(*argv: str) -> int:
+    """The exit status, whichever way main gives it."""
+    try:
+        return main(argv)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+
+
+def visible(verb: str) -> list[argparse.Action]:
+    return [action for action in parser_for(verb)._actions if action.help != argparse.SUPPRESS]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_lists_every_option(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(verb, "--help") == 0
+    text = capsys.readouterr().out
+    for action in visible(verb):
+        for name in action.option_strings or [str(action.metavar or action.dest)]:
+            assert name in text
+        assert action.help, action
+    assert "--complaints" not in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_top_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended() == 0
+    text = capsys.readouterr().out
+    for verb, what in VERBS.items():
+        assert re.search(rf"^ +{verb} +{re.escape(what)}$", text, re.M)
+    assert ended("--help") == 0
+    assert capsys.readouterr().out == text
+    assert ended("--version") == 0
+    assert capsys.readouterr().out == f"forklore {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "said"),
+    [
+        (["run", "--nonsense"], 125, "--nonsense"),
+        (["run", "--follow", "some", "--", "true"], 125, "'some'"),
+        (["run", "--max-depth", "0", "--", "true"], 125, "'0' is not a number from 1"),
+        (["run"], 125, "no program given"),
+        (["run", "-o", "x", "--"], 125, "no program given"),
+        (["run", "--stops=seccomp", "--follow=none", "--", "true"], 125, "ENOSYS; use --stops events or syscalls"),
+        (["run", "--", "no-such-program-anywhere"], 127, "not found in PATH"),
+        (["run", "--", "/nowhere/x"], 127, "no such file"),
+        (["run", "--", "/"], 126, "is a directory"),
+        (["run", "-o", "/nowhere/t", "--", "true"], 125, "/nowhere/t"),
+        (["show"], 2, "FILE"),
+        (["show", "--format", "xml", "x"], 2, "'xml'"),
+        (["show", "--columns", "wide", "x"], 2, "'wide' is not a number from 1"),
+        (["show", "a", "b"], 2, "--view task"),
+        (["show", "a", "b", "c"], 2, "c"),
+        (["explain"], 2, "WHAT"),
+        (["explain", "CLONE_NOTHING"], 2, "CLONE_NOTHING"),
+        (["doctor", "--format", "xml"], 2, "'xml'"),
+        (["trase"], 2, "'trase'"),
+        (["--colour"], 2, "required: VERB"),
+    ],
+)
+def test_usage_errors(argv: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(*argv) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert captured.err.startswith("forklore")
+    assert "Traceback" not in captured.err
+    assert len(captured.err.splitlines()) <= 2
+
+
+def test_a_usage_error_says_where_to_read_on(capsys: pytest.CaptureFixture[str]) -> None:
+    ended("run", "--nonsense")
+    assert capsys.readouterr().err.endswith("(see: forklore run --help)\n")
+
+
+# Colour and width
+
+
+@pytest.mark.parametrize(
+    ("choice", "environment", "terminal", "wanted"),
+    [
+        ("auto", {}, True, True),
+        ("auto", {}, False, False),
+        ("auto", {"TERM": "dumb"}, True, False),
+        ("auto", {"NO_COLOR": "1"}, True, False),
+        ("auto", {"NO_COLOR": ""}, True, True),
+        ("auto", {"CLICOLOR_FORCE": "1"}, False, True),
+        ("auto", {"CLICOLOR_FORCE": "0"}, False, False),
+        ("auto", {"CLICOLOR_FORCE": "1", "NO_COLOR": "1"}, True, False),
+        ("always", {"NO_COLOR": "1", "TERM": "dumb"}, False, True),
+        ("never", {"CLICOLOR_FORCE": "1"}, True, False),
+    ],
+)
+def test_when_to_colour(
+    choice: str, environment: dict[str, str], terminal: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "CLICOLOR_FORCE", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    file = io.StringIO()
+    monkeypatch.setattr(file, "isatty", lambda: terminal)
+    assert common.wants_color(choice, file) is wanted
+
+
+def test_colour_changes_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    for view in ("tree", "log"):
+        assert main(["show", "--columns=100", f"--format={view}", "--color=never", TRACE]) == 0
+        plain = capsys.readouterr().out
+        assert main(["show", "--columns=100", f"--format={view}", "--color=always", TRACE]) == 0
+        coloured = capsys.readouterr().out
+        assert "\x1b[" not in plain
+        assert "\x1b[" in coloured
+        without = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+        assert [line.rstrip() for line in without.splitlines()] == plain.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "wanted"),
+    [
+        (None, None, 80),
+        (None, "123", 123),
+        (None, "10", 40),
+        (None, "wide", 80),
+        (None, "0", 80),
+        (99, "123", 99),
+        (1, None, 40),
+    ],
+)
+def test_how_wide(option: int | None, variable: str | None, wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("COLUMNS", variable)
+    assert common.columns(argparse.Namespace(columns=option), io.StringIO()) == wanted
+
+
+def test_columns_of_the_environment_reach_the_view(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widest = {}
+    for columns in ("50", "130"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["show", TRACE]) == 0
+        widest[columns] = max(map(len, capsys.readouterr().out.splitlines()))
+    assert widest["50"] <= 50 < widest["130"] <= 130
+
+
+def test_the_limits_of_the_tree_come_from_the_options() -> None:
+    parser = parser_for("show")
+    chosen = common.limits(parser.parse_args(["--depth=3", "--siblings=7", "--columns=90", "x"]), io.StringIO())
+    assert (chosen.depth, chosen.siblings, chosen.columns) == (3, 7, 90)
+    everything = common.limits(parser.parse_args(["--all", "--columns=90", "x"]), io.StringIO())
+    assert (everything.siblings, everything.lines) == (None, None)
+    assert everything.depth is not None
+    assert min(everything.depth, everything.fold) > 1 << 20
+
+
+# Files
+
+
+BAD = {
+    "empty": (b"", "found an empty file"),
+    "text": (b"hello\nworld\n", "hello"),
+    "binary": (b"\x7fELF\0\0\0", "binary data"),
+    "header": (b'{"format":"forklore-trace"}\n', "a header line"),
+    "other": (b'{"format":"other","version":[1,0]}\n', 'format "forklore-trace"'),
+    "newer": (b'{"format":"forklore-trace","version":[99,0]}\n', "upgrade"),
+    "escape": (b"\x1b[2J\x1b]0;title\x07\n", r"\x1b[2J"),
+}
+
+
+@pytest.mark.parametrize("view", ["tree", "log", "json"])
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files(name: str, view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, said = BAD[name]
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    assert main(["show", "--format", view, str(path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"forklore: {path}")
+    assert "expected" in captured.err
+    assert said in captured.err
+    assert captured.err.removesuffix("\n").isprintable()
+
+
+def test_the_name_of_a_file_is_whole_and_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / ("long" * 30 + "\x1b[2J")
+    path.write_bytes(b"")
+    assert main(["show", str(path)]) == 1
+    assert "long" * 30 + r"\x1b[2J: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("view", ["tree", "log", "json"])
+def test_files_that_cannot_be_opened(view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "--format", view, "/nowhere/t.jsonl"]) == 1
+    assert capsys.readouterr().err == "forklore: /nowhere/t.jsonl: No such file or directory\n"
+    assert main(["show", "--format", view, str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"forklore: {tmp_path}: Is a directory\n"
+
+
+@pytest.mark.parametrize("view", ["tree", "log", "json"])
+def test_a_trace_that_was_cut_off_is_shown_with_a_warning(
+    view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Path(TRACE).read_bytes()
+    path = tmp_path / "cut.jsonl"
+    path.write_bytes(whole[: len(whole) // 2])
+    assert main(["show", "--format", view, str(path)]) == 0
+    captured = capsys.readouterr()
+    assert "python" in captured.out
+    assert captured.err.startswith(f"forklore: {path}")
+    assert "cut off" in captured.err
+
+
+@pytest.mark.parametrize("view", ["tree", "log", "json"])
+def test_an_inconsistent_event_in_the_middle(view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path(TRACE).read_bytes().splitlines(keepends=True)
+    lines[5] = b'{"event":"exit","t":1,"task":99,"status":0}\n'
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b"".join(lines))
+    assert main(["show", "--format", view, str(path)]) == 1
+    assert f"{path}:6: expected a task that an earlier begin or create record names; found task 99" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("view", ["tree", "log", "json"])
+def test_a_reader_that_leaves_is_no_error(view: str) -> None:
+    # Whose end is closed before anything is written, so that every write meets EPIPE.
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "forklore", "show", "--format", view, TRACE],
+        stdout=theirs, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, check=False,
+    )  # fmt: skip
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_standard_input_is_a_file_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "forklore", "show", "--columns=100", "-"],
+        input=Path(TRACE).read_bytes(), capture_output=True, env=ENVIRONMENT, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith(b"python3 ")

@@ -1,0 +1,184 @@
+"""Kinds of descriptors by name, this process's own ones, and the two ends of pipes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forklore.abi.units import Fd, Tid, Unavailable
+from forklore.linux.descriptors import Descriptor, Holder, Inode, Kind, by_name, descriptors, parse_fdinfo, pipe_ends
+
+OWN = Tid(os.getpid())
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"pipe:[12]", (Kind.PIPE, Inode(0, 12))),
+        (b"socket:[3]", (Kind.SOCKET, Inode(0, 3))),
+        (b"net:[4026531840]", (Kind.NAMESPACE, Inode(0, 4026531840))),
+        (b"anon_inode:[eventfd]", (Kind.EVENTFD, None)),
+        (b"anon_inode:inotify", (Kind.INOTIFY, None)),
+        (b"anon_inode:bpf-map", (Kind.BPF, None)),
+        (b"anon_inode:[new thing]", (Kind.OTHER, None)),
+        (b"strange:[1]", (Kind.OTHER, Inode(0, 1))),
+        (b"/tmp/pipe:[12]", (None, None)),
+        (b"/x (deleted)", (None, None)),
+    ],
+)
+def test_what_a_name_tells(target: bytes, expected: object) -> None:
+    assert by_name(target) == expected
+
+
+@given(st.binary(max_size=80))
+@settings(max_examples=100, deadline=None)
+def test_any_name_and_any_fdinfo_have_an_answer(raw: bytes) -> None:
+    kind, _inode = by_name(raw)
+    assert kind is None or kind in Kind
+    assert all(b":" not in name for name in parse_fdinfo(raw))
+
+
+def test_fdinfo_keeps_the_first_of_repeated_fields() -> None:
+    raw = b"pos:\t0\nflags:\t02\nmnt_id:\t15\ntfd:        4 events: 19\ntfd:        5 events: 19\n"
+    assert parse_fdinfo(raw) == {b"pos": b"0", b"flags": b"02", b"mnt_id": b"15", b"tfd": b"4 events: 19"}
+
+
+@contextmanager
+def closing(*fds: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def own(fd: int) -> Descriptor:
+    table = descriptors(OWN)
+    assert not isinstance(table, Unavailable)
+    (found,) = (descriptor for descriptor in table.descriptors if descriptor.fd == fd)
+    return found
+
+
+def test_a_pipe_by_its_ends() -> None:
+    reader, writer = os.pipe()
+    with closing(reader, writer):
+        read, write = own(reader), own(writer)
+        assert (read.kind, write.kind) == (Kind.PIPE, Kind.PIPE)
+        assert read.inode == write.inode == Inode(0, os.stat(reader).st_ino)
+        assert (read.reads, read.writes, write.reads, write.writes) == (True, False, False, True)
+        assert read.cloexec is True
+        os.set_inheritable(reader, True)
+        assert own(reader).cloexec is False
+
+
+def test_a_file_with_its_offset_and_inode(tmp_path: Path) -> None:
+    path = tmp_path / "file (deleted)"
+    path.write_bytes(b"0123456789")
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    with closing(fd):
+        os.lseek(fd, 7, os.SEEK_SET)
+        about = os.fstat(fd)
+        found = own(fd)
+        assert (found.kind, found.target, found.deleted) == (Kind.FILE, os.fsencode(path), False)
+        assert (found.position, found.inode) == (7, Inode(about.st_dev, about.st_ino))
+        assert found.flags is not None
+        assert found.flags & os.O_APPEND
+        assert not found.flags & os.O_CLOEXEC
+        path.unlink()
+        gone = own(fd)
+        assert (gone.kind, gone.deleted, gone.target) == (Kind.FILE, True, os.fsencode(path) + b" (deleted)")
+
+
+def test_a_path_only_descriptor_reads_and_writes_nothing(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_PATH)
+    with closing(fd):
+        found = own(fd)
+        assert (found.kind, found.reads, found.writes) == (Kind.DIRECTORY, False, False)
+
+
+def test_every_kind_that_can_be_made_here(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with ExitStack() as stack:
+        epoll = stack.enter_context(select.epoll())
+        made = stack.enter_context(socket.socket(socket.AF_UNIX))
+        scratch = stack.enter_context(tempfile.TemporaryFile())
+        leader, follower = os.openpty()
+        plain = {
+            os.eventfd(5): Kind.EVENTFD,
+            os.memfd_create("name"): Kind.MEMFD,
+            os.pidfd_open(os.getppid()): Kind.PIDFD,
+            os.open("/proc/self/ns/user", os.O_RDONLY): Kind.NAMESPACE,
+            os.open("/dev/null", os.O_RDWR): Kind.DEVICE,
+            os.open("/", os.O_RDONLY): Kind.DIRECTORY,
+            os.open(fifo, os.O_RDWR): Kind.FIFO,
+            LIBC.timerfd_create(1, 0): Kind.TIMERFD,
+            LIBC.inotify_init1(0): Kind.INOTIFY,
+            LIBC.signalfd(-1, (ctypes.c_ulong * 16)(), 8): Kind.SIGNALFD,
+            leader: Kind.TTY,
+            follower: Kind.TTY,
+        }
+        stack.enter_context(closing(*plain))
+        expected = {**plain, epoll.fileno(): Kind.EPOLL, made.fileno(): Kind.SOCKET, scratch.fileno(): Kind.FILE}
+        assert {fd: own(fd).kind for fd in expected} == expected
+        pidfd, fifo_fd = list(plain)[2], list(plain)[6]
+        assert own(pidfd).pid == os.getppid()
+        assert own(fifo_fd).inode == Inode(fifo.stat().st_dev, fifo.stat().st_ino)
+        assert own(scratch.fileno()).deleted
+
+
+def test_a_limit_leaves_the_highest_numbers_out() -> None:
+    pipes = [fd for _ in range(6) for fd in os.pipe()]
+    with closing(*pipes):
+        whole = descriptors(OWN)
+        table = descriptors(OWN, limit=5)
+        assert not isinstance(whole, Unavailable)
+        assert not isinstance(table, Unavailable)
+        assert table.descriptors == whole.descriptors[:5]
+        assert table.left_out == len(whole.descriptors) - 5 + whole.closed
+
+
+def test_a_process_that_is_not_there() -> None:
+    answer = descriptors(Tid(1 << 30))
+    assert isinstance(answer, Unavailable)
+    assert answer.errno == 2
+
+
+HELD = st.builds(
+    Descriptor,
+    fd=st.integers(0, 9).map(Fd), kind=st.sampled_from((Kind.PIPE, Kind.FIFO, Kind.FILE)), target=st.just(b""),
+    cloexec=st.booleans(), flags=st.sampled_from((os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_PATH, None)),
+    position=st.none(), mount=st.none(), inode=st.builds(Inode, st.integers(0, 1), st.integers(1, 3)) | st.none(),
+    deleted=st.booleans(), pid=st.none(),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.lists(HELD, max_size=5)), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_pipes_join_by_inode(tables: list[tuple[int, list[Descriptor]]]) -> None:
+    readers, writers, pipes = defaultdict(list), defaultdict(list), set()
+    for task, held in tables:
+        for descriptor in held:
+            if descriptor.kind is Kind.FILE or descriptor.inode is None:
+                continue
+            pipes.add(descriptor.inode)
+            if descriptor.flags in (os.O_RDONLY, os.O_RDWR):
+                readers[descriptor.inode].append(Holder(task, descriptor.fd))
+            if descriptor.flags in (os.O_WRONLY, os.O_RDWR):
+                writers[descriptor.inode].append(Holder(task, descriptor.fd))
+    found = pipe_ends(tables)
+    assert found.keys() == pipes
+    for inode, ends in found.items():
+        assert (list(ends.readers), list(ends.writers)) == (readers[inode], writers[inode])

@@ -1,0 +1,6 @@
+#include "words.h"
+
+const char *word(void)
+{
+	return "hello";
+}
