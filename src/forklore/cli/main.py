@@ -101,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = words[0] if words else "--help"
     if verb not in VERBS:
         top = _top()
+        if verb.startswith("-") and verb not in ("-h", "--help", "--version"):
+            top.error(f"no option {verb} here: forklore VERB comes first, its options after it")
         top.parse_args([verb])
         return USAGE_ERROR
     try:

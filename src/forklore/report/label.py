@@ -156,7 +156,7 @@ def task_end(row: Row) -> Line:
     """How it ended and how long it lived."""
     task = row.tasks[0]
     if task.death is None:
-        return () if task.gone == "superseded" else (Piece(words.printable(task.gone or "no end seen"), "quiet"),)
+        return (Piece("superseded", "quiet"),) if task.gone == "superseded" else (Piece(words.printable(task.gone or "no end seen"), "quiet"),)
     good = task.death.code == 0
     pieces = [Piece(words.death(task.death), "good" if good else "bad")]
     lifetimes = [t.lifetime for t in row.tasks if t.lifetime is not None]
@@ -171,7 +171,7 @@ def leaf_line(row: Row, detail: Detail) -> tuple[Line, Line]:
     leaf = row.leaves[0]
     times: Line = (Piece(f"{len(row.leaves):,} × ", "loud"),) if len(row.leaves) > 1 else ()
     text: Callable[[Leaf, Detail], Line] = _LEAVES[type(leaf)]
-    why = () if isinstance(leaf, FailedExec) else _why([reason.text for reason in leaf.reasons])
+    why: Line = () if isinstance(leaf, FailedExec) else (Piece(words.because(leaf.reasons)),) if leaf.reasons else ()
     return times + text(leaf, detail), why
 
 
@@ -181,13 +181,6 @@ def _refused(leaf: Leaf, detail: Detail) -> Line:
     if detail is Detail.NONE and leaf.creation.call.startswith("clone"):
         call = f"{leaf.creation.call}(…)"
     return (Piece("✗ ", "bad"), Piece(call, "flags"), Piece(f" = {words.error(leaf.errno)}", "bad"))
-
-
-def _why(sentences: list[str]) -> Line:
-    if not sentences:
-        return ()
-    more = f" (or {words.count(len(sentences) - 1, 'other reason')})" if len(sentences) > 1 else ""
-    return (Piece(sentences[0] + more),)
 
 
 def _exec_refused(leaf: Leaf, _detail: Detail) -> Line:

@@ -71,7 +71,7 @@ class LogView:
     def _fail(self, event: ev.Fail) -> Line:
         failure = self._task(event.task).failures[-1]
         pieces = [Piece(_call(failure.creation), "flags"), Piece(f" = {words.error(event.errno)}", "bad")]
-        why = "; or ".join(reason.text for reason in failure.reasons)
+        why = words.because(failure.reasons)
         return (*pieces, Piece(f"  {why}")) if why else tuple(pieces)
 
     def _other(self, event: ev.Other) -> Line:
@@ -80,7 +80,7 @@ class LogView:
         text = Piece(made.call.text() + target, "flags")
         if event.result is None or event.result >= 0:
             return (text, Piece(f" = {'?' if event.result is None else event.result}"))
-        why = "; or ".join(reason.text for reason in made.reasons)
+        why = words.because(made.reasons)
         return (text, Piece(f" = {words.error(-event.result)}", "bad"), Piece(f"  {why}" if why else ""))
 
     def _exec(self, event: ev.Exec) -> Line:

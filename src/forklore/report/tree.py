@@ -72,14 +72,22 @@ def _one(root: Task, trace: Trace, folded: Folded, limits: Limits) -> list[Line]
         row, last = item
         branch, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
         if isinstance(row, str):
-            lines.append((Piece(level.prefix + branch, "frame"), Piece(row, "quiet")))
+            lines.append((Piece(_narrowed(level.prefix, len(stack), limits) + branch, "frame"), Piece(row, "quiet")))
             continue
         cut = len(stack) >= depth if depth is not None else False
-        frame = _Frame(level.prefix + branch, level.prefix + below, limits.columns, roomy)
+        prefix = _narrowed(level.prefix, len(stack), limits)
+        frame = _Frame(prefix + branch, prefix + below, limits.columns, roomy)
         lines += _row_lines(row, trace, frame, cut=cut)
         if row.tasks and not cut:
             stack.append(_Level(iter(_shown(folded.rows(row.tasks[0]), limits)), level.prefix + below))
     return lines
+
+
+def _narrowed(prefix: str, depth: int, limits: Limits) -> str:
+    # Deep down the indent would leave no room: the level stands in its place.
+    if limits.columns is None or len(prefix) <= max(limits.columns - _ROOM, 3 * _INDENT):
+        return prefix
+    return f"… level {depth} … "
 
 
 class _Level:
@@ -202,7 +210,8 @@ def _row_lines(row: Row, trace: Trace, frame: _Frame, *, cut: bool) -> list[Line
     end = label.task_end(row)
     head: list[Piece] = [Piece(frame.first, "frame"), *label.task_head(row)]
     if cut and row.below:
-        head.append(Piece(f" (+{words.count(row.below, 'task')} below)", "loud"))
+        each = " each" if len(row.tasks) > 1 else ""
+        head.append(Piece(f" (+{words.count(row.below, 'task')} below{each})", "loud"))
     elif len(row.tasks) > 1 and row.below:
         head.append(Piece(" each", "quiet"))
     for detail in Detail:
@@ -299,4 +308,7 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
 
 def _note(text: str, limits: Limits) -> list[Line]:
     frame = _Frame("", "", limits.columns, roomy=True)
-    return _filled((Piece("Not known", "loud"),), [(Piece(text),)], (), frame)
+    import textwrap
+
+    width = frame.width
+    return [(Piece(part, "loud"),) for part in textwrap.wrap(f"Not known: {text}", width)]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from forklore.abi.errors import errno_name
 from forklore.abi.signals import signal_name
 from forklore.abi.units import Unavailable
 from forklore.model.tasks import Death, Image, Task
+
+if TYPE_CHECKING:
+    from forklore.decode.rules import Reason
 
 _US, _MS, _S = 1_000, 1_000_000, 1_000_000_000
 _SCALES = (
@@ -92,3 +97,12 @@ def command(argv: tuple[bytes, ...]) -> str:
     import shlex
 
     return printable(" ".join(shlex.quote(raw.decode(errors="backslashreplace")) for raw in argv))
+
+
+def because(reasons: tuple[Reason, ...]) -> str:
+    """Why a call was refused: the first rule that fits, and how many others may have. Empty for no reasons."""
+    if not reasons:
+        return ""
+    first = reasons[0]
+    more = f" (or {count(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
+    return ("" if first.certain else "perhaps ") + first.text + more

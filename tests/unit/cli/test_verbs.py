@@ -78,7 +78,7 @@ def test_the_top_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["explain", "CLONE_NOTHING"], 2, "CLONE_NOTHING"),
         (["doctor", "--format", "xml"], 2, "'xml'"),
         (["trase"], 2, "'trase'"),
-        (["--colour"], 2, "required: VERB"),
+        (["--colour"], 2, "forklore VERB comes first"),
     ],
 )
 def test_usage_errors(argv: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
