@@ -95,10 +95,11 @@ def access_rule(tid: Tid) -> str:
     if not ids:
         return "it cannot be read, and this process lacks CAP_SYS_PTRACE"
     user, group = own[0][0], own[1][0]
+    lacking = "and this process lacks CAP_SYS_PTRACE over it"
     if any(set(found) - {caller} for found, caller in zip((ids[0][:3], ids[1][:3]), (user, group), strict=True)):
-        return f"it runs as another user (uid {ids[0][0]}), and this process lacks CAP_SYS_PTRACE over it"
+        return f"it runs as another user (uid {ids[0][0]}), {lacking}"
     if _owned_by_root(tid) and ids[0][1] != 0:
-        return "it is not dumpable (set-id, changed ids, PR_SET_DUMPABLE), and this process lacks CAP_SYS_PTRACE over it"
+        return f"it is not dumpable (set-id, changed ids, PR_SET_DUMPABLE), {lacking}"
     return "it has other capabilities or another user namespace, is not dumpable, or a security module protects it"
 
 
@@ -149,12 +150,15 @@ class Unset:
         self.close()
 
     def is_null(self, tid: Tid, what: KcmpType) -> bool | Unavailable:
-        """Whether a task, alive, has no object of the type SYSVSEM or IO; it must not share one with this process."""
+        """Whether a task, alive, has no object of the type SYSVSEM or IO.
+
+        It may be a thread of this process, but no other task that was made to share one with it.
+        """
         mine = raw(tid, self._me, what)
-        if mine == Order.EQUAL:
-            return True
         if mine < 0:
             return refused(tid, Tid(self._me), -mine)
+        if mine == Order.EQUAL and not os.path.lexists(f"/proc/self/task/{tid}"):
+            return True
         try:
             control = self.control()
         except OSError as problem:

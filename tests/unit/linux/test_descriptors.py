@@ -126,7 +126,7 @@ def test_every_kind_that_can_be_made_here(tmp_path: Path) -> None:
             os.open(fifo, os.O_RDWR): Kind.FIFO,
             LIBC.timerfd_create(1, 0): Kind.TIMERFD,
             LIBC.inotify_init1(0): Kind.INOTIFY,
-            LIBC.signalfd(-1, (ctypes.c_ulong * 16)(), 8): Kind.SIGNALFD,
+            LIBC.signalfd(-1, (ctypes.c_ulong * 16)(), 0): Kind.SIGNALFD,
             leader: Kind.TTY,
             follower: Kind.TTY,
         }

@@ -28,13 +28,16 @@ from forklore.report.inspect import lines, to_data, to_json
 from forklore.report.lines import plain, width_of
 
 SPACES = ("mnt", "uts", "ipc", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "cgroup")
-CONTROL = Tid(999)
+CONTROL = Tid(1 << 22)
 DENIED = Unavailable(1, "EPERM: it runs as another user")
 NOT_YET = Unavailable(2, "ENOENT: a new pid namespace that has no process yet")
 Held = dict[str, int]
 
 
 def task(tid: int, pid: int | None = None, *, ppid: int = 1, name: bytes = b"sh", **spaces: int | Unavailable) -> Task:
+    inodes: dict[str, NsInode | Unavailable] = {each: NsInode(1) for each in SPACES}
+    for each, value in spaces.items():
+        inodes[each] = value if isinstance(value, Unavailable) else NsInode(value)
     return Task(
         tid=Tid(tid),
         pid=Pid(tid if pid is None else pid),
@@ -47,15 +50,12 @@ def task(tid: int, pid: int | None = None, *, ppid: int = 1, name: bytes = b"sh"
         exit_signal=17,
         made_by=None,
         in_vfork=False,
-        namespaces={each: NsInode(1) for each in SPACES}
-        | {key: value if isinstance(value, Unavailable) else NsInode(value) for key, value in spaces.items()},
+        namespaces=inodes,
         cgroups=((0, b"", b"/user.slice"),),
     )
 
 
-def looked(
-    tasks: Sequence[Task], held: Mapping[int, Held], shut: Sequence[int] = (), **more: Any
-) -> Inspection:
+def looked(tasks: Sequence[Task], held: Mapping[int, Held], shut: Sequence[int] = (), **more: Any) -> Inspection:
     """Objects by number: 0 for none. A task has objects of its own where ``held`` does not say otherwise."""
 
     def at(name: str, tid: Tid) -> int:
@@ -88,7 +88,8 @@ def test_a_thread_shares_and_a_fork_child_does_not() -> None:
 
 
 def test_a_process_that_shares_but_is_no_thread() -> None:
-    found = looked([task(10), task(12), task(13)], {10: {"files": 5, "fs": 7}, 12: {"files": 5, "fs": 7}, 13: {"fs": 7}})
+    both = {"files": 5, "fs": 7}
+    found = looked([task(10), task(12), task(13)], {10: both, 12: both, 13: {"fs": 7}})
     assert found.between == (
         Between((Pid(10), Pid(12)), ("files",), None),
         Between((Pid(10), Pid(12), Pid(13)), ("fs",), None),
@@ -195,8 +196,9 @@ def test_partners_are_those_who_share_with_who_was_asked_for() -> None:
 
 
 def test_equal_processes_and_threads_take_one_line() -> None:
-    tasks = [task(10), *(task(tid, 10) for tid in range(11, 1111)), *(task(tid, name=b"cc1") for tid in range(2000, 2211))]
-    held = {each.tid: THREAD if each.pid == 10 else {"sysvsem": 0, "io": 0} for each in tasks}
+    threads = [task(tid, 10) for tid in range(11, 1111)]
+    tasks = [task(10), *threads, *(task(tid, name=b"cc1") for tid in range(2000, 2211))]
+    held: dict[int, Held] = {each.tid: THREAD if each.pid == 10 else {"sysvsem": 0, "io": 0} for each in tasks}
     found = looked(tasks, held)
     rows = text(found).splitlines()
     assert len(rows) < 20, rows

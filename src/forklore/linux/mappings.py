@@ -1,0 +1,211 @@
+"""The memory mappings of a task: /proc/PID/maps, smaps and smaps_rollup (proc_pid_maps(5), proc_pid_smaps(5)).
+
+Parsing is pure. fs/proc/task_mmu.c writes a newline in a file's name as ``\\012`` and leaves a backslash as it is, so
+a name that really holds those four characters cannot be told from one with a newline; likewise " (deleted)".
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from forklore.abi.units import Address, Tid, Unavailable
+from forklore.linux.proc import read_file
+
+_LIMIT: Final = 1 << 26
+"""Bytes of a maps or smaps file that are read: 65530 mappings (vm.max_map_count) of smaps are half of it."""
+
+_LINE: Final = re.compile(
+    rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+)(?: +(.*))?"
+)
+_FIELD: Final = re.compile(rb"([A-Z][A-Za-z_]*):\s+([0-9]+)(?: kB)?\s*")
+_DELETED: Final = b" (deleted)"
+
+
+class Kind(StrEnum):
+    """What lies behind a mapping, as far as its line tells."""
+
+    FILE = "file"
+    STACK = "stack"
+    """The main thread's; the stack of another thread is ``anonymous``."""
+    HEAP = "heap"
+    """What brk(2) moves."""
+    ANONYMOUS = "anonymous"
+    SPECIAL = "special"
+    """The kernel's own: vdso, vvar, vsyscall, uprobes, and names yet unknown."""
+
+
+class Mapping(Struct, frozen=True, gc=False):
+    """One line of maps: ``start`` up to, not including, ``end``."""
+
+    start: Address
+    end: Address
+    permissions: str
+    """``r``, ``w``, ``x`` or ``-`` each, then ``p`` private or ``s`` shared."""
+    offset: int
+    major: int
+    minor: int
+    inode: int
+    path: bytes
+    """The name as the kernel gives it, newlines restored; empty where it has none."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.end - self.start
+
+    @property
+    def private(self) -> bool:
+        """Writes stay with this memory (MAP_PRIVATE): after fork(2), copied on write."""
+        return self.permissions[3] == "p"
+
+    @property
+    def writable(self) -> bool:
+        """Reading and writing are both allowed now."""
+        return self.permissions[:2] == "rw"
+
+    @property
+    def deleted(self) -> bool:
+        """The file has no name any more."""
+        return self.kind is Kind.FILE and self.path.endswith(_DELETED)
+
+    @property
+    def kind(self) -> Kind:
+        """See :class:`Kind`."""
+        path = self.path
+        if path == b"[stack]":
+            return Kind.STACK
+        if path == b"[heap]":
+            return Kind.HEAP
+        if not path or path.startswith((b"[anon:", b"[anon_shmem:", b"[stack:")):
+            return Kind.ANONYMOUS
+        return Kind.SPECIAL if path.startswith(b"[") else Kind.FILE
+
+
+class Mappings:
+    """The mappings of one task at one moment, by address."""
+
+    def __init__(self, entries: tuple[Mapping, ...]) -> None:
+        self.entries: Final = entries
+        self._starts: Final = [entry.start for entry in entries]
+
+    def __iter__(self) -> Iterator[Mapping]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def find(self, address: int) -> Mapping | None:
+        """The mapping that ``address`` lies in."""
+        index = bisect_right(self._starts, address) - 1
+        return self.entries[index] if index >= 0 and address < self.entries[index].end else None
+
+    def file_of_bss(self, mapping: Mapping) -> Mapping | None:
+        """The writable file mapping that an unnamed one continues: then it is the zero-filled part of that file's data.
+
+        So the kernel and the dynamic linker lay out a program's .bss; the line itself does not say so.
+        """
+        if mapping.path or not (mapping.private and mapping.writable):
+            return None
+        before = self.find(mapping.start - 1)
+        fits = before is not None and before.kind is Kind.FILE and before.private and before.writable
+        return before if fits else None
+
+
+class Usage(Struct, frozen=True):
+    """What smaps adds to a mapping: ``fields`` in bytes by the kernel's names, ``flags`` of VmFlags."""
+
+    fields: dict[str, int]
+    flags: frozenset[str]
+
+
+def parse(raw: bytes) -> Mappings:
+    """A whole maps file. ValueError names a line that is none of a mapping."""
+    return Mappings(tuple(_mapping(line, number) for number, line in _lines(raw)))
+
+
+def parse_smaps(raw: bytes) -> list[tuple[Mapping, Usage]]:
+    """A whole smaps or smaps_rollup file. ValueError names a line that is neither a mapping nor a field.
+
+    Fields without a unit (THPeligible, ProtectionKey) are left out.
+    """
+    found: list[tuple[Mapping, dict[str, int], set[str]]] = []
+    for number, line in _lines(raw):
+        if not line[:1].isupper():
+            found.append((_mapping(line, number), {}, set()))
+            continue
+        if not found:
+            raise ValueError(f"line {number}: a field {line[:80]!r} before any mapping")
+        if line.startswith(b"VmFlags:"):
+            found[-1][2].update(line[8:].decode("ascii", "backslashreplace").split())
+            continue
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            raise ValueError(f"line {number}: expected 'Name: NUMBER kB', found {line[:80]!r}")
+        if line.rstrip().endswith(b" kB"):
+            found[-1][1][field[1].decode()] = int(field[2]) * 1024
+    return [(mapping, Usage(fields, frozenset(flags))) for mapping, fields, flags in found]
+
+
+def mappings(tid: Tid) -> Mappings | Unavailable:
+    """/proc/TID/maps: none for a zombie and for the kernel's own tasks."""
+    raw = _read(f"/proc/{tid}/maps")
+    if isinstance(raw, Unavailable):
+        return raw
+    try:
+        return parse(raw)
+    except ValueError as problem:
+        return Unavailable(0, f"/proc/{tid}/maps: {problem}")
+
+
+def smaps(tid: Tid) -> list[tuple[Mapping, Usage]] | Unavailable:
+    """/proc/TID/smaps. The kernel walks every page for it: expect about 1 ms for each 50 MB in use."""
+    return _usages(f"/proc/{tid}/smaps")
+
+
+def smaps_rollup(tid: Tid) -> Usage | Unavailable:
+    """/proc/TID/smaps_rollup: the sum over all mappings (Linux 4.14)."""
+    found = _usages(f"/proc/{tid}/smaps_rollup")
+    if isinstance(found, Unavailable):
+        return found
+    return found[0][1] if found else Unavailable(0, f"/proc/{tid}/smaps_rollup: empty, as for a task without memory")
+
+
+def _usages(path: str) -> list[tuple[Mapping, Usage]] | Unavailable:
+    raw = _read(path)
+    if isinstance(raw, Unavailable):
+        return raw
+    try:
+        return parse_smaps(raw)
+    except ValueError as problem:
+        return Unavailable(0, f"{path}: {problem}")
+
+
+def _read(path: str) -> bytes | Unavailable:
+    raw = read_file(path, _LIMIT)
+    if isinstance(raw, bytes) and len(raw) >= _LIMIT:
+        return Unavailable(0, f"{path} is longer than {_LIMIT >> 20} MiB, so it was not read to its end")
+    return raw
+
+
+def _lines(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    # Not splitlines(): a name may hold \r, \v, \f and the like.
+    for number, line in enumerate(raw.split(b"\n"), 1):
+        if line:
+            yield number, line
+
+
+def _mapping(line: bytes, number: int) -> Mapping:
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise ValueError(f"line {number}: expected 'START-END rwxp OFFSET DEVICE INODE NAME', found {line[:80]!r}")
+    start, end, permissions, offset, major, minor, inode, path = found.groups()
+    return Mapping(
+        Address(int(start, 16)), Address(int(end, 16)), permissions.decode(), int(offset, 16),
+        int(major, 16), int(minor, 16), int(inode), (path or b"").replace(rb"\012", b"\n"),
+    )  # fmt: skip

@@ -1,0 +1,176 @@
+"""The tasks that are there now: processes, their threads, and whether a number still means the same one.
+
+A process is told from a later one with its pid by the time it was started, as psutil has it; a thread likewise. Tasks
+come and go while they are read: what is gone is left out or :class:`Unavailable`, never an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import psutil
+from msgspec import Struct
+
+from forklore.abi.flags import CLONE_VFORK
+from forklore.abi.syscalls import name
+from forklore.abi.units import Address, Pid, Tid, Unavailable
+from forklore.linux import memory
+from forklore.linux.namespaces import Namespaces, namespaces
+from forklore.linux.observe import Cgroup, State, cgroup, read_stat, refused, state
+from forklore.linux.proc import machine, read_file
+
+Maker = Literal["io_uring", "vhost", "kernel"]
+
+# include/linux/sched.h. Both bits had other meanings before Linux 5.12 and 6.4, and 0x10 came and went with every
+# virtual CPU that ran, so the mask of blocked signals has to agree.
+_PF_IO_WORKER: Final = 0x10
+_PF_USER_WORKER: Final = 0x4000
+PF_KTHREAD: Final = 0x200000
+_SIGKILL, _SIGSTOP = 9, 19
+_ALL_BLOCKED: Final = (1 << 64) - 1 ^ (1 << _SIGKILL - 1) ^ (1 << _SIGSTOP - 1)
+
+
+class Seen(Struct, frozen=True):
+    """One task, as it was read."""
+
+    state: State
+    namespaces: Namespaces
+    cgroups: tuple[Cgroup, ...] | Unavailable
+    made_by: Maker | None
+    """``io_uring`` or ``vhost``: a thread that the kernel put into the process, without a call that a tracer could
+    see; ``kernel``: another of that kind. None: made by the program."""
+    in_vfork: bool
+    """Whether it is known to be held by the kernel until its vfork child executes or ends."""
+
+
+class Process(Struct):
+    """A process as one scan found it; :meth:`is_same` says whether it still is."""
+
+    pid: Pid
+    tasks: list[Seen]
+    """The leader first, then by tid. Empty if none could be read."""
+    lost: Unavailable | None
+    """Why its threads could not be listed or read."""
+    identity: psutil.Process | None = None
+
+    def is_same(self) -> bool:
+        """Whether the process with this pid is the one that was scanned, its end as a zombie included."""
+        return self.identity is not None and bool(self.identity.is_running())
+
+
+def made_by(task: State) -> Maker | None:
+    """Who put a thread into a process, if not its program (kernel/fork.c: create_io_thread, kernel/vhost_task.c)."""
+    if task.flags & PF_KTHREAD or task.blocked != _ALL_BLOCKED:
+        return None
+    if task.flags & _PF_IO_WORKER:
+        return "io_uring"
+    if task.flags & _PF_USER_WORKER:
+        return "vhost" if task.comm.startswith(b"vhost-") else "kernel"
+    return None
+
+
+def all_pids() -> list[Pid]:
+    """Every process that /proc shows to this user, in order."""
+    return [Pid(pid) for pid in sorted(psutil.pids())]
+
+
+def leader_of(tid: Tid) -> Pid | Unavailable:
+    """The pid of the process that a task belongs to."""
+    found = state(tid)
+    return found if isinstance(found, Unavailable) else found.tgid
+
+
+def descendants(pid: Pid) -> list[Pid]:
+    """A process and all that /proc has as its descendants, each after its parent."""
+    children: dict[int, list[int]] = {}
+    for each, parent in _parents():
+        children.setdefault(parent, []).append(each)
+    found = {int(pid): None}
+    queue = [int(pid)]
+    for each in queue:
+        queue += [child for child in children.get(each, ()) if child not in found]
+        found.update(dict.fromkeys(queue))
+    return [Pid(each) for each in found]
+
+
+def _parents() -> Iterable[tuple[int, int]]:
+    for pid in all_pids():
+        words = _stat(Tid(pid))
+        if words:
+            yield pid, int(words[_PPID])
+
+
+def thread_ids(pid: Pid) -> list[Tid] | Unavailable:
+    """The tids of a process, its leader's first."""
+    try:
+        names = os.listdir(f"/proc/{pid}/task")
+    except OSError as problem:
+        return refused(Tid(pid), problem.errno or 0)
+    return [Tid(tid) for tid in sorted(map(int, names), key=lambda tid: (tid != pid, tid))]
+
+
+def scan(pid: Pid, *, leader_only: bool = False) -> Process:
+    """Read all threads of a process, or its leader alone."""
+    try:
+        identity = psutil.Process(pid)
+        identity.create_time()
+    except psutil.Error:
+        return Process(pid, [], refused(Tid(pid), 0 if os.path.lexists(f"/proc/{pid}") else 2))
+    tids = [Tid(pid)] if leader_only else thread_ids(pid)
+    if isinstance(tids, Unavailable):
+        return Process(pid, [], tids, identity)
+    lost: Unavailable | None = None
+    tasks = []
+    for tid in tids:
+        found = read(tid)
+        if isinstance(found, Unavailable):
+            lost = found
+        elif found.state.tgid == pid:
+            tasks.append(found)
+    return Process(pid, tasks, None if tasks else lost, identity)
+
+
+def read(tid: Tid) -> Seen | Unavailable:
+    """All that is said of one task."""
+    found = state(tid)
+    if isinstance(found, Unavailable):
+        return found
+    return Seen(
+        state=found,
+        namespaces=namespaces(tid),
+        cgroups=cgroup(tid),
+        made_by=made_by(found),
+        in_vfork=found.state == "D" and _in_vfork(tid),
+    )
+
+
+def started(tid: Tid) -> int | None:
+    """When the task that has this tid now was started, in ticks since boot; None if there is none."""
+    words = _stat(tid)
+    return int(words[_START]) if words else None
+
+
+_PPID, _START = 4 - 3, 22 - 3
+
+
+def _stat(tid: Tid) -> list[bytes]:
+    # From field 3 of proc_pid_stat(5) on; empty for a task that is gone.
+    stat = read_stat(tid)
+    return [] if isinstance(stat, Unavailable) else stat[stat.rindex(b")") + 2 :].split()
+
+
+def _in_vfork(tid: Tid) -> bool:
+    # A caller waits in its call until the child lets go of the memory (kernel/fork.c: wait_for_vfork_done), and
+    # nothing else holds a creation call for long. Where the call may not be read, it is not known.
+    arch = machine()
+    words = read_file(f"/proc/{tid}/syscall", 512)
+    if arch is None or isinstance(words, Unavailable) or not words[:1].isdigit():
+        return False
+    nr, first = int(words.split()[0]), int(words.split()[1], 16)
+    call = name(arch, nr)
+    if call == "clone3":
+        raw = memory.read(tid, Address(first), 8)  # clone_args begins with the flags
+        first = 0 if isinstance(raw, Unavailable) else int.from_bytes(raw, "little")
+    return call == "vfork" or (call in ("clone", "clone3") and bool(first & CLONE_VFORK))

@@ -1,0 +1,147 @@
+"""Descriptors of other processes: which open file descriptions they share, and who keeps a pipe open."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from held import Held, in_child
+from tracing import Program, said
+
+from forklore.abi.units import Fd, Tid, Unavailable
+from forklore.linux.descriptors import Descriptor, Holder, Kind, descriptors, order, pipe_ends, same_description
+from forklore.linux.kcmp import Order
+
+ME = Tid(os.getpid())
+NOBODY = 65534
+
+
+def held(tid: int) -> tuple[Descriptor, ...]:
+    table = descriptors(Tid(tid))
+    assert not isinstance(table, Unavailable)
+    assert (table.left_out, table.closed) == (0, 0)
+    return table.descriptors
+
+
+@contextmanager
+def forked() -> Iterator[Tid]:
+    """A child that holds what this process holds, until the block ends."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(write_end)
+            os.read(read_end, 1)
+        finally:
+            os._exit(0)
+    os.close(read_end)
+    try:
+        yield Tid(pid)
+    finally:
+        os.close(write_end)
+        os.waitpid(pid, 0)
+
+
+def test_who_keeps_a_reader_waiting(program: Program) -> None:
+    with subprocess.Popen([program("fds_pipe_hang"), "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdin is not None
+        lines = said("".join(running.stdout.readline().decode() for _ in range(2)))
+        (hang,) = (line for line in lines if line.word == "hang")
+        reader, helper = hang.number("pid"), hang.number("child")
+        tables = [(reader, held(reader)), (helper, held(helper))]
+        running.stdin.close()
+        assert running.wait() == 0
+    (pipe,) = (d for d in tables[0][1] if d.fd == hang.number("fd"))
+    assert (pipe.kind, pipe.reads) == (Kind.PIPE, True)
+    assert pipe.inode is not None
+    ends = pipe_ends(tables)[pipe.inode]
+    # The helper was forked before the reader closed its copy of the write end, and executed: that end leaked.
+    assert ends.writers == (Holder(helper, Fd(hang.number("held_fd"))),)
+    assert Holder(reader, Fd(hang.number("fd"))) in ends.readers
+    (leaked,) = (d for d in tables[1][1] if d.fd == hang.number("held_fd"))
+    assert leaked.cloexec is False
+
+
+def test_what_survives_exec(program: Program) -> None:
+    class Execs(Held):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tables: list[tuple[Descriptor, ...]] = []
+            self.after: list[tuple[Descriptor, ...]] = []
+
+        def executing(self, tid: Tid) -> None:
+            self.tables.append(held(tid))
+
+        def executed(self, tid: Tid) -> None:
+            self.after.append(held(tid))
+
+    run = Execs()
+    assert run.run(program("fds_leak")) == 0
+    # The first execve is that of the program itself, of which only the event is seen.
+    assert len(run.tables) == len(run.after) - 1 >= 1
+    for before, after in zip(run.tables, run.after[1:], strict=True):
+        assert [d.fd for d in after] == [d.fd for d in before if not d.cloexec]
+    assert any(d.cloexec for table in run.tables for d in table)
+
+
+def test_a_fork_child_has_the_same_descriptions_under_the_same_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    first, second = (Fd(os.open(path, os.O_RDONLY)) for _ in range(2))
+    try:
+        with forked() as child:
+            assert same_description(ME, first, child, first) is True
+            assert same_description(ME, first, child, second) is False
+            assert same_description(ME, first, ME, Fd(os.dup(first))) is True
+            os.lseek(first, 42, os.SEEK_SET)
+            assert {d.fd: d.position for d in held(child) if d.fd in (first, second)} == {first: 42, second: 0}
+            ways = {order(ME, first, child, second), order(ME, second, child, first)}
+            assert ways == {Order.LESS, Order.GREATER}
+    finally:
+        os.close(first)
+        os.close(second)
+
+
+def test_a_number_that_is_not_open_is_named() -> None:
+    answer = same_description(ME, Fd(1 << 20), ME, Fd(0))
+    assert isinstance(answer, Unavailable)
+    assert answer.errno == 9
+    assert str(1 << 20) in answer.why
+
+
+def test_another_users_process_is_unavailable_with_the_reason() -> None:
+    def look() -> None:
+        own = Tid(os.getpid())
+        assert not isinstance(descriptors(own), Unavailable)
+        table = descriptors(Tid(1))
+        assert isinstance(table, Unavailable)
+        assert table.errno == 13
+        compared = same_description(own, Fd(0), Tid(1), Fd(0))
+        assert isinstance(compared, Unavailable)
+        assert compared.errno == 1
+
+    if os.getuid() == 0:
+        in_child(look, uid=NOBODY)
+    else:
+        look()
+
+
+@pytest.mark.parametrize("count", [1009])
+def test_a_thousand_descriptors(count: int) -> None:
+    import resource
+
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count + 50:
+        pytest.skip(f"RLIMIT_NOFILE is {soft}")
+    made = [os.open("/dev/null", os.O_RDONLY) for _ in range(count)]
+    try:
+        with forked() as child:
+            assert sum(d.target == b"/dev/null" and d.fd in made for d in held(child)) == count
+    finally:
+        for fd in made:
+            os.close(fd)
