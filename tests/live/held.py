@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from forklore.abi import ptrace as pt
@@ -159,7 +159,7 @@ class Held:
 
 
 def in_child(work: Callable[[], None], *, uid: int | None = None) -> None:
-    """Run ``work`` in a child of this process, as another user if told to; AssertionError with what went wrong there."""
+    """Run ``work`` in a child of this process, as another user if told to. AssertionError: what went wrong there."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -182,3 +182,27 @@ def in_child(work: Callable[[], None], *, uid: int | None = None) -> None:
         problem = problems.read().decode()
     _, status = os.waitpid(pid, 0)
     assert (problem, status) == ("", 0), problem
+
+
+@contextmanager
+def forked() -> Iterator[Tid]:
+    """A child of this process that stands still, with all that this process holds, until the block ends."""
+    ready_read, ready_write = os.pipe()
+    hold_read, hold_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(hold_write)
+            os.write(ready_write, b".")
+            os.read(hold_read, 1)
+        finally:
+            os._exit(0)
+    os.close(hold_read)
+    os.close(ready_write)
+    try:
+        os.read(ready_read, 1)
+        yield Tid(pid)
+    finally:
+        os.close(ready_read)
+        os.close(hold_write)
+        os.waitpid(pid, 0)

@@ -5,20 +5,30 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from held import Held, in_child
+from held import Held, forked, in_child
 from tracing import Line, Program, said
 
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux import pagemap
 from forklore.linux.contents import Checksums, Sums, changed, checksums
 from forklore.linux.cow import (
-    NONE, OWN, SHARED, Common, CowChange, CowSnapshot, Source, Span, _from_smaps, common, compare, over, snapshot,
-)  # fmt: skip
+    NONE,
+    OWN,
+    SHARED,
+    Common,
+    CowChange,
+    CowSnapshot,
+    Source,
+    Span,
+    _from_smaps,
+    common,
+    compare,
+    over,
+    snapshot,
+)
 from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.wait import Kind
 
@@ -28,8 +38,8 @@ MAP_NORESERVE = 0x4000
 """Python's mmap names it from 3.13 on."""
 
 
-def taken(tid: int) -> CowSnapshot:
-    found = snapshot(Tid(tid))
+def taken(tid: Tid) -> CowSnapshot:
+    found = snapshot(tid)
     assert isinstance(found, CowSnapshot)
     return found
 
@@ -123,25 +133,6 @@ def test_without_frame_numbers_contents_tell_who_changed_what(program: Program) 
     in_child(lambda: check(path, ("101", "23", "7"), framed=False), uid=NOBODY)
 
 
-@contextmanager
-def forked() -> Iterator[int]:
-    """A child of this process that does nothing until the block ends."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(write_end)
-            os.read(read_end, 1)
-        finally:
-            os._exit(0)
-    os.close(read_end)
-    try:
-        yield pid
-    finally:
-        os.close(write_end)
-        os.waitpid(pid, 0)
-
-
 def mapped(size: int, advice: int, flags: int = 0) -> tuple[mmap.mmap, int]:
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags)
     memory.madvise(advice)
@@ -203,7 +194,7 @@ def test_looking_does_not_copy() -> None:
     with forked() as child:
         base = only(common(taken(child), taken(ME)), address, 64)
         assert base.pages == 64
-        sums = checksums(Tid(child), base)
+        sums = checksums(child, base)
         assert isinstance(sums, Checksums)
         assert sum(len(run.sums) for run in sums.runs) == 64
         assert compare(base, taken(child)).still == 64
@@ -227,7 +218,7 @@ def test_smaps_counts_what_pagemap_counts() -> None:
     memory[:] = b"x" * len(memory)
     with forked() as child:
         # In this order: what this process writes in between parts pages, and joins none.
-        estimate = _from_smaps(Tid(child), Unavailable(0, "not tried"))
+        estimate = _from_smaps(child, Unavailable(0, "not tried"))
         exact = taken(child)
         assert isinstance(estimate, CowSnapshot)
         assert (estimate.source, estimate.present) == (Source.SMAPS, exact.present)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from held import Held, in_child
+from held import Held, forked, in_child
 from tracing import Program, said
 
 from forklore.abi.units import Fd, Tid, Unavailable
@@ -25,25 +23,6 @@ def held(tid: int) -> tuple[Descriptor, ...]:
     assert not isinstance(table, Unavailable)
     assert (table.left_out, table.closed) == (0, 0)
     return table.descriptors
-
-
-@contextmanager
-def forked() -> Iterator[Tid]:
-    """A child that holds what this process holds, until the block ends."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(write_end)
-            os.read(read_end, 1)
-        finally:
-            os._exit(0)
-    os.close(read_end)
-    try:
-        yield Tid(pid)
-    finally:
-        os.close(write_end)
-        os.waitpid(pid, 0)
 
 
 def test_who_keeps_a_reader_waiting(program: Program) -> None:

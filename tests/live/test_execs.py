@@ -59,16 +59,21 @@ def test_vfork_holds_its_creator(name: str, program: Program, traced: Trace_) ->
     assert task.held is not None
     assert task.lifetime is not None
     assert task.held > 0
-    order = [type(event) for event in run.events() if isinstance(event, (ev.VforkDone, ev.Exec, ev.Exit)) and (
-        event.task == task.id or getattr(event, "child", None) == task.id)]  # fmt: skip
+    # The memory is released before the exec event, but the two stops race from there: the creator has to be woken
+    # before it can report (kernel/fork.c: mm_release, wait_for_vfork_done). So the order in the file is not fixed.
+    about = [
+        event for event in run.events() if task.id in (getattr(event, "task", None), getattr(event, "child", None))
+    ]
+    assert sum(isinstance(event, ev.VforkDone) for event in about) == 1
+    assert isinstance(about[0], ev.Create)
+    order = [type(event) for event in about if isinstance(event, ev.Exec | ev.ExecFail | ev.Exit)]
     if name == "vfork_exec":
-        assert order == [ev.VforkDone, ev.Exec, ev.Exit]
-        assert task.held <= task.lifetime
+        assert order == [ev.Exec, ev.Exit]
         assert [image.file for image in task.images] == [run.line("child")["path"].encode()]
         assert task.death is not None
         assert task.death.code == 9
     else:
-        assert sorted(map(str, order)) == sorted(map(str, [ev.VforkDone, ev.Exit]))
+        assert order == [ev.ExecFail, ev.Exit]
         (failed,) = task.failed_execs
         assert failed.paths == (b"/nonexistent/program",)
         assert failed.errnos == (run.line("child").errno,)

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import BARE, Missing, build
 
 from forklore.cli.show import load
 from forklore.model.sharing import RESOURCES
 from forklore.model.tasks import Task, Trace
-from programs import BARE, Missing, build
 
 SKIPPED = 77
 """What a program exits with when this kernel or user forbids what it is about."""
@@ -71,6 +71,6 @@ def test_the_report_says_what_the_program_proved(tmp_path: Path, name: str, word
             assert found.observed == ("shared" if wanted else found.observed), (resource, found)
             assert wanted or found.observed in ("separate", "both-unset"), (resource, found)
         elif when == "after":
-            groups = [{hold.group for hold in sharing.holds[each.id][short][-1:]} for each in (child, task(trace, int(pid)))]
-            assert (groups[0] == groups[1]) == wanted, (resource, sharing.holds[child.id][short])
+            mine, theirs = (sharing.holds[each.id][short][-1].group for each in (child, task(trace, int(pid))))
+            assert (mine == theirs) == wanted, (resource, sharing.holds[child.id][short])
     assert compared or all(resource.removesuffix("_ns") not in RESOURCES for resource, *_ in proofs)

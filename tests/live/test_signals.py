@@ -52,11 +52,11 @@ print(pid, os.waitpid(pid, 0)[1])
 
 
 def test_a_stopped_process_is_killed(traced: Trace_) -> None:
-    # SIGKILL needs no SIGCONT before it.
+    # SIGKILL needs no SIGCONT before it, and may come before the tracer has seen the stop that the parent waited for.
     run = traced(sys.executable, "-c", KILLED_WHILE_STOPPED)
     pid, status = map(int, run.out.split())
     task = run.task(pid)
     assert status == signal.SIGKILL
-    assert [(stop.signal, stop.resumed) for stop in task.stops] == [(signal.SIGSTOP, None)]
+    assert [(stop.signal, stop.resumed) for stop in task.stops] in ([], [(signal.SIGSTOP, None)])
     assert task.death is not None
     assert task.death.signal == signal.SIGKILL

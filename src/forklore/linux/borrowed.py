@@ -139,7 +139,7 @@ class Writes(Struct, frozen=True):
 def capture(
     tid: Tid, sp: Address, *, stack: Address | None = None, stack_size: int = 0, limit: int = LIMIT
 ) -> Before | Unavailable:
-    """Keep the memory that a child is about to borrow: about 1 ms a MiB.
+    """Keep the memory that a child is about to borrow: 0.5 to 1 ms a MiB.
 
     ``sp`` is the caller's stack pointer at the call. ``stack`` and ``stack_size`` are the child's, as in clone_args;
     for clone(2), which knows the upper end only, that and 0. The stack is kept first, then data, bss, heap, the rest.
@@ -249,7 +249,7 @@ class _Store:
 
 
 def written(tid: Tid, before: Before) -> Writes | Unavailable:
-    """What differs from ``before``: about 1 ms for each MiB that was kept. ``tid`` is either of the two."""
+    """What differs from ``before``: about 0.5 ms for each MiB that was kept. ``tid`` is either of the two."""
     maps = mappings(tid)
     if isinstance(maps, Unavailable):
         return maps

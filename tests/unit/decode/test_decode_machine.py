@@ -17,7 +17,8 @@ REFUSED = Unavailable(errno.EPERM, "it: Operation not permitted")
 
 ROOT = Facts(
     kernel="6.12.0", machine="x86_64", user="root", uid=0, python="3.12.1", capabilities=(1 << 41) - 1,
-    tracer=Pid(0), tracer_name="", yama=1, seize=True, syscall_info=True, registers=True, read_memory=True, filter_plain=True,
+    tracer=Pid(0), tracer_name="", yama=1, seize=True, syscall_info=True, registers=True, read_memory=True,
+    filter_plain=True,
     filter_no_new_privs=True, seccomp_mode=0, seccomp_filters=0, seccomp_actions=("kill", "trace", "allow"),
     no_new_privs=False, clone3=True, kcmp=True, pagemap=True, page_frames=True, soft_dirty=True,
     new_user_ns=True, container=(), first_pid_ns=True, first_user_ns=True, hidepid="off", tracefs=True,
