@@ -53,6 +53,8 @@ def trace(
     wait: str = "tree",
     leave: str = "kill",
     stops: str | None = None,
+    cow: bool = False,
+    vfork_writes: bool = False,
     output: str | os.PathLike[str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
@@ -72,6 +74,8 @@ def trace(
     options += [f"--max-depth={max_depth}"] if max_depth is not None else []
     options += [] if follow_untraced else ["--no-follow-untraced"]
     options += [f"--stops={stops}"] if stops is not None else []
+    options += ["--cow"] if cow else []
+    options += ["--vfork-writes"] if vfork_writes else []
     with tempfile.TemporaryDirectory(prefix="forklore-") as folder:
         complaints = Path(folder, "complaints")
         target = Path(folder, "trace.jsonl") if output is None else Path(output).absolute()

@@ -164,6 +164,25 @@ LIMITS = st.dictionaries(
 )
 HEX = st.none() | ABSENT | st.binary(max_size=100).map(bytes.hex)
 
+HELD = st.builds(
+    ev.Held,
+    fd=st.integers(0, 9),
+    kind=st.sampled_from(["pipe", "fifo", "file", "socket", "?\x1b"]),
+    target=TEXTS,
+    flags=st.none() | st.integers(0, (1 << 31) - 1),
+    inode=st.none() | st.integers(0, 3),
+    cloexec=st.none() | st.booleans(),
+    same=st.none() | st.sampled_from([0, 1, 3, 4, -9, -1, -4095]),
+    creators_cloexec=st.none() | st.booleans(),
+)
+
+ADDRESS = st.integers(0, (1 << 64) - 1)
+REMAPPED = st.builds(ev.Remapped, ADDRESS, ADDRESS, st.none() | TEXTS, st.none() | TEXTS)
+WRITTEN = st.builds(
+    ev.Written, ADDRESS, ADDRESS, st.sampled_from(["heap", "live stack", "dead stack", "?\x1b"]), TEXTS,
+    st.binary(max_size=20).map(bytes.hex), st.binary(max_size=20).map(bytes.hex),
+)  # fmt: skip
+
 
 @st.composite
 def stories(draw: st.DrawFn, most: int = 25) -> Story:
@@ -227,6 +246,28 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
         )
     elif kind is ev.VforkDone:
         story.tell(ev.VforkDone(t=t, task=task, child=draw(st.none() | st.sampled_from(tasks)), tid=draw(TIDS)))
+    elif kind is ev.Cow:
+        common = draw(st.integers(0, 9))
+        more = {"side": draw(st.none() | st.sampled_from(tasks))}
+        more["copied"] = draw(st.none() | ABSENT | st.integers(0, 9))
+        more["unknown"] = draw(st.none() | ABSENT)
+        more["source"] = draw(st.sampled_from([None, "pagemap", "?\x1b"]))
+        more["told_by"] = draw(st.sampled_from([None, "frames", "contents", "?"]))
+        moment = draw(st.sampled_from(["created", "exec", "exit", "?\x1b"]))
+        maker = draw(st.sampled_from(tasks))
+        story.tell(ev.Cow(t=t, task=task, creator=maker, moment=moment, common=common, parted=common, **more))
+    elif kind is ev.Borrowed:
+        changes = draw(st.lists(WRITTEN, max_size=3) | ABSENT)
+        remaps = draw(st.lists(REMAPPED, max_size=2))
+        left = draw(st.lists(st.builds(ev.NotCompared, ADDRESS, ADDRESS, TEXTS, st.text(max_size=8)), max_size=2))
+        more = {"remaps": remaps, "left_out": left, "threads": draw(st.none() | st.integers(0, 3))}
+        story.tell(ev.Borrowed(t=t, task=task, creator=draw(st.sampled_from(tasks)), changes=changes, **more))
+    elif kind is ev.Descriptors:
+        table = draw(st.lists(HELD, max_size=4) | ABSENT)
+        creator = draw(st.none() | st.sampled_from(tasks))
+        pipes = draw(st.lists(HELD, max_size=2)) if creator is not None else []
+        more = {"creator": creator, "creators_pipes": pipes, "left_out": draw(st.integers(0, 2))}
+        story.tell(ev.Descriptors(t=t, task=task, table=table, **more))
     elif kind is ev.Exit:
         status = draw(st.none() | st.integers(0, 0xFFFF) | st.integers())
         story.tell(ev.Exit(t=t, task=task, status=status))
@@ -248,6 +289,6 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
 
 
 KINDS = (
-    ev.Begin, ev.Create, ev.Create, ev.Create, ev.Fail, ev.Other, ev.Exec, ev.ExecFail, ev.VforkDone, ev.Exit, ev.Gone,
-    ev.Signal, ev.GroupStop, ev.Resume, ev.Reparent, ev.Note,
+    ev.Begin, ev.Create, ev.Create, ev.Create, ev.Fail, ev.Other, ev.Exec, ev.ExecFail, ev.VforkDone, ev.Descriptors,
+    ev.Borrowed, ev.Cow, ev.Exit, ev.Gone, ev.Signal, ev.GroupStop, ev.Resume, ev.Reparent, ev.Note,
 )  # fmt: skip

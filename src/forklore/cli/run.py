@@ -79,13 +79,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     seen.add_argument(
         "--observe",
-        choices=("full", "kcmp", "none"),
-        default="full",
-        help="what is asked of the kernel about a child while it and its creator are held: what they share, and for"
-        " processes namespaces, cgroup and more (default); what they share; or nothing",
+        choices=("auto", "full", "kcmp", "none"),
+        default="auto",
+        help="what is asked of the kernel about a child while it and its creator are held: what they share, and where"
+        " they may differ from its creator's also namespaces, cgroup and more (auto, the default), or these of every"
+        " process (full); what they share and no more (kcmp); or nothing",
     )
     seen.add_argument("--no-argv", action="store_true", help="do not record the arguments of executed programs")
     seen.add_argument("--env", action="store_true", help="record their environment too")
+    seen.add_argument(
+        "--cow",
+        action="store_true",
+        help="count the pages that each forked child has in common with its creator, and who has copied how many of"
+        " them when one of the two executes or ends",
+    )
+    seen.add_argument(
+        "--vfork-writes",
+        action="store_true",
+        help="find out which bytes of its creator's memory each vfork child changes: the creator waits while up to 64"
+        " MiB are copied and compared",
+    )
     add_view_arguments(parser)
     # For forklore.trace(): what to say goes to a file, and the program's environment may differ from ours.
     parser.add_argument("--complaints", help=argparse.SUPPRESS)
@@ -152,6 +165,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         observe=Observe(arguments.observe),
         argv=not arguments.no_argv,
         env=arguments.env,
+        cow=arguments.cow,
+        vfork_writes=arguments.vfork_writes,
     )
 
 

@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--view",
-        choices=("tree", "sharing", "task"),
+        choices=("tree", "sharing", "descriptors", "task"),
         default="tree",
-        help="for people: the tree; who shares what, a letter for each object; or all that is known of one task",
+        help="for people: the tree; who shares what, a letter for each object; which descriptors"
+        " survived an exec and who holds which end of a pipe; or all that is known of one task",
     )
     parser.add_argument("id", nargs="?", metavar="ID", help="with --view task: its tid (4711), or its number (#3)")
     add_view_arguments(parser)
@@ -101,6 +102,10 @@ def _view(trace: Trace, arguments: argparse.Namespace) -> list[Line]:
         from forklore.report.card import card_lines, find
 
         return card_lines(trace, find(trace, arguments.id), width)
+    if arguments.view == "descriptors":
+        from forklore.report.descriptors import descriptor_lines
+
+        return descriptor_lines(trace, width)
     from forklore.report.table import table_lines
 
     return table_lines(trace, None if arguments.all else width, None if arguments.all else _TABLE_LINES)

@@ -7,7 +7,10 @@ from typing import Any, Final
 
 from forklore.events.records import (
     Begin,
+    Borrowed,
+    Cow,
     Create,
+    Descriptors,
     End,
     Event,
     Fail,
@@ -100,6 +103,16 @@ class Checker:
         if event.child is not None:
             self._known(event.child)
 
+    def _cow(self, event: Cow) -> None:
+        self._with_creator(event)
+        if event.side is not None:
+            self._known(event.side)
+
+    def _with_creator(self, event: Borrowed | Cow | Descriptors) -> None:
+        self._known(event.task)
+        if event.creator is not None:
+            self._known(event.creator)
+
     def _reparent(self, event: Reparent) -> None:
         self._known(event.task)
         if event.parent is not None:
@@ -137,6 +150,9 @@ _RULES: Final[dict[type, Callable[[Checker, Any], None]]] = {
     Fail: Checker._call,
     Other: Checker._call,
     VforkDone: Checker._vfork_done,
+    Descriptors: Checker._with_creator,
+    Borrowed: Checker._with_creator,
+    Cow: Checker._cow,
     Reparent: Checker._reparent,
     Note: Checker._note,
     End: Checker._end,

@@ -242,6 +242,122 @@ class VforkDone(Event, tag="vfork-done", frozen=True, kw_only=True):
     """The child's tid."""
 
 
+class Held(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """An entry of a descriptor table. A field is null where the kernel does not tell it."""
+
+    fd: Count
+    kind: str
+    """What it refers to: ``file``, ``pipe``, ``socket``, … (:class:`forklore.linux.descriptors.Kind`)."""
+    target: Text
+    """As /proc names it, ``pipe:[123]``."""
+    flags: int | None = None
+    """open(2)'s status flags and access mode, without O_CLOEXEC."""
+    position: int | None = None
+    device: Word = 0
+    """With ``inode``: which file, pipe or socket; 0 for what has no name in a file system."""
+    inode: Word | None = None
+    cloexec: bool | None = None
+    """Only of :attr:`Descriptors.creators_pipes`: what survives an exec has none."""
+    same: Answer | None = None
+    """kcmp(2) of the open file description with that at the creator's same number; -EBADF: it has none there. Not
+    asked of 0, 1 and 2."""
+    creators_cloexec: bool | None = None
+    """Whether the creator's descriptor of the same number is close-on-exec."""
+
+
+class Descriptors(Event, tag="descriptors", frozen=True, kw_only=True):
+    """What a task holds right after it executed: the descriptors that survived."""
+
+    task: Id
+    table: list[Held] | Absent
+    left_out: Count = 0
+    """How many more there are."""
+    creator: Id | None = None
+    """Who it was compared with; null where that one is gone or outside the trace."""
+    creators_pipes: list[Held] = []
+    """The creator's ends of pipes at that moment, where the task holds any pipe."""
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """Bytes that a child changed in the memory that it borrowed."""
+
+    start: Word
+    length: Count
+    where: str
+    """Which part of the parent's memory: ``live stack``, ``data``, … (:class:`forklore.linux.borrowed.Where`)."""
+    mapping: Text
+    """The mapping's name in /proc/PID/maps; empty for one without."""
+    old: Hex
+    """The first 256 bytes at most, as they were and as they are."""
+    new: Hex
+
+
+class Remapped(msgspec.Struct, frozen=True, gc=False):
+    """Addresses that a child mapped, unmapped or mapped otherwise: permissions and name, null for none."""
+
+    start: Word
+    end: Word
+    before: Text | None
+    after: Text | None
+
+
+class NotCompared(msgspec.Struct, frozen=True, gc=False):
+    """Bytes of a mapping that were not kept or could not be read again."""
+
+    start: Word
+    size: Count
+    mapping: Text
+    why: str
+
+
+class Borrowed(Event, tag="borrowed", frozen=True, kw_only=True):
+    """What a CLONE_VM|CLONE_VFORK child left changed in its creator's memory when it gave it back."""
+
+    task: Id
+    """The child."""
+    creator: Id
+    changes: list[Written] | Absent = []
+    more: Count = 0
+    """How many more ranges changed."""
+    remaps: list[Remapped] = []
+    left_out: list[NotCompared] = []
+    threads: int | None = None
+    """Threads of the creator's process: with more than one, each change can be another thread's."""
+
+
+class Cow(Event, tag="cow", frozen=True, kw_only=True):
+    """Pages that a child without CLONE_VM has in common with its creator: at creation, and before one of them loses
+    its memory. Counts are of pages of private memory that exist."""
+
+    task: Id
+    """The child."""
+    creator: Id
+    moment: str
+    """``created``; ``exec`` or ``exit``: what became of the common pages, on the side of ``side``."""
+    side: Id | None = None
+    """Which of the two executed or ended."""
+    source: str | None = None
+    """``pagemap``, page by page, or ``smaps``: sums, and so an estimate."""
+    exact: bool = False
+    """Every page was looked at, and none is part of a huge page or swapped out."""
+    page_size: Count = 0
+    common: Count = 0
+    """At creation."""
+    still: Count = 0
+    """Of these: not copied by anybody, …"""
+    parted: Count = 0
+    """… no longer in common, …"""
+    swapped: Count = 0
+    gone: Count = 0
+    """… and not there any more."""
+    copied: Count | Absent | None = None
+    """Of the parted: by ``side``; the rest by the other one."""
+    told_by: str | None = None
+    """How ``copied`` is known: ``frames`` (the page frame is another one) or ``contents`` (they changed)."""
+    unknown: Absent | None = None
+    """Why nothing could be measured."""
+
+
 class Exit(Event, tag="exit", frozen=True, kw_only=True):
     """A task ended. ``status`` is the wait status word; null where a log does not tell."""
 
@@ -310,6 +426,6 @@ class End(Event, tag="end", frozen=True, kw_only=True):
 
 
 AnyEvent = (
-    Begin | Create | Fail | Other | Exec | ExecFail | VforkDone | Exit | Gone | Signal | GroupStop | Resume
-    | Reparent | Note | End
+    Begin | Create | Fail | Other | Exec | ExecFail | VforkDone | Descriptors | Borrowed | Cow | Exit | Gone | Signal
+    | GroupStop | Resume | Reparent | Note | End
 )

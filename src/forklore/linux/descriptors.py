@@ -128,7 +128,7 @@ class Table(Struct, frozen=True):
 
 
 def descriptors(tid: Tid, limit: int = LIMIT) -> Table | Unavailable:
-    """The table of a task: four system calls each, five for a path; about 20 µs.
+    """The table of a task: four system calls each, five for a path; about 40 µs.
 
     Nothing that a descriptor refers to is opened or asked: a dead network file system does not stop it.
     """
@@ -146,6 +146,19 @@ def descriptors(tid: Tid, limit: int = LIMIT) -> Table | Unavailable:
         os.close(task)
     found = tuple(descriptor for descriptor in read if descriptor is not None)
     return Table(found, max(0, len(numbers) - limit), len(read) - len(found))
+
+
+_STANDARD: Final = ("0", "1", "2")
+
+
+def only_standard(tid: Tid) -> bool:
+    """Whether a task has nothing open but 0, 1 and 2, and none of them a pipe: the common case, told cheaply."""
+    folder = f"/proc/{tid}/fd"
+    try:
+        names = os.listdir(folder)
+        return all(name in _STANDARD and not os.readlink(f"{folder}/{name}").startswith("pipe:") for name in names)
+    except OSError:
+        return False
 
 
 def _describe(task: int, fd: Fd) -> Descriptor | None:

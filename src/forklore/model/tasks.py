@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
-from forklore.events.records import Absent, Header, Standing
+from forklore.events.records import Absent, Borrowed, Cow, Descriptors, Header, Standing
 
 if TYPE_CHECKING:
     from forklore.decode.rules import Reason
@@ -146,6 +146,12 @@ class Task(Struct, eq=False):
     """kcmp(2) of creator and child, in the order of :data:`forklore.events.records.COMPARED`."""
     standing: Standing | Absent | None = None
     """As the kernel had it at its first stop."""
+    cow: list[Cow] = field(default_factory=list)
+    """The pages that it had in common with its creator, and what became of them; where that was asked for."""
+    borrowed: list[Borrowed] = field(default_factory=list)
+    """What it changed in its creator's memory as its CLONE_VFORK child; one, where that was asked for."""
+    descriptors: list[Descriptors] = field(default_factory=list)
+    """What it held right after each exec."""
     vfork_released: Nanoseconds | None = None
     """When its creator went on, for a CLONE_VFORK child."""
 

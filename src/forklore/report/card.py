@@ -13,7 +13,10 @@ from forklore.events.records import Absent, Standing, raw_bytes
 from forklore.model.sharing import Answer, Hold, Sharing
 from forklore.model.tasks import Task, Trace
 from forklore.report import label, words
+from forklore.report.borrowed import borrowed_lines
+from forklore.report.copies import cow_lines
 from forklore.report.fold import Row
+from forklore.report.held import beyond, held_name, origin
 from forklore.report.label import Detail
 from forklore.report.lines import Line, Piece, plain
 from forklore.report.table import changes
@@ -63,6 +66,9 @@ def card_lines(trace: Trace, task: Task, columns: int) -> list[Line]:
     else:
         lines += _resources(task, sharing, columns)
     lines += _over_time(trace, task, sharing, columns)
+    lines += _cow(trace, task, columns)
+    lines += _borrowed(trace, task, columns)
+    lines += _held(trace, task, columns)
     lines += _standing(task, columns)
     return lines
 
@@ -150,6 +156,39 @@ def _few(numbers: Sequence[int]) -> str:
     return f"{shown} and {len(numbers) - 5} more" if len(numbers) > 5 else shown
 
 
+def _cow(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
+    if task.cow:
+        yield ()
+        yield (Piece("Memory in common with its creator, copied on write", "name"),)
+    for moment, text in cow_lines(task.cow, trace):
+        yield from _entry(words.printable(moment), text, columns)
+
+
+def _borrowed(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
+    for record in task.borrowed:
+        yield ()
+        yield (Piece(f"Of {trace.tasks[TaskId(record.creator)].tid}'s memory, which it borrowed, it changed", "name"),)
+        for address, text in list(borrowed_lines(record)) or [("", "nothing")]:
+            yield from _entry(address, text, columns)
+
+
+def _held(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
+    if not task.descriptors:
+        return
+    record = task.descriptors[-1]
+    found = beyond(record)
+    if not found and not isinstance(record.table, Absent):
+        return
+    yield ()
+    yield (Piece("Descriptors beyond 0-2 that survived its exec", "name"),)
+    if isinstance(record.table, Absent):
+        yield from _entry("", f"not known: {record.table.why}", columns)
+    for held in found:
+        yield from _entry(str(held.fd), f"{held_name(held)}; {origin(held, record, trace)} [/proc, kcmp]", columns)
+    if record.left_out:
+        yield from _entry("", f"and {record.left_out} more, which were not looked at", columns)
+
+
 def _standing(task: Task, columns: int) -> Iterator[Line]:
     standing = task.standing
     if standing is None:
@@ -174,12 +213,13 @@ def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
     if standing.no_new_privs is not None:
         yield "no_new_privs", "set" if standing.no_new_privs else "not set"
     if standing.seccomp is not None:
-        mode = {0: "none", 1: "strict", 2: f"{standing.seccomp_filters or '?'} filters, forklore's own included"}
+        filters = standing.seccomp_filters
+        mode = {0: "none", 1: "strict", 2: "filters" if filters is None else words.count(filters, "filter")}
         yield "seccomp", mode.get(standing.seccomp, str(standing.seccomp))
     if standing.umask is not None:
         yield "umask", f"{standing.umask:04o}"
     for name, inode in (standing.namespaces or {}).items():
-        yield f"{name} namespace", inode.why if isinstance(inode, Absent) else str(inode)
+        yield f"{name} ns", inode.why if isinstance(inode, Absent) else str(inode)
     cgroups = standing.cgroups
     if isinstance(cgroups, Absent):
         yield "cgroup", cgroups.why

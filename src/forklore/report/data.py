@@ -64,6 +64,9 @@ def _task(task: Task, sharing: Sharing | None) -> dict[str, Any]:
         "execs": [_image(image) for image in task.images],
         "sharing": None if sharing is None else _sharing(task, sharing),
         "standing": None if task.standing is None else msgspec.to_builtins(task.standing),
+        "cow": [_cow(record) for record in task.cow],
+        "borrowed": [_borrowed(record) for record in task.borrowed],
+        "descriptors": [_descriptors(record) for record in task.descriptors],
         "failed_execs": [_failed_exec(failed) for failed in task.failed_execs],
         "calls": [_call(call) for call in task.calls],
         "stops": [{"t": s.t, "signal": signal_name(s.signal), "resumed": s.resumed} for s in task.stops],
@@ -74,6 +77,71 @@ def _task(task: Task, sharing: Sharing | None) -> dict[str, Any]:
         "lifetime": task.lifetime,
         "exec_after": task.exec_after,
         "vfork_held": task.held,
+    }
+
+
+def _cow(record: ev.Cow) -> dict[str, Any]:
+    copied = record.copied
+    return {
+        "t": record.t,
+        "creator": record.creator,
+        "moment": record.moment,
+        "side": record.side,
+        "source": record.source,
+        "exact": record.exact,
+        "page_size": record.page_size,
+        "common": record.common,
+        "still": record.still,
+        "parted": record.parted,
+        "swapped": record.swapped,
+        "gone": record.gone,
+        "copied": _absent(copied) if isinstance(copied, ev.Absent) else copied,
+        "told_by": record.told_by,
+        "unknown": None if record.unknown is None else _absent(record.unknown),
+    }
+
+
+def _borrowed(record: ev.Borrowed) -> dict[str, Any]:
+    changes = record.changes
+    return {
+        "t": record.t,
+        "creator": record.creator,
+        "changes": _absent(changes) if isinstance(changes, ev.Absent) else msgspec.to_builtins(changes),
+        "more": record.more,
+        "remaps": msgspec.to_builtins(record.remaps),
+        "left_out": msgspec.to_builtins(record.left_out),
+        "threads": record.threads,
+    }
+
+
+def _descriptors(record: ev.Descriptors) -> dict[str, Any]:
+    table = record.table
+    return {
+        "t": record.t,
+        "table": _absent(table) if isinstance(table, ev.Absent) else [_held(held) for held in table],
+        "left_out": record.left_out,
+        "creator": record.creator,
+        "creators_pipes": [_held(held) for held in record.creators_pipes],
+    }
+
+
+def _absent(value: ev.Absent) -> dict[str, Any]:
+    return {"unavailable": value.why, "errno": value.errno}
+
+
+def _held(held: ev.Held) -> dict[str, Any]:
+    return {
+        "fd": held.fd,
+        "kind": held.kind,
+        "target": msgspec.to_builtins(held.target),
+        "flags": held.flags,
+        "position": held.position,
+        "device": held.device,
+        "inode": held.inode,
+        "cloexec": held.cloexec,
+        "creators": None if held.same is None or held.same < 0 else held.same == 0,
+        "creators_error": errno_name(-held.same) if held.same is not None and held.same < 0 else None,
+        "creators_cloexec": held.creators_cloexec,
     }
 
 

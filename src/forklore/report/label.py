@@ -11,7 +11,10 @@ from forklore.decode.creation import Creation
 from forklore.decode.sharing import shared_names
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.report import words
+from forklore.report.borrowed import borrowed_words
+from forklore.report.copies import last_words
 from forklore.report.fold import Leaf, Row
+from forklore.report.held import given, held_words
 from forklore.report.lines import Line, Piece
 
 
@@ -139,6 +142,11 @@ def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
         found.append(f"orphan, now of {task.reapers[-1].tid}" if single else "orphans")
     if task.stops:
         found.append("was stopped")
+    if single:
+        found.extend(filter(None, [last_words(task.cow, trace)]))
+        found.extend(borrowed_words(record, trace) for record in task.borrowed)
+    if single and (held := held_words(task.descriptors, given(trace))):
+        found.append(held)
     return found
 
 
@@ -156,7 +164,7 @@ def task_end(row: Row) -> Line:
     """How it ended and how long it lived."""
     task = row.tasks[0]
     if task.death is None:
-        return (Piece("superseded", "quiet"),) if task.gone == "superseded" else (Piece(words.printable(task.gone or "no end seen"), "quiet"),)
+        return (Piece(words.printable(task.gone or "no end seen"), "quiet"),)
     good = task.death.code == 0
     pieces = [Piece(words.death(task.death), "good" if good else "bad")]
     lifetimes = [t.lifetime for t in row.tasks if t.lifetime is not None]

@@ -12,6 +12,9 @@ from forklore.events import records as ev
 from forklore.model.build import Builder
 from forklore.model.tasks import Task
 from forklore.report import words
+from forklore.report.borrowed import borrowed_words
+from forklore.report.copies import cow_words
+from forklore.report.held import given, held_words
 from forklore.report.lines import Line, Piece
 
 
@@ -28,6 +31,9 @@ class LogView:
             ev.Exec: self._exec,
             ev.ExecFail: self._exec_fail,
             ev.VforkDone: self._vfork_done,
+            ev.Cow: lambda e: (Piece(cow_words(e, self._trace)),),
+            ev.Borrowed: lambda e: (Piece(borrowed_words(e, self._trace)),),
+            ev.Descriptors: self._descriptors,
             ev.Exit: self._exit,
             ev.Gone: self._gone,
             ev.Signal: self._signal,
@@ -103,6 +109,10 @@ class LogView:
         child = self._task(event.child) if event.child is not None else None
         held = "" if child is None or child.held is None else f", held {words.span(child.held)}"
         return (Piece(f"goes on: {event.tid} released its memory{held}", "quiet"),)
+
+    def _descriptors(self, event: ev.Descriptors) -> Line:
+        text = held_words([event], given(self._trace))
+        return (Piece(text),) if text else ()
 
     def _exit(self, event: ev.Exit) -> Line:
         death = self._task(event.task).death

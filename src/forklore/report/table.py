@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
@@ -59,7 +60,8 @@ def table_lines(trace: Trace, columns: int | None, lines: int | None = _LINES) -
     if hidden:
         out.append((Piece(f"… {words.count(hidden, 'task')} more", "quiet"),))
     out.append(())
-    out += [(Piece(text, "quiet"),) for text in _legend(shown, sharing, trace)]
+    for text in _legend(shown, sharing, trace):
+        out += [(Piece(part, "quiet"),) for part in (textwrap.wrap(text, columns) if columns else [text])]
     return [fit(line, columns) for line in out]
 
 

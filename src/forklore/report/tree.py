@@ -217,7 +217,7 @@ def _row_lines(row: Row, trace: Trace, frame: _Frame, *, cut: bool) -> list[Line
     for detail in Detail:
         parts = label.task_parts(row, trace, detail)
         line = (*head, Piece("  "), *label.joined(parts)) if parts else tuple(head)
-        if frame.columns is None or _size(line) + 2 + _size(end) <= frame.columns:
+        if frame.columns is None or _size(line) + 2 + _size(end) <= frame.width:
             return [_with_end(line, end, frame)]
         if frame.roomy and detail is Detail.SHORT:
             return _filled(tuple(head), parts, end, frame)

@@ -19,6 +19,7 @@ from msgspec.structs import astuple
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
 from forklore.abi.flags import (
+    CLONE_INTO_CGROUP,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -27,6 +28,7 @@ from forklore.abi.flags import (
     CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
+    CLONE_NNP,
     CLONE_PTRACE,
     CLONE_UNTRACED,
 )
@@ -40,6 +42,7 @@ from forklore.tracer.family import Family
 from forklore.tracer.options import Leave, Observe, Options, Stops, Until
 from forklore.tracer.suspects import Suspects
 from forklore.tracer.tracee import Birth, Class, Entry, Group, Tracee
+from forklore.tracer.watch import Watch
 
 _ERESTART: Final = frozenset({-512, -513, -514, -516})
 """ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
@@ -51,16 +54,18 @@ _ONE_KILL: Final = 1_000_000_000
 _CHILD_DIED: Final = ev.Absent(0, "the child was killed before its first stop")
 _CREATOR_DIED: Final = ev.Absent(0, "the creator was killed before the child's first stop")
 _CREATOR_GONE: Final = ev.Absent(0, "the creator was let go before the child's first stop")
-_NEW_NAMESPACES: Final = (
+_APART: Final = (
     CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWCGROUP
-    | CLONE_NEWTIME
+    | CLONE_NEWTIME | CLONE_INTO_CGROUP | CLONE_NNP
 )
+"""Flags that put a child elsewhere than its creator."""
+
 
 _ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Signals that end nobody by default: their origin is not worth a request."""
 
 
-def trace_options(stops: Stops) -> int:
+def trace_options(stops: Stops, *, ends: bool = False) -> int:
     """PTRACE_O_* for every tracee: all three creation events always, for the kernel never falls back to another."""
     options = (
         pt.Option.EXITKILL
@@ -73,6 +78,8 @@ def trace_options(stops: Stops) -> int:
     )
     if stops is Stops.SECCOMP:
         options |= pt.Option.TRACESECCOMP
+    if ends:
+        options |= pt.Option.TRACEEXIT
     return int(options)
 
 
@@ -117,6 +124,7 @@ class Engine:
         self._awaited: dict[Tid, Birth] = {}
         """Announced tasks that have not stopped."""
         self._suspects = Suspects(self._family.live, machine)
+        self._watch = Watch(options, self._family.live, emit)
         self._some_killed = False
         """Whether a task was killed so far: only then can one have died before it told of its child."""
         self._leaving = False
@@ -136,6 +144,7 @@ class Engine:
             Kind.VFORK: self._on_creation,
             Kind.CLONE: self._on_creation,
             Kind.EXEC: self._on_exec,
+            Kind.EXIT: self._on_exiting,
             Kind.VFORK_DONE: self._on_vfork_done,
             Kind.SYSCALL: self._on_syscall,
             Kind.SIGNAL: self._on_signal,
@@ -149,9 +158,9 @@ class Engine:
 
     def seize(self, pid: Pid) -> None:
         """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
-        ptrace.seize(Tid(pid), trace_options(self._stops))
+        ptrace.seize(Tid(pid), trace_options(self._stops, ends=self._options.cow))
         self.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
-        standing = facts.standing(Tid(pid)) if self._observe is Observe.FULL else None
+        standing = facts.standing(Tid(pid)) if self._observe in (Observe.AUTO, Observe.FULL) else None
         self._emit(
             ev.Begin(
                 t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me, standing=standing
@@ -262,7 +271,7 @@ class Engine:
             if apart is None:
                 seen = astuple(observe.pair(creator.tid, child.tid, None if entry is None else entry.flags))
                 shares.joined(creator, child, seen)
-        if apart is None and self._observe is Observe.FULL and self._may_stand_apart(child, entry):
+        if apart is None and self._may_stand_apart(child, creator, entry):
             standing = facts.standing(child.tid)
         self._emit(
             facts.create(
@@ -270,11 +279,18 @@ class Engine:
                 stop=birth.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=standing,
             )
         )
+        if apart is None and entry is not None:
+            self._watch.created(creator, child, entry, birth.t)
 
-    @staticmethod
-    def _may_stand_apart(child: Tracee, entry: Entry | None) -> bool:
-        # A thread is in its process's namespaces and groups by rule (kernel/fork.c), unless its call made new ones.
-        return Pid(child.tid) == child.group.tgid or (entry is not None and bool(entry.flags & _NEW_NAMESPACES))
+    def _may_stand_apart(self, child: Tracee, creator: Tracee, entry: Entry | None) -> bool:
+        # A child is in its creator's namespaces and cgroup by rule (kernel/fork.c: copy_process), unless its call or
+        # an unshare or setns before it says otherwise. Reading all of that costs more than a fork.
+        if self._observe is Observe.FULL and Pid(child.tid) == child.group.tgid:
+            return True
+        if self._observe in (Observe.NONE, Observe.KCMP):
+            return False
+        pending = creator.parted or creator.time_pending
+        return pending or entry is None or bool(entry.flags & _APART)
 
     def _adopt_orphans(self) -> None:
         for tid in list(self._unannounced):
@@ -363,6 +379,8 @@ class Engine:
         task.entry = entry
         if entry.kind is Class.CREATION:
             self._creating.add(task)
+        elif entry.kind is Class.EXEC:
+            self._watch.executing(task)
 
     def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         op, audit, nr, words = ptrace.syscall_info(task.tid)
@@ -393,7 +411,7 @@ class Engine:
     def _unshared(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
         changed = result >= 0 and entry.name != "setsid"
         compared = shares.compared_again(task) if changed else {}
-        namespaces = changed and entry.name != "close_range" and self._observe is Observe.FULL
+        namespaces = changed and entry.name != "close_range" and self._observe in (Observe.AUTO, Observe.FULL)
         if changed:
             task.parted = task.parted or self._parted(task.tid)
             task.time_pending = task.time_pending or entry.name == "setns" or bool(entry.words[0] & CLONE_NEWTIME)
@@ -430,6 +448,7 @@ class Engine:
         tid = ptrace.event_message(task.tid)
         child, task.vfork_child = task.vfork_child, None
         self._emit(ev.VforkDone(t=t, task=task.id, child=child, tid=tid))
+        self._watch.given_back(task, t)
         self._go(task.tid)
 
     def _on_exec(self, task: Tracee, _status: WaitStatus, t: int) -> None:
@@ -443,6 +462,7 @@ class Engine:
         options = self._options
         compared = shares.compared_again(task) if task.shares else {}
         self._emit(facts.executed(t, task, entry, former, compared, argv=options.argv, env=options.env))
+        self._watch.executed(task, t)
         task.time_pending = False
         self._go(task.tid)
 
@@ -487,6 +507,10 @@ class Engine:
 
     # Ends
 
+    def _on_exiting(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        self._watch.exiting(task, t)
+        self._go(task.tid)
+
     def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
         if task.entry is not None and task.entry.kind is Class.EXEC:
             self._emit(facts.killed_in_exec(t, task, task.entry))
@@ -504,6 +528,7 @@ class Engine:
                 self._tell(birth, _CREATOR_DIED)
         self._emit(ev.Exit(t=t, task=task.id, status=status.status))
         shares.ended(task)
+        self._watch.ended(task, t)
         if task in self._creating:
             self._creating.discard(task)
             if task.entry is not None:

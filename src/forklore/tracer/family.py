@@ -39,6 +39,7 @@ class Family:
             parent = creator.group.parent if flags & CLONE_PARENT else creator.group.tgid
             group = self._new_group(Pid(tid), parent)
         child = self.live[tid] = Tracee(self.next_id(), tid, group, creator.depth + 1)
+        child.creator = (creator.id, creator.tid)
         child.comm = creator.comm
         child.time_pending = creator.time_pending
         child.nested = child.parted = creator.parted or bool(flags & CLONE_NEWPID)

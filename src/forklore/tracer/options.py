@@ -50,8 +50,10 @@ class Observe(StrEnum):
     NONE = "none"
     KCMP = "kcmp"
     """Which objects they share: kcmp(2)."""
+    AUTO = "auto"
+    """Also namespaces, cgroup and how the kernel has the child, from /proc, where its creator's may differ."""
     FULL = "full"
-    """Also, for processes, the namespaces, the cgroup and how the kernel has them, from /proc."""
+    """The same for every process."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -63,9 +65,13 @@ class Options(Struct, frozen=True, kw_only=True):
     follow_untraced: bool = True
     until: Until = Until.TREE
     leave: Leave = Leave.KILL
-    observe: Observe = Observe.FULL
+    observe: Observe = Observe.AUTO
     argv: bool = True
     env: bool = False
+    cow: bool = False
+    """Also how many pages each child without CLONE_VM has in common with its creator, and who copies them."""
+    vfork_writes: bool = False
+    """Also what each CLONE_VM|CLONE_VFORK child changes in its creator's memory: a copy of it is kept meanwhile."""
 
     @property
     def lets_go(self) -> bool:
@@ -103,6 +109,8 @@ class Options(Struct, frozen=True, kw_only=True):
             "observe": self.observe.value,
             "argv": self.argv,
             "env": self.env,
+            "cow": self.cow,
+            "vfork_writes": self.vfork_writes,
         }
 
 

@@ -60,6 +60,8 @@ class Tracee(Struct, eq=False):
     tid: Tid
     group: Group
     depth: int
+    creator: tuple[TaskId, Tid] | None = None
+    """Who made it: not the task itself, which may be long gone."""
     comm: bytes | None = None
     """Its name after its last exec, or its creator's then."""
     entry: Entry | None = None

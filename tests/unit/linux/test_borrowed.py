@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,8 +38,8 @@ def test_every_differing_byte_is_in_one_range(old: bytes, data: st.DataObject) -
     for first, last in found:
         assert {first, last - 1} <= differ
         inside = sorted(differ & set(range(first, last)))
-        assert all(b - a <= 8 for a, b in zip(inside, inside[1:], strict=False))
-    assert all(b[0] - a[1] >= 8 for a, b in zip(found, found[1:], strict=False))
+        assert all(b - a <= 8 for a, b in pairwise(inside))
+    assert all(b[0] - a[1] >= 8 for a, b in pairwise(found))
 
 
 def bounds(size: int) -> st.SearchStrategy[list[Bounds]]:

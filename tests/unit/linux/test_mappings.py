@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -80,9 +81,8 @@ def test_a_line_that_is_no_mapping_is_named(raw: bytes, complaint: str) -> None:
 
 
 NUMBERS = st.integers(0, 2**64 - 1)
-PATHS = st.binary(max_size=40).filter(lambda path: b"\\012" not in path).map(lambda path: b"/" + path) | st.sampled_from(
-    [b"", b"[stack]", b"[heap]", b"[anon:x y]"]
-)
+FILES = st.binary(max_size=40).filter(lambda path: b"\\012" not in path).map(lambda path: b"/" + path)
+PATHS = FILES | st.sampled_from([b"", b"[stack]", b"[heap]", b"[anon:x y]"])
 
 
 @given(
@@ -111,10 +111,15 @@ def test_any_mapping_comes_back(entries: list[Mapping]) -> None:
 @settings(max_examples=100, deadline=None)
 def test_anything_else_is_refused_by_line(raw: bytes) -> None:
     for read in (parse, parse_smaps):
-        try:
-            read(raw)
-        except ValueError as problem:
-            assert str(problem).startswith("line ")
+        assert complaint(read, raw) in ("", "line ")
+
+
+def complaint(read: Callable[[bytes], object], raw: bytes) -> str:
+    try:
+        read(raw)
+    except ValueError as problem:
+        return str(problem)[:5]
+    return ""
 
 
 SMAPS = b"""\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ CUTS = st.sets(st.integers(1, 40), max_size=4)
 def snapshot(pages: dict[int, Page], cuts: set[int], *, frames: bool) -> CowSnapshot:
     edges = [0, *sorted(cuts), 41]
     spans = []
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         found = [pages.get(number, (NONE, 0)) for number in range(first, last)]
         # A flag bit in each entry, so that entries of one frame differ.
         raw = struct.pack(f"<{len(found)}Q", *(frame | kind << 56 for kind, frame in found))
@@ -90,7 +91,7 @@ def test_groups_hold_every_region_once_and_stay_small(sizes: list[tuple[int, int
     assert sum(r.end - r.start for group in groups for r in group) == sum(r.end - r.start for r in regions)
     for group in groups:
         assert group[-1].end - group[0].start <= PAGE_SIZE << 18
-        assert all(a.end <= b.start for a, b in zip(group, group[1:], strict=False))
+        assert all(a.end <= b.start for a, b in pairwise(group))
 
 
 def sums(shared_pages: int) -> CowSnapshot:

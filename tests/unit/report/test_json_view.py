@@ -47,6 +47,16 @@ def objects(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from (("hold", each) for each in task["sharing"]["holds"])
             yield from (("change", each) for each in task["sharing"]["asked_again"])
         yield from (("exec", each) for each in task["execs"])
+        yield from (("cow", each) for each in task["cow"])
+        for record in task["borrowed"]:
+            yield "borrowed", record
+            yield from (("written", each) for each in record["changes"] if isinstance(record["changes"], list))
+            yield from (("remapped", each) for each in record["remaps"])
+            yield from (("not compared", each) for each in record["left_out"])
+        for record in task["descriptors"]:
+            yield "descriptors", record
+            table = record["table"] if isinstance(record["table"], list) else []
+            yield from (("held", each) for each in (*table, *record["creators_pipes"]))
         yield from (("failed exec", each) for each in task["failed_execs"])
         yield from (("stop", each) for each in task["stops"])
         yield from (("reaper", each) for each in task["reaper"])
@@ -110,6 +120,12 @@ def full_story() -> Story:
     story.tell(ev.GroupStop(t=story.t, task=child, signal=20))
     story.tell(ev.Reparent(t=story.t, task=child, parent_tid=1))
     story.tell(ev.Signal(t=story.t, task=child, signal=11, code=1, address=16))
+    pipe = ev.Held(fd=4, kind="pipe", target="pipe:[9]", flags=1, inode=9, same=-9)
+    story.tell(ev.Descriptors(t=story.t, task=child, table=[pipe], creator=root, creators_pipes=[pipe]))
+    wrote = ev.Written(16, 1, "heap", "[heap]", "05", "0a")
+    gone, left = ev.Remapped(0, 9, "rw-p ", None), ev.NotCompared(0, 9, "", "big")
+    story.tell(ev.Borrowed(t=story.t, task=child, creator=root, changes=[wrote], remaps=[gone], left_out=[left]))
+    story.tell(ev.Cow(t=story.t, task=child, creator=root, moment="created", source="pagemap", common=9))
     story.killed(child, 0x8B)
     story.tell(ev.Note(t=story.t, what="x", why="y"))
     story.exit(root, 2)

@@ -59,7 +59,9 @@ def test_every_combination() -> None:
             "follow_untraced": untraced,
             "until": until.value,
             "leave": leave.value,
-            "observe": "full",
+            "observe": "auto",
             "argv": True,
             "env": False,
+            "cow": False,
+            "vfork_writes": False,
         }

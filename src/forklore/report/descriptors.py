@@ -1,0 +1,89 @@
+"""``show --view descriptors``: what survived each exec beyond 0, 1 and 2, and every pipe by both ends."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from forklore.events.records import Absent, Descriptors, raw_bytes
+from forklore.model.pipes import Holder, Pipe, pipes
+from forklore.model.tasks import Task, Trace
+from forklore.report import words
+from forklore.report.held import beyond, held_name, origin
+from forklore.report.lines import Line, Piece
+
+_NUMBER: Final = 6
+
+
+def descriptor_lines(trace: Trace, columns: int) -> list[Line]:
+    """The view, wrapped to ``columns``."""
+    records = [record for task in trace.tasks.values() for record in task.descriptors[-1:]]
+    if not records:
+        text = "No descriptors were recorded: nothing executed, or the trace was made with --observe kcmp or none."
+        return list(_wrapped("", text, columns))
+    lines: list[Line] = [(Piece("Beyond 0, 1 and 2 after the last exec of each task", "name"),)]
+    told = [line for record in records for line in _table(trace, record, columns)]
+    lines += told or [(Piece("  none", "quiet"),)]
+    found = pipes(trace)
+    if found:
+        lines += [(), (Piece("Pipes, by who was seen to hold which end", "name"),)]
+        for pipe in found:
+            lines += _pipe(trace, pipe, columns)
+        lines.append(())
+        text = (
+            "A reader sees the end of the data when nobody holds a write end any more. A task was looked at when it"
+            " executed, a creator marked ~ when its child did: it may have closed the end since."
+        )
+        lines += _wrapped("", text, columns)
+    return lines
+
+
+def _table(trace: Trace, record: Descriptors, columns: int) -> Iterator[Line]:
+    found = beyond(record)
+    if not found and not isinstance(record.table, Absent):
+        return
+    yield (Piece("  "), *_who(trace.tasks[record.task]))  # type: ignore[index]
+    if isinstance(record.table, Absent):
+        yield from _wrapped("      ", f"not known: {record.table.why}", columns)
+    for held in found:
+        text = f"{held_name(held)}; {origin(held, record, trace)}"
+        for number, part in enumerate(_cut(text, columns - _NUMBER - 4)):
+            yield (Piece(f"    {held.fd if number == 0 else '':<{_NUMBER}}", "tid"), Piece(part))
+    if record.left_out:
+        yield from _wrapped("      ", f"and {record.left_out} more, which were not looked at", columns)
+
+
+def _pipe(trace: Trace, pipe: Pipe, columns: int) -> Iterator[Line]:
+    yield (Piece(f"  {words.printable(raw_bytes(pipe.name))}", "tid"),)
+    for title, holders in (("read by", pipe.readers), ("written by", pipe.writers)):
+        text = ", ".join(_holder(trace, holder) for holder in _in_order(trace, holders)) or "nobody that was looked at"
+        for number, part in enumerate(_cut(text, columns - 16)):
+            yield (Piece(f"    {title if number == 0 else '':<12}", "quiet"), Piece(part))
+
+
+def _in_order(trace: Trace, holders: Iterable[Holder]) -> list[Holder]:
+    # Who ended holds nothing any more: last.
+    return sorted(holders, key=lambda holder: trace.tasks[holder.task].death is not None)
+
+
+def _holder(trace: Trace, holder: Holder) -> str:
+    task = trace.tasks[holder.task]
+    mark = "" if holder.executed else "~"
+    ended = ""
+    if task.death is not None:
+        ended = ", ended" if task.ended is None else f", ended at {words.span(task.ended)}"
+    return f"{mark}{task.tid} {words.task_name(task) or '?'} (by {holder.fd}{ended})"
+
+
+def _who(task: Task) -> Line:
+    return (Piece(str(task.tid), "tid"), Piece(" "), Piece(words.task_name(task) or "?", "name"))
+
+
+def _cut(text: str, room: int) -> list[str]:
+    return textwrap.wrap(words.printable(text), max(room, 24)) or [""]
+
+
+def _wrapped(indent: str, text: str, columns: int) -> Iterator[Line]:
+    for part in _cut(text, columns - len(indent)):
+        yield (Piece(indent + part, "quiet"),)

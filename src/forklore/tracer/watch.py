@@ -1,0 +1,176 @@
+"""What is measured of tasks beyond their calls: the descriptors that survive an exec, what a vfork
+child changes in the memory that it borrows, and copy-on-write (:mod:`forklore.tracer.copies`).
+
+Each method is called while the task is held, and emits events of its own. What cannot be measured is said in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Address, Fd, TaskId, Tid, Unavailable
+from forklore.decode.creation import decode_creation
+from forklore.events import records as ev
+from forklore.linux import borrowed, ptrace
+from forklore.linux import descriptors as fds
+from forklore.linux.mappings import Mapping
+from forklore.tracer.copies import Copies
+from forklore.tracer.options import Observe, Options
+from forklore.tracer.tracee import Entry, Tracee
+
+_MOST: Final = 512
+"""Descriptors of a task that are recorded; the rest is counted."""
+_KEPT: Final = 4 * borrowed.LIMIT
+"""Bytes of lent memory that are kept at once, of all creators together."""
+_LENT: Final = CLONE_VM | CLONE_VFORK
+_STANDARD: Final = Fd(2)
+_PIPES: Final = (fds.Kind.PIPE, fds.Kind.FIFO)
+
+
+class Watch:
+    """``live``: the tasks that are traced now, by tid."""
+
+    def __init__(self, options: Options, live: dict[Tid, Tracee], emit: Callable[[ev.Event], None]) -> None:
+        self._live = live
+        self._emit = emit
+        self._copies = Copies(live, emit) if options.cow else None
+        self._vfork_writes = options.vfork_writes
+        self._lent: dict[TaskId, tuple[Tracee, TaskId, borrowed.Before | Unavailable]] = {}
+        """By creator: it, the child, and its memory as it was."""
+        self._descriptors = options.observe in (Observe.AUTO, Observe.FULL)
+
+    def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
+        """At a creation, both held: neither has run since."""
+        if self._copies is not None and not entry.flags & CLONE_VM:
+            self._copies.created(creator, child, t)
+        if self._vfork_writes and entry.flags & _LENT == _LENT:
+            self._lent[creator.id] = creator, child.id, self._keep(creator, entry)
+
+    def _keep(self, creator: Tracee, entry: Entry) -> borrowed.Before | Unavailable:
+        for number in [number for number, (task, _, _) in self._lent.items() if not task.alive]:
+            del self._lent[number]
+        kept = sum(before.size for _, _, before in self._lent.values() if isinstance(before, borrowed.Before))
+        try:
+            registers = ptrace.registers(creator.tid)
+        except OSError as problem:
+            return Unavailable(problem.errno or 0, f"{problem.filename}: {problem.strerror}")
+        made = decode_creation(entry.arch, entry.nr, entry.words, entry.struct, entry.set_tid)
+        return borrowed.capture(
+            creator.tid, Address(registers[registers.layout.sp]), stack=made.stack, stack_size=made.stack_size or 0,
+            limit=min(borrowed.LIMIT, max(0, _KEPT - kept)),
+        )  # fmt: skip
+
+    def given_back(self, creator: Tracee, t: int) -> None:
+        """At PTRACE_EVENT_VFORK_DONE: the child is done with the memory, and the creator has not run again."""
+        found = self._lent.pop(creator.id, None)
+        if found is None:
+            return
+        _, child, before = found
+        now = before if isinstance(before, Unavailable) else borrowed.written(creator.tid, before)
+        self._emit(_borrowed(t, child, creator.id, now))
+
+    def executing(self, task: Tracee) -> None:
+        """At the entry of execve: the memory is still the old one."""
+        if self._copies is not None:
+            self._copies.executing(task)
+
+    def exiting(self, task: Tracee, t: int) -> None:
+        """At PTRACE_EVENT_EXIT: the memory is still there."""
+        if self._copies is not None:
+            self._copies.exiting(task, t)
+
+    def ended(self, task: Tracee, t: int) -> None:
+        """Nothing more will be measured of a task."""
+        self._lent.pop(task.id, None)
+        if self._copies is not None:
+            self._copies.ended(task, t)
+
+    def executed(self, task: Tracee, t: int) -> None:
+        """At the exec event: the new image has not run yet, and what was close-on-exec is closed."""
+        if self._copies is not None:
+            self._copies.executed(task, t)
+        if self._descriptors and not fds.only_standard(task.tid):
+            self._emit(surviving(task, self._creator(task), t))
+
+    def _creator(self, task: Tracee) -> Tracee | None:
+        if task.creator is None:
+            return None
+        number, tid = task.creator
+        found = self._live.get(tid)
+        return found if found is not None and found.id == number else None
+
+
+def surviving(task: Tracee, creator: Tracee | None, t: int) -> ev.Descriptors:
+    """What a held task has open, compared with its creator, which may run meanwhile."""
+    found = fds.descriptors(task.tid, _MOST)
+    if isinstance(found, Unavailable):
+        return ev.Descriptors(t=t, task=task.id, table=ev.Absent(found.errno, found.why))
+    pipes = any(held.kind in _PIPES for held in found.descriptors)
+    theirs: dict[Fd, fds.Descriptor] = {}
+    if creator is not None and (pipes or any(held.fd > _STANDARD for held in found.descriptors)):
+        read = fds.descriptors(creator.tid, _MOST)
+        theirs = {} if isinstance(read, Unavailable) else {held.fd: held for held in read.descriptors}
+    return ev.Descriptors(
+        t=t,
+        task=task.id,
+        table=[_compared(held, task, creator, theirs) for held in found.descriptors],
+        left_out=found.left_out,
+        creator=None if creator is None else creator.id,
+        creators_pipes=_pipes(theirs.values()) if pipes else [],
+    )
+
+
+def _compared(
+    held: fds.Descriptor, task: Tracee, creator: Tracee | None, theirs: dict[Fd, fds.Descriptor]
+) -> ev.Held:
+    if creator is None or held.fd <= _STANDARD:
+        return _held(held)
+    order = fds.order(task.tid, held.fd, creator.tid, held.fd)
+    same = -order.errno if isinstance(order, Unavailable) else int(order)
+    its = theirs.get(held.fd)
+    return _held(held, same=same, creators_cloexec=None if its is None else its.cloexec)
+
+
+def _pipes(table: Iterable[fds.Descriptor]) -> list[ev.Held]:
+    return [_held(held, cloexec=held.cloexec) for held in table if held.kind in _PIPES]
+
+
+def _held(
+    held: fds.Descriptor, *, cloexec: bool | None = None, same: int | None = None, creators_cloexec: bool | None = None
+) -> ev.Held:
+    return ev.Held(
+        fd=held.fd, kind=held.kind.value, target=ev.text(held.target), flags=held.flags, position=held.position,
+        device=0 if held.inode is None else held.inode.device, inode=None if held.inode is None else held.inode.number,
+        cloexec=cloexec, same=same, creators_cloexec=creators_cloexec,
+    )  # fmt: skip
+
+
+def _borrowed(t: int, child: TaskId, creator: TaskId, found: borrowed.Writes | Unavailable) -> ev.Borrowed:
+    if isinstance(found, Unavailable):
+        return ev.Borrowed(t=t, task=child, creator=creator, changes=ev.Absent(found.errno, found.why))
+    return ev.Borrowed(
+        t=t,
+        task=child,
+        creator=creator,
+        changes=[
+            ev.Written(
+                each.start, each.length, each.where.value, ev.text(each.mapping.path), each.old.hex(), each.new.hex()
+            )
+            for each in found.changes
+        ],
+        more=found.more,
+        remaps=[
+            ev.Remapped(each.start, each.end, _line(each.before), _line(each.after)) for each in found.remaps
+        ],
+        left_out=[
+            ev.NotCompared(each.mapping.start, each.size, ev.text(each.mapping.path), each.why)
+            for each in found.left_out
+        ],
+        threads=found.threads,
+    )
+
+
+def _line(mapping: Mapping | None) -> ev.Text | None:
+    return None if mapping is None else ev.text(f"{mapping.permissions} ".encode() + mapping.path)

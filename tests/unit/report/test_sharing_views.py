@@ -1,0 +1,118 @@
+"""The sharing table and the task card, from events written by hand."""
+
+from __future__ import annotations
+
+import pytest
+from happenings import Story, number, stories
+from hypothesis import given
+
+from forklore.abi.flags import CLONE_IO, CLONE_VFORK, CLONE_VM
+from forklore.abi.units import TaskId
+from forklore.events import records as ev
+from forklore.model.sharing import object_answers
+from forklore.report.card import NoSuchTaskError, card_lines, find
+from forklore.report.lines import plain
+from forklore.report.table import letter, table_lines
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(0, "A"), (25, "Z"), (26, "AA"), (51, "AZ"), (52, "BA"), (702, "AAA")])
+def test_letters_go_on_after_z(number: int, wanted: str) -> None:
+    assert letter(number) == wanted
+
+
+def test_two_nulls_are_never_called_shared() -> None:
+    answers = {a.resource: a for a in object_answers(CLONE_VM | CLONE_IO, (0, 1, 1, 2, 4, 4))}
+    assert answers["mm"].observed == "shared"
+    assert answers["files"].observed == "separate"
+    assert answers["io"].observed == "both-unset"
+    assert answers["io"].sentence is not None, "CLONE_IO was asked for and shared nothing"
+    assert answers["sysvsem"].sentence is None, "nobody asked"
+
+
+def test_what_could_not_be_compared_is_unknown_with_its_reason() -> None:
+    answers = object_answers(CLONE_VM | CLONE_VFORK, (-1,) * 6)
+    assert {a.observed for a in answers} == {"unknown"}
+    assert all(a.reason == "EPERM from kcmp(2)" for a in answers)
+
+
+def test_shared_against_the_flags_is_said() -> None:
+    (mm, *_) = object_answers(0, (0, 1, 1, 1, 4, 4))
+    assert mm.observed == "shared"
+    assert mm.sentence is not None
+
+
+def vfork_and_exec() -> Story:
+    """A vfork child that borrows memory, executes, and ends; kcmp saw the memory shared and then not."""
+    story = Story()
+    root = story.begin()
+    child = story.create(root, 101, nr=number("vfork"), args=(0,) * 6, stop="vfork", kcmp=(0, 1, 1, 2, 4, 4))
+    story.exec(child, "/bin/true", compared={"mm": (root, 1)})
+    story.exit(child)
+    story.exit(root)
+    return story.end()
+
+
+def test_borrowed_memory_ends_with_exec() -> None:
+    trace = vfork_and_exec().trace(sharing=True)
+    sharing = trace.sharing
+    assert sharing is not None
+    borrowed, own = sharing.holds[TaskId(2)]["mm"]
+    assert borrowed.group == sharing.holds[TaskId(1)]["mm"][0].group
+    assert borrowed.ended_by == "exec"
+    assert borrowed.until is not None
+    assert own.group != borrowed.group
+    assert own.ended_by == "exit"
+    (change,) = sharing.changes[TaskId(2)]
+    assert (change.shared, change.cause, change.other) == (False, "exec", 1)
+
+
+def test_the_table_has_a_letter_for_each_object() -> None:
+    lines = [plain(line).split() for line in table_lines(vfork_and_exec().trace(sharing=True), 80)]
+    assert lines[0] == ["task", "mm", "files", "fs", "sighand", "sysvsem", "io"]
+    assert lines[1][1:] == ["make", "A", "A", "A", "A", "A", "A"] or lines[1][-6:] == ["A"] * 6
+    assert lines[2][-6:] == ["A→B", "B", "B", "B", "·", "·"]
+
+
+def test_the_card_says_where_each_claim_comes_from() -> None:
+    trace = vfork_and_exec().trace(sharing=True)
+    text = " ".join(" ".join(plain(line).split()) for line in card_lines(trace, find(trace, "101"), 80))
+    assert "[kcmp: one object; CLONE_VM]" in text
+    assert "[kcmp: two objects; no CLONE_FILES]" in text
+    assert "of its own since exec" in text
+
+
+def test_a_pending_pid_namespace_is_explained() -> None:
+    story = Story()
+    spaces: dict[str, int | ev.Absent] = dict.fromkeys(("mnt", "uts", "ipc", "net", "pid", "time", "user", "cgroup"), 1)
+    root = story.begin(standing=ev.Standing(namespaces=spaces))
+    story.clone(root, 101, kcmp=(1, 1, 1, 1, 4, 4), standing=ev.Standing(namespaces={**spaces, "pid": 2}))
+    sharing = story.end().trace(sharing=True).sharing
+    assert sharing is not None
+    answers = {answer.resource: answer for answer in sharing.answers[TaskId(2)]}
+    assert answers["pid"].observed == "separate"
+    assert "unshare(CLONE_NEWPID)" in (answers["pid"].sentence or "")
+    assert answers["uts"].observed == "shared"
+    assert answers["uts"].sentence is None
+
+
+@given(stories())
+def test_whatever_happens_every_hold_is_consistent(story: Story) -> None:
+    sharing = story.trace(sharing=True).sharing
+    assert sharing is not None
+    for resources in sharing.holds.values():
+        for holds in resources.values():
+            assert all(hold.ended_by is not None for hold in holds[:-1]), "a task holds one object at a time"
+
+
+def test_a_card_needs_a_task_that_is_there() -> None:
+    story = Story()
+    story.begin()
+    trace = story.trace()
+    with pytest.raises(NoSuchTaskError, match="no task of this trace has the tid 99"):
+        find(trace, "99")
+    with pytest.raises(NoSuchTaskError, match="is no task"):
+        find(trace, "make")
+    with pytest.raises(NoSuchTaskError, match="has #1 to #1"):
+        find(trace, "#7")
+    with pytest.raises(ValueError, match="without its sharing"):
+        card_lines(trace, find(trace, "#1"), 80)
