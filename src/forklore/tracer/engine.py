@@ -14,32 +14,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from msgspec.structs import astuple
-
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
-from forklore.abi.flags import (
-    CLONE_INTO_CGROUP,
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWTIME,
-    CLONE_NEWUSER,
-    CLONE_NEWUTS,
-    CLONE_NNP,
-    CLONE_PTRACE,
-    CLONE_UNTRACED,
-)
+from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE, CLONE_UNTRACED
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import observe, proc, ptrace
+from forklore.linux import proc, ptrace
 from forklore.linux.wait import Kind, WaitStatus, wait_any
 from forklore.tracer import facts, shares
+from forklore.tracer.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
 from forklore.tracer.entry import EntryReader
 from forklore.tracer.family import Family
 from forklore.tracer.options import Leave, Observe, Options, Stops, Until
+from forklore.tracer.relayed import Relayed
 from forklore.tracer.suspects import Suspects
 from forklore.tracer.tracee import Birth, Class, Entry, Group, Tracee
 from forklore.tracer.watch import Watch
@@ -48,19 +35,6 @@ _ERESTART: Final = frozenset({-512, -513, -514, -516})
 """ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
 
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
-_ONE_KILL: Final = 1_000_000_000
-"""Nanoseconds within which a signal to us and one to the program, from one sender, are taken for one kill(2)."""
-
-_CHILD_DIED: Final = ev.Absent(0, "the child was killed before its first stop")
-_CREATOR_DIED: Final = ev.Absent(0, "the creator was killed before the child's first stop")
-_CREATOR_GONE: Final = ev.Absent(0, "the creator was let go before the child's first stop")
-_APART: Final = (
-    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWCGROUP
-    | CLONE_NEWTIME | CLONE_INTO_CGROUP | CLONE_NNP
-)
-"""Flags that put a child elsewhere than its creator."""
-
-
 _ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Signals that end nobody by default: their origin is not worth a request."""
 
@@ -125,16 +99,14 @@ class Engine:
         """Announced tasks that have not stopped."""
         self._suspects = Suspects(self._family.live, machine)
         self._watch = Watch(options, self._family.live, emit)
+        self._births = Births(machine, options.observe, emit, self._watch)
         self._some_killed = False
         """Whether a task was killed so far: only then can one have died before it told of its child."""
         self._leaving = False
         self._asked_to_leave = False
         self._killing = False
         self._me = os.getpid()
-        self._relayed: dict[int, tuple[int, int]] = {}
-        """Signals that are being passed on to the root: number to who sent them to us, and when."""
-        self._seen_from: dict[int, tuple[int, int]] = {}
-        """Signals that reached the root by themselves: number to who sent them last, and when."""
+        self._relayed = Relayed()
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
         """The wait status of the root, once it has ended."""
@@ -243,8 +215,7 @@ class Engine:
     def _together(self, birth: Birth, *, stopped: bool) -> None:
         # Here creator and child are both held, unless there is no creator to hold.
         child, creator, entry = birth.child, birth.creator, birth.entry
-        if not birth.told:
-            self._tell(birth, None if stopped else _CHILD_DIED)
+        self._births.tell(birth, None if stopped else CHILD_DIED)
         if creator is None:
             return
         if entry is not None and entry.cleared:
@@ -257,40 +228,6 @@ class Engine:
                 self._go(creator.tid)
             except ProcessLookupError:
                 return  # killed while it was held
-
-    def _tell(self, birth: Birth, apart: ev.Absent | None) -> None:
-        # ``apart``: why the two cannot be looked at together.
-        birth.told = True
-        child, creator, entry = birth.child, birth.creator, birth.entry
-        if creator is None:
-            return
-        seen: tuple[int, ...] | ev.Absent | None = None
-        standing: ev.Standing | ev.Absent | None = None
-        if self._observe is not Observe.NONE:
-            seen = apart
-            if apart is None:
-                seen = astuple(observe.pair(creator.tid, child.tid, None if entry is None else entry.flags))
-                shares.joined(creator, child, seen)
-        if apart is None and self._may_stand_apart(child, creator, entry):
-            standing = facts.standing(child.tid)
-        self._emit(
-            facts.create(
-                birth.t, creator.id, child.id, child.tid, entry, self._machine,
-                stop=birth.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=standing,
-            )
-        )
-        if apart is None and entry is not None:
-            self._watch.created(creator, child, entry, birth.t)
-
-    def _may_stand_apart(self, child: Tracee, creator: Tracee, entry: Entry | None) -> bool:
-        # A child is in its creator's namespaces and cgroup by rule (kernel/fork.c: copy_process), unless its call or
-        # an unshare or setns before it says otherwise. Reading all of that costs more than a fork.
-        if self._observe is Observe.FULL and Pid(child.tid) == child.group.tgid:
-            return True
-        if self._observe in (Observe.NONE, Observe.KCMP):
-            return False
-        pending = creator.parted or creator.time_pending
-        return pending or entry is None or bool(entry.flags & _APART)
 
     def _adopt_orphans(self) -> None:
         for tid in list(self._unannounced):
@@ -473,21 +410,16 @@ class Engine:
         if number not in _ROUTINE_SIGNALS:
             origin = task.last_signal = ptrace.signal_info(task.tid)
             if origin.sender is not None and self.root is not None and task.group is self.root.group:
-                if origin.sender == self._me and self._came_by_itself(number):
-                    number = 0
-                elif origin.sender != self._me:
-                    self._seen_from[number] = origin.sender, t
+                if origin.sender == self._me:
+                    second = self._relayed.by_us(number, t)
+                else:
+                    second = self._relayed.by_itself(number, origin.sender, t)
+                number = 0 if second else number
         self._go(task.tid, number)
-
-    def _came_by_itself(self, number: int) -> bool:
-        # kill(2) of a whole process group reaches the program and us within a moment: what we pass on is then a second
-        # one. Each that came by itself stands for one that is passed on, and not for a later one.
-        relayed, seen = self._relayed.pop(number, None), self._seen_from.pop(number, None)
-        return relayed is not None and seen is not None and relayed[0] == seen[0] and seen[1] > relayed[1] - _ONE_KILL
 
     def relayed(self, number: int, sender: int) -> None:
         """The tracer is about to pass on a signal that ``sender`` sent to it."""
-        self._relayed[number] = sender, self._now()
+        self._relayed.passed(number, sender, self._now())
 
     def _on_group_stop(self, task: Tracee, status: WaitStatus, t: int) -> None:
         if not task.stopped:
@@ -524,8 +456,8 @@ class Engine:
                 )
             )
         for birth in self._awaited.values():
-            if birth.creator is task and not birth.told:
-                self._tell(birth, _CREATOR_DIED)
+            if birth.creator is task:
+                self._births.tell(birth, CREATOR_DIED)
         self._emit(ev.Exit(t=t, task=task.id, status=status.status))
         shares.ended(task)
         self._watch.ended(task, t)
@@ -567,7 +499,7 @@ class Engine:
         self._leaving = True
         for birth in self._awaited.values():
             if birth.creator is not None and birth.creator.alive:
-                self._tell(birth, _CREATOR_GONE)
+                self._births.tell(birth, CREATOR_GONE)
                 self._let_go(birth.creator, None)
         for task in list(self._family.live.values()):
             try:

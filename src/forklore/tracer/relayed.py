@@ -1,0 +1,45 @@
+"""Signals that the tracer passed on to the program, held against those that reached the program by themselves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_ONE_KILL: Final = 1_000_000_000
+"""Nanoseconds within which a signal to us and one to the program, from one sender, are taken for one kill(2)."""
+_OVERTAKEN: Final = 50_000_000
+"""The same where what was passed on came first: kill(2) had not reached the program yet, but is about to."""
+
+
+class Relayed:
+    """kill(2) of a whole process group reaches the program and the tracer: what is passed on is then a second one.
+
+    Each signal that came by itself stands for one that is passed on, and the other way round, and not for a later
+    one. siginfo cannot tell a kill of a group from two kills, so within these times it is a guess.
+    """
+
+    def __init__(self) -> None:
+        self._passed: dict[int, tuple[int, int]] = {}
+        self._seen: dict[int, tuple[int, int]] = {}
+        self._first: dict[int, tuple[int, int]] = {}
+
+    def passed(self, number: int, sender: int, t: int) -> None:
+        """The tracer is about to pass on a signal that ``sender`` sent to it."""
+        self._passed[number] = sender, t
+
+    def by_itself(self, number: int, sender: int, t: int) -> bool:
+        """A signal that ``sender`` sent to the program is about to be delivered: whether it is a second one."""
+        first = self._first.pop(number, None)
+        if first is not None and first[0] == sender and t < first[1] + _OVERTAKEN:
+            return True
+        self._seen[number] = sender, t
+        return False
+
+    def by_us(self, number: int, t: int) -> bool:
+        """What was passed on is about to be delivered: whether it is a second one."""
+        passed, seen = self._passed.pop(number, None), self._seen.pop(number, None)
+        if passed is None:
+            return False
+        if seen is not None and passed[0] == seen[0] and seen[1] > passed[1] - _ONE_KILL:
+            return True
+        self._first[number] = passed[0], t
+        return False
