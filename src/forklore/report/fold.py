@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from msgspec import Struct, field
 
 from forklore.abi.units import TaskId
+from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 
 Leaf = Failure | FailedExec | MadeCall
@@ -80,6 +81,7 @@ def look(task: Task) -> tuple[object, ...]:
         bool(task.ns_tids),
         task.heir is not None,
         bool(task.stops),
+        None if creation is None else tuple(a.observed for a in object_answers(creation.flags.raw, task.kcmp)),
     )
 
 

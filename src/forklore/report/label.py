@@ -9,6 +9,7 @@ from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import Creation
 from forklore.decode.sharing import shared_names
+from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.report import words
 from forklore.report.borrowed import borrowed_words
@@ -63,7 +64,7 @@ def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
     single = len(row.tasks) == 1
     parts: list[Line] = []
     if task.creation is not None:
-        parts += _creation(task.creation, detail)
+        parts += _creation(task, task.creation, detail)
     elif task.how != "root":
         parts.append((Piece("its creation was not seen", "loud"),))
     parts.append(_exec(task, single))
@@ -72,7 +73,7 @@ def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
     return [part for part in parts if part]
 
 
-def _creation(creation: Creation, detail: Detail) -> list[Line]:
+def _creation(task: Task, creation: Creation, detail: Detail) -> list[Line]:
     parts: list[Line] = []
     word = _manner(creation)
     if word and creation.call not in ("fork", "vfork"):
@@ -82,12 +83,17 @@ def _creation(creation: Creation, detail: Detail) -> list[Line]:
     else:
         parts.append((Piece(creation.text(abbreviate=detail is not Detail.FULL), "flags"),))
     names = shared_names(creation)
-    shared = [name for name in names if not name.startswith("new")]
+    # What was seen counts, not what the flags say; where nothing was seen, the flags.
+    answers = object_answers(creation.flags.raw, task.kcmp)
+    seen = {answer.resource: answer.observed for answer in answers if answer.observed != "unknown"}
+    shared = [name for name in names if not name.startswith("new") and seen.get(name, "shared") == "shared"]
+    shared += [name for name, how in seen.items() if how == "shared" and name not in names]
     if shared:
         parts.append((Piece("shares " + " ".join(shared)),))
     new = [name.removeprefix("new") for name in names if name.startswith("new")]
     if new:
         parts.append((Piece(f"new {' '.join(new)} {'namespace' if len(new) == 1 else 'namespaces'}", "loud"),))
+    parts.extend((Piece(f"{a.resource}: {a.sentence}", "loud"),) for a in answers if a.sentence is not None)
     return parts
 
 
