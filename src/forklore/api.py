@@ -16,7 +16,7 @@ from pathlib import Path
 
 from forklore.decode.explain import explain
 from forklore.events.recognise import open_any
-from forklore.model.build import build
+from forklore.model.build import built
 from forklore.model.tasks import Trace
 
 __all__ = ["TraceFailedError", "explain", "load", "trace"]
@@ -38,10 +38,7 @@ def load(path: str | os.PathLike[str]) -> Trace:
     What is wrong with a file that can still be read is in ``warnings``. Raises OSError, and
     :class:`forklore.events.lines.TraceError` naming file, line and what was expected.
     """
-    source = open_any(path)
-    result = build(source.header, source)
-    result.warnings.extend(source.warnings)
-    return result
+    return built(open_any(path))
 
 
 def trace(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
@@ -101,8 +100,3 @@ def print_lines(trace: Trace, lines: Iterable[Line], arguments: argparse.Namespa
     for warning in trace.warnings:
         complain(warning)
     write(lines, file, color=wants_color(arguments.color, file))
-
-
-def stderr() -> TextIO:
-    """Where ``run`` prints: the program has stdout."""
-    return sys.stderr

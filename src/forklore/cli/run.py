@@ -282,11 +282,8 @@ def _with_log(
 
 def _show(recording: _Recording, arguments: argparse.Namespace) -> None:
     from forklore.events.jsonl import read
-    from forklore.model.build import build
+    from forklore.model.build import built
 
-    source = read(f"/proc/self/fd/{recording.source}")
-    trace = build(source.header, source)
-    trace.warnings.extend(source.warnings)
-    print_tree(trace, arguments, sys.stderr)
+    print_tree(built(read(f"/proc/self/fd/{recording.source}")), arguments, sys.stderr)
     if recording.output is not None:
         print(f"Recorded in {recording.output}; look again with: forklore show {recording.output}", file=sys.stderr)

@@ -49,12 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
     """The trace in a file, whoever wrote it. Raises OSError and TraceError."""
     from forklore.events.recognise import open_any
-    from forklore.model.build import build
+    from forklore.model.build import built
 
-    source = open_any(path)
-    trace = build(source.header, source, sharing=sharing)
-    trace.warnings.extend(source.warnings)
-    return trace
+    return built(open_any(path), sharing=sharing)
 
 
 def run(arguments: argparse.Namespace) -> int:

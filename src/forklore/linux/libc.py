@@ -38,6 +38,12 @@ execve: Final = function(
 """int execve(const char *path, char *const argv[], char *const envp[]): returns only on failure."""
 
 
+class Iovec(ctypes.Structure):
+    """struct iovec: where a buffer is and how long."""
+
+    _fields_ = (("base", ctypes.c_size_t), ("length", ctypes.c_size_t))
+
+
 def string_array(strings: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
     """A NULL-terminated ``char *[]``."""
     return (ctypes.c_char_p * (len(strings) + 1))(*strings, None)

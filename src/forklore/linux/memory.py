@@ -14,19 +14,15 @@ from typing import Final
 from forklore.abi.arch import Arch
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import ptrace
-from forklore.linux.libc import fail, function
+from forklore.linux.libc import Iovec, fail, function
 
 PAGE_SIZE: Final = mmap.PAGESIZE
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_size_t), ("length", ctypes.c_size_t))
-
-
 _PROTOTYPE: Final = (
     ctypes.c_int,
-    ctypes.POINTER(_Iovec), ctypes.c_ulong,
-    ctypes.POINTER(_Iovec), ctypes.c_ulong,
+    ctypes.POINTER(Iovec), ctypes.c_ulong,
+    ctypes.POINTER(Iovec), ctypes.c_ulong,
     ctypes.c_ulong,
 )
 _readv: Final = function("process_vm_readv", ctypes.c_ssize_t, *_PROTOTYPE)
@@ -35,8 +31,8 @@ _writev: Final = function("process_vm_writev", ctypes.c_ssize_t, *_PROTOTYPE)
 # One prepared buffer for the reads of the loop: a clone_args struct or a page.
 _buffer: Final = ctypes.create_string_buffer(PAGE_SIZE)
 _view: Final = memoryview(_buffer)
-_local: Final = _Iovec(ctypes.addressof(_buffer), 0)
-_remote: Final = _Iovec(0, 0)
+_local: Final = Iovec(ctypes.addressof(_buffer), 0)
+_remote: Final = Iovec(0, 0)
 
 
 def read(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
@@ -64,8 +60,8 @@ def write(tid: Tid, address: Address, data: bytes) -> None:
     OSError if neither can.
     """
     source = ctypes.create_string_buffer(data, len(data))
-    local = _Iovec(ctypes.addressof(source), len(data))
-    remote = _Iovec(address, len(data))
+    local = Iovec(ctypes.addressof(source), len(data))
+    remote = Iovec(address, len(data))
     if _writev(tid, local, 1, remote, 1, 0) == len(data):
         return
     word = ctypes.sizeof(ctypes.c_size_t)

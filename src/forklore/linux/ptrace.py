@@ -17,7 +17,7 @@ from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
 from forklore.abi.registers import LAYOUTS, Layout, layout_of_size
 from forklore.abi.units import Tid
-from forklore.linux.libc import fail, function
+from forklore.linux.libc import Iovec, fail, function
 
 _ptrace: Final = function(
     "ptrace", ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t
@@ -131,10 +131,6 @@ def signal_info(tid: Tid) -> SignalInfo:
     return SignalInfo(signal, code, sender, address)
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_size_t), ("length", ctypes.c_size_t))
-
-
 _NT_PRSTATUS: Final = int(pt.RegisterSet.NT_PRSTATUS)
 
 
@@ -169,7 +165,7 @@ class Registers(Struct, frozen=True):
 def registers(tid: Tid) -> Registers:
     """PTRACE_GETREGSET NT_PRSTATUS. The size that comes back tells a 32-bit program from a 64-bit one."""
     buffer = ctypes.create_string_buffer(512)
-    vector = _Iovec(ctypes.addressof(buffer), len(buffer))
+    vector = Iovec(ctypes.addressof(buffer), len(buffer))
     if _ptrace(pt.Request.GETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(vector)) == -1:
         raise fail(f"PTRACE_GETREGSET of {tid}")
     layout = layout_of_size(vector.length)
@@ -181,7 +177,7 @@ def registers(tid: Tid) -> Registers:
 def set_registers(tid: Tid, changed: Registers) -> None:
     """PTRACE_SETREGSET NT_PRSTATUS."""
     buffer = ctypes.create_string_buffer(changed.raw, len(changed.raw))
-    vector = _Iovec(ctypes.addressof(buffer), len(changed.raw))
+    vector = Iovec(ctypes.addressof(buffer), len(changed.raw))
     if _ptrace(pt.Request.SETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(vector)) == -1:
         raise fail(f"PTRACE_SETREGSET of {tid}")
 

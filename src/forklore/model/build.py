@@ -15,6 +15,7 @@ from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, Mad
 
 if TYPE_CHECKING:
     from forklore.decode.rules import Reason
+    from forklore.events import jsonl
     from forklore.model.sharing import Sharing
 
 _CORE: Final = 0x80
@@ -32,6 +33,13 @@ def build(header: ev.Header, events: Iterable[ev.Event], *, sharing: bool = Fals
     for event in events:
         builder.feed(event)
     return builder.trace
+
+
+def built(source: jsonl.Trace, *, sharing: bool = False) -> Trace:
+    """The trace of an opened file, with what is wrong with the file in its warnings. Raises TraceError."""
+    trace = build(source.header, source, sharing=sharing)
+    trace.warnings.extend(source.warnings)
+    return trace
 
 
 class Builder:

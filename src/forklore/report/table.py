@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from forklore.abi.units import TaskId
+from forklore.model.groups import letter
 from forklore.model.sharing import NAMESPACES, OBJECTS, Hold, Sharing
 from forklore.model.tasks import Task, Trace
 from forklore.report import words
@@ -28,16 +29,6 @@ class Letters:
         """The letter of a group."""
         given = self._given.setdefault(resource, {})
         return given.setdefault(group, letter(len(given)))
-
-
-def letter(number: int) -> str:
-    """A for 0, Z for 25, AA for 26."""
-    text = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        text = chr(ord("A") + rest) + text
-    return text
 
 
 def table_lines(trace: Trace, columns: int | None, lines: int | None = _LINES) -> list[Line]:

@@ -9,10 +9,11 @@ from hypothesis import given
 from forklore.abi.flags import CLONE_IO, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import TaskId
 from forklore.events import records as ev
+from forklore.model.groups import letter
 from forklore.model.sharing import object_answers
 from forklore.report.card import NoSuchTaskError, card_lines, find
 from forklore.report.lines import plain
-from forklore.report.table import letter, table_lines
+from forklore.report.table import table_lines
 
 
 @pytest.mark.parametrize(("number", "wanted"), [(0, "A"), (25, "Z"), (26, "AA"), (51, "AZ"), (52, "BA"), (702, "AAA")])
