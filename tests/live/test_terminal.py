@@ -267,6 +267,21 @@ def test_each_of_many_group_signals_arrives_once(talk: Talk) -> None:
     assert talk.close() == 0
 
 
+def test_what_is_passed_on_keeps_its_sender(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    with subprocess.Popen(
+        [*FORKLORE, "run", "-q", "-o", file, "--", "sh", "-c", "echo ready; exec cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT) == -signal.SIGTERM
+    (root,) = forklore.load(file).tasks.values()
+    assert root.death is not None
+    assert (root.death.signal, root.death.sender) == (signal.SIGTERM, os.getpid())
+
+
 def test_a_signal_ends_what_the_program_left(tmp_path: Path) -> None:
     # The program is gone, its child reads from a pipe that nobody closes: SIGTERM asks forklore itself to end.
     ends = os.pipe()

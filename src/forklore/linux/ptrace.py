@@ -131,6 +131,16 @@ def signal_info(tid: Tid) -> SignalInfo:
     return SignalInfo(signal, code, sender, address)
 
 
+def set_signal_origin(tid: Tid, code: int, sender: int, user: int) -> None:
+    """Have a tracee in signal-delivery-stop take its signal as sent by ``sender`` of uid ``user`` (sigaction(2))."""
+    if _ptrace(pt.Request.GETSIGINFO, tid, 0, _siginfo_address) == -1:
+        raise fail(f"PTRACE_GETSIGINFO of {tid}")
+    struct.pack_into("=i", _siginfo, 8, code)
+    struct.pack_into("=iI", _siginfo, 16, sender, user)
+    if _ptrace(pt.Request.SETSIGINFO, tid, 0, _siginfo_address) == -1:
+        raise fail(f"PTRACE_SETSIGINFO of {tid}")
+
+
 _NT_PRSTATUS: Final = int(pt.RegisterSet.NT_PRSTATUS)
 
 

@@ -12,11 +12,16 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
-from forklore.abi.units import Pid
+from forklore.abi.syscalls import number
+from forklore.abi.units import Pid, Unavailable
+from forklore.linux import proc
+from forklore.linux.libc import syscall
 
 RELAYED: Final = frozenset(
     {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 )
+_ARCH: Final = proc.machine()
+_TGKILL: Final = None if _ARCH is None else number(_ARCH, "tgkill")
 _FROM_KERNEL: Final = 0x80  # SI_KERNEL
 _ENDING: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 
@@ -25,11 +30,14 @@ class Relay:
     """Takes the tracer's signals in a thread of its own and gives them to the program.
 
     Once the program itself has ended, a signal that asks to end calls ``leave`` instead. ``passed`` is told of every
-    signal that is passed on: its number and who sent it to us.
+    signal that is passed on: its number and how it came to us.
     """
 
-    def __init__(self, pid: Pid, leave: Callable[[], None], passed: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, pid: Pid, leave: Callable[[], None], passed: Callable[[int, signal.struct_siginfo], None]
+    ) -> None:
         """Block the signals in this thread, which must be the one that starts all others, and begin to take them."""
+        self._pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._leave = leave
         self._passed = passed
@@ -43,7 +51,7 @@ class Relay:
                 if info.si_signo in _ENDING:
                     self._leave()
             elif info.si_code != _FROM_KERNEL:
-                self._passed(info.si_signo, info.si_pid)
+                self._passed(info.si_signo, info)
                 self._send(info.si_signo)
 
     def _alive(self) -> bool:
@@ -53,8 +61,19 @@ class Relay:
             return False
         return True
 
-    def _send(self, number: int) -> None:
+    def _send(self, signo: int) -> None:
+        # To the first thread by name where it takes the signal: the process as a whole keeps only one of a kind waiting
+        # (signal(7)), and ours would be in the way of one that is sent to the program's process group just now.
+        if _TGKILL is not None and self._takes(signo) and syscall(_TGKILL, self._pid, self._pid, signo, 0, 0, 0) == 0:
+            return
         try:
-            signal.pidfd_send_signal(self._pidfd, number)
+            signal.pidfd_send_signal(self._pidfd, signo)
         except ProcessLookupError:
             return  # it ended in between
+
+    def _takes(self, signo: int) -> bool:
+        fields = proc.status(self._pid)
+        if isinstance(fields, Unavailable) or fields.get(b"State", b"").startswith((b"Z", b"X")):
+            return False
+        blocked = proc.number(fields, b"SigBlk", 16)
+        return blocked is not None and not blocked >> (signo - 1) & 1

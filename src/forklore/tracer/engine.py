@@ -107,6 +107,8 @@ class Engine:
         self._killing = False
         self._me = os.getpid()
         self._relayed = Relayed()
+        self._sent: dict[int, signal.struct_siginfo] = {}
+        """The last signal of each number that was passed on, as it came to us."""
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
         """The wait status of the root, once it has ended."""
@@ -412,14 +414,23 @@ class Engine:
             if origin.sender is not None and self.root is not None and task.group is self.root.group:
                 if origin.sender == self._me:
                     second = self._relayed.by_us(number, t)
+                    if not second:
+                        self._as_it_was_sent(task, number)
                 else:
                     second = self._relayed.by_itself(number, origin.sender, t)
                 number = 0 if second else number
         self._go(task.tid, number)
 
-    def relayed(self, number: int, sender: int) -> None:
-        """The tracer is about to pass on a signal that ``sender`` sent to it."""
-        self._relayed.passed(number, sender, self._now())
+    def relayed(self, number: int, origin: signal.struct_siginfo) -> None:
+        """The tracer is about to pass on a signal that came to it from ``origin``."""
+        self._relayed.passed(number, origin.si_pid, self._now())
+        self._sent[number] = origin
+
+    def _as_it_was_sent(self, task: Tracee, number: int) -> None:
+        origin = self._sent.get(number)
+        if origin is not None:
+            ptrace.set_signal_origin(task.tid, origin.si_code, origin.si_pid, origin.si_uid)
+            task.last_signal = ptrace.signal_info(task.tid)
 
     def _on_group_stop(self, task: Tracee, status: WaitStatus, t: int) -> None:
         if not task.stopped:

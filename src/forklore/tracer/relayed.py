@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from typing import Final
 
 _ONE_KILL: Final = 1_000_000_000
@@ -13,13 +14,14 @@ _OVERTAKEN: Final = 50_000_000
 class Relayed:
     """kill(2) of a whole process group reaches the program and the tracer: what is passed on is then a second one.
 
-    Each signal that came by itself stands for one that is passed on, and the other way round, and not for a later
-    one. siginfo cannot tell a kill of a group from two kills, so within these times it is a guess.
+    Each signal that came by itself stands for one that is passed on, and the other way round. Several may be on their
+    way before the first is passed on, so those that came are kept, each for as long as it can still be meant. siginfo
+    cannot tell a kill of a group from two kills, so within these times it is a guess.
     """
 
     def __init__(self) -> None:
         self._passed: dict[int, tuple[int, int]] = {}
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._seen: defaultdict[int, deque[tuple[int, int]]] = defaultdict(deque)
         self._first: dict[int, tuple[int, int]] = {}
 
     def passed(self, number: int, sender: int, t: int) -> None:
@@ -31,15 +33,26 @@ class Relayed:
         first = self._first.pop(number, None)
         if first is not None and first[0] == sender and t < first[1] + _OVERTAKEN:
             return True
-        self._seen[number] = sender, t
+        seen = self._seen[number]
+        self._forget(seen, t - _ONE_KILL)
+        seen.append((sender, t))
         return False
 
     def by_us(self, number: int, t: int) -> bool:
         """What was passed on is about to be delivered: whether it is a second one."""
-        passed, seen = self._passed.pop(number, None), self._seen.pop(number, None)
+        passed = self._passed.get(number)
         if passed is None:
             return False
-        if seen is not None and passed[0] == seen[0] and seen[1] > passed[1] - _ONE_KILL:
-            return True
+        seen = self._seen[number]
+        self._forget(seen, passed[1] - _ONE_KILL)
+        for index, (sender, _t) in enumerate(seen):
+            if sender == passed[0]:
+                del seen[index]
+                return True
         self._first[number] = passed[0], t
         return False
+
+    @staticmethod
+    def _forget(seen: deque[tuple[int, int]], before: int) -> None:
+        while seen and seen[0][1] <= before:
+            seen.popleft()

@@ -38,3 +38,14 @@ def test_much_later_is_another_signal() -> None:
     assert not relayed.by_itself(USR1, SHELL, 500 * MS)
     relayed.passed(USR1, SHELL, 5000 * MS)
     assert not relayed.by_us(USR1, 5001 * MS)
+
+
+def test_two_kills_before_the_first_is_passed_on() -> None:
+    relayed = Relayed()
+    assert not relayed.by_itself(USR1, SHELL, 0)
+    assert not relayed.by_itself(USR1, SHELL, MS)
+    for t in (2 * MS, 4 * MS):
+        relayed.passed(USR1, SHELL, t)
+        assert relayed.by_us(USR1, t + MS)
+    relayed.passed(USR1, SHELL, 6 * MS)
+    assert not relayed.by_us(USR1, 7 * MS), "a third one is nobody's second"
