@@ -14,9 +14,15 @@ from forklore.events.records import (
     End,
     Event,
     Fail,
+    Lines,
+    Module,
     Note,
     Other,
+    Place,
     Reparent,
+    Runs,
+    Script,
+    Stack,
     VforkDone,
 )
 
@@ -48,6 +54,7 @@ class Checker:
         self.end: End | None = None
         self._dense = 0
         self._sparse: set[int] = set()
+        self._code: dict[str, set[int]] = {"module": set(), "place": set(), "stack": set(), "script": set()}
 
     def __call__(self, event: Event) -> None:
         """Take the next event. Raises InconsistentError."""
@@ -87,8 +94,46 @@ class Checker:
         _tid(event.tgid)
         self._new(event.task)
 
+    def _module(self, event: Module) -> None:
+        self._number("module", event.module)
+
+    def _place(self, event: Place) -> None:
+        self._number("place", event.place)
+        self._names("module", event.module)
+        if event.address >= _WORD_LIMIT or (event.start is not None and event.start > event.address):
+            raise InconsistentError("an address of at most 64 bits, in its function", _short(event.address))
+
+    def _lines(self, event: Lines) -> None:
+        self._names("place", event.place)
+
+    def _stack(self, event: Stack) -> None:
+        self._number("stack", event.stack)
+        for frame in event.frames:
+            self._names("place", frame.place)
+
+    def _script(self, event: Script) -> None:
+        self._number("script", event.script)
+
+    def _number(self, what: str, number: int) -> None:
+        if number in self._code[what]:
+            raise InconsistentError(f"a {what} number that was not used before", f"{what} {number} a second time")
+        self._code[what].add(number)
+
+    def _names(self, what: str, number: int | None) -> None:
+        if number is not None and number not in self._code[what]:
+            raise InconsistentError(f"a {what} that an earlier {what} record names", f"{what} {_short(number)}")
+
+    def _runs(self, runs: Runs) -> None:
+        self._names("place", runs.fn_place)
+        self._names("place", runs.routine_place)
+        for word in (runs.fn, runs.arg, runs.routine, runs.routine_arg):
+            if word is not None and word >= _WORD_LIMIT:
+                raise InconsistentError("addresses of at most 64 bits", _short(word))
+
     def _create(self, event: Create) -> None:
         self._call(event)
+        if event.runs is not None:
+            self._runs(event.runs)
         _tid(event.tid)
         self._new(event.child)
 
@@ -97,6 +142,9 @@ class Checker:
         for word in event.args:
             if word is not None and word >= _WORD_LIMIT:
                 raise InconsistentError("argument words of at most 64 bits", _short(word))
+        if not isinstance(event, Other):
+            self._names("stack", event.stack)
+            self._names("script", event.script)
 
     def _vfork_done(self, event: VforkDone) -> None:
         self._known(event.task)
@@ -146,6 +194,11 @@ def _short(value: object) -> str:
 
 _RULES: Final[dict[type, Callable[[Checker, Any], None]]] = {
     Begin: Checker._begin,
+    Module: Checker._module,
+    Place: Checker._place,
+    Lines: Checker._lines,
+    Stack: Checker._stack,
+    Script: Checker._script,
     Create: Checker._create,
     Fail: Checker._call,
     Other: Checker._call,

@@ -146,6 +146,23 @@ class Standing(
     """The lines of /proc/PID/cgroup."""
 
 
+class Runs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """What the creator gave a child to run. Addresses are the creator's; with ``_place``, where that is code."""
+
+    how: str
+    """How it was found: ``clone``, ``nptl``, ``musl``, ``go``, … (:mod:`forklore.tracer.routines`)."""
+    fn: Word | None = None
+    """What the C library's clone() was given to call."""
+    fn_place: Id | None = None
+    arg: Word | None = None
+    routine: Word | None = None
+    """What the program gave to pthread_create, thrd_create, …, where that is something else than ``fn``."""
+    routine_place: Id | None = None
+    routine_arg: Word | None = None
+    unknown: Absent | None = None
+    """Why the routine could not be found."""
+
+
 class Begin(Event, tag="begin", frozen=True, kw_only=True):
     """A task that was there before its creation could be seen: the root, or one adopted later."""
 
@@ -178,6 +195,100 @@ class Create(Call, tag="create", frozen=True, kw_only=True):
     """Creator against child while both were held, in the order of :data:`COMPARED`; null: not asked."""
     standing: Standing | Absent | None = None
     """The child's, at its first stop; null: not read."""
+    stack: Id | None = None
+    """The creator's call stack: a :class:`Stack`; null: not read."""
+    script: Id | None = None
+    """The frames of the interpreter that the creator runs: a :class:`Script`."""
+    runs: Runs | None = None
+
+
+class Module(Event, tag="module", frozen=True, kw_only=True):
+    """A file or region that code of the traced programs lies in, before the first :class:`Place` of it."""
+
+    module: Id
+    path: Text
+    """As /proc/PID/maps names it: ``[vdso]`` for the kernel's own; empty for memory without a file."""
+    build_id: Hex | None = None
+    device: Word = 0
+    inode: Word = 0
+    unknown: Absent | None = None
+    """Why the file could not be looked into."""
+
+
+class Place(Event, tag="place", frozen=True, kw_only=True):
+    """An address of code, before the first :class:`Stack` that goes through it."""
+
+    place: Id
+    module: Id | None = None
+    """null: in no mapping."""
+    address: Word
+    """In the numbering of the module's ELF file; that of the process where it has none. A return address is that."""
+    function: Text | None = None
+    """The symbol that covers it, as the file has it, C++ and Rust names mangled."""
+    start: Word | None = None
+    """Where ``function`` begins."""
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A function and the line in it, from debug information."""
+
+    function: Text | None = None
+    file: Text | None = None
+    line: Count | None = None
+
+
+class Lines(Event, tag="lines", frozen=True, kw_only=True):
+    """The source of a place: the functions inlined there from the innermost on, then the one they are inlined in."""
+
+    place: Id
+    lines: list[Line]
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A frame of a stack and how it was found: ``register`` (the innermost), ``rule`` (call-frame information),
+    ``wrapper`` (what is known of a C library's system call wrapper), ``signal`` (interrupted by a signal handler) or
+    ``pointer`` (the frame pointer: a guess).
+    """
+
+    place: Id
+    how: str = "rule"
+
+
+class Stack(Event, tag="stack", frozen=True, kw_only=True):
+    """A call stack, innermost frame first, before the first event that has it."""
+
+    stack: Id
+    frames: list[Frame]
+    end: str
+    """Why there are no more frames: ``outermost``, ``depth``, or what was in the way."""
+
+
+class ScriptFrame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A frame of an interpreted program."""
+
+    function: Text
+    file: Text
+    line: Count | None = None
+
+
+class Script(Event, tag="script", frozen=True, kw_only=True):
+    """The frames of an interpreter, innermost first, before the first event that has them."""
+
+    script: Id
+    language: str
+    """``CPython 3.11``."""
+    frames: list[ScriptFrame]
+    end: str
+    """As :attr:`Stack.end`."""
+
+
+class Name(Event, tag="name", frozen=True, kw_only=True):
+    """A task has another name (/proc/TID/comm)."""
+
+    task: Id
+    comm: Text
+    how: str
+    """``prctl``: it named itself, seen as it did; ``found``: seen later, set by anyone."""
 
 
 class Fail(Call, tag="fail", frozen=True, kw_only=True):
@@ -186,6 +297,8 @@ class Fail(Call, tag="fail", frozen=True, kw_only=True):
     errno: int
     limits: dict[str, int] = {}
     """Numbers that may have decided, read right after: see :mod:`forklore.decode.rules`."""
+    stack: Id | None = None
+    script: Id | None = None
 
 
 class Other(Call, tag="call", frozen=True, kw_only=True):
@@ -426,6 +539,6 @@ class End(Event, tag="end", frozen=True, kw_only=True):
 
 
 AnyEvent = (
-    Begin | Create | Fail | Other | Exec | ExecFail | VforkDone | Descriptors | Borrowed | Cow | Exit | Gone | Signal
-    | GroupStop | Resume | Reparent | Note | End
+    Begin | Module | Place | Lines | Stack | Script | Name | Create | Fail | Other | Exec | ExecFail | VforkDone
+    | Descriptors | Borrowed | Cow | Exit | Gone | Signal | GroupStop | Resume | Reparent | Note | End
 )

@@ -11,7 +11,8 @@ from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation, decode_creation
 from forklore.events import records as ev
-from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Reaper, Task, Trace
+from forklore.model.stacks import Stack
+from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Naming, Reaper, Task, Trace
 
 if TYPE_CHECKING:
     from forklore.decode.rules import Reason
@@ -56,8 +57,14 @@ class Builder:
         self._signals: dict[TaskId, ev.Signal] = {}
         self._superseded: Task | None = None
         """Who lost its tid last, until the exec that it was lost to."""
-        self._feed: dict[type[ev.Event], Callable[[Any], None]] = {
+        self._feed: dict[type, Callable[[Any], None]] = {
             ev.Begin: self._begin,
+            ev.Module: self.trace.code.feed,
+            ev.Place: self.trace.code.feed,
+            ev.Lines: self.trace.code.feed,
+            ev.Stack: self.trace.code.feed,
+            ev.Script: self.trace.code.feed,
+            ev.Name: self._name,
             ev.Create: self._create,
             ev.Fail: self._fail,
             ev.Other: self._other,
@@ -132,6 +139,9 @@ class Builder:
             comm=creator.comm,
             kcmp=event.kcmp,
             standing=event.standing,
+            stack=self._stack(event.stack),
+            script=self._script(event.script),
+            runs=event.runs,
         )
         if self._sharing is not None:
             self._sharing.created(number, creator.id, creation, event)
@@ -144,6 +154,17 @@ class Builder:
             return leader.parent if leader is not None else None
         return creator.leader if creator.leader is not None else creator.id
 
+    def _stack(self, number: int | None) -> Stack | None:
+        return None if number is None else self.trace.code.stacks[number]
+
+    def _script(self, number: int | None) -> ev.Script | None:
+        return None if number is None else self.trace.code.scripts[number]
+
+    def _name(self, event: ev.Name) -> None:
+        task = self._task(event.task)
+        task.comm = ev.raw_bytes(event.comm)
+        task.names.append(Naming(_time(event.t), task.comm, event.how))
+
     def _fail(self, event: ev.Fail) -> None:
         creation = _creation(event)
         failure = Failure(
@@ -153,6 +174,8 @@ class Builder:
             errno=event.errno,
             limits=event.limits,
             reasons=self._reasons(creation, event.errno, event.limits),
+            stack=self._stack(event.stack),
+            script=self._script(event.script),
         )
         self.trace.failures.append(failure)
         self._task(event.task).failures.append(failure)

@@ -13,7 +13,8 @@ from msgspec import Struct, field
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
-from forklore.events.records import Absent, Borrowed, Cow, Descriptors, Header, Standing
+from forklore.events.records import Absent, Borrowed, Cow, Descriptors, Header, Runs, Script, Standing
+from forklore.model.stacks import Stack, Stacks
 
 if TYPE_CHECKING:
     from forklore.decode.rules import Reason
@@ -78,6 +79,16 @@ class Failure(Struct, frozen=True, gc=False):
     errno: int
     limits: dict[str, int]
     reasons: tuple[Reason, ...]
+    stack: Stack | None = None
+    script: Script | None = None
+
+
+class Naming(Struct, frozen=True, gc=False):
+    """A task got another name, as :class:`forklore.events.records.Name` has it."""
+
+    t: Nanoseconds | None
+    comm: bytes
+    how: str
 
 
 class Death(Struct, frozen=True, gc=False):
@@ -152,6 +163,14 @@ class Task(Struct, eq=False):
     """What it changed in its creator's memory as its CLONE_VFORK child; one, where that was asked for."""
     descriptors: list[Descriptors] = field(default_factory=list)
     """What it held right after each exec."""
+    stack: Stack | None = None
+    """The creator's call stack as it made this task; None: not read."""
+    script: Script | None = None
+    """The creator's interpreter frames then."""
+    runs: Runs | None = None
+    """What it was given to run."""
+    names: list[Naming] = field(default_factory=list)
+    """The names it got other than by exec, in order; :attr:`comm` is the last."""
     vfork_released: Nanoseconds | None = None
     """When its creator went on, for a CLONE_VFORK child."""
 
@@ -189,6 +208,7 @@ class Trace(Struct):
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     """In the order in which they were first seen."""
     failures: list[Failure] = field(default_factory=list)
+    code: Stacks = field(default_factory=Stacks)
     notes: list[tuple[str, str]] = field(default_factory=list)
     """What was not seen or had to be changed on the way, and why."""
     warnings: list[str] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from forklore.abi.units import TaskId
 from forklore.decode.creation import Creation
@@ -17,14 +17,19 @@ from forklore.report.copies import cow_words
 from forklore.report.held import given, held_words
 from forklore.report.lines import Line, Piece
 
+_UNTOLD: Final[tuple[type, ...]] = (ev.Module, ev.Place, ev.Lines, ev.Stack, ev.Script)
+"""Told with the creations that refer to them."""
+
 
 class LogView:
     """Turns each event into a line, with a :class:`Builder` that was fed it already."""
 
     def __init__(self, builder: Builder) -> None:
         self._trace = builder.trace
-        self._text: dict[type[ev.Event], Callable[[Any], Line]] = {
+        self._text: dict[type, Callable[[Any], Line]] = {
             ev.Begin: self._begin,
+            **dict.fromkeys(_UNTOLD, lambda _e: ()),
+            ev.Name: lambda e: (Piece(f"is named {words.printable(ev.raw_bytes(e.comm))}"),),
             ev.Create: self._create,
             ev.Fail: self._fail,
             ev.Other: self._other,
