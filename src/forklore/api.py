@@ -50,6 +50,7 @@ def trace(
     wait: str = "tree",
     leave: str = "kill",
     stops: str | None = None,
+    stack_depth: int = 32,
     cow: bool = False,
     vfork_writes: bool = False,
     output: str | os.PathLike[str] | None = None,
@@ -71,6 +72,7 @@ def trace(
     options += [f"--max-depth={max_depth}"] if max_depth is not None else []
     options += [] if follow_untraced else ["--no-follow-untraced"]
     options += [f"--stops={stops}"] if stops is not None else []
+    options += [f"--stack-depth={stack_depth}"] if stack_depth else ["--no-stack"]
     options += ["--cow"] if cow else []
     options += ["--vfork-writes"] if vfork_writes else []
     with tempfile.TemporaryDirectory(prefix="forklore-") as folder:

@@ -35,6 +35,8 @@ WITH_OR_WITHOUT: Final = (("with",), ("without",), ("with", "user"), ("without",
 """What a ``flag_*`` program takes: to set the flag or not; ``user`` becomes an ordinary user if it is root."""
 _IO: Final = (("with", "set"), ("with", "unset"), ("without", "set"), ("without", "unset"))
 
+_ACTIONS: Final = ("kill", "trap", "errno", "notify", "trace")
+
 
 def _each(words: str) -> tuple[tuple[str, ...], ...]:
     """What a ``later_*`` program takes: each of the words, as whoever runs it and as an ordinary user."""
@@ -48,6 +50,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "clone_fn": ((),),
         "clone_parent": ((),),
         "close_range_unshare": ((),),
+        "container_style": ((), ("user",)),
         "cow_pages": ((), ("101", "23", "7"), ("101", "0", "0", "exec"), ("53", "53")),
         "deep_chain": ((), ("7",)),
         "die_early": (("23", "child"), ("7", "parent")),
@@ -59,6 +62,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "exit_signal_zero": ((),),
         "fds_leak": ((),),
         "fds_pipe_hang": ((),),
+        "fds_thread_gone": (("thread",), ("leader",)),
         "flag_clear_sighand": WITH_OR_WITHOUT,
         "flag_files": WITH_OR_WITHOUT,
         "flag_fs": WITH_OR_WITHOUT,
@@ -78,6 +82,17 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "flag_vm": WITH_OR_WITHOUT,
         "fork_race": (("53", "fork"), ("53", "vfork"), ("53", "thread")),
         "fork_tree": ((), ("3", "2")),
+        "guest_faults": ((),),
+        "guest_filters": (
+            ("thread",), ("log",), ("tsync", "unshare"),
+            *((action, call) for action in _ACTIONS for call in ("fork", "clone3", "execve", "unshare")),
+        ),
+        "guest_groups": (("kill",), ("own",), ("deathsig",), ("terminal",)),
+        "guest_ids": (("undumpable",), ("drop",), ("chroot",), ("setid",)),
+        "guest_image": (("memfd",), ("deleted",), ("nothing",)),
+        "guest_init": (("kill",), ("term",)),
+        "guest_interrupted": tuple((call,) for call in ("poll", "sleep", "msgrcv", "futex", "read")),
+        "guest_traces": (),
         "handler_counts": (("31",),),
         "interrupted_fork": (("101",),),
         "later_close_range": ((), ("user",)),
@@ -94,6 +109,9 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "pidns": ((),),
         "posix_spawn_one": ((),),
         "pthread_one": ((),),
+        "runs_clone": ((),),
+        "runs_helpers": ((),),
+        "runs_threads": ((),),
         "self_stop": ((),),
         "set_tid": ((),),
         "setsid_daemon": ((),),
@@ -103,6 +121,13 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "sharing_many": (("101",), ("101", "processes")),
         "sharing_namespaces": ((), ("user",)),
         "sharing_partly": ((),),
+        "stack_shapes": tuple(
+            (word,)
+            for word in (
+                "fork", "vfork", "clone", "syscall", "spawn", "system", "popen", "pthread", "thread", "handler",
+                "altstack",
+            )
+        ),
         "textbook_clone": (("vm",), ("copy",)),
         "textbook_fork": ((),),
         "textbook_thread": ((),),
@@ -114,10 +139,22 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "vdso_busy": (("1009",),),
         "vfork_exec": ((),),
         "vfork_missing_exec": ((),),
+        "vfork_threads": (("exit",), ("exec",), ("kill",)),
         "vfork_writes": tuple((who, end) for who in ("vfork", "fork", "none") for end in ("exit", "exec", "kill")),
     }
 )
 """Every program with the argument lists by which it ends with status 0 and a line that begins with "ok"."""
+
+NOTICES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
+    {
+        "guest_filters": (("strict",),),
+        "guest_groups": (("pidfd",),),
+        "guest_init": (("segv",), ("abort",)),
+        "guest_interrupted": tuple((call + end,) for call in ("epoll", "sigwait", "semop") for end in ("", "-endless")),
+        "guest_traces": (("me",), ("attach",), ("seize",)),
+    }
+)
+"""More lists, by which a program notices its tracer or the tracer loses sight of a task: docs/transparency.md."""
 
 
 class Missing(Exception):  # noqa: N818 - tests read it as a state of the machine, not as an error

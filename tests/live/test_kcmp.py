@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from forklore.abi.flags import CLONE_FILES, CLONE_IO, CLONE_SYSVSEM
-from forklore.abi.kcmp import KcmpType
+from forklore.abi.kcmp import UNSET, KcmpType
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux import kcmp, observe
 from forklore.linux.kcmp import Order, Unset
 from forklore.linux.namespaces import NAMES, namespaces
-from forklore.linux.observe import BOTH_UNSET, Pair, pair
+from forklore.linux.observe import Pair, pair
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 NOBODY = 65534
@@ -101,7 +101,7 @@ def test_a_thread_shares_all_but_the_io_context() -> None:
     with thread() as tid:
         found = pair(ME, tid)
         assert (found.mm, found.files, found.fs, found.sighand, found.sysvsem) == (0, 0, 0, 0, 0)
-        assert found.io in (BOTH_UNSET, Order.LESS, Order.GREATER)
+        assert found.io in (UNSET, Order.LESS, Order.GREATER)
 
 
 def test_two_that_have_none_are_not_said_to_share() -> None:
@@ -110,8 +110,8 @@ def test_two_that_have_none_are_not_said_to_share() -> None:
         assert kcmp.raw(one, other, KcmpType.SYSVSEM) == Order.EQUAL
         for flags in (None, int(signal.SIGCHLD)):
             found = pair(one, other, flags)
-            assert found.sysvsem == BOTH_UNSET
-            assert found.io == BOTH_UNSET
+            assert found.sysvsem == UNSET
+            assert found.io == UNSET
             assert Order.EQUAL not in (found.mm, found.files, found.fs, found.sighand)
 
 
@@ -125,11 +125,11 @@ def test_flags_decide_without_asking_again(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(kcmp, "raw", counted)
     with child() as one, child() as other:
-        assert pair(one, other, CLONE_FILES).sysvsem == BOTH_UNSET
+        assert pair(one, other, CLONE_FILES).sysvsem == UNSET
         assert len(calls) == 6
         assert pair(one, other, CLONE_SYSVSEM).sysvsem == Order.EQUAL  # the kernel makes a list where there was none
         assert len(calls) == 12
-        assert pair(one, other, CLONE_IO).io == BOTH_UNSET
+        assert pair(one, other, CLONE_IO).io == UNSET
 
 
 def set_io_priority() -> None:
@@ -152,7 +152,7 @@ def test_unset_is_told_even_where_this_process_has_all_of_it() -> None:
                     assert unset.is_null(plain, what) is True
                 assert unset.is_null(has_io, t.KcmpType.SYSVSEM) is True
                 assert unset.is_null(has_io, t.KcmpType.IO) is False
-            assert t.pair(plain, has_io).sysvsem == t.BOTH_UNSET
+            assert t.pair(plain, has_io).sysvsem == t.UNSET
     """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 

@@ -29,7 +29,7 @@ class Watched(Engine):
 
     def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
         # A child that was there before is handed to _first_status once more from here.
-        COUNTS["creator first"] -= ptrace_child(task) in self._unannounced
+        COUNTS["creator first"] -= ptrace_child(task) in self._orphans.statuses
         super()._on_creation(task, status, t)
 
     def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:

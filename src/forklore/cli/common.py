@@ -28,6 +28,9 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
         "--columns", type=positive, metavar="N", help="as wide as that (default: the terminal, $COLUMNS, else 80)"
     )
     view.add_argument("--all", action="store_true", help="every task on a line of its own, whatever their number")
+    view.add_argument(
+        "--stack", action="store_true", help="below each task the whole call stack that made it, equal ones once"
+    )
     add_color_argument(view)
 
 
@@ -82,8 +85,8 @@ def limits(arguments: argparse.Namespace, file: TextIO) -> Limits:
 
     width = columns(arguments, file)
     if arguments.all:
-        return Limits(columns=width, depth=1 << 30, siblings=None, lines=None, fold=1 << 30)
-    return Limits(columns=width, depth=arguments.depth, siblings=arguments.siblings)
+        return Limits(columns=width, depth=1 << 30, siblings=None, lines=None, fold=1 << 30, stacks=arguments.stack)
+    return Limits(columns=width, depth=arguments.depth, siblings=arguments.siblings, stacks=arguments.stack)
 
 
 def print_tree(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> None:
@@ -91,6 +94,14 @@ def print_tree(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> Non
     from forklore.report.tree import tree_lines
 
     print_lines(trace, tree_lines(trace, limits(arguments, file)), arguments, file)
+
+
+def print_sites(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> None:
+    """Where tasks are made, ranked, to ``file``."""
+    from forklore.report.sites import SHOWN, site_lines
+
+    lines = site_lines(trace, None if arguments.all else columns(arguments, file), None if arguments.all else SHOWN)
+    print_lines(trace, lines, arguments, file)
 
 
 def print_lines(trace: Trace, lines: Iterable[Line], arguments: argparse.Namespace, file: TextIO) -> None:

@@ -14,9 +14,12 @@ from forklore import __version__
 
 VERBS: Final = {
     "run": "trace a program and show the tree of what it created",
+    "attach": "trace programs that are running already, without stopping them",
     "show": "show a trace file, ours or strace's or ltrace's",
     "explain": "put flags, calls, clone3 structs and refusals into words",
     "inspect": "show what running tasks share right now",
+    "audit": "say how a C library creates processes and threads, function by function",
+    "diff": "say in words what changed between two audits of C libraries",
     "doctor": "say what this machine allows, and what to do about what it does not",
 }
 """Each verb is a module of this folder; only the one that is asked for is imported, for start-up time counts."""
@@ -37,6 +40,7 @@ examples:
   forklore show t.jsonl               look at it again, on any machine
   forklore explain 0x1200011          what a clone call says
   forklore explain EINVAL CLONE_THREAD   why it was refused
+  forklore audit                      how this C library forks, spawns and threads
   forklore doctor                     can I trace here?
 """
 

@@ -6,13 +6,13 @@ import argparse
 import os
 import signal
 import stat
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from forklore.cli.common import add_view_arguments, positive, print_tree, wants_color
+from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
+from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, end_writers, show_again, with_log
 
 if TYPE_CHECKING:
     from forklore.events import records as ev
@@ -42,9 +42,7 @@ _FLUSH_AFTER = 0.05
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore run``."""
-    parser.add_argument("-o", "--output", metavar="FILE", help="record the trace to FILE, for `forklore show`")
-    parser.add_argument("--log", action="store_true", help="print each event as it happens, and no tree at the end")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print neither (for use with -o)")
+    add_recording_arguments(parser)
     follow = parser.add_argument_group("what is followed")
     follow.add_argument(
         "--follow",
@@ -77,16 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how calls are seen: by a seccomp filter (default: cheap, sees failures); by stopping at every system"
         " call (slow, no filter); by ptrace events alone (cheapest, no failures; default where tasks are let go)",
     )
-    seen.add_argument(
-        "--observe",
-        choices=("auto", "full", "kcmp", "none"),
-        default="auto",
-        help="what is asked of the kernel about a child while it and its creator are held: what they share, and where"
-        " they may differ from its creator's also namespaces, cgroup and more (auto, the default), or these of every"
-        " process (full); what they share and no more (kcmp); or nothing",
-    )
-    seen.add_argument("--no-argv", action="store_true", help="do not record the arguments of executed programs")
-    seen.add_argument("--env", action="store_true", help="record their environment too")
+    add_seen_arguments(seen)
     seen.add_argument(
         "--cow",
         action="store_true",
@@ -111,6 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         complain("run: no program given; try: forklore run -- ls")
+        return OWN_FAILURE
+    if arguments.stack and arguments.no_stack:
+        complain("run: --stack shows the stacks that --no-stack leaves unread; give one of the two")
         return OWN_FAILURE
     from forklore.linux.spawn import NotExecutableError, NotFoundError
     from forklore.tracer.session import Session, TraceRefusedError
@@ -165,6 +157,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         observe=Observe(arguments.observe),
         argv=not arguments.no_argv,
         env=arguments.env,
+        stack_depth=0 if arguments.no_stack else arguments.stack_depth,
+        lines_at_once=arguments.log,
         cow=arguments.cow,
         vfork_writes=arguments.vfork_writes,
     )
@@ -232,13 +226,7 @@ class _Recording:
         self._due = True
 
     def end(self, t: int, reason: str) -> None:
-        for writer in self.writers:
-            writer.end(t, reason)
-            if writer.failure is not None:
-                complain(
-                    f"the trace in {self.output} is not whole: {writer.failure.strerror}; {writer.lost} of"
-                    f" {writer.events} events could not be written"
-                )
+        end_writers(self.writers, self.output, t, reason)
 
 
 def _trace(session: Session, arguments: argparse.Namespace) -> int:
@@ -248,42 +236,12 @@ def _trace(session: Session, arguments: argparse.Namespace) -> int:
     recording = _Recording(session, arguments.output, tree=tree)
     emit = recording.sink()
     if arguments.log:
-        emit = _with_log(emit, session, arguments)
+        emit = with_log(emit, session.header, arguments)
     try:
         status = session.run(emit, recording.idle)
     finally:
         recording.disarm()
     recording.end(session.elapsed(), session.end_reason(status))
     if tree and recording.source is not None:
-        _show(recording, arguments)
+        show_again(recording.source, arguments)
     return end_as(status)
-
-
-def _with_log(
-    record: Callable[[ev.Event], None], session: Session, arguments: argparse.Namespace
-) -> Callable[[ev.Event], None]:
-    from forklore.model.build import Builder
-    from forklore.report.lines import write
-    from forklore.report.log import LogView
-
-    builder = Builder(session.header)
-    view = LogView(builder)
-    color = wants_color(arguments.color, sys.stderr)
-
-    def emit(event: ev.Event) -> None:
-        record(event)
-        builder.feed(event)
-        line = view.line(event)
-        if line is not None:
-            write([line], sys.stderr, color=color)
-
-    return emit
-
-
-def _show(recording: _Recording, arguments: argparse.Namespace) -> None:
-    from forklore.events.jsonl import read
-    from forklore.model.build import built
-
-    print_tree(built(read(f"/proc/self/fd/{recording.source}")), arguments, sys.stderr)
-    if recording.output is not None:
-        print(f"Recorded in {recording.output}; look again with: forklore show {recording.output}", file=sys.stderr)

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from forklore.cli.common import add_view_arguments, columns, print_lines, print_tree, wants_color
+from forklore.cli.common import add_view_arguments, columns, print_lines, print_sites, print_tree, wants_color
 from forklore.cli.main import USAGE_ERROR, complain
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ EPILOG = """\
 examples:
   forklore show trace.jsonl
   forklore show --format json trace.jsonl | jq '.tasks[].comm'
+  forklore show --view sites trace.jsonl
+  forklore show --format folded trace.jsonl | flamegraph.pl > made.svg
   strace -f -o log.txt make; forklore show log.txt
 """
 
@@ -33,14 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore show``."""
     parser.add_argument("file", metavar="FILE", help="the trace or log")
     parser.add_argument(
-        "--format", choices=("tree", "log", "json"), default="tree", help="the view (default: tree)"
+        "--format",
+        choices=("tree", "log", "json", "folded"),
+        default="tree",
+        help="text for people, by --view (tree, the default); every event on a line; JSON; or call stacks folded, as"
+        " flame graph tools take them",
     )
     parser.add_argument(
         "--view",
-        choices=("tree", "sharing", "descriptors", "task"),
+        choices=("tree", "sites", "sharing", "descriptors", "task"),
         default="tree",
-        help="for people: the tree; who shares what, a letter for each object; which descriptors"
-        " survived an exec and who holds which end of a pipe; or all that is known of one task",
+        help="what of it: the tree; where tasks are made, ranked (also as JSON); who shares what, a letter for each"
+        " object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one"
+        " task",
     )
     parser.add_argument("id", nargs="?", metavar="ID", help="with --view task: its tid (4711), or its number (#3)")
     add_view_arguments(parser)
@@ -79,18 +86,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _whole(arguments: argparse.Namespace) -> None:
-    sharing = arguments.format == "json" or arguments.view != "tree"
+    sharing = arguments.view not in ("tree", "sites") or (arguments.format == "json" and arguments.view == "tree")
     trace = load(arguments.file, sharing=sharing)
-    if arguments.format == "json":
-        from forklore.report.data import to_json
-
-        sys.stdout.buffer.write(to_json(trace))
+    if arguments.format in ("json", "folded"):
+        sys.stdout.buffer.write(_for_programs(trace, arguments))
         for warning in trace.warnings:
             complain(warning)
     elif arguments.view == "tree":
         print_tree(trace, arguments, sys.stdout)
+    elif arguments.view == "sites":
+        print_sites(trace, arguments, sys.stdout)
     else:
         print_lines(trace, _view(trace, arguments), arguments, sys.stdout)
+
+
+def _for_programs(trace: Trace, arguments: argparse.Namespace) -> bytes:
+    if arguments.format == "folded":
+        from forklore.report.sites import folded_lines
+
+        return "".join(f"{line}\n" for line in folded_lines(trace)).encode()
+    if arguments.view == "sites":
+        from forklore.report.sites import sites_json
+
+        return sites_json(trace)
+    from forklore.report.data import to_json
+
+    return to_json(trace)
 
 
 def _view(trace: Trace, arguments: argparse.Namespace) -> list[Line]:

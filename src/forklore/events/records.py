@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from forklore.abi.arch import Arch
+from forklore.abi.kcmp import UNSET
 
 FORMAT_NAME: Final = "forklore-trace"
 FORMAT_VERSION: Final = (1, 0)
@@ -120,11 +121,9 @@ class Call(Event, frozen=True, kw_only=True):
 COMPARED: Final = ("mm", "files", "fs", "sighand", "sysvsem", "io")
 """What kcmp(2) compares of two tasks, in the order of :attr:`Create.kcmp`."""
 
-UNSET: Final = 4
-"""In the place of a kcmp answer: the objects compare as equal because neither task has one."""
-
-Answer = Annotated[int, msgspec.Meta(ge=-4095, le=4)]
-"""kcmp(2)'s answer: 0 one object, 1 and 2 two objects, in that order, 3 two objects, :data:`UNSET`, or -errno."""
+Answer = Annotated[int, msgspec.Meta(ge=-4095, le=UNSET)]
+"""kcmp(2)'s answer: an :class:`forklore.abi.kcmp.Order` (0 one object, 1 and 2 two objects, in that order, 3 two
+objects), :data:`forklore.abi.kcmp.UNSET`, or -errno."""
 
 
 class Standing(
@@ -391,6 +390,16 @@ class Descriptors(Event, tag="descriptors", frozen=True, kw_only=True):
     """The creator's ends of pipes at that moment, where the task holds any pipe."""
 
 
+class Variable(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A variable, member or element by debug information, and its value before and after."""
+
+    name: Text
+    function: Text | None = None
+    """Whose local variable it is."""
+    old: str | None = None
+    new: str | None = None
+
+
 class Written(msgspec.Struct, frozen=True, gc=False):
     """Bytes that a child changed in the memory that it borrowed."""
 
@@ -403,6 +412,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     old: Hex
     """The first 256 bytes at most, as they were and as they are."""
     new: Hex
+    variables: list[Variable] = []
+    """What these bytes are, where there is debug information."""
 
 
 class Remapped(msgspec.Struct, frozen=True, gc=False):

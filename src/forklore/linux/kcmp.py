@@ -12,28 +12,18 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
-from enum import IntEnum
 from types import TracebackType
 from typing import Final
 
 from forklore.abi.errors import errno_name
 from forklore.abi.kcmp import KcmpType
+from forklore.abi.kcmp import Order as Order
 from forklore.abi.syscalls import number
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux.libc import CLIB, fail
 from forklore.linux.proc import machine, read_file
 
 _get_errno: Final = ctypes.get_errno
-
-
-class Order(IntEnum):
-    """What kcmp(2) returns for two tasks' objects."""
-
-    EQUAL = 0
-    LESS = 1
-    GREATER = 2
-    UNEQUAL = 3
-    """Not equal, and the kernel does not say in which order."""
 
 
 _ORDERS: Final = tuple(Order)
@@ -179,7 +169,7 @@ class Unset:
         # has an I/O priority gives each child a context of its own. Two children are equal only once both have none.
         other = _zombie()
         try:
-            while raw(control, other, KcmpType.IO) > 0 or raw(control, other, KcmpType.SYSVSEM) > 0:
+            while raw(control, other, KcmpType.IO) > Order.EQUAL or raw(control, other, KcmpType.SYSVSEM) > Order.EQUAL:
                 os.sched_yield()
         finally:
             os.waitpid(other, 0)

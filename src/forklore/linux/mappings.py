@@ -163,6 +163,18 @@ def mappings(tid: Tid) -> Mappings | Unavailable:
         return Unavailable(0, f"/proc/{tid}/maps: {problem}")
 
 
+def executable(tid: Tid) -> Mappings | Unavailable:
+    """The mappings of /proc/TID/maps that may be executed, and no others: a tenth of the lines, and of the work."""
+    raw = _read(f"/proc/{tid}/maps")
+    if isinstance(raw, Unavailable):
+        return raw
+    try:
+        found = (_mapping(line, number) for number, line in _lines(raw) if b"x" in line.split(b" ", 2)[1])
+        return Mappings(tuple(found))
+    except (ValueError, IndexError) as problem:
+        return Unavailable(0, f"/proc/{tid}/maps: {problem}")
+
+
 def smaps(tid: Tid) -> list[tuple[Mapping, Usage]] | Unavailable:
     """/proc/TID/smaps. The kernel walks every page for it; about 0.15 ms a mapping."""
     return _usages(f"/proc/{tid}/smaps")

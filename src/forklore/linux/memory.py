@@ -54,6 +54,19 @@ def read_some(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
     return bytes(_view[:got])
 
 
+_wide: Final = ctypes.create_string_buffer(4 * PAGE_SIZE)
+_wide_view: Final = memoryview(_wide)
+_wide_local: Final = Iovec(ctypes.addressof(_wide), 0)
+
+
+def window(tid: Tid, address: Address, size: int) -> bytes:
+    """Up to ``size`` bytes (at most four pages) at ``address``: fewer where unmapped memory follows, or none."""
+    _wide_local.length = _remote.length = min(size, 4 * PAGE_SIZE)
+    _remote.base = address
+    got = _readv(tid, _wide_local, 1, _remote, 1, 0)
+    return bytes(_wide_view[:got]) if got > 0 else b""
+
+
 def write(tid: Tid, address: Address, data: bytes) -> None:
     """Write ``data``; where the tracee's own mapping is read-only, through ptrace, a word at a time.
 

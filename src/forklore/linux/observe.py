@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from forklore.abi.errors import errno_name
 from forklore.abi.flags import CLONE_IO, CLONE_SYSVSEM
-from forklore.abi.kcmp import KcmpType
+from forklore.abi.kcmp import UNSET, KcmpType, Order
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import kcmp
 from forklore.linux.proc import read_file
@@ -24,15 +24,13 @@ RESOURCES: Final = {
 }
 """What kcmp(2) compares of two tasks, by the resource's name."""
 
-BOTH_UNSET: Final = 4
-"""In a :class:`Pair`, beyond kcmp's own answers: equal, because neither task has the object."""
-
+_EQUAL: Final = int(Order.EQUAL)  # an enum's member costs more to compare, once for every child
 _VM, _FILES, _FS, _SIGHAND, _SYSVSEM, _IO = (int(what) for what in RESOURCES.values())
 
 
 class Pair(Struct, frozen=True, gc=False):
-    """kcmp(2) of two tasks, resource by resource: an :class:`~forklore.linux.kcmp.Order` as a plain int (0: one
-    object), :data:`BOTH_UNSET`, or ``-errno``.
+    """kcmp(2) of two tasks, resource by resource: an :class:`~forklore.abi.kcmp.Order` as a plain int,
+    :data:`~forklore.abi.kcmp.UNSET`, or ``-errno``.
     """
 
     mm: int
@@ -58,10 +56,10 @@ def pair(creator: Tid, child: Tid, flags: int | None = None) -> Pair:
         return Pair(mm, mm, mm, mm, mm, mm)  # the access check, one for all types, comes first
     sysvsem = ask(creator, child, _SYSVSEM)
     io = ask(creator, child, _IO)
-    if sysvsem == 0 and (flags is None or not flags & CLONE_SYSVSEM):
-        sysvsem = BOTH_UNSET if flags is not None else _null_or_shared(child, KcmpType.SYSVSEM)
-    if io == 0:
-        io = BOTH_UNSET if flags is not None and not flags & CLONE_IO else _null_or_shared(child, KcmpType.IO)
+    if sysvsem == _EQUAL and (flags is None or not flags & CLONE_SYSVSEM):
+        sysvsem = UNSET if flags is not None else _null_or_shared(child, KcmpType.SYSVSEM)
+    if io == _EQUAL:
+        io = UNSET if flags is not None and not flags & CLONE_IO else _null_or_shared(child, KcmpType.IO)
     return Pair(mm, ask(creator, child, _FILES), ask(creator, child, _FS), ask(creator, child, _SIGHAND), sysvsem, io)
 
 
@@ -70,7 +68,7 @@ def _null_or_shared(task: Tid, what: KcmpType) -> int:
         null = unset.is_null(task, what)
     if isinstance(null, Unavailable):
         return -null.errno
-    return BOTH_UNSET if null else 0
+    return UNSET if null else _EQUAL
 
 
 class State(Struct, frozen=True, gc=False):

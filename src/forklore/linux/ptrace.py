@@ -141,6 +141,12 @@ def set_signal_origin(tid: Tid, code: int, sender: int, user: int) -> None:
         raise fail(f"PTRACE_SETSIGINFO of {tid}")
 
 
+_GETREGSET: Final = int(pt.Request.GETREGSET)
+_block: Final = ctypes.create_string_buffer(512)
+_block_view: Final = memoryview(_block)
+_vector: Final = Iovec(ctypes.addressof(_block), 512)
+_vector_address: Final = ctypes.addressof(_vector)
+_layouts: Final[dict[int, Layout]] = {}
 _NT_PRSTATUS: Final = int(pt.RegisterSet.NT_PRSTATUS)
 
 
@@ -174,14 +180,15 @@ class Registers(Struct, frozen=True):
 
 def registers(tid: Tid) -> Registers:
     """PTRACE_GETREGSET NT_PRSTATUS. The size that comes back tells a 32-bit program from a 64-bit one."""
-    buffer = ctypes.create_string_buffer(512)
-    vector = Iovec(ctypes.addressof(buffer), len(buffer))
-    if _ptrace(pt.Request.GETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(vector)) == -1:
+    _vector.length = len(_block)
+    if _ptrace(_GETREGSET, tid, _NT_PRSTATUS, _vector_address) == -1:
         raise fail(f"PTRACE_GETREGSET of {tid}")
-    layout = layout_of_size(vector.length)
+    size = _vector.length
+    layout = _layouts.get(size) or layout_of_size(size)
     if layout is None:
-        raise OSError(errno.ENOTSUP, f"registers of {vector.length} bytes are of no known layout", f"tracee {tid}")
-    return Registers(layout, buffer.raw[: vector.length])
+        raise OSError(errno.ENOTSUP, f"registers of {size} bytes are of no known layout", f"tracee {tid}")
+    _layouts[size] = layout
+    return Registers(layout, bytes(_block_view[:size]))
 
 
 def set_registers(tid: Tid, changed: Registers) -> None:

@@ -22,10 +22,15 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 CREATIONS: Final = ("fork", "vfork", "clone", "clone3")
 EXECS: Final = ("execve", "execveat")
 UNSHARING: Final = ("unshare", "setns", "setsid", "close_range")
-TRACED: Final = CREATIONS + EXECS + UNSHARING
+NAMING: Final = ("prctl",)
+TRACED: Final = CREATIONS + EXECS + UNSHARING + NAMING
+PR_SET_NAME: Final = 15
 
-# Which low word of which argument must have one of these bits for the call to be of interest.
-_ONLY_WITH_BITS: Final[Mapping[str, tuple[int, int]]] = {"close_range": (2, CLOSE_RANGE_UNSHARE)}
+# Which low word of which argument makes the call of interest: by one of these bits, or by being equal.
+_ONLY_WITH: Final[Mapping[str, tuple[int, int, int]]] = {
+    "close_range": (2, sc.JUMP_IF_ANY_BIT, CLOSE_RANGE_UNSHARE),
+    "prctl": (0, sc.JUMP_IF_EQUAL, PR_SET_NAME),
+}
 
 
 def host_arches(machine: Arch) -> tuple[Arch, ...]:
@@ -43,15 +48,15 @@ def _jump(code: int, k: int, yes: int, no: int) -> bytes:
 
 def _one_abi(arch: Arch, names: Sequence[str]) -> list[bytes]:
     """Instructions that end in a return, for a call whose number is loaded already."""
-    plain = [n for name in names if name not in _ONLY_WITH_BITS and (n := syscalls.number(arch, name)) is not None]
+    plain = [n for name in names if name not in _ONLY_WITH and (n := syscalls.number(arch, name)) is not None]
     code: list[bytes] = []
-    for name, (argument, bits) in _ONLY_WITH_BITS.items():
+    for name, (argument, test, value) in _ONLY_WITH.items():
         number = syscalls.number(arch, name) if name in names else None
         if number is not None:
             code += [
                 _jump(sc.JUMP_IF_EQUAL, number, 0, 4),
                 _statement(sc.LOAD_WORD, sc.DATA_ARGS[argument]),
-                _jump(sc.JUMP_IF_ANY_BIT, bits, 0, 1),
+                _jump(test, value, 0, 1),
                 _statement(sc.RETURN, sc.Action.TRACE),
                 _statement(sc.RETURN, sc.Action.ALLOW),
             ]

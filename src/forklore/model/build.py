@@ -96,19 +96,25 @@ class Builder:
         number = TaskId(event.task)
         process = tid == tgid
         leader = number if process else self._leader_of(tgid)
+        above = None
+        if event.how == "attached":
+            above = self._leader_of(Tid(event.parent_tid or 0)) if process else leader
         self.trace.tasks[number] = Task(
             id=number,
             tid=tid,
             tgid=tgid,
             kind="process" if process else "thread",
             creator=None,
-            parent=None,
+            found_under=above,
+            parent=above if process else None,
             leader=leader,
             how=event.how,
             created=_time(event.t),
             comm=None if event.comm is None else ev.raw_bytes(event.comm),
             standing=event.standing,
         )
+        if above is not None:
+            self.trace.tasks[above].children.append(number)
         if self._sharing is not None:
             standing = event.standing if isinstance(event.standing, ev.Standing) else None
             self._sharing.began(number, _time(event.t), standing)

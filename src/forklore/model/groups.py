@@ -7,19 +7,15 @@ groups found so far stand in a sorted list, in which each task finds its own by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
 from msgspec import Struct, field
 
+from forklore.abi.kcmp import Order
 from forklore.abi.units import Tid, Unavailable
 
-EQUAL: Final = 0
-LESS: Final = 1
-GREATER: Final = 2
-"""A comparison's answers, as kcmp(2) numbers them. Any other number: not equal, in no known order."""
-
 Compare = Callable[[Tid, Tid], int | Unavailable]
-"""How the first task's object sorts against the second's, or why that cannot be told."""
+"""How the first task's object sorts against the second's (:class:`~forklore.abi.kcmp.Order`), or why that cannot be
+told. A number that is none of these counts as unequal, in no known order."""
 
 
 class Group(Struct, frozen=True):
@@ -124,12 +120,12 @@ class _Sorter(Struct):
                 if not self.witness_is_lost(task, self.order[middle], answer):
                     return
                 high -= self.replace_witness(middle)
-            elif answer == EQUAL:
+            elif answer == Order.EQUAL:
                 self.join(task, self.order[middle])
                 return
-            elif answer == LESS:
+            elif answer == Order.LESS:
                 high = middle
-            elif answer == GREATER:
+            elif answer == Order.GREATER:
                 low = middle + 1
             else:
                 unordered = True
@@ -174,7 +170,7 @@ class _Sorter(Struct):
 
     def among(self, task: Tid, groups: list[_Found]) -> bool:
         for each in groups:
-            if self.ask(task, each.witness) == EQUAL:
+            if self.ask(task, each.witness) == Order.EQUAL:
                 self.join(task, each)
                 return True
         return False

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from forklore.abi import flags as f
 from forklore.abi.errors import errno_name
+from forklore.abi.kcmp import UNSET, Order
 from forklore.abi.units import Nanoseconds, TaskId
 from forklore.decode.creation import Creation
 from forklore.events import records as ev
@@ -107,9 +108,9 @@ def _object_answer(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None, 
     answer = kcmp[index]
     if answer < 0:
         return Answer(name, asked, "unknown", "kcmp", f"{errno_name(-answer)} from kcmp(2)")
-    if answer == ev.UNSET:
+    if answer == UNSET:
         return Answer(name, asked, "both-unset", "kcmp", None, _UNSET_SENTENCES.get(name) if asked else None)
-    shared = answer == 0
+    shared = answer == Order.EQUAL
     sentence = None
     if asked is not None and asked != shared:
         sentence = "shared, though the call did not ask for it" if shared else "asked for, and yet not shared"
@@ -149,6 +150,7 @@ class Sharing:
         answers = list(object_answers(creation.flags.raw, event.kcmp))
         answers += [self._namespace(creator, creation, standing, name) for name in NAMESPACES]
         self.answers[task] = tuple(answers)
+        init = event.ns_tids is not None and event.ns_tids[-1:] == [1]  # of a new pid namespace (pid_namespaces(7))
         for answer in answers:
             inode = self._inode(standing, answer.resource)
             if answer.observed == "shared":
@@ -156,7 +158,8 @@ class Sharing:
             elif answer.observed == "unknown" and answer.asked:
                 self._join(task, creator, answer.resource, t, "flag", inode)
             else:
-                self._enter(task, answer.resource, t, answer.how, inode)
+                fresh = answer.asked is False or (answer.resource == "pid" and init)
+                self._enter(task, answer.resource, t, answer.how, inode, fresh=fresh)
 
     def _namespace(
         self, creator: TaskId, creation: Creation, standing: ev.Standing | None, name: str
@@ -189,16 +192,17 @@ class Sharing:
         inode = standing.namespaces.get(name)
         return inode if isinstance(inode, int) else None
 
-    def _enter(self, task: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None) -> None:
-        # A namespace that others were seen in is known by its inode; else it is an object of the task's own.
-        if inode is not None:
-            group = self._by_inode.get((resource, inode))
-            if group is None:
-                self._last += 1
-                group = self._by_inode[resource, inode] = self._last
-        else:
+    def _enter(
+        self, task: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None, *, fresh: bool = False
+    ) -> None:
+        # A namespace that others were seen in is known by its inode, as long as it lives: the kernel gives the number
+        # of one that is gone to the next (fs/proc/generic.c: proc_alloc_inum). A ``fresh`` one is certainly another.
+        group = None if inode is None or fresh else self._by_inode.get((resource, inode))
+        if group is None:
             self._last += 1
             group = self._last
+        if inode is not None:
+            self._by_inode[resource, inode] = group
         self._add(task, resource, group, t, how, inode)
 
     def _join(
@@ -244,25 +248,26 @@ class Sharing:
                 hold.inode = inode
                 self._by_inode.setdefault((name, inode), hold.group)
             elif hold.inode != inode:
-                self._leave(task, name, at, cause, "/proc", inode)
+                self._leave(task, name, at, cause, "/proc", inode, fresh=cause == "unshare")
 
     def _asked_again(
         self, task: TaskId, at: int | None, cause: str, compared: dict[str, tuple[int, int]]
     ) -> None:
         t = None if at is None else Nanoseconds(at)
         for resource, (other, answer) in compared.items():
-            shared = None if answer < 0 else answer in (0, ev.UNSET)
+            shared = None if answer < 0 else answer in (Order.EQUAL, UNSET)
             reason = f"{errno_name(-answer)} from kcmp(2)" if answer < 0 else None
             self.changes[task].append(Change(t, resource, cause, shared, TaskId(other), reason))
             if shared is False:
                 self._leave(task, resource, at, cause, "kcmp")
 
     def _leave(
-        self, task: TaskId, resource: str, at: int | None, cause: str, how: How, inode: int | None = None
-    ) -> None:
+        self, task: TaskId, resource: str, at: int | None, cause: str, how: How, inode: int | None = None, *,
+        fresh: bool = False,
+    ) -> None:  # fmt: skip
         t = None if at is None else Nanoseconds(at)
         self._end(task, resource, t, cause)
-        self._enter(task, resource, t, how, inode)
+        self._enter(task, resource, t, how, inode, fresh=fresh)
 
     def _end(self, task: TaskId, resource: str, t: Nanoseconds | None, cause: str) -> None:
         hold = self.current(task, resource)

@@ -132,7 +132,9 @@ class Task(Struct, eq=False):
     """The task that its thread group began with; its own number for a process."""
     creation: Creation | None = None
     how: str = "created"
-    """``created``, or how it came into the trace otherwise: ``root``, ``adopted``, ``log``."""
+    """``created``, or how it came into the trace otherwise: ``root``, ``attached``, ``adopted``, ``log``."""
+    found_under: TaskId | None = None
+    """Of a task that was attached to: the first thread of its process, or its parent's, where that is in the trace."""
     traced: bool = True
     untraced_cleared: bool = False
     stop: str | None = None
@@ -146,7 +148,7 @@ class Task(Struct, eq=False):
     stops: list[JobStop] = field(default_factory=list)
     reapers: list[Reaper] = field(default_factory=list)
     children: list[TaskId] = field(default_factory=list)
-    """What it created, in order."""
+    """What it created, in order, and what was found under it."""
     ended: Nanoseconds | None = None
     death: Death | None = None
     gone: str | None = None
@@ -221,5 +223,5 @@ class Trace(Struct):
 
     @property
     def roots(self) -> list[Task]:
-        """The tasks without a known creator."""
-        return [task for task in self.tasks.values() if task.creator is None]
+        """The tasks that nothing of the trace stands above."""
+        return [task for task in self.tasks.values() if task.creator is None and task.found_under is None]

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from forklore.abi.units import TaskId
-from forklore.events.records import Absent, Borrowed, Text, Written, raw_bytes
+from forklore.events.records import Absent, Borrowed, Text, Variable, Written, raw_bytes
 from forklore.model.tasks import Trace
 from forklore.report import words
 
 _HARMLESS: Final = frozenset({"dead stack", "child's stack"})
 """No part of the creator's state: see docs/vfork-writes.md."""
 _NAMES: Final = {"live stack": "stack", "anonymous": "anonymous memory"}
+_NAMED: Final = 4
+"""Variables that are named in one line."""
 _SHOWN: Final = 16
 """Bytes of a change that are shown."""
 
@@ -21,6 +23,28 @@ _SHOWN: Final = 16
 def lasting(record: Borrowed) -> list[Written]:
     """The changes that the creator can notice."""
     return [] if isinstance(record.changes, Absent) else [c for c in record.changes if c.where not in _HARMLESS]
+
+
+def changed_kinds(record: Borrowed) -> tuple[str, ...]:
+    """Which parts of the creator's memory changed, each once."""
+    return tuple(sorted({_NAMES.get(change.where, words.printable(change.where)) for change in lasting(record)}))
+
+
+def variable_words(variable: Variable) -> str:
+    """``main: a 5 → 10``."""
+    name = words.printable(raw_bytes(variable.name))
+    whose = "" if variable.function is None else f"{words.printable(raw_bytes(variable.function))}: "
+    if variable.old is None or variable.new is None:
+        return f"{whose}{name}"
+    return f"{whose}{name} {words.printable(variable.old)} → {words.printable(variable.new)}"
+
+
+def _variables(found: list[Written]) -> str:
+    variables = [variable for change in found for variable in change.variables]
+    variables.sort(key=lambda variable: variable.function is None)  # the caller's own first
+    named = dict.fromkeys(map(variable_words, variables))
+    shown = list(named)[:_NAMED]
+    return ", ".join(shown) + (f", and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
 
 
 def borrowed_words(record: Borrowed, trace: Trace) -> str:
@@ -34,7 +58,7 @@ def borrowed_words(record: Borrowed, trace: Trace) -> str:
         which = Counter(_NAMES.get(change.where, words.printable(change.where)) for change in found)
         kinds = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in which.items())
         places = words.count(len(found) + record.more, "place")
-        parts.append(f"changed {places} of {whose}" + (f": {kinds}" if kinds else ""))
+        parts.append(f"changed {places} of {whose}" + (f": {_variables(found) or kinds}" if kinds else ""))
     if record.remaps:
         parts.append(f"changed {words.count(len(record.remaps), 'mapping')} of {whose}")
     text = " and ".join(parts) or f"changed nothing of {whose} that stays"
@@ -57,6 +81,8 @@ def borrowed_lines(record: Borrowed) -> Iterator[tuple[str, str]]:
             yield f"{change.start:#x}", f"{size} of the {change.where}: harmless"
             continue
         yield f"{change.start:#x}", f"{size} of {_place(change.where, change.mapping)}: {_bytes(change)}"
+        for variable in change.variables:
+            yield "", variable_words(variable)
     if record.more:
         yield "", f"and {words.count(record.more, 'range')} more, which are not listed"
     for remap in record.remaps:

@@ -10,16 +10,20 @@ from forklore.abi.signals import signal_name
 from forklore.abi.units import TaskId
 from forklore.decode.sharing import Fate, fates
 from forklore.events.records import Absent, Standing, raw_bytes
+from forklore.model.held import Holding
 from forklore.model.sharing import Answer, Hold, Sharing
 from forklore.model.tasks import Task, Trace
 from forklore.report import label, words
 from forklore.report.borrowed import borrowed_lines
 from forklore.report.copies import cow_lines
+from forklore.report.edges import Edges
 from forklore.report.fold import Row
 from forklore.report.held import beyond, held_name, origin
 from forklore.report.label import Detail
 from forklore.report.lines import Line, Piece, plain
+from forklore.report.stacks import ShownStacks
 from forklore.report.table import changes
+from forklore.report.vfork import vfork_lines
 
 _SECTIONS: Final = (
     ("shared", "Shared: one object for both"),
@@ -66,16 +70,20 @@ def card_lines(trace: Trace, task: Task, columns: int) -> list[Line]:
     else:
         lines += _resources(task, sharing, columns)
     lines += _over_time(trace, task, sharing, columns)
+    lines += _vfork(trace, task, columns)
     lines += _cow(trace, task, columns)
     lines += _borrowed(trace, task, columns)
     lines += _held(trace, task, columns)
     lines += _standing(task, columns)
+    lines += _stack(task, columns)
     return lines
 
 
 def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
-    row = Row([task])
-    yield (*label.task_head(row), Piece(f"  #{task.id}", "quiet"), Piece("   "), *label.task_end(row))
+    edges = Edges(trace)
+    edge = edges.of(task)
+    row = Row([task], edges=() if edge is None else (edge,))
+    yield (*label.task_head(row, runs=True), Piece(f"  #{task.id}", "quiet"), Piece("   "), *label.task_end(row))
     for part in label.task_parts(row, trace, Detail.FULL):
         yield from _wrapped("  ", plain(part), columns)
     creation = task.creation
@@ -83,10 +91,45 @@ def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
         creator = trace.tasks[task.creator] if task.creator is not None else None
         if creator is not None:
             yield from _wrapped("  ", f"made by {creator.tid} {words.task_name(creator)}".rstrip(), columns)
+        yield from _made(task, edges, columns)
         for name, text in creation.details():
             yield from _wrapped("  ", f"{name} {text}", columns)
         for problem in creation.problems:
             yield from _wrapped("  ", f"in its call: {problem}", columns)
+
+
+def _made(task: Task, edges: Edges, columns: int) -> Iterator[Line]:
+    found = edges.attribution(task)
+    if found is not None:
+        chain = " → ".join(found.chain)
+        by = f"by {chain}" if chain else "by whom is not known" if found.source == "none" else "by no library call"
+        sure = "" if found.sure or found.source == "none" else ", not sure"
+        yield from _wrapped("  ", f"{by}{sure} [{found.why}]", columns)
+    runs = task.runs
+    if runs is None:
+        return
+    for name, number, code, argument in (
+        ("runs", runs.routine_place, runs.routine, runs.routine_arg),
+        ("fn of clone()", runs.fn_place, runs.fn, runs.arg),
+    ):
+        text = edges.place(number, code, source=True)
+        if text:
+            given = "" if argument is None else f", argument {argument:#x}"
+            yield from _wrapped("  ", f"{name}: {text}{given} [{runs.how}]", columns)
+    if runs.unknown is not None:
+        yield from _wrapped("  ", f"what it runs is not known: {runs.unknown.why}", columns)
+    for naming in task.names:
+        yield from _wrapped("  ", f'named "{words.printable(naming.comm)}" [{naming.how}]', columns)
+
+
+def _stack(task: Task, columns: int) -> Iterator[Line]:
+    texts = ShownStacks().texts(task)
+    if texts:
+        yield ()
+        yield (Piece("Its creator's call stack then, innermost first", "name"),)
+    for text, role in texts:
+        for part in textwrap.wrap(text, max(columns - 2, 24), subsequent_indent="   "):
+            yield (Piece("  "), Piece(part, role))
 
 
 def _resources(task: Task, sharing: Sharing, columns: int) -> Iterator[Line]:
@@ -154,6 +197,16 @@ def _change(before: Hold, after: Hold, task: Task) -> str:
 def _few(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:5]))
     return f"{shown} and {len(numbers) - 5} more" if len(numbers) > 5 else shown
+
+
+def _vfork(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
+    found = Holding(trace).of(task)
+    if found is None:
+        return
+    yield ()
+    yield (Piece("While it held its creator (CLONE_VFORK)", "name"),)
+    for title, text in vfork_lines(found, trace):
+        yield from _entry(title, text, columns)
 
 
 def _cow(trace: Trace, task: Task, columns: int) -> Iterator[Line]:

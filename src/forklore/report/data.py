@@ -13,8 +13,12 @@ from forklore.decode.creation import Creation
 from forklore.decode.rules import Reason
 from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
+from forklore.model.held import Holding
 from forklore.model.sharing import Sharing
 from forklore.model.tasks import Death, FailedExec, Failure, Image, MadeCall, Task, Trace
+from forklore.report import data_code as code
+from forklore.report.edges import Edges
+from forklore.report.vfork import vfork_data
 
 JSON_FORMAT: Final = {"name": "forklore-tree", "version": [1, 0]}
 
@@ -26,11 +30,15 @@ def to_json(trace: Trace) -> bytes:
 
 def to_data(trace: Trace) -> dict[str, Any]:
     """The object as Python builtins."""
+    edges, holding = Edges(trace), Holding(trace)
     return {
         "format": JSON_FORMAT,
         "header": msgspec.to_builtins(trace.header),
-        "tasks": [_task(task, trace.sharing) for task in trace.tasks.values()],
-        "failures": [_failure(failure) for failure in trace.failures],
+        "tasks": [_task(task, trace, edges, holding) for task in trace.tasks.values()],
+        "failures": [_failure(failure, edges) for failure in trace.failures],
+        "modules": [code.module_data(module) for module in trace.code.modules.values()],
+        "stacks": [code.stack_data(stack) for stack in trace.code.stacks.values()],
+        "scripts": [code.script_data(script) for script in trace.code.scripts.values()],
         "notes": [{"what": what, "why": why} for what, why in trace.notes],
         "warnings": list(trace.warnings),
         "end": {"t": trace.ended, "reason": trace.end_reason},
@@ -45,7 +53,9 @@ def _text(value: bytes | Unavailable | None) -> Any:  # noqa: ANN401 - JSON
     return msgspec.to_builtins(ev.text(value))
 
 
-def _task(task: Task, sharing: Sharing | None) -> dict[str, Any]:
+def _task(task: Task, trace: Trace, edges: Edges, holding: Holding) -> dict[str, Any]:
+    sharing = trace.sharing
+    held = holding.of(task)
     return {
         "id": task.id,
         "tid": task.tid,
@@ -53,6 +63,7 @@ def _task(task: Task, sharing: Sharing | None) -> dict[str, Any]:
         "ns_tids": list(task.ns_tids),
         "kind": task.kind,
         "comm": _text(task.comm),
+        "names": [code.naming_data(naming) for naming in task.names],
         "how": task.how,
         "traced": task.traced,
         "creator": task.creator,
@@ -61,10 +72,15 @@ def _task(task: Task, sharing: Sharing | None) -> dict[str, Any]:
         "heir": task.heir,
         "reaper": [{"t": r.t, "tid": r.tid, "task": r.task} for r in task.reapers],
         "creation": None if task.creation is None else _creation(task.creation, task),
+        "attribution": code.attribution_data(edges.attribution(task)),
+        "runs": code.runs_data(task.runs, trace),
+        "stack": None if task.stack is None else task.stack.number,
+        "script": None if task.script is None else task.script.script,
         "execs": [_image(image) for image in task.images],
         "sharing": None if sharing is None else _sharing(task, sharing),
         "standing": None if task.standing is None else msgspec.to_builtins(task.standing),
         "cow": [_cow(record) for record in task.cow],
+        "vfork": None if held is None else vfork_data(held),
         "borrowed": [_borrowed(record) for record in task.borrowed],
         "descriptors": [_descriptors(record) for record in task.descriptors],
         "failed_execs": [_failed_exec(failed) for failed in task.failed_execs],
@@ -242,7 +258,7 @@ def _call(made: MadeCall) -> dict[str, Any]:
     }
 
 
-def _failure(failure: Failure) -> dict[str, Any]:
+def _failure(failure: Failure, edges: Edges) -> dict[str, Any]:
     return {
         "t": failure.t,
         "task": failure.task,
@@ -251,6 +267,9 @@ def _failure(failure: Failure) -> dict[str, Any]:
         "errno_name": errno_name(failure.errno),
         "flags": list(failure.creation.flags.names),
         "creation": _creation(failure.creation),
+        "attribution": code.attribution_data(edges.attribution(failure)),
+        "stack": None if failure.stack is None else failure.stack.number,
+        "script": None if failure.script is None else failure.script.script,
         "limits": failure.limits,
         "reasons": [_reason(reason) for reason in failure.reasons],
     }

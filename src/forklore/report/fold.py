@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct, field
 
 from forklore.abi.units import TaskId
+from forklore.model.held import Holding
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
+from forklore.report.edges import Edge, Edges, own_name
+from forklore.report.extras import Extras
+from forklore.report.held import given
+from forklore.report.vfork import vfork_words
+
+_SITES: Final = 6
+"""Tasks that look the same and come from more sites than that take one line for the rarer of them."""
+_NUMBER: Final = re.compile(r"\d+")
 
 Leaf = Failure | FailedExec | MadeCall
 """Something that a task did and that made no task."""
@@ -21,16 +32,31 @@ class Row(Struct):
     leaves: list[Leaf] = field(default_factory=list)
     below: int = 0
     """How many tasks hang below one of ``tasks``, at any depth."""
+    edges: tuple[Edge, ...] = ()
+    """Who made them: one edge for all, or several where the sites are folded together; none where it is not known."""
+    held: str = ""
+    """Whom its vfork held, in words."""
+    extras: tuple[str, ...] = ()
+    """What is to say of its pages, borrowed memory and descriptors."""
 
 
 class Folded:
-    """The tree of a trace with equal siblings together. ``least``: how many equal ones make a fold."""
+    """The tree of a trace with equal siblings together. ``least``: how many equal ones make a fold.
 
-    def __init__(self, trace: Trace, least: int = 3) -> None:
+    ``stacks``: only those with one call stack are equal.
+    """
+
+    def __init__(self, trace: Trace, least: int = 3, *, stacks: bool = False) -> None:
         self._trace = trace
         self._least = least
+        self._stacks = stacks
+        self._edges = Edges(trace)
+        self._extras = Extras(trace, given(trace))
+        self._holding = Holding(trace)
+        self._made: dict[TaskId, Edge | None] = {}
         self._shapes: dict[object, int] = {}
         self._shape: dict[TaskId, int] = {}
+        """What a task and all below it look like, but for who made the task itself."""
         self._below: dict[TaskId, int] = {}
         # A creator is always seen before what it creates, so backwards every child comes before its creator.
         for task in reversed(trace.tasks.values()):
@@ -39,9 +65,24 @@ class Folded:
     def _measure(self, task: Task) -> None:
         children = [self._trace.tasks[child] for child in task.children]
         self._below[task.id] = sum(1 + self._below[child.id] for child in children)
-        shapes = tuple(sorted(self._shape[child.id] for child in children))
-        key = (look(task), shapes, tuple(sorted(map(_leaf_key, leaves(task)), key=repr)))
-        self._shape[task.id] = self._shapes.setdefault(key, len(self._shapes))
+        self._made[task.id] = self._edges.of(task)
+        shapes = tuple(sorted(self._whole(child) for child in children))
+        key = (look(task), self._extras.look(task), shapes, tuple(sorted(map(self._leaf_key, leaves(task)), key=repr)))
+        self._shape[task.id] = self._number(key)
+
+    def _number(self, key: object) -> int:
+        return self._shapes.setdefault(key, len(self._shapes))
+
+    def _whole(self, task: Task) -> int:
+        # With who made it: what hangs below one task of a row is shown for all of them, edges included.
+        return self._number((self._shape[task.id], self._site(task)))
+
+    def _site(self, made: Task | Failure) -> object:
+        edge = self._made[made.id] if isinstance(made, Task) else self._edges.of(made)
+        if not self._stacks:
+            return edge
+        stack, script = made.stack, made.script
+        return (edge, None if stack is None else stack.number, None if script is None else script.script)
 
     def below(self, task: Task) -> int:
         """How many tasks hang below a task, at any depth."""
@@ -49,20 +90,57 @@ class Folded:
 
     def rows(self, task: Task) -> list[Row]:
         """What hangs directly below a task, in the order of time, equal ones together."""
-        rows: dict[object, Row] = {}
-        for item in in_order(task, self._trace):
+        tasks: dict[int, list[Task]] = {}
+        calls: dict[object, Row] = {}
+        order: dict[int, int] = {}
+        for index, item in enumerate(in_order(task, self._trace)):
             if isinstance(item, Task):
-                key: object = ("task", self._shape[item.id])
-                row = rows.setdefault(key, Row(below=self._below[item.id]))
-                row.tasks.append(item)
+                tasks.setdefault(self._shape[item.id], []).append(item)
+                order[id(item)] = index
             else:
-                rows.setdefault(_leaf_key(item), Row()).leaves.append(item)
-        return [part for row in rows.values() for part in self._split(row)]
+                row = calls.setdefault(self._leaf_key(item), Row(edges=self._leaf_edges(item)))
+                row.leaves.append(item)
+                order.setdefault(id(row.leaves[0]), index)
+        rows = [row for alike in tasks.values() for row in self._by_site(alike)] + list(calls.values())
+        return sorted(rows, key=lambda row: order[id(row.tasks[0] if row.tasks else row.leaves[0])])
 
-    def _split(self, row: Row) -> list[Row]:
-        if len(row.tasks) < self._least:
-            return [Row([task], [], row.below) for task in row.tasks] or [row]
-        return [row]
+    def _by_site(self, alike: list[Task]) -> list[Row]:
+        sites: dict[object, list[Task]] = {}
+        for task in alike:
+            sites.setdefault(self._site(task), []).append(task)
+        often = [found for found in sites.values() if len(found) >= self._least]
+        if len(often) > _SITES and not self._stacks:
+            often = sorted(often, key=len, reverse=True)[: _SITES - 1]
+        rows = [self.row(found) for found in often]
+        shown = {task.id for found in often for task in found}
+        rest = [task for task in alike if task.id not in shown]
+        if not self._stacks:
+            known = [task for task in rest if self._made[task.id] is not None]
+            if len(known) >= self._least:
+                rows.append(self.row(known))
+                rest = [task for task in rest if self._made[task.id] is None]
+        return [*rows, *(self.row([task]) for task in rest)]
+
+    def row(self, tasks: list[Task]) -> Row:
+        """The row of tasks that look the same."""
+        edges = dict.fromkeys(edge for task in tasks if (edge := self._made[task.id]) is not None)
+        held = self._holding.of(tasks[0]) if len(tasks) == 1 else None
+        return Row(
+            tasks, [], self._below[tasks[0].id], tuple(edges),
+            "" if held is None else vfork_words(held, self._trace), tuple(self._extras.texts(tasks)),
+        )  # fmt: skip
+
+    def _leaf_edges(self, leaf: Leaf) -> tuple[Edge, ...]:
+        edge = self._edges.of(leaf) if isinstance(leaf, Failure) else None
+        return () if edge is None else (edge,)
+
+    def _leaf_key(self, leaf: Leaf) -> tuple[object, ...]:
+        if isinstance(leaf, Failure):
+            reasons = tuple(reason.text for reason in leaf.reasons)
+            return ("refused", leaf.creation.text(), leaf.errno, reasons, self._site(leaf))
+        if isinstance(leaf, FailedExec):
+            return ("exec", leaf.paths, leaf.errnos)
+        return ("call", leaf.call.text(), leaf.result)
 
 
 def look(task: Task) -> tuple[object, ...]:
@@ -70,7 +148,9 @@ def look(task: Task) -> tuple[object, ...]:
     creation = task.creation
     return (
         task.kind,
-        task.name,
+        # Names that differ in a number are those of one pool.
+        _NUMBER.sub("#", own) if (own := own_name(task)) else task.name,
+        bool(own),
         None if creation is None else (creation.call, creation.flags.raw, creation.exit_signal),
         tuple(image.file for image in task.images),
         None if task.death is None else (task.death.code, task.death.signal, task.death.core),
@@ -108,11 +188,3 @@ def in_order(task: Task, trace: Trace) -> list[Task | Leaf]:
 
 def _when(item: Task | Leaf) -> int | None:
     return item.created if isinstance(item, Task) else item.t
-
-
-def _leaf_key(leaf: Leaf) -> tuple[object, ...]:
-    if isinstance(leaf, Failure):
-        return ("refused", leaf.creation.text(), leaf.errno, tuple(reason.text for reason in leaf.reasons))
-    if isinstance(leaf, FailedExec):
-        return ("exec", leaf.paths, leaf.errnos)
-    return ("call", leaf.call.text(), leaf.result)

@@ -1,4 +1,4 @@
-"""The text of one line of the tree, in three lengths."""
+"""The text of one line of the tree, in four lengths."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from forklore.decode.sharing import shared_names
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.report import words
-from forklore.report.borrowed import borrowed_words
-from forklore.report.copies import last_words
+from forklore.report.edges import Edge, edges_text, own_name
 from forklore.report.fold import Leaf, Row
-from forklore.report.held import given, held_words
 from forklore.report.lines import Line, Piece
 
 
@@ -27,6 +25,8 @@ class Detail(IntEnum):
     """Without the prefix CLONE_."""
     NONE = 2
     """What they share, but not the flags."""
+    BRIEF = 3
+    """Where it is known who made them: that, without the line, in place of the call and what it shares."""
 
 
 SEPARATOR = Piece(" · ", "quiet")
@@ -42,8 +42,12 @@ def joined(parts: list[Line]) -> Line:
     return tuple(line)
 
 
-def task_head(row: Row) -> Line:
-    """Number and name: ``4712 ls``, ``thread 4715``, ``12 × 4720…4731 cc1``."""
+def task_head(row: Row, *, runs: bool = False) -> Line:
+    """Number and name: ``4712 ls``, ``thread 4715 "pool-3"``, ``12 × 4720…4731 cc1``.
+
+    A thread has its own name, or none where it is known what it runs, but never its creator's. ``runs``: with what it
+    runs even where the library call has that in its parentheses.
+    """
     first, last = row.tasks[0], row.tasks[-1]
     pieces: list[Piece] = []
     if len(row.tasks) > 1:
@@ -52,10 +56,22 @@ def task_head(row: Row) -> Line:
         pieces.append(Piece(f"{first.kind} "))
     tids = str(first.tid) if len(row.tasks) == 1 else f"{first.tid}…{last.tid}"
     pieces.append(Piece(tids, "tid"))
-    name = words.task_name(first)
+    own = own_name(first)
+    ran = _runs(row)
+    name = "" if first.kind == "thread" and (own or ran) else words.task_name(first)
     if name:
         pieces += [Piece(" "), Piece(name, "name")]
+    if own and own != name:
+        last_own = own_name(last)
+        pieces.append(Piece(f' "{own}"' if own == last_own else f' "{own}"…"{last_own}"', "name"))
+    if ran and (runs or not row.edges[0].library or len({edge.library for edge in row.edges}) > 1):
+        pieces += [Piece(" runs "), Piece(ran, "name")]
     return tuple(pieces)
+
+
+def _runs(row: Row) -> str:
+    ran = {edge.runs for edge in row.edges}
+    return ran.pop() if len(ran) == 1 and row.tasks[0].kind == "thread" else ""
 
 
 def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
@@ -63,22 +79,32 @@ def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
     task = row.tasks[0]
     single = len(row.tasks) == 1
     parts: list[Line] = []
+    if text := edges_text(row.edges, brief=detail is Detail.BRIEF):
+        parts.append((Piece(text, "maker"),))
     if task.creation is not None:
-        parts += _creation(task, task.creation, detail)
+        told = detail is Detail.BRIEF and bool(row.edges and row.edges[0].library)
+        parts += _creation(task, task.creation, detail, row.edges, told=told)
+    elif task.how == "attached":
+        parts.append((Piece("was running", "quiet"),))
     elif task.how != "root":
         parts.append((Piece("its creation was not seen", "loud"),))
     parts.append(_exec(task, single))
-    parts.append(_held(task, trace, single))
-    parts.extend((Piece(text, "loud"),) for text in _unusual(task, trace, single))
+    if row.held:
+        parts.append((Piece(row.held, "quiet"),))
+    parts.extend((Piece(text, "loud"),) for text in (*_unusual(task, trace, single), *row.extras))
     return [part for part in parts if part]
 
 
-def _creation(task: Task, creation: Creation, detail: Detail) -> list[Line]:
+def _creation(task: Task, creation: Creation, detail: Detail, edges: tuple[Edge, ...], *, told: bool) -> list[Line]:
+    # ``told``: the library call stands for the system call, and for what that shares by design.
     parts: list[Line] = []
     word = _manner(creation)
-    if word and creation.call not in ("fork", "vfork"):
+    said = told or (bool(edges) and edges[0].library.endswith(word or "?"))
+    if word and creation.call not in ("fork", "vfork") and not said:
         parts.append((Piece(word, "call"),))
-    if detail is Detail.NONE and creation.call.startswith("clone"):
+    if told:
+        pass
+    elif detail >= Detail.NONE and creation.call.startswith("clone"):
         parts.append((Piece(f"{creation.call}(…)", "flags"),))
     else:
         parts.append((Piece(creation.text(abbreviate=detail is not Detail.FULL), "flags"),))
@@ -88,7 +114,7 @@ def _creation(task: Task, creation: Creation, detail: Detail) -> list[Line]:
     seen = {answer.resource: answer.observed for answer in answers if answer.observed != "unknown"}
     shared = [name for name in names if not name.startswith("new") and seen.get(name, "shared") == "shared"]
     shared += [name for name, how in seen.items() if how == "shared" and name not in names]
-    if shared:
+    if shared and not told:
         parts.append((Piece("shares " + " ".join(shared)),))
     new = [name.removeprefix("new") for name in names if name.startswith("new")]
     if new:
@@ -122,12 +148,6 @@ def _exec(task: Task, single: bool) -> Line:
     return (Piece(text, "exec"),)
 
 
-def _held(task: Task, trace: Trace, single: bool) -> Line:
-    if not single or task.held is None or task.creator is None:
-        return ()
-    return (Piece(f"{trace.tasks[task.creator].tid} held {words.span(task.held)}", "quiet"),)
-
-
 def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
     found: list[str] = []
     if task.untraced_cleared:
@@ -148,11 +168,6 @@ def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
         found.append(f"orphan, now of {task.reapers[-1].tid}" if single else "orphans")
     if task.stops:
         found.append("was stopped")
-    if single:
-        found.extend(filter(None, [last_words(task.cow, trace)]))
-        found.extend(borrowed_words(record, trace) for record in task.borrowed)
-    if single and (held := held_words(task.descriptors, given(trace))):
-        found.append(held)
     return found
 
 
@@ -185,14 +200,17 @@ def leaf_line(row: Row, detail: Detail) -> tuple[Line, Line]:
     leaf = row.leaves[0]
     times: Line = (Piece(f"{len(row.leaves):,} × ", "loud"),) if len(row.leaves) > 1 else ()
     text: Callable[[Leaf, Detail], Line] = _LEAVES[type(leaf)]
+    maker = edges_text(row.edges, brief=detail is Detail.BRIEF)
     why: Line = () if isinstance(leaf, FailedExec) else (Piece(words.because(leaf.reasons)),) if leaf.reasons else ()
-    return times + text(leaf, detail), why
+    mark, *said = text(leaf, detail)
+    made: Line = (Piece(maker, "maker"), SEPARATOR) if maker else ()
+    return (*times, mark, *made, *said), why
 
 
 def _refused(leaf: Leaf, detail: Detail) -> Line:
     assert isinstance(leaf, Failure)
     call = leaf.creation.text(abbreviate=detail is not Detail.FULL)
-    if detail is Detail.NONE and leaf.creation.call.startswith("clone"):
+    if detail >= Detail.NONE and leaf.creation.call.startswith("clone"):
         call = f"{leaf.creation.call}(…)"
     return (Piece("✗ ", "bad"), Piece(call, "flags"), Piece(f" = {words.error(leaf.errno)}", "bad"))
 

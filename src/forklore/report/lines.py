@@ -7,7 +7,7 @@ from typing import Final, Literal, TextIO
 
 from msgspec import Struct
 
-Role = Literal["plain", "frame", "tid", "name", "call", "flags", "exec", "good", "bad", "quiet", "loud"]
+Role = Literal["plain", "frame", "tid", "name", "call", "flags", "exec", "good", "bad", "quiet", "loud", "maker"]
 
 STYLES: Final[dict[Role, str]] = {
     "plain": "",
@@ -21,6 +21,7 @@ STYLES: Final[dict[Role, str]] = {
     "bad": "red",
     "quiet": "dim",
     "loud": "bold yellow",
+    "maker": "magenta",
 }
 """How rich shows each role. Nothing is told by colour alone."""
 
@@ -34,7 +35,7 @@ class Piece(Struct, frozen=True, gc=False):
 
 Line = tuple[Piece, ...]
 
-_NARROW: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("│├└─·…×→✗µ✓")
+_NARROW: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("│├└─·…×→←≈✗µ✓")
 """Characters known to take one cell, without asking rich: nearly all that is printed."""
 
 

@@ -14,6 +14,7 @@ from forklore.model.tasks import Task
 from forklore.report import words
 from forklore.report.borrowed import borrowed_words
 from forklore.report.copies import cow_words
+from forklore.report.edges import Edge, Edges
 from forklore.report.held import given, held_words
 from forklore.report.lines import Line, Piece
 
@@ -26,6 +27,7 @@ class LogView:
 
     def __init__(self, builder: Builder) -> None:
         self._trace = builder.trace
+        self._edges = Edges(builder.trace)
         self._text: dict[type, Callable[[Any], Line]] = {
             ev.Begin: self._begin,
             **dict.fromkeys(_UNTOLD, lambda _e: ()),
@@ -69,7 +71,8 @@ class LogView:
     def _create(self, event: ev.Create) -> Line:
         child = self._task(event.child)
         creation = child.creation
-        pieces = [Piece(_call(creation), "flags"), Piece(f" → {child.kind} "), Piece(str(child.tid), "tid")]
+        made = [Piece(_call(creation), "flags"), Piece(f" → {child.kind} "), Piece(str(child.tid), "tid")]
+        pieces = _within(self._edges.of(child), made)
         shared = shared_names(creation) if creation is not None else ()
         if shared:
             pieces.append(Piece("  shares " + " ".join(shared)))
@@ -81,7 +84,8 @@ class LogView:
 
     def _fail(self, event: ev.Fail) -> Line:
         failure = self._task(event.task).failures[-1]
-        pieces = [Piece(_call(failure.creation), "flags"), Piece(f" = {words.error(event.errno)}", "bad")]
+        refused = [Piece(_call(failure.creation), "flags"), Piece(f" = {words.error(event.errno)}", "bad")]
+        pieces = _within(self._edges.of(failure), refused)
         why = words.because(failure.reasons)
         return (*pieces, Piece(f"  {why}")) if why else tuple(pieces)
 
@@ -139,6 +143,16 @@ class LogView:
 
 def _call(creation: Creation | None) -> str:
     return "a call that was not seen" if creation is None else creation.text()
+
+
+def _within(edge: Edge | None, call: list[Piece]) -> list[Piece]:
+    # The library call stands around the system call; where only the caller is known, that stands behind.
+    if edge is None:
+        return call
+    if edge.library:
+        return [Piece(edge.text(), "maker"), Piece(" { "), *call, Piece(" }")]
+    told = "  ".join(filter(None, [edge.runs and f"runs {edge.runs}", edge.text()]))
+    return [*call, Piece(f"  {told}", "maker")]
 
 
 def _stamp(t: int | None) -> str:

@@ -7,11 +7,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.model.tasks import Task, Trace
+from forklore.model.tasks import Failure, Task, Trace
 from forklore.report import label, words
 from forklore.report.fold import Folded, Row
 from forklore.report.label import Detail
 from forklore.report.lines import Line, Piece, fit, width_of
+from forklore.report.stacks import ShownStacks
 
 _INDENT: Final = 3
 _ROOM: Final = 44
@@ -34,6 +35,8 @@ class Limits(Struct, frozen=True):
     siblings: int | None = 40
     lines: int | None = 400
     fold: int = 3
+    stacks: bool = False
+    """Whole call stacks, below what they made."""
 
     @property
     def deepest(self) -> int | None:
@@ -47,20 +50,21 @@ UNLIMITED: Final = Limits(columns=None, depth=None, siblings=None, lines=None)
 
 def tree_lines(trace: Trace, limits: Limits = DEFAULTS) -> list[Line]:
     """The whole view: a tree for each root, then what the trace could not see."""
-    folded = Folded(trace, limits.fold)
+    folded = Folded(trace, limits.fold, stacks=limits.stacks)
+    stacks = ShownStacks() if limits.stacks else None
     lines: list[Line] = []
     for root in trace.roots:
-        lines += _one(root, trace, folded, limits)
+        lines += _one(root, trace, folded, limits, stacks)
     lines += list(_below(trace, limits))
     return [fit(line, limits.columns) for line in lines]
 
 
-def _one(root: Task, trace: Trace, folded: Folded, limits: Limits) -> list[Line]:
+def _one(root: Task, trace: Trace, folded: Folded, limits: Limits, stacks: ShownStacks | None) -> list[Line]:
     depth, rows = _affordable(root, folded, limits)
     if limits.depth is not None:
         depth = limits.depth
     roomy = rows <= _ROOMY
-    lines: list[Line] = _root_lines(root, trace, limits)
+    lines: list[Line] = _root_lines(root, trace, folded, limits)
     # An explicit stack: a tree can be deeper than Python may recurse.
     stack = [_Level(iter(_shown(folded.rows(root), limits)), "")]
     while stack:
@@ -78,6 +82,8 @@ def _one(root: Task, trace: Trace, folded: Folded, limits: Limits) -> list[Line]
         prefix = _narrowed(level.prefix, len(stack), limits)
         frame = _Frame(prefix + branch, prefix + below, limits.columns, roomy)
         lines += _row_lines(row, trace, frame, cut=cut)
+        if stacks is not None:
+            lines += _stack_lines(row, stacks, frame)
         if row.tasks and not cut:
             stack.append(_Level(iter(_shown(folded.rows(row.tasks[0]), limits)), level.prefix + below))
     return lines
@@ -141,7 +147,7 @@ def _affordable(root: Task, folded: Folded, limits: Limits) -> tuple[int | None,
     return depth, spent
 
 
-def _root_lines(root: Task, trace: Trace, limits: Limits) -> list[Line]:
+def _root_lines(root: Task, trace: Trace, folded: Folded, limits: Limits) -> list[Line]:
     command = [words.printable(raw) for raw in _command(trace)]
     ran = words.base_name(command[0].encode()) if command and root.how == "root" else words.task_name(root)
     pieces = [Piece(ran or "?", "name"), Piece(f" {root.tid}", "tid")]
@@ -165,7 +171,7 @@ def _root_lines(root: Task, trace: Trace, limits: Limits) -> list[Line]:
     parts: list[Line] = [(*pieces, Piece(" → "), *end), (Piece(counted),)]
     if refused:
         parts.append((Piece(words.count(refused, "creation") + " refused", "bad"),))
-    parts += label.task_parts(Row([root]), trace, Detail.SHORT)
+    parts += label.task_parts(folded.row([root]), trace, Detail.SHORT)
     frame = _Frame("", "│  " if root.children else "   ", limits.columns, roomy=True)
     return _filled((), parts, (), frame)
 
@@ -224,6 +230,21 @@ def _row_lines(row: Row, trace: Trace, frame: _Frame, *, cut: bool) -> list[Line
     return [_with_end(line, end, frame)]
 
 
+def _stack_lines(row: Row, stacks: ShownStacks, frame: _Frame) -> list[Line]:
+    made = row.tasks[0] if row.tasks else row.leaves[0]
+    if not isinstance(made, Task | Failure):
+        return []
+    import textwrap
+
+    rest = Piece(frame.rest + "   ", "frame")
+    room = max(frame.width - width_of(rest.text), _ROOM // 2)
+    return [
+        (rest, Piece(part, role))
+        for text, role in stacks.texts(made)
+        for part in textwrap.wrap(text, room, subsequent_indent="   ")
+    ]
+
+
 def _filled(head: Line, parts: list[Line], end: Line, frame: _Frame) -> list[Line]:
     # As many parts as fit beside the head, the others on lines of their own.
     width = frame.width
@@ -267,15 +288,17 @@ def _broken(part: Line, room: int) -> list[Line]:
 
 def _leaf_lines(row: Row, frame: _Frame) -> list[Line]:
     first = Piece(frame.first, "frame")
+    shown: tuple[Line, Line] | None = None
     for detail in Detail:
         text, why = label.leaf_line(row, detail)
         line = (first, *text, *((Piece("  "), *why) if why else ()))
         if frame.columns is None or _size(line) <= frame.columns:
             return [line]
-        if detail is Detail.SHORT:
-            break
+        if shown is None and detail is not Detail.FULL and _size((first, *text)) <= frame.columns:
+            shown = text, why
+    text, why = shown or label.leaf_line(row, Detail.SHORT)
     if not why or not frame.roomy:
-        return [line]
+        return [(first, *text, *((Piece("  "), *why) if why else ()))]
     # The reason matters most: it goes to lines of its own where it does not fit.
     return _filled((first, *text), [why], (), frame)
 

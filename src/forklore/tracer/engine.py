@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE, CLONE_UNTRACED
+from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc, ptrace
@@ -26,10 +27,14 @@ from forklore.tracer.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Birth
 from forklore.tracer.entry import EntryReader
 from forklore.tracer.family import Family
 from forklore.tracer.options import Leave, Observe, Options, Stops, Until
+from forklore.tracer.orphans import Maker, Orphans
 from forklore.tracer.relayed import Relayed
-from forklore.tracer.suspects import Suspects
 from forklore.tracer.tracee import Birth, Class, Entry, Group, Tracee
 from forklore.tracer.watch import Watch
+
+if TYPE_CHECKING:
+    from forklore.linux.seizing import Seizing
+    from forklore.tracer.stacks import Stacks
 
 _ERESTART: Final = frozenset({-512, -513, -514, -516})
 """ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
@@ -39,11 +44,10 @@ _ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGU
 """Signals that end nobody by default: their origin is not worth a request."""
 
 
-def trace_options(stops: Stops, *, ends: bool = False) -> int:
+def trace_options(stops: Stops, *, ends: bool = False, exitkill: bool = True) -> int:
     """PTRACE_O_* for every tracee: all three creation events always, for the kernel never falls back to another."""
     options = (
-        pt.Option.EXITKILL
-        | pt.Option.TRACESYSGOOD
+        pt.Option.TRACESYSGOOD
         | pt.Option.TRACEFORK
         | pt.Option.TRACEVFORK
         | pt.Option.TRACECLONE
@@ -54,6 +58,8 @@ def trace_options(stops: Stops, *, ends: bool = False) -> int:
         options |= pt.Option.TRACESECCOMP
     if ends:
         options |= pt.Option.TRACEEXIT
+    if exitkill:
+        options |= pt.Option.EXITKILL
     return int(options)
 
 
@@ -89,19 +95,16 @@ class Engine:
         self._reader = EntryReader(machine, argv=options.argv, follow_untraced=options.follow_untraced)
         self._go = ptrace.cont_to_syscall if self._stops is Stops.SYSCALLS else ptrace.cont
         self._family = Family(options)
-        self._creating: set[Tracee] = set()
-        """Who was seen to enter a creation call and not yet to leave it."""
-        self._died_creating: list[tuple[Tracee, Entry]] = []
-        """Who was killed in a creation call, which may have made a child that nobody announced."""
-        self._unannounced: dict[Tid, WaitStatus] = {}
-        """First statuses of tasks whose creator's event has not come."""
+        self._orphans = Orphans(self._family, self._reader, self._stops, machine)
         self._awaited: dict[Tid, Birth] = {}
         """Announced tasks that have not stopped."""
-        self._suspects = Suspects(self._family.live, machine)
+        self._stacks: Stacks | None = None
+        """Made when the first creation is seen: a program that makes nothing does not pay for it."""
         self._watch = Watch(options, self._family.live, emit)
         self._births = Births(machine, options.observe, emit, self._watch)
-        self._some_killed = False
-        """Whether a task was killed so far: only then can one have died before it told of its child."""
+        self._before: deque[tuple[Tid, int]] = deque()
+        """Statuses that came while tasks were attached to."""
+        self._abandoned = False
         self._leaving = False
         self._asked_to_leave = False
         self._killing = False
@@ -141,16 +144,41 @@ class Engine:
             )
         )
 
+    def attach(self, pid: Pid, seizing: Seizing) -> list[Unavailable]:
+        """Take every thread of a running process; why some could not be taken. Nothing is stopped."""
+        refused: list[Unavailable] = []
+        for taken in seizing.process(pid, self._family.live.__contains__):
+            if isinstance(taken, Unavailable):
+                refused.append(taken)
+                continue
+            parent = proc.parent_of(pid)
+            task = self._family.add(taken, pid, parent, depth=0)
+            comm = proc.comm(taken)
+            task.comm = None if isinstance(comm, Unavailable) else comm
+            self._emit(
+                ev.Begin(
+                    t=self._now(), task=task.id, tid=taken, tgid=pid, how="attached", parent_tid=parent,
+                    comm=None if task.comm is None else ev.text(task.comm),
+                    standing=facts.standing(taken) if self._observe in (Observe.AUTO, Observe.FULL) else None,
+                )
+            )  # fmt: skip
+            if self._stops is Stops.SYSCALLS:
+                ptrace.interrupt(taken)
+        self._before.extend(seizing.ended)
+        seizing.ended.clear()
+        return refused
+
     def run(self) -> None:
         """Trace until the options say that it is over."""
         clock, start, idle = time.monotonic_ns, self._start, self._idle
         live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
-        while True:
-            if self._unannounced:
+        wait = self._wait
+        while not self._abandoned:
+            if self._orphans.statuses:
                 self._adopt_orphans()
             idle()
             try:
-                tid, word = wait_any()
+                tid, word = wait()
             except InterruptedError:
                 if self._asked_to_leave:
                     self._asked_to_leave = False
@@ -175,6 +203,9 @@ class Engine:
                 continue
         self._close()
 
+    def _wait(self) -> tuple[Tid, int]:
+        return self._before.popleft() if self._before else wait_any()
+
     def _now(self) -> int:
         return time.monotonic_ns() - self._start
 
@@ -185,14 +216,15 @@ class Engine:
         entry = task.entry
         if entry is None or entry.kind is not Class.CREATION:
             entry = self._reader.from_registers(task.tid, t)
+            if entry is not None:
+                self._look_behind(task, entry, t)
         task.entry = None
-        self._creating.discard(task)
+        self._orphans.creating.discard(task)
         child = self._family.born(task, tid, entry.flags if entry is not None else 0)
         if status.kind is Kind.VFORK:
             task.vfork_child = child.id
         self._awaited[tid] = Birth(child, task, entry, t, status.kind.name.lower())
-        early = self._unannounced.pop(tid, None)
-        self._suspects.announced(tid)
+        early = self._orphans.announced(tid)
         if early is not None and self._first_status(tid, early) is not None:
             self._handlers.get(early.kind, self._on_other)(child, early, t)
 
@@ -203,7 +235,7 @@ class Engine:
             if self._leaving and not status.ended:
                 ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
             else:
-                self._unannounced[tid] = status
+                self._orphans.statuses[tid] = status
             return None
         child = birth.child
         self._together(birth, stopped=not status.ended)
@@ -232,52 +264,11 @@ class Engine:
                 return  # killed while it was held
 
     def _adopt_orphans(self) -> None:
-        for tid in list(self._unannounced):
-            made = self._made_without_event(tid)
-            if made is not None or not self._someone_may_announce(tid):
-                self._adopt(tid, made or self._killed_creator(tid))
+        for tid, made in self._orphans.ready(self._now()):
+            self._adopt(tid, made)
 
-    def _killed_creator(self, tid: Tid) -> tuple[Tracee, Entry] | None:
-        # The child's registers are its creator's, so the call that it came from can be told.
-        if self._unannounced[tid].ended or not self._died_creating:
-            return None
-        try:
-            made = self._reader.from_registers(tid, self._now())
-        except ProcessLookupError:
-            return None
-        for index, (creator, entry) in enumerate(self._died_creating):
-            if made is not None and (made.nr, made.words) == (entry.nr, entry.words):
-                del self._died_creating[index]
-                return creator, entry
-        return None
-
-    def _someone_may_announce(self, tid: Tid) -> bool:
-        if self._stops is not Stops.EVENTS:
-            return bool(self._creating)
-        if self._some_killed:
-            return self._suspects.may_announce(tid)
-        fields = proc.status(tid)
-        if isinstance(fields, Unavailable):
-            return bool(self._family.live)
-        groups = self._family.groups
-        return proc.number(fields, b"Tgid") in groups or proc.number(fields, b"PPid") in groups
-
-    def _made_without_event(self, tid: Tid) -> tuple[Tracee, Entry] | None:
-        # CLONE_UNTRACED|CLONE_PTRACE attaches the child and tells the creator's tracer nothing (kernel/fork.c:
-        # kernel_clone). The child's registers are its creator's: they still show the call.
-        if self._stops is not Stops.EVENTS or self._unannounced[tid].ended:
-            return None
-        try:
-            entry = self._reader.from_registers(tid, self._now())
-        except ProcessLookupError:
-            return None
-        if entry is None or not entry.flags & CLONE_UNTRACED or entry.cleared:
-            return None
-        creator = self._family.leader(proc.parent_of(Pid(tid)) or Pid(0))
-        return None if creator is None else (creator, entry)
-
-    def _adopt(self, tid: Tid, made: tuple[Tracee, Entry] | None) -> None:
-        status = self._unannounced.pop(tid)
+    def _adopt(self, tid: Tid, made: Maker | None) -> None:
+        status = self._orphans.statuses.pop(tid)
         t = self._now()
         if made is not None:
             creator, entry = made
@@ -307,7 +298,8 @@ class Engine:
     def _on_seccomp(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         _op, audit, nr, words = ptrace.syscall_info(task.tid)
         entry = None if isinstance(words, int) else self._reader.read(task.tid, t, audit, nr, words)
-        if entry is None:
+        if entry is None or entry.kind is Class.NAME:
+            self._named(task, entry, t)
             ptrace.cont(task.tid)
             return
         self._enter(task, entry)
@@ -317,9 +309,30 @@ class Engine:
     def _enter(self, task: Tracee, entry: Entry) -> None:
         task.entry = entry
         if entry.kind is Class.CREATION:
-            self._creating.add(task)
+            self._orphans.creating.add(task)
+            self._look_behind(task, entry, entry.t)
         elif entry.kind is Class.EXEC:
             self._watch.executing(task)
+
+    def _look_behind(self, task: Tracee, entry: Entry, t: int) -> None:
+        options = self._options
+        if options.stack_depth == 0:
+            return
+        if self._stacks is None:
+            from forklore.tracer.stacks import Stacks
+
+            self._stacks = Stacks(self._machine, options, self._emit)
+            if options.vfork_writes:
+                from forklore.tracer.variables import VariableNames
+
+                self._watch.names = VariableNames(self._stacks.code).of
+        self._stacks.enter(task, entry, t)
+
+    def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
+        # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
+        if entry is not None and isinstance(entry.path, bytes) and entry.path != task.comm:
+            task.comm = entry.path
+            self._emit(ev.Name(t=t, task=task.id, comm=ev.text(entry.path), how="prctl"))
 
     def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         op, audit, nr, words = ptrace.syscall_info(task.tid)
@@ -329,12 +342,14 @@ class Engine:
                 self._returned(task, entry, words, t)
         else:
             found = self._reader.read(task.tid, t, audit, nr, words)
-            if found is not None:
+            if found is None or found.kind is Class.NAME:
+                self._named(task, found, t)
+            else:
                 self._enter(task, found)
         self._go(task.tid)
 
     def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
-        self._creating.discard(task)
+        self._orphans.creating.discard(task)
         if entry.cleared:
             self._reader.put_back(task.tid, entry)
         if result in _ERESTART:
@@ -366,7 +381,7 @@ class Engine:
         # A creation that sent no event: CLONE_UNTRACED, left in place. The result is the child's tid in the
         # caller's pid namespace, which is the tracer's own but for nested ones.
         # CLONE_PTRACE attached it all the same, whether or not its first stop was seen by now.
-        traced = Tid(result) in self._unannounced or bool(entry.flags & CLONE_PTRACE and not task.parted)
+        traced = Tid(result) in self._orphans.statuses or bool(entry.flags & CLONE_PTRACE and not task.parted)
         if traced:
             child = self._family.born(task, Tid(result), entry.flags)
             number = child.id
@@ -379,7 +394,7 @@ class Engine:
                 t, task.id, number, Tid(result), entry, self._machine, stop=None, traced=traced, nested=False
             )
         )
-        early = self._unannounced.pop(Tid(result), None)
+        early = self._orphans.statuses.pop(Tid(result), None)
         if early is not None and self._first_status(Tid(result), early) is not None:
             self._handlers.get(early.kind, self._on_other)(child, early, t)
 
@@ -403,6 +418,7 @@ class Engine:
         self._emit(facts.executed(t, task, entry, former, compared, argv=options.argv, env=options.env))
         self._watch.executed(task, t)
         task.time_pending = False
+        task.space = None
         self._go(task.tid)
 
     # Signals and job control
@@ -442,7 +458,7 @@ class Engine:
         if task.stopped:
             task.stopped = False
             self._emit(ev.Resume(t=t, task=task.id))
-        self._suspects.stopped(task)
+        self._orphans.suspects.stopped(task)
         self._go(task.tid)
 
     def _on_other(self, task: Tracee, _status: WaitStatus, _t: int) -> None:
@@ -458,7 +474,6 @@ class Engine:
         if task.entry is not None and task.entry.kind is Class.EXEC:
             self._emit(facts.killed_in_exec(t, task, task.entry))
         origin = task.last_signal
-        self._some_killed = self._some_killed or status.kind is Kind.KILLED
         if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
             self._emit(
                 ev.Signal(
@@ -472,10 +487,7 @@ class Engine:
         self._emit(ev.Exit(t=t, task=task.id, status=status.status))
         shares.ended(task)
         self._watch.ended(task, t)
-        if task in self._creating:
-            self._creating.discard(task)
-            if task.entry is not None:
-                self._died_creating.append((task, task.entry))
+        self._orphans.ended(task, killed=status.kind is Kind.KILLED)
         if self._family.forget(task):
             for child in list(self._family.orphans(task.group)):
                 self._inherited(child, t)
@@ -529,6 +541,14 @@ class Engine:
             os.kill(self._me, signal.SIGIO)
             time.sleep(0.02)
 
+    def abandon(self) -> None:
+        """End the loop, from another thread or a signal handler, and leave all tasks as they are.
+
+        The kernel detaches them when the tracing thread ends, and none of them is stopped or interrupted for it
+        (kernel/ptrace.c: exit_ptrace).
+        """
+        self._abandoned = True
+
     def kill(self) -> None:
         """SIGKILL every group that is traced, and what they make meanwhile; their ends are reported as any other."""
         self._killing = True
@@ -547,6 +567,16 @@ class Engine:
         self._family.forget(task)
 
     def _close(self) -> None:
+        why = "released" if self._abandoned else "lost"
+        for birth in self._awaited.values():
+            self._births.tell(birth, CREATOR_GONE)
+            if birth.entry is not None and birth.entry.cleared and birth.creator is not None:
+                self._reader.put_back(birth.creator.tid, birth.entry)
         for task in self._family.live.values():
-            self._emit(ev.Gone(t=self._now(), task=task.id, why="lost"))
+            self._emit(ev.Gone(t=self._now(), task=task.id, why=why))
         self._family.live.clear()
+
+    def finish(self) -> None:
+        """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""
+        if self._stacks is not None:
+            self._stacks.write_lines(self._now())

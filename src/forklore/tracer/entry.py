@@ -27,6 +27,7 @@ _SET_TID_OFFSET: Final = 64
 _SET_TID_END: Final = _SET_TID_OFFSET + _SET_TID.size
 _SET_TID_MAX: Final = 32
 _COUNT_LIMIT: Final = 1 << 22
+_COMM_LENGTH: Final = 15
 _AT_FDCWD: Final = 0xFFFFFF9C
 
 
@@ -34,6 +35,7 @@ _KINDS: Final = {
     **dict.fromkeys(seccomp.CREATIONS, Class.CREATION),
     **dict.fromkeys(seccomp.EXECS, Class.EXEC),
     **dict.fromkeys(seccomp.UNSHARING, Class.OTHER),
+    **dict.fromkeys(seccomp.NAMING, Class.NAME),
 }
 
 
@@ -50,6 +52,7 @@ class EntryReader:
             "execve": self._execve,
             "execveat": self._execveat,
             "setns": self._setns,
+            "prctl": self._prctl,
         }
         # By what the stop says, the audit arch and the number, which hash faster than an Arch.
         self._calls = {
@@ -146,6 +149,11 @@ class EntryReader:
     @staticmethod
     def _setns(tid: Tid, entry: Entry) -> None:
         entry.target = proc.descriptor(tid, entry.words[0] & _CLONE_MASK)
+
+    @staticmethod
+    def _prctl(tid: Tid, entry: Entry) -> None:
+        if entry.words[0] & _CLONE_MASK == seccomp.PR_SET_NAME:
+            entry.path = memory.Pages(tid).string(Address(entry.words[1]), _COMM_LENGTH)
 
     def put_back(self, tid: Tid, entry: Entry) -> None:
         """Give a tracee the CLONE_UNTRACED back that :meth:`read` cleared."""

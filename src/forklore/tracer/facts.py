@@ -54,6 +54,7 @@ def create(
         t=t, task=creator, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
         set_tid=hexadecimal(entry.set_tid), child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids,
         untraced_cleared=entry.cleared, kcmp=kcmp, standing=standing,  # type: ignore[arg-type]
+        stack=entry.stack, script=entry.script, runs=entry.runs,
     )
 
 
@@ -62,6 +63,7 @@ def fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.Fail:
     return ev.Fail(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
         set_tid=hexadecimal(entry.set_tid), errno=errno, limits=limits.deciding(task.tid),
+        stack=entry.stack, script=entry.script,
     )
 
 

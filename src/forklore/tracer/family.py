@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from forklore.abi.flags import CLONE_NEWPID, CLONE_PARENT, CLONE_THREAD
+from forklore.abi.flags import CLONE_NEWPID, CLONE_PARENT, CLONE_THREAD, CLONE_VM
 from forklore.abi.units import Pid, TaskId, Tid
 from forklore.tracer.options import Follow, Options
 from forklore.tracer.tracee import Group, Tracee
@@ -41,6 +41,8 @@ class Family:
         child = self.live[tid] = Tracee(self.next_id(), tid, group, creator.depth + 1)
         child.creator = (creator.id, creator.tid)
         child.comm = creator.comm
+        if creator.space is not None:
+            child.space = creator.space if flags & CLONE_VM else creator.space.copy()
         child.time_pending = creator.time_pending
         child.nested = child.parted = creator.parted or bool(flags & CLONE_NEWPID)
         child.keep = self._follows(child, thread=thread)

@@ -68,6 +68,10 @@ class Options(Struct, frozen=True, kw_only=True):
     observe: Observe = Observe.AUTO
     argv: bool = True
     env: bool = False
+    stack_depth: int = 32
+    """How many frames of each creator's call stack are read; 0: none."""
+    lines_at_once: bool = False
+    """Source lines are looked up as their code is met, not when the trace ends: for who reads along."""
     cow: bool = False
     """Also how many pages each child without CLONE_VM has in common with its creator, and who copies them."""
     vfork_writes: bool = False
@@ -109,6 +113,7 @@ class Options(Struct, frozen=True, kw_only=True):
             "observe": self.observe.value,
             "argv": self.argv,
             "env": self.env,
+            "stack_depth": self.stack_depth,
             "cow": self.cow,
             "vfork_writes": self.vfork_writes,
         }

@@ -137,6 +137,7 @@ class Session:
             Relay(launched.pid, engine.ask_to_leave, engine.relayed)
         launched.go()
         engine.run()
+        engine.finish()
         self._explain(launched.failure())
         if engine.root_status is None:
             raise TraceRefusedError("the program was let go before it ended")

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from forklore.abi.kcmp import Order
 from forklore.events.records import COMPARED
 from forklore.linux import kcmp
 from forklore.linux.observe import RESOURCES
 from forklore.tracer.tracee import Tracee
 
+_EQUAL: Final = int(Order.EQUAL)
 _TYPES: Final = tuple(int(RESOURCES[name]) for name in COMPARED)
 
 
 def joined(creator: Tracee, child: Tracee, answers: tuple[int, ...]) -> None:
     """Note what a new child holds together with its creator: kcmp's answers in the order of COMPARED."""
     for index, answer in enumerate(answers):
-        if answer != 0:
+        if answer != _EQUAL:
             continue
         together = creator.shares.get(index)
         if together is None:
@@ -39,7 +41,7 @@ def compared_again(task: Tracee) -> dict[str, tuple[int, int]]:
             continue
         answer = kcmp.raw(task.tid, other.tid, _TYPES[index])
         found[COMPARED[index]] = (other.id, answer)
-        if answer > 0:
+        if answer > _EQUAL:
             together.discard(task)
             del task.shares[index]
     return found

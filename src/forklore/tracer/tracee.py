@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -11,12 +12,18 @@ from forklore.abi.units import Pid, TaskId, Tid, Unavailable
 from forklore.linux.ptrace import Entry as Words
 from forklore.linux.ptrace import SignalInfo
 
+if TYPE_CHECKING:
+    from forklore.events.records import Runs
+    from forklore.tracer.code import Space
+
 
 class Class(Enum):
     """What the loop does with a call that it stops at."""
 
     CREATION = auto()
     EXEC = auto()
+    NAME = auto()
+    """prctl(PR_SET_NAME): told at its entry, and nothing waits for its exit."""
     OTHER = auto()
 
 
@@ -34,10 +41,17 @@ class Entry(Struct):
     struct: bytes | Unavailable | None = None
     set_tid: bytes | Unavailable | None = None
     path: bytes | Unavailable | None = None
+    """Of an exec; prctl: the name."""
     argv: list[bytes] | Unavailable | None = None
     argc: int | None = None
     target: bytes | Unavailable | None = None
     """setns: what the descriptor refers to."""
+    stack: int | None = None
+    script: int | None = None
+    runs: Runs | None = None
+    """Creations: the records of the caller's stack and interpreter, and what the child is to run."""
+    frames: tuple[tuple[int, str, int], ...] = ()
+    """The frames of that stack (pc, how it was found, canonical frame address), where they are needed later."""
     cleared: bool = False
     """CLONE_UNTRACED is cleared in the tracee and has to be put back."""
 
@@ -81,6 +95,8 @@ class Tracee(Struct, eq=False):
     """It enters another time namespace when it executes."""
     last_signal: SignalInfo | None = None
     vfork_child: TaskId | None = None
+    space: Space | None = None
+    """What is known of the code in its memory; None: nothing yet."""
 
 
 class Birth(Struct, eq=False):

@@ -6,19 +6,25 @@ Each method is called while the task is held, and emits events of its own. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
-from forklore.abi.units import Address, Fd, TaskId, Tid, Unavailable
+from forklore.abi.units import Address, Fd, Pid, TaskId, Tid, Unavailable
 from forklore.decode.creation import decode_creation
 from forklore.events import records as ev
-from forklore.linux import borrowed, ptrace
+from forklore.linux import borrowed, kcmp, ptrace
 from forklore.linux import descriptors as fds
 from forklore.linux.mappings import Mapping
 from forklore.tracer.copies import Copies
 from forklore.tracer.options import Observe, Options
-from forklore.tracer.tracee import Entry, Tracee
+from forklore.tracer.tracee import Entry, Group, Tracee
+
+if TYPE_CHECKING:
+    from forklore.tracer.code import Space
+    from forklore.tracer.variables import Frames
 
 _MOST: Final = 512
 """Descriptors of a task that are recorded; the rest is counted."""
@@ -26,32 +32,64 @@ _KEPT: Final = 4 * borrowed.LIMIT
 """Bytes of lent memory that are kept at once, of all creators together."""
 _LENT: Final = CLONE_VM | CLONE_VFORK
 _STANDARD: Final = Fd(2)
+_FILES: Final = ev.COMPARED.index("files")
 _PIPES: Final = (fds.Kind.PIPE, fds.Kind.FIFO)
+
+
+class _Maker(Struct, eq=False):
+    """Who made a process, and with whom it had its descriptor table in common then."""
+
+    task: Tracee
+    table: set[Tracee] | None
+    """Kept current by shares.py. None: it had the table for itself then."""
+
+    def for_(self, made: Group) -> Tracee | None:
+        """It, or where it has ended, another task that still has its table; none of the process that it made."""
+        # An ended leader is a zombie without a table for as long as its threads live (kernel/exit.c: exit_files).
+        if self.task.alive and not kcmp.is_zombie(self.task.tid):
+            return self.task
+        table = self.table if self.table is not None else self.task.shares.get(_FILES)
+        others = (other for other in table or () if other.alive and other.group is not made)
+        return next((other for other in others if not kcmp.is_zombie(other.tid)), None)
+
+
+class _Lent(Struct, frozen=True):
+    """Memory that a vfork child borrows: whose it is, the child, how it was, and the creator's stack."""
+
+    creator: Tracee
+    child: TaskId
+    before: borrowed.Before | Unavailable
+    frames: Frames
 
 
 class Watch:
     """``live``: the tasks that are traced now, by tid."""
 
     def __init__(self, options: Options, live: dict[Tid, Tracee], emit: Callable[[ev.Event], None]) -> None:
-        self._live = live
         self._emit = emit
         self._copies = Copies(live, emit) if options.cow else None
         self._vfork_writes = options.vfork_writes
-        self._lent: dict[TaskId, tuple[Tracee, TaskId, borrowed.Before | Unavailable]] = {}
-        """By creator: it, the child, and its memory as it was."""
+        self._lent: dict[TaskId, _Lent] = {}
+        """By creator."""
+        self.names: Callable[[Tid, Space, Frames, Sequence[borrowed.Change]], list[list[ev.Variable]]] | None = None
+        """Finds the variables that were changed."""
         self._descriptors = options.observe in (Observe.AUTO, Observe.FULL)
+        self._makers: dict[Group, _Maker] = {}
+        """By the process that was made; until its end."""
 
     def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
         """At a creation, both held: neither has run since."""
+        if self._descriptors and child.keep and child.group is not creator.group:
+            self._makers[child.group] = _Maker(creator, creator.shares.get(_FILES))
         if self._copies is not None and not entry.flags & CLONE_VM:
             self._copies.created(creator, child, t)
         if self._vfork_writes and entry.flags & _LENT == _LENT:
-            self._lent[creator.id] = creator, child.id, self._keep(creator, entry)
+            self._lent[creator.id] = _Lent(creator, child.id, self._keep(creator, entry), entry.frames)
 
     def _keep(self, creator: Tracee, entry: Entry) -> borrowed.Before | Unavailable:
-        for number in [number for number, (task, _, _) in self._lent.items() if not task.alive]:
+        for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:
             del self._lent[number]
-        kept = sum(before.size for _, _, before in self._lent.values() if isinstance(before, borrowed.Before))
+        kept = sum(lent.before.size for lent in self._lent.values() if isinstance(lent.before, borrowed.Before))
         try:
             registers = ptrace.registers(creator.tid)
         except OSError as problem:
@@ -67,9 +105,12 @@ class Watch:
         found = self._lent.pop(creator.id, None)
         if found is None:
             return
-        _, child, before = found
+        before, space = found.before, creator.space
         now = before if isinstance(before, Unavailable) else borrowed.written(creator.tid, before)
-        self._emit(_borrowed(t, child, creator.id, now))
+        names: list[list[ev.Variable]] | None = None
+        if self.names is not None and space is not None and isinstance(now, borrowed.Writes):
+            names = self.names(creator.tid, space, found.frames, now.changes)
+        self._emit(_borrowed(t, found.child, creator.id, now, names))
 
     def executing(self, task: Tracee) -> None:
         """At the entry of execve: the memory is still the old one."""
@@ -84,6 +125,8 @@ class Watch:
     def ended(self, task: Tracee, t: int) -> None:
         """Nothing more will be measured of a task."""
         self._lent.pop(task.id, None)
+        if Pid(task.tid) == task.group.tgid:
+            self._makers.pop(task.group, None)
         if self._copies is not None:
             self._copies.ended(task, t)
 
@@ -95,11 +138,8 @@ class Watch:
             self._emit(surviving(task, self._creator(task), t))
 
     def _creator(self, task: Tracee) -> Tracee | None:
-        if task.creator is None:
-            return None
-        number, tid = task.creator
-        found = self._live.get(tid)
-        return found if found is not None and found.id == number else None
+        maker = self._makers.get(task.group)
+        return None if maker is None else maker.for_(task.group)
 
 
 def surviving(task: Tracee, creator: Tracee | None, t: int) -> ev.Descriptors:
@@ -147,7 +187,9 @@ def _held(
     )  # fmt: skip
 
 
-def _borrowed(t: int, child: TaskId, creator: TaskId, found: borrowed.Writes | Unavailable) -> ev.Borrowed:
+def _borrowed(
+    t: int, child: TaskId, creator: TaskId, found: borrowed.Writes | Unavailable, names: list[list[ev.Variable]] | None
+) -> ev.Borrowed:
     if isinstance(found, Unavailable):
         return ev.Borrowed(t=t, task=child, creator=creator, changes=ev.Absent(found.errno, found.why))
     return ev.Borrowed(
@@ -156,9 +198,10 @@ def _borrowed(t: int, child: TaskId, creator: TaskId, found: borrowed.Writes | U
         creator=creator,
         changes=[
             ev.Written(
-                each.start, each.length, each.where.value, ev.text(each.mapping.path), each.old.hex(), each.new.hex()
+                each.start, each.length, each.where.value, ev.text(each.mapping.path), each.old.hex(), each.new.hex(),
+                [] if names is None else names[index],
             )
-            for each in found.changes
+            for index, each in enumerate(found.changes)
         ],
         more=found.more,
         remaps=[

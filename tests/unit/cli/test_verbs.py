@@ -65,6 +65,9 @@ def test_the_top_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["run"], 125, "no program given"),
         (["run", "-o", "x", "--"], 125, "no program given"),
         (["run", "--stops=seccomp", "--follow=none", "--", "true"], 125, "ENOSYS; use --stops events or syscalls"),
+        (["run", "--stack", "--no-stack", "--", "true"], 125, "--no-stack leaves unread"),
+        (["run", "--stack-depth", "4", "--no-stack", "--", "true"], 125, "not allowed with"),
+        (["run", "--stack-depth", "0", "--", "true"], 125, "'0' is not a number from 1"),
         (["run", "--", "no-such-program-anywhere"], 127, "not found in PATH"),
         (["run", "--", "/nowhere/x"], 127, "no such file"),
         (["run", "--", "/"], 126, "is a directory"),
@@ -94,6 +97,24 @@ def test_usage_errors(argv: list[str], status: int, said: str, capsys: pytest.Ca
 def test_a_usage_error_says_where_to_read_on(capsys: pytest.CaptureFixture[str]) -> None:
     ended("run", "--nonsense")
     assert capsys.readouterr().err.endswith("(see: forklore run --help)\n")
+
+
+# Views
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        (["--stack"], "python3 "),
+        (["--view=sites"], "Creation sites by number\n"),
+        (["--view=sites", "--format=json"], '{\n  "format": {\n    "name": "forklore-sites",'),
+        (["--format=folded"], "<module> (work.py:13);"),
+    ],
+)
+def test_views_of_who_made_what(options: list[str], start: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert ended("show", *options, TRACE) == 0
+    sys.stdout.flush()
+    assert capfdbinary.readouterr().out.decode().startswith(start)
 
 
 # Colour and width

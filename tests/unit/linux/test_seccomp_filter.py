@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
-from forklore.linux.seccomp import TRACED, assemble, host_arches, needs_no_new_privs
+from forklore.linux.seccomp import PR_SET_NAME, TRACED, assemble, host_arches, needs_no_new_privs
 
 MACHINES = (Arch.X86_64, Arch.AARCH64, Arch.RISCV64)
 WANTED = {
     "fork", "vfork", "clone", "clone3", "execve", "execveat", "unshare", "setns", "setsid", "close_range",
+    "prctl",
 }  # fmt: skip
 CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
 FOREIGN = 0x40000028
@@ -26,9 +27,9 @@ def program_for(machine: Arch) -> list[Instruction]:
     return parse(assemble(host_arches(machine)))
 
 
-def answer(program: list[Instruction], audit: int, nr: int, flags: int = 0) -> int:
+def answer(program: list[Instruction], audit: int, nr: int, flags: int = 0, option: int = PR_SET_NAME) -> int:
     signed = nr - (1 << 32) if nr >> 31 else nr
-    return execute(program, DATA.pack(signed, audit, 0x401000, 1, 2, flags, 4, 5, 6))
+    return execute(program, DATA.pack(signed, audit, 0x401000, option, 2, flags, 4, 5, 6))
 
 
 def test_what_is_traced() -> None:
@@ -57,6 +58,18 @@ def test_every_number_of_every_table(machine: Arch, arch: Arch) -> None:
 
 def test_close_range_is_in_every_table() -> None:
     assert all(syscalls.number(arch, "close_range") is not None for arch in Arch)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_prctl_is_of_interest_where_it_names(machine: Arch) -> None:
+    program = program_for(machine)
+    for arch in host_arches(machine):
+        nr = syscalls.number(arch, "prctl")
+        assert nr is not None
+        for option in (PR_SET_NAME, PR_SET_NAME | 1 << 32):  # the kernel takes an int
+            assert answer(program, arch.audit, nr, 0, option) == RET_TRACE
+        for option in (0, PR_SET_NAME - 1, PR_SET_NAME + 1, 1 << 32):
+            assert answer(program, arch.audit, nr, 0, option) == RET_ALLOW
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 import pytest
-from golden import EXAMPLE, GOLDEN, PAGE, views
+from golden import EXAMPLE, GOLDEN, PAGE, kept, views
 
 VIEWS = dict(views())
 
@@ -20,7 +20,7 @@ def test_the_view_is_as_recorded(name: str) -> None:
 
 
 def test_there_is_no_other_file() -> None:
-    assert {path.name for path in GOLDEN.iterdir()} == set(VIEWS)
+    assert {path.name for path in kept()} == set(VIEWS)
 
 
 @pytest.mark.parametrize("name", [name for name in VIEWS if "tree-" in name])

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from coded import Code, coded, pool
 from happenings import FORK, Story, number, stories
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from forklore.abi.flags import CLONE_UNTRACED
 from forklore.events import records as ev
@@ -29,9 +31,19 @@ def objects(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "header", data["header"]
     yield "end", data["end"]
     yield from (("note", note) for note in data["notes"])
+    yield from (("module", module) for module in data["modules"])
+    for stack in data["stacks"]:
+        yield "stack", stack
+        for frame in stack["frames"]:
+            yield "frame", frame
+            yield from places(frame["place"])
+    for script in data["scripts"]:
+        yield "script", script
+        yield from (("script frame", frame) for frame in script["frames"])
     for failure in data["failures"]:
         yield "failure", failure
         yield "refused creation", failure["creation"]
+        yield "attribution", failure["attribution"]
         yield from (("reason", reason) for reason in failure["reasons"])
     for task in data["tasks"]:
         yield "task", task
@@ -46,6 +58,13 @@ def objects(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from (("answer", each) for each in task["sharing"]["at_creation"])
             yield from (("hold", each) for each in task["sharing"]["holds"])
             yield from (("change", each) for each in task["sharing"]["asked_again"])
+        if task["attribution"] is not None:
+            yield from attributed(task["attribution"])
+        if task["runs"] is not None:
+            yield "runs", task["runs"]
+            yield from places(task["runs"]["fn_place"])
+            yield from places(task["runs"]["routine_place"])
+        yield from (("name", each) for each in task["names"])
         yield from (("exec", each) for each in task["execs"])
         yield from (("cow", each) for each in task["cow"])
         for record in task["borrowed"]:
@@ -65,6 +84,18 @@ def objects(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from (("reason", reason) for reason in call["reasons"])
 
 
+def places(place: dict[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    if place is not None:
+        yield "place", place
+        yield from (("line", line) for line in place["lines"])
+
+
+def attributed(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "attribution", found
+    sections = (("frame", "caller"), ("line", "caller_line"), ("script frame", "script"))
+    yield from ((section, found[key]) for section, key in sections if found[key] is not None)
+
+
 def check_keys(section: str, found: dict[str, Any]) -> None:
     keys = list(found)
     if section in ("header", "standing"):
@@ -77,9 +108,11 @@ def check_keys(section: str, found: dict[str, Any]) -> None:
         assert keys == SECTIONS[section], section
 
 
-@given(stories())
+@given(stories(), st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_keys_are_those_of_the_page_in_their_order(story: Story) -> None:
+def test_keys_are_those_of_the_page_in_their_order(story: Story, draws: st.DataObject) -> None:
+    if not isinstance(story.events[-1], ev.End):
+        story.clone(1, 7, **draws.draw(coded(story)))
     data = json.loads(to_json(story.trace(sharing=True)))
     for section, found in objects(data):
         check_keys(section, found)
@@ -128,6 +161,9 @@ def full_story() -> Story:
     story.tell(ev.Cow(t=story.t, task=child, creator=root, moment="created", source="pagemap", common=9))
     story.killed(child, 0x8B)
     story.tell(ev.Note(t=story.t, what="x", why="y"))
+    code = Code(story)
+    thread = pool(story, root, code, 102, script=code.script(("f", "/a.py", 3)))
+    story.tell(ev.Name(t=story.t, task=thread, comm="pool-1", how="prctl"))
     story.exit(root, 2)
     return story.end()
 
@@ -135,7 +171,7 @@ def full_story() -> Story:
 def test_a_whole_task() -> None:
     data = to_data(full_story().trace())
     assert data["format"] == {"name": "forklore-tree", "version": [1, 0]}
-    root, child = data["tasks"]
+    root, child, _thread = data["tasks"]
     assert (root["exit"], root["creation"], root["kind"]) == ({"code": 2}, None, "process")
     assert (child["creator"], child["parent"], child["leader"], child["heir"]) == (1, 1, 2, None)
     assert (child["ns_tids"], child["comm"], child["t_created"]) == ([101, 1], "ls", 1_000_000)
@@ -158,6 +194,27 @@ def test_a_whole_task() -> None:
     assert child["exit"] == {"signal": 11, "signal_name": "SIGSEGV", "core": True, "sender": None, "address": 16}
     assert child["stops"] == [{"t": 6_000_000, "signal": "SIGTSTP", "resumed": None}]
     assert child["reaper"] == [{"t": 7_000_000, "tid": 1, "task": None}]
+
+
+def test_who_made_a_task_and_what_it_runs() -> None:
+    data = to_data(full_story().trace())
+    thread = data["tasks"][2]
+    (stack,), (script,) = data["stacks"], data["scripts"]
+    assert (thread["stack"], thread["script"]) == (stack["id"], script["id"])
+    assert [frame["place"]["symbol"] for frame in stack["frames"]] == [
+        "__clone3", "pthread_create", "start_pool", "main",
+    ]  # fmt: skip
+    assert (stack["end"], script["frames"][0]) == ("outermost", {"function": "f", "file": "/a.py", "line": 3})
+    attribution = thread["attribution"]
+    assert (attribution["chain"], attribution["source"], attribution["sure"]) == (["pthread_create"], "stack", True)
+    assert attribution["caller"] == stack["frames"][2]
+    assert attribution["caller_line"] == {"function": "start_pool", "file": "pool.c", "line": 88}
+    assert attribution["script"] == script["frames"][0]
+    assert (thread["runs"]["how"], thread["runs"]["routine_place"]["function"]) == ("nptl", "worker")
+    modules = {module["id"]: module["path"] for module in data["modules"]}
+    assert modules[stack["frames"][0]["place"]["module"]].endswith("libc.so.6")
+    assert thread["names"] == [{"t": thread["names"][0]["t"], "comm": "pool-1", "source": "prctl"}]
+    assert data["tasks"][0]["attribution"] is None
 
 
 def test_failures_come_with_reasons() -> None:

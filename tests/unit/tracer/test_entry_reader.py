@@ -53,6 +53,8 @@ def test_the_same_calls_as_the_filter_stops_at(machine: Arch) -> None:
 def kind_of(name: str) -> Class:
     if name in ("fork", "vfork", "clone", "clone3"):
         return Class.CREATION
+    if name == "prctl":
+        return Class.NAME
     return Class.EXEC if name.startswith("execve") else Class.OTHER
 
 

@@ -62,6 +62,7 @@ def test_every_combination() -> None:
             "observe": "auto",
             "argv": True,
             "env": False,
+            "stack_depth": 32,
             "cow": False,
             "vfork_writes": False,
         }

@@ -1,0 +1,196 @@
+"""What an ELF file of any machine can call, told without running it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Unavailable
+from forklore.audit import instructions
+from forklore.audit.elffile import BrokenElfError, arch_of_file, dynamic_segments, interpreter, notes, opened, tags
+from forklore.audit.instructions import Site
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+CREATORS: Final = frozenset({
+    "fork", "_Fork", "vfork", "__fork", "__vfork", "clone", "__clone", "posix_spawn", "posix_spawnp", "pidfd_spawn",
+    "pidfd_spawnp", "system", "popen", "_IO_popen", "_IO_proc_open", "wordexp", "forkpty", "daemon", "rexec", "rcmd",
+    "pthread_create", "thrd_create", "timer_create", "mq_notify", "getaddrinfo_a", "aio_read", "aio_write", "aio_fsync",
+    "lio_listio", "aio_read64", "aio_write64", "lio_listio64", "grantpt",
+})  # fmt: skip
+"""Functions of C libraries that make, or may make, a process or thread."""
+REACHING: Final = frozenset({
+    "syscall", "dlopen", "dlsym", "dlvsym", "dlmopen", "execve", "execv", "execvp", "execvpe", "execl", "execle",
+    "execlp", "fexecve", "execveat", "unshare", "setns",
+})  # fmt: skip
+"""Functions by which a file comes to more than its imports say, or becomes another program."""
+CREATING_CALLS: Final = frozenset({"fork", "vfork", "clone", "clone3"})
+FILE_LIMIT: Final = 1 << 30
+"""Bytes of a file that is looked into."""
+SYMBOL_LIMIT: Final = 1_000_000
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A note by its owner and type, with what it says as far as that is short."""
+
+    owner: str
+    type: str
+    says: str
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file holds. ``calls`` are its system-call instructions, or why they were not looked for."""
+
+    path: str
+    machine: str
+    arch: str | None
+    interpreter: str | None
+    needed: list[str]
+    creators: list[str]
+    reaching: list[str]
+    versions: dict[str, list[str]]
+    """By library, the symbol versions that it wants of it."""
+    notes: list[Note]
+    calls: list[Site] | Unavailable
+
+
+def look(path: Path) -> Findings:
+    """Everything about a file. BrokenElfError; OSError as open() has it."""
+    size = path.stat().st_size
+    if not path.is_file():
+        raise BrokenElfError(f"{path} is not a regular file")
+    if size > FILE_LIMIT:
+        raise BrokenElfError(f"{path} has {size} bytes, more than the {FILE_LIMIT} that are looked into")
+    with opened(path) as elf:
+        arch = arch_of_file(elf)
+        imported = set(_imports(elf))
+        return Findings(
+            path=str(path),
+            machine=f"{elf.header['e_machine']}, {elf.elfclass}-bit, {'little' if elf.little_endian else 'big'}-endian",
+            arch=None if arch is None else str(arch),
+            interpreter=interpreter(elf),
+            needed=_needed(elf),
+            creators=sorted(imported & CREATORS),
+            reaching=sorted(imported & REACHING),
+            versions=_versions(elf),
+            notes=_notes(elf),
+            calls=_calls(elf, arch),
+        )
+
+
+def _imports(elf: ELFFile) -> Iterator[str]:
+    for segment in dynamic_segments(elf):
+        for count, symbol in enumerate(segment.iter_symbols()):
+            if count > SYMBOL_LIMIT:
+                raise BrokenElfError(f"more than {SYMBOL_LIMIT} dynamic symbols")
+            if symbol.entry.st_shndx == "SHN_UNDEF" and symbol.name:
+                yield symbol.name
+
+
+def _needed(elf: ELFFile) -> list[str]:
+    return [str(tag.needed) for tag in tags(elf) if tag.entry.d_tag == "DT_NEEDED"]
+
+
+def _versions(elf: ELFFile) -> dict[str, list[str]]:
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+    found: dict[str, list[str]] = {}
+    for section in elf.iter_sections():
+        if isinstance(section, GNUVerNeedSection):
+            for library, wanted in section.iter_versions():
+                names = {str(version.name) for version, _ in zip(wanted, range(10_000), strict=False)}
+                found[str(library.name)] = sorted(names)
+    return found
+
+
+def _notes(elf: ELFFile) -> list[Note]:
+    return [
+        Note(str(note["n_name"]), str(note["n_type"]), _says(note["n_desc"]))
+        for note in notes(elf)
+    ]  # fmt: skip
+
+
+def _says(described: object) -> str:
+    if isinstance(described, str):
+        return described[:200]
+    if isinstance(described, bytes):
+        return described[:64].hex()
+    if isinstance(described, list):
+        return "; ".join(f"{p.get('pr_type')} {p.get('pr_data')}"[:80] for p in described[:16] if hasattr(p, "get"))
+    values = getattr(described, "items", None)
+    return ", ".join(f"{name} {value}" for name, value in values())[:200] if callable(values) else str(described)[:200]
+
+
+def _calls(elf: ELFFile, arch: Arch | None) -> list[Site] | Unavailable:
+    if arch is None:
+        return Unavailable(0, "the system calls of this machine are not known here")
+    code: list[tuple[int, bytes]] = []
+    total = 0
+    for segment in elf.iter_segments("PT_LOAD"):
+        if segment.header.p_flags & 1:
+            total += int(segment.header.p_filesz)
+            if total > FILE_LIMIT // 2:
+                raise BrokenElfError(f"{total} bytes of code in its headers")
+            code.append((int(segment.header.p_vaddr), segment.data()))
+    return instructions.sites(arch, code, _functions(elf))
+
+
+def _functions(elf: ELFFile) -> list[tuple[int, int, str]]:
+    from elftools.elf.sections import SymbolTableSection
+
+    found: dict[tuple[int, int], str] = {}
+    for section in elf.iter_sections():
+        if not isinstance(section, SymbolTableSection):
+            continue
+        if section.num_symbols() > SYMBOL_LIMIT:
+            raise BrokenElfError(f"{section.num_symbols()} symbols in {section.name}")
+        for symbol in section.iter_symbols():
+            entry = symbol.entry
+            if entry.st_info.type == "STT_FUNC" and entry.st_size and entry.st_shndx != "SHN_UNDEF":
+                key = (int(entry.st_value), int(entry.st_size))
+                found[key] = min(found.get(key, symbol.name), symbol.name, key=lambda name: (len(name), name))
+    return sorted((start, size, name) for (start, size), name in found.items())
+
+
+def text(found: Findings) -> str:
+    """For people; what a file names is escaped."""
+    lines = [f"{_safe(found.path)}: {found.machine}"]
+    linker = _safe(found.interpreter) if found.interpreter else "none"
+    lines.append(f"  interpreter: {linker}; needs: {', '.join(map(_safe, found.needed)) or 'no library'}")
+    lines.append(f"  creates by library: {', '.join(found.creators) or 'imports no function that does'}")
+    if found.reaching:
+        lines.append(f"  and can reach more by: {', '.join(found.reaching)}")
+    lines += list(_call_lines(found.calls))
+    for library, versions in found.versions.items():
+        lines.append(f"  wants of {_safe(library)}: {', '.join(map(_safe, versions))}")
+    lines += [f"  note {_safe(note.owner)} {_safe(note.type)}: {_safe(note.says)}" for note in found.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _call_lines(calls: list[Site] | Unavailable) -> Iterator[str]:
+    if isinstance(calls, Unavailable):
+        yield f"  system-call instructions: not looked for: {calls.why}"
+        return
+    named = Counter(site.name or "a number that cannot be told" for site in calls)
+    yield f"  system-call instructions: {len(calls)}"
+    for site in calls:
+        if site.name in CREATING_CALLS:
+            yield f"    {site.name} at {site.address:#x}" + (f" in {_safe(site.function)}" if site.function else "")
+    others = [(name, count) for name, count in sorted(named.items()) if name not in CREATING_CALLS]
+    if others:
+        yield "    " + ", ".join(f"{name}{f' ({count})' if count > 1 else ''}" for name, count in others)
+
+
+def _safe(value: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+
+
+def document(found: Findings) -> bytes:
+    """JSON for programs."""
+    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"

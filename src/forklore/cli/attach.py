@@ -1,0 +1,158 @@
+"""``forklore attach``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from forklore.cli.common import add_view_arguments, positive
+from forklore.cli.main import OWN_FAILURE, complain
+from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, end_writers, show_again, with_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forklore.events import records as ev
+    from forklore.events.jsonl import Writer
+    from forklore.tracer.attach import Attachment
+    from forklore.tracer.options import Options
+
+HELP = """\
+Trace programs that are running: all their threads, and what they create from
+then on. They are not stopped for it. Ctrl-C, --duration or the end of forklore,
+however it ends, lets them go on as they were.
+"""
+EPILOG = """\
+exit status:
+  0 when the programs have ended or were left; 125 if nothing could be attached to
+
+examples:
+  forklore attach 4711
+  forklore attach --duration 10 -o trace.jsonl $(pidof postgres)
+  forklore attach --tree $$ --log
+"""
+_REFUSALS = 5
+"""Tasks that could not be attached to and are named; the rest is counted."""
+_FLUSH_AFTER = 0.05
+"""Seconds for which an event may wait to be written."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``forklore attach``."""
+    parser.add_argument("pid", nargs="+", type=positive, metavar="PID", help="a process: all its threads")
+    parser.add_argument("--tree", action="store_true", help="with the descendants that it has already")
+    parser.add_argument("--duration", type=_seconds, metavar="S", help="leave after S seconds")
+    add_recording_arguments(parser)
+    seen = parser.add_argument_group("what is seen")
+    seen.add_argument(
+        "--syscalls",
+        action="store_true",
+        help="stop at every system call, to see failed creations and execs, unshare, setns and names as well: many"
+        " times slower, and each thread is interrupted once, which makes some blocked calls fail with EINTR",
+    )
+    add_seen_arguments(seen)
+    add_view_arguments(parser)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"a number of seconds above 0 is expected, not {text!r}")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Attach; the exit status."""
+    from forklore.abi.units import Pid
+    from forklore.tracer.attach import Attachment
+    from forklore.tracer.session import TraceRefusedError
+
+    try:
+        attachment = Attachment([Pid(pid) for pid in arguments.pid], _options(arguments), tree=arguments.tree)
+        _trace(attachment, arguments)
+    except TraceRefusedError as problem:
+        complain(str(problem))
+        return OWN_FAILURE
+    except OSError as problem:
+        named = f"{problem.filename}: " if problem.filename else ""
+        complain(f"{named}{problem.strerror or problem}")
+        return OWN_FAILURE
+    return 0
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    from forklore.tracer.options import Observe, Options, Stops
+
+    return Options(
+        stops=Stops.SYSCALLS if arguments.syscalls else Stops.EVENTS,
+        observe=Observe(arguments.observe),
+        argv=not arguments.no_argv,
+        env=arguments.env,
+        stack_depth=0 if arguments.no_stack else arguments.stack_depth,
+        lines_at_once=arguments.log,
+    )
+
+
+def _trace(attachment: Attachment, arguments: argparse.Namespace) -> None:
+    from forklore.events.jsonl import Writer, open_trace
+
+    writers: list[Writer] = []
+    if arguments.output is not None:
+        writers.append(Writer(open_trace(arguments.output), attachment.header))
+    source = None
+    if not (arguments.log or arguments.quiet):
+        source = os.memfd_create("forklore-trace", os.MFD_CLOEXEC)
+        writers.append(Writer(source, attachment.header))
+    flusher = _Flusher(writers)
+    emit: Callable[[ev.Event], None] = flusher.event
+    if arguments.log:
+        emit = with_log(emit, attachment.header, arguments)
+    try:
+        reason = attachment.run(emit, flusher.idle, arguments.duration)
+    finally:
+        flusher.close()
+    for refused in attachment.refused[:_REFUSALS]:
+        complain(f"not attached to: {refused.why}")
+    if len(attachment.refused) > _REFUSALS:
+        complain(f"not attached to: {len(attachment.refused) - _REFUSALS} more")
+    end_writers(writers, arguments.output, attachment.elapsed(), reason)
+    if source is not None:
+        show_again(source, arguments)
+
+
+class _Flusher:
+    """Writes what is buffered soon after it came, from a thread of its own: the tracer's waits for the programs."""
+
+    def __init__(self, writers: list[Writer]) -> None:
+        self._writers = writers
+        self._lock = threading.Lock()
+        self._pending = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._flush, name="flusher", daemon=True)
+        self._thread.start()
+
+    def event(self, event: ev.Event) -> None:
+        with self._lock:
+            for writer in self._writers:
+                writer.event(event)
+
+    def idle(self) -> None:
+        if not self._pending.is_set() and any(writer.pending for writer in self._writers):
+            self._pending.set()
+
+    def _flush(self) -> None:
+        while self._pending.wait() and not self._over.wait(_FLUSH_AFTER):
+            self._pending.clear()
+            with self._lock:
+                for writer in self._writers:
+                    writer.flush()
+
+    def close(self) -> None:
+        self._over.set()
+        self._pending.set()
+        self._thread.join()

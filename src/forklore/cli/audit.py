@@ -1,0 +1,165 @@
+"""``forklore audit``: how a C library creates processes, call by call."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forklore.cli.main import complain
+
+if TYPE_CHECKING:
+    from forklore.audit.result import Audit
+    from forklore.audit.target import Target
+
+HELP = "say how a C library creates processes and threads, function by function"
+
+EPILOG = """\
+LIBC is a libc.so.6 or a musl libc.so, an unpacked root directory, or a Debian package
+file; by default the library that runs here. A small program is run on it under the
+tracer, by the library's own dynamic linker, once for each function.
+
+examples:
+  forklore audit                          the running library
+  forklore audit libc6_2.41_amd64.deb --format json > new.json
+  forklore diff old.json new.json         what changed, in words
+  forklore audit --view seccomp           what a filter must let pass
+  forklore audit --static /usr/bin/bash   what a file can call, without running it
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("what", nargs="*", metavar="LIBC", type=Path, help="which libraries, or audits kept as JSON")
+    parser.add_argument("--all-found", action="store_true", help="every library of this machine that can run here")
+    parser.add_argument("--static", action="store_true", help="take the names for any ELF files, and run nothing")
+    parser.add_argument(
+        "--view",
+        choices=("table", "details", "seccomp"),
+        default="table",
+        help="the table, all that was seen, or what a seccomp filter must let pass (default: %(default)s)",
+    )
+    parser.add_argument("--function", action="append", default=[], metavar="NAME", help="details: of this one only")
+    parser.add_argument("--format", choices=("text", "markdown", "json", "html"), default="text", help="default: text")
+    parser.add_argument("--no-refusals", action="store_true", help="do not refuse calls to see what follows: faster")
+    parser.add_argument("--linker", type=Path, metavar="FILE", help="the library's dynamic linker, if not beside it")
+    parser.add_argument("--probe", type=Path, metavar="FILE", help="a probe built before, where there is no compiler")
+    parser.add_argument("--build-probe", type=Path, metavar="FILE", help="build the probe for this machine, and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the audit; 0, 1 if a library could not be audited, 2 for what cannot be understood."""
+    from forklore.audit.build import NoProbeError
+    from forklore.audit.elffile import BrokenElfError
+    from forklore.audit.result import NotAnAuditError
+    from forklore.audit.target import NoTargetError
+
+    try:
+        if args.build_probe is not None:
+            return _build(args.build_probe)
+        if args.static:
+            return _static(args)
+        audits = list(_audits(args))
+    except (NoTargetError, NoProbeError, BrokenElfError, NotAnAuditError) as problem:
+        complain(str(problem))
+        return 1
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        hint = "; `forklore doctor` says what this machine allows" if isinstance(problem, PermissionError) else ""
+        complain(f"{where}{problem.strerror or problem}{hint}")
+        return 1
+    _show(audits, args)
+    return 0
+
+
+def audit_of(target: Target, probe: Path | None = None, *, refuse: bool = True) -> Audit:
+    """Audit one library. Errors as :func:`forklore.audit.run.prober` has them, and OSError."""
+    from forklore.audit.audit import audit
+    from forklore.audit.run import prober
+
+    how = (
+        "Each row: the probe, "
+        + ("prebuilt" if probe is not None else "built on this machine without the library's headers")
+        + ", run by the library's own dynamic linker under the tracer."
+    )
+    return audit(prober(target, probe), how, refuse=refuse)
+
+
+def audits_in(name: Path, args: argparse.Namespace | None = None) -> list[Audit]:
+    """The audits that a name on the command line stands for: one kept as JSON, or those of libraries, made now."""
+    from forklore.audit.result import SIZE_LIMIT, decode
+    from forklore.audit.target import targets
+
+    if name.is_file() and name.stat().st_size <= SIZE_LIMIT:
+        with name.open("rb") as file:
+            if file.read(1) in (b"{", b"["):
+                return [decode(name.read_bytes(), str(name))]
+    linker, probe, refuse = (args.linker, args.probe, not args.no_refusals) if args is not None else (None, None, True)
+    return [audit_of(target, probe, refuse=refuse) for target in targets(name, linker)]
+
+
+def _audits(args: argparse.Namespace) -> list[Audit]:
+    from forklore.audit.target import running, runs_here, under
+    from forklore.linux.proc import machine
+
+    refuse = not args.no_refusals
+    found = [audit for name in args.what for audit in audits_in(name, args)]
+    if args.all_found:
+        here = [target for target in under(Path("/")) if runs_here(target, machine())]
+        found += [audit_of(target, args.probe, refuse=refuse) for target in here]
+    elif not args.what:
+        found.append(audit_of(running(), args.probe, refuse=refuse))
+    return found
+
+
+def _show(audits: list[Audit], args: argparse.Namespace) -> None:
+    from forklore.audit import profile, view
+    from forklore.audit.result import encode
+
+    if args.format == "html":
+        sys.stdout.write(view.page(audits))
+        return
+    for index, audit in enumerate(audits):
+        if index and args.format != "json":
+            print()
+        if args.view == "seccomp":
+            sys.stdout.write(profile.document(audit).decode() if args.format == "json" else profile.text(audit))
+        elif args.format == "json":
+            sys.stdout.write(encode(audit).decode())
+        elif args.format == "markdown":
+            sys.stdout.write(view.markdown(audit))
+        elif args.view == "details" or args.function:
+            sys.stdout.write(view.details(audit, args.function))
+        else:
+            sys.stdout.write(view.text(audit))
+
+
+def _build(place: Path) -> int:
+    import shutil
+
+    from forklore.audit.build import probe
+    from forklore.audit.target import NoTargetError
+    from forklore.linux.proc import machine
+
+    arch = machine()
+    if arch is None:
+        raise NoTargetError("this machine is none that the probe knows: x86_64, aarch64 or riscv64")
+    shutil.copy(probe(arch), place)
+    print(f"built {place} for {arch}")
+    return 0
+
+
+def _static(args: argparse.Namespace) -> int:
+    from forklore.audit import static
+
+    if not args.what:
+        complain("--static needs the ELF files to look at")
+        return 2
+    for index, name in enumerate(args.what):
+        found = static.look(name)
+        if args.format == "json":
+            sys.stdout.write(static.document(found).decode())
+        else:
+            sys.stdout.write(("\n" if index else "") + static.text(found))
+    return 0

@@ -1,0 +1,135 @@
+"""Taking running programs under ptrace, all their threads, without stopping any of them.
+
+PTRACE_SEIZE takes the target's cred_guard_mutex, which an execve holds while it waits for the other threads of its
+process to be gone; and a thread that is traced is gone only when its tracer has waited for it. So a seize can wait for
+an execve that waits for us (ptrace(2), BUGS). It is made by the tracing thread, which must stay the tracer, while
+another thread takes the ends of tracees that come meanwhile.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.abi.wait import WaitOption
+from forklore.linux import proc, ptrace
+from forklore.linux.libc import function
+from forklore.linux.tasks import thread_ids
+
+_PATIENCE: Final = 0.05
+"""Seconds after which a seize is taken to be stuck: it takes a few microseconds."""
+_WEXITED: Final = 4
+_P_ALL: Final = 0
+_SIGINFO_SIZE: Final = 128
+_SI_CODE, _SI_PID, _SI_STATUS = 8, 16, 24
+_CLD_EXITED, _CLD_DUMPED = 1, 3
+
+_waitid: Final = function(
+    "waitid", ctypes.c_int, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int
+)  # fmt: skip
+
+
+class Seizing:
+    """Seizes the threads of processes. :attr:`ended` are the wait statuses that came while a seize was stuck."""
+
+    def __init__(self, options: int) -> None:
+        self._options = options
+        self._seized = 0
+        self.ended: list[tuple[Tid, int]] = []
+
+    def process(self, pid: Pid, known: Callable[[Tid], bool]) -> Iterator[Tid | Unavailable]:
+        """Seize every thread of ``pid``: its tid, or why it could not be.
+
+        Threads are listed again until a whole pass finds none that is new: one that a seized thread makes is seized
+        by the kernel, and one that another makes is in the next list. ``known``: whether a tid is ours already.
+        """
+        over = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        watch.start()
+        try:
+            yield from self._all(pid, known)
+        finally:
+            over.set()
+            watch.join()
+
+    def _all(self, pid: Pid, known: Callable[[Tid], bool]) -> Iterator[Tid | Unavailable]:
+        done: set[Tid] = set()
+        while True:
+            listed = thread_ids(pid)
+            if isinstance(listed, Unavailable):
+                if not done:
+                    yield listed
+                return
+            new = [tid for tid in listed if tid not in done]
+            if not new:
+                return
+            for tid in new:
+                done.add(tid)
+                taken = None if known(tid) else self._seize(tid)
+                if taken is not None:
+                    yield taken
+
+    def _seize(self, tid: Tid) -> Tid | Unavailable | None:
+        try:
+            ptrace.seize(tid, self._options)
+        except ProcessLookupError:
+            return None  # it ended in between
+        except OSError as problem:
+            return _refusal(tid, problem)
+        finally:
+            self._seized += 1
+        return tid
+
+    def _watch(self, over: threading.Event) -> None:
+        before = -1
+        while not over.wait(_PATIENCE):
+            taken = _exited() if self._seized == before else None
+            if taken is not None:
+                self.ended.append(taken)
+            before = self._seized
+
+
+def _exited() -> tuple[Tid, int] | None:
+    """The end of any child or tracee, as waitpid(2) would tell it; stops are left for later."""
+    info = ctypes.create_string_buffer(_SIGINFO_SIZE)
+    if _waitid(_P_ALL, 0, info, _WEXITED | int(WaitOption.WALL) | os.WNOHANG) == -1:
+        return None
+    tid = int.from_bytes(info.raw[_SI_PID : _SI_PID + 4], "little")
+    if tid == 0:
+        return None
+    code = int.from_bytes(info.raw[_SI_CODE : _SI_CODE + 4], "little")
+    status = int.from_bytes(info.raw[_SI_STATUS : _SI_STATUS + 4], "little")
+    if code == _CLD_EXITED:
+        return Tid(tid), (status & 0xFF) << 8
+    return Tid(tid), status | (0x80 if code == _CLD_DUMPED else 0)
+
+
+def _refusal(tid: Tid, problem: OSError) -> Unavailable | None:
+    # EPERM has four causes (ptrace(2)): each has its own remedy.
+    if problem.errno != errno.EPERM:
+        return Unavailable(problem.errno or 0, f"{tid}: {problem.strerror}")
+    fields = proc.status(tid)
+    if isinstance(fields, Unavailable):
+        return None  # it ended in between
+    if fields.get(b"State", b"").startswith((b"Z", b"X")):
+        return None
+    tracer = proc.number(fields, b"TracerPid")
+    if tracer == _thread.get_native_id():
+        return None  # one that a seized thread has made: its event will tell
+    if tracer:
+        return Unavailable(errno.EPERM, f"{tid} is traced by {tracer} already")
+    if b"Kthread" in fields and proc.number(fields, b"Kthread"):
+        return Unavailable(errno.EPERM, f"{tid} is a thread of the kernel")
+    if Tid(tid) == _thread.get_native_id() or proc.number(fields, b"Tgid") == os.getpid():
+        return Unavailable(errno.EPERM, f"{tid} is forklore itself")
+    return Unavailable(
+        errno.EPERM,
+        f"the kernel does not let us trace {tid}: it is another user's, set-id or not dumpable, or"
+        " kernel.yama.ptrace_scope forbids to attach; `forklore doctor` tells which",
+    )

@@ -1,0 +1,266 @@
+"""Who made a child: the library calls behind its creation, and the code that called the outermost of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from forklore.decode.creation import Creation
+from forklore.decode.fingerprint import Fingerprint, fingerprint
+from forklore.events import records as ev
+from forklore.model import library_calls
+from forklore.model.library_calls import LIBC, Known
+from forklore.model.script_calls import asked
+from forklore.model.stacks import Frame, Stack
+
+Told = Literal["stack", "fingerprint", "none"]
+
+_WRAPPERS: Final = frozenset({"clone", "clone3"})
+"""What other functions of a C library call to make the system call; ``clone`` is a program's own call as well."""
+_THREAD_CALLS: Final = frozenset({"pthread_create", "thrd_create"})
+_PROCESS_CALLS: Final = frozenset(
+    {"fork", "_Fork", "vfork", "posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp", "system", "popen"}
+)
+_SAME: Final = {"_Fork": "fork", "posix_spawnp": "posix_spawn", "pidfd_spawnp": "pidfd_spawn"}
+"""Calls that look alike to the kernel."""
+
+
+class Attribution(Struct, frozen=True):
+    """Who made a child, and how that is known."""
+
+    chain: tuple[str, ...]
+    """Library calls, the outermost first, without the system call: ``("popen", "posix_spawn")``. Empty where the
+    program makes the system call itself, or where it is not known (:attr:`source`)."""
+    caller: Frame | None
+    """The first frame outside of these libraries."""
+    caller_line: ev.Line | None
+    """The source of that frame: of the innermost function there that is not a library's inlined one."""
+    script_frame: ev.ScriptFrame | None
+    """For a program in an interpreter: the innermost frame outside of the standard library's modules for processes and
+    threads."""
+    script_call: str
+    """What of these modules it called, which is the first of ``chain`` then; empty for none."""
+    source: Told
+    sure: bool
+    """No guess is in it: every frame up to the caller was found by rules, and names and call agree."""
+    why: str
+    """What tells it, and what is wrong with it where it is not sure."""
+
+
+class _Walk(Struct):
+    """What a stack says, from the innermost frame out."""
+
+    calls: list[Known]
+    caller: Frame | None = None
+    by_name: bool = False
+    """No frame lies in a C library's own file."""
+    hidden: bool = False
+    """The caller called a function of the C library that is no known call, or has no name."""
+    guessed: bool = False
+    by_hand: bool = False
+    """The system call is made outside of any library."""
+
+
+def attribute(
+    creation: Creation, stack: Stack | None, script: ev.Script | None = None, runs: ev.Runs | None = None
+) -> Attribution:
+    """Who made the child of ``creation``, from what was seen of its creator at that moment."""
+    made = fingerprint(creation)
+    walked = None if stack is None or not stack.frames else _walk(stack)
+    frame, call = asked(script)
+    chain, source, sure, why = _told(creation, made, walked, runs)
+    if script is not None and call:
+        chain = (call, *chain)
+    caller = None if walked is None else walked.caller
+    line = None if caller is None else _line(caller)
+    if source == "stack" and caller is None and stack is not None and frame is None and stack.end != "outermost":
+        why = f"{why}; the stack ends before its caller: {stack.end}"
+    return Attribution(chain, caller, line, frame, call, source, sure, why)
+
+
+def _told(
+    creation: Creation, made: Fingerprint | None, walked: _Walk | None, runs: ev.Runs | None
+) -> tuple[tuple[str, ...], Told, bool, str]:
+    if walked is None:
+        return _by_form(made, runs, "there is no stack")
+    if walked.by_hand:
+        if runs is not None and runs.how in ("nptl", "musl", "go", "clone"):
+            return _by_form(made, runs, "the function that makes the system call is not known")
+        if not walked.by_name:
+            return (), "stack", not walked.guessed, "the program makes the system call itself"
+        if walked.caller is None:
+            return _by_form(made, runs, "no function on the stack has a name")
+        return (), "stack", False, "the function that makes the system call is none that is known of a C library"
+    if walked.hidden:
+        walked.calls = _with_system(walked.calls)
+    chain = _chain(walked.calls)
+    if not chain or (walked.hidden and set(chain) <= _WRAPPERS) or chain == ("clone3",):
+        return _by_form(made, runs, "the C library's functions on the stack have no names")
+    against = _contradiction(creation, chain)
+    if against:
+        return _by_form(made, runs, against)
+    if walked.by_name and walked.calls[0].library == LIBC:
+        by_code = chain[-1] == "clone" and runs is not None and runs.how == "clone"
+        same_form = made is not None and _SAME.get(chain[-1], chain[-1]) == made.call
+        agrees = by_code or same_form or chain == ("syscall",)
+        why = "by the names of functions in a program that its C library is linked into"
+        suffix = ", and the form of the call agrees" if agrees else ", which the form of the call cannot confirm"
+        return chain, "stack", agrees and not walked.guessed, why + suffix
+    if walked.guessed:
+        return chain, "stack", False, "by the functions on the stack, of which some frames are guessed"
+    if walked.hidden:
+        why = "by the functions on the stack; one of the C library without a name lies below the named ones"
+        return chain, "stack", False, f"{why}, as do_system() does in system()" if "system" in chain else why
+    return chain, "stack", True, "by the functions on the stack"
+
+
+def _by_form(made: Fingerprint | None, runs: ev.Runs | None, because: str) -> tuple[tuple[str, ...], Told, bool, str]:
+    how = None if runs is None else runs.how
+    if how == "nptl" and runs is not None and runs.unknown is None:
+        return ("pthread_create",), "fingerprint", True, f"{because}; what the thread is given is glibc's descriptor"
+    if how == "clone" and made is None:
+        return ("clone",), "fingerprint", True, f"{because}; the code behind the call is a C library's clone()"
+    if how == "raw" and made is not None:
+        return (), "none", False, f"{because}; the call looks like {made.call} of {made.library}, but is made otherwise"
+    if made is None or not made.call:
+        like = "" if made is None else f"; {made.why}"
+        return (), "none", False, f"{because}, and the call has no library's form{like}"
+    whose = f"{made.library}'s" if made.library else "a C library's"
+    return (made.call,), "fingerprint", made.sure, f"{because}; the call has the form of {whose}: {made.why}"
+
+
+def _walk(stack: Stack) -> _Walk:
+    in_library = any(_is_libc(frame) for frame in stack.frames)
+    walked = _Walk([], by_name=not in_library)
+    others = False
+    for index, frame in enumerate(stack.frames):
+        place = frame.place
+        found = library_calls.known(place.function, place.path)
+        if found is None and not in_library and not others:
+            found = library_calls.libc_by_name(place.function)
+        if index and found is not None and found.library == LIBC and library_calls.begins(place.function):
+            break
+        if found is None:
+            walked.by_hand = index == 0
+            if not walked.by_hand or in_library or place.function is not None:
+                walked.caller = frame
+            walked.guessed = walked.guessed or not frame.sure
+            _inlined(walked, frame)
+            break
+        walked.guessed = walked.guessed or not frame.sure
+        others = others or found.library != LIBC
+        if others and found.library == LIBC and found.call in _WRAPPERS:
+            # Below another library's code: where its thread began.
+            break
+        if found.library == LIBC:
+            walked.hidden = not found.call and not library_calls.shared(place.function)
+        walked.calls.append(found)
+    return walked
+
+
+def _is_libc(frame: Frame) -> bool:
+    found = library_calls.known(frame.place.function, frame.place.path)
+    return found is not None and found.library == LIBC and frame.place.path not in (b"", b"[vdso]")
+
+
+def _inlined(walked: _Walk, frame: Frame) -> None:
+    """Take the library functions that the compiler inlined into the caller for calls as well."""
+    for line in frame.place.lines[:-1]:
+        found = _inlined_library(line)
+        if found is None:
+            return
+        walked.calls.append(found)
+
+
+def _inlined_library(line: ev.Line) -> Known | None:
+    function = b"" if line.function is None else ev.raw_bytes(line.function)
+    return library_calls.inlined(function, b"" if line.file is None else ev.raw_bytes(line.file))
+
+
+def _line(caller: Frame) -> ev.Line | None:
+    lines = caller.place.lines
+    for line in lines[:-1]:
+        if _inlined_library(line) is None:
+            return line
+    return lines[-1] if lines else None
+
+
+def _with_system(calls: list[Known]) -> list[Known]:
+    # glibc's system() ends with a jump to do_system(), which no table but .symtab names, and that calls posix_spawn().
+    # Every other function of it that does so is exported (sysdeps/posix/system.c).
+    last = max(index for index, found in enumerate(calls) if found.library == LIBC)
+    named = {found.call for found in calls if found.library == LIBC} - _WRAPPERS - {""}
+    return [*calls[:last], Known(LIBC, "system"), *calls[last + 1 :]] if named == {"posix_spawn"} else calls
+
+
+def _chain(calls: list[Known]) -> tuple[str, ...]:
+    """The documented calls among the functions of a stack, the outermost first."""
+    chain: list[Known] = []
+    for found in calls:  # from the innermost on
+        if not found.call or (chain and chain[-1].call == found.call):
+            continue
+        if found.library != LIBC:
+            # Of another library only the outermost call is what its caller made.
+            chain = [one for one in chain if one.library != found.library]
+        elif chain and chain[-1].library == LIBC and _is_part(chain[-1].call, found.call):
+            chain.pop()
+        chain.append(found)
+    return tuple(one.call for one in reversed(chain))
+
+
+def _is_part(inner: str, outer: str) -> bool:
+    return inner in _WRAPPERS or (inner, outer) in (("_Fork", "fork"), ("posix_spawn", "posix_spawnp"),
+                                                    ("posix_spawn", "pidfd_spawn"), ("posix_spawn", "pidfd_spawnp"),
+                                                    ("pidfd_spawn", "pidfd_spawnp"))  # fmt: skip
+
+
+def _contradiction(creation: Creation, chain: tuple[str, ...]) -> str:
+    thread = creation.is_thread
+    if thread and chain[-1] in _PROCESS_CALLS:
+        return f"the stack leads to {chain[-1]}, but the call makes a thread"
+    if thread is False and chain[-1] in _THREAD_CALLS:
+        return f"the stack leads to {chain[-1]}, but the call makes a process"
+    return ""
+
+
+def text(
+    attribution: Attribution, routine: bytes | None = None, *, demangle: Callable[[bytes], bytes] = bytes
+) -> str:
+    """One line such as ``pthread_create(worker) ← start_pool, pool.c:88``; empty where nothing is known. Not escaped.
+
+    ``routine`` is the name of what the child is given to run, ``demangle`` turns a symbol into what its author wrote.
+    """
+    called = " → ".join(attribution.chain)
+    if called and routine is not None:
+        called += f"({_text(demangle(routine))})"
+    if called and attribution.source == "fingerprint":
+        called += " (by the form of the call)"
+    caller = _caller_text(attribution, demangle)
+    return " ← ".join(part for part in (called, caller) if part)
+
+
+def _caller_text(attribution: Attribution, demangle: Callable[[bytes], bytes]) -> str:
+    script, frame, line = attribution.script_frame, attribution.caller, attribution.caller_line
+    if script is not None:
+        where = _where(script.file, script.line)
+        return ", ".join(part for part in (_text(ev.raw_bytes(script.function)), where) if part)
+    if frame is None:
+        return ""
+    place = frame.place
+    function = place.function if line is None or line.function is None else ev.raw_bytes(line.function)
+    if function is None:
+        base = place.path.rpartition(b"/")[2]
+        return f"{_text(base)}+{place.address:#x}" if base else f"{place.address:#x}"
+    where = "" if line is None or line.file is None else _where(line.file, line.line)
+    return ", ".join(part for part in (_text(demangle(function)), where) if part)
+
+
+def _where(file: ev.Text, line: int | None) -> str:
+    base = _text(ev.raw_bytes(file).rpartition(b"/")[2])
+    return base if line is None else f"{base}:{line}"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")

@@ -1,0 +1,177 @@
+"""Where tasks are made: the sites of a program ranked, and its stacks as flame graphs take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, field
+
+from forklore.model.tasks import Failure, Task, Trace
+from forklore.report import words
+from forklore.report.code import functions, script_words
+from forklore.report.data_code import attribution_data
+from forklore.report.edges import Edge, Edges
+from forklore.report.lines import Line, Piece, fit
+
+SITES_FORMAT: Final = {"name": "forklore-sites", "version": [1, 0]}
+SHOWN: Final = 40
+"""Sites of a table, unless more are asked for."""
+
+
+Cell = Callable[["Site"], str]
+
+
+class Site(Struct):
+    """All that was made by one library call of one caller, with one routine to run."""
+
+    text: str
+    edge: Edge | None
+    """None: only the system call is known."""
+    tasks: list[Task] = field(default_factory=list)
+    refused: list[Failure] = field(default_factory=list)
+
+    @property
+    def held(self) -> int | None:
+        """How long its vfork children held their creators, together; None where they held none, or it is not known."""
+        spans = [task.held for task in self.tasks if task.held is not None]
+        return sum(spans) if spans else None
+
+    @property
+    def longest(self) -> int | None:
+        """The longest of these times."""
+        return max((task.held for task in self.tasks if task.held is not None), default=None)
+
+    @property
+    def count(self) -> int:
+        """How often a task was asked for."""
+        return len(self.tasks) + len(self.refused)
+
+
+def sites(trace: Trace) -> list[Site]:
+    """The sites, those that were used most often first, then those first seen."""
+    edges = Edges(trace)
+    found: dict[object, Site] = {}
+    for made in _made(trace):
+        assert made.creation is not None
+        edge = edges.of(made)
+        text = made.creation.text(abbreviate=True) if edge is None else edge.text()
+        site = found.setdefault(text if edge is None else edge, Site(text, edge))
+        if isinstance(made, Task):
+            site.tasks.append(made)
+        else:
+            site.refused.append(made)
+    return sorted(found.values(), key=lambda site: -site.count)
+
+
+def _made(trace: Trace) -> Iterator[Task | Failure]:
+    yield from (task for task in trace.tasks.values() if task.creation is not None)
+    yield from trace.failures
+
+
+def site_lines(trace: Trace, columns: int | None, shown: int | None = SHOWN) -> list[Line]:
+    """The table of all sites by number, then of those that held their creators, by time."""
+    found = sites(trace)
+    if not found:
+        return [(Piece("No task was made."),)]
+    refusals = any(site.refused for site in found)
+    cells = [("tasks", _tasks), *([("refused", _refused)] if refusals else [])]
+    lines = [*_table("Creation sites by number", found, cells, shown)]
+    holding = sorted((site for site in found if site.held), key=lambda site: -(site.held or 0))
+    if holding:
+        title = "Creation sites by the time for which a vfork held the creator"
+        lines += [(), *_table(title, holding, [("tasks", _tasks), ("held", _held), ("longest", _longest)], shown)]
+    if any(site.edge is not None and not site.edge.sure for site in found):
+        lines += [(), (Piece("≈ told by the form of the call, or by a stack that is partly a guess.", "quiet"),)]
+    return [fit(line, columns) for line in lines]
+
+
+def _table(title: str, found: list[Site], columns: Sequence[tuple[str, Cell]], shown: int | None) -> Iterator[Line]:
+    yield (Piece(title, "name"),)
+    yield (Piece("".join(f"{name:>9}" for name, _ in columns) + "  made by", "quiet"),)
+    for site in found[:shown]:
+        cells = "".join(f"{cell(site):>9}" for _, cell in columns)
+        yield (Piece(f"{cells}  "), Piece(site.text, "maker" if site.edge is not None else "flags"))
+    if shown is not None and len(found) > shown:
+        yield (Piece(f"… {words.count(len(found) - shown, 'more site')} (--all shows them)", "quiet"),)
+
+
+def _tasks(site: Site) -> str:
+    return f"{len(site.tasks):,}"
+
+
+def _refused(site: Site) -> str:
+    return f"{len(site.refused):,}" if site.refused else "-"
+
+
+def _held(site: Site) -> str:
+    return words.span(site.held or 0)
+
+
+def _longest(site: Site) -> str:
+    return words.span(site.longest or 0)
+
+
+def sites_json(trace: Trace) -> bytes:
+    """The same as one JSON object, documented in docs/stacks.md."""
+    data = {"format": SITES_FORMAT, "sites": [_data(site, Edges(trace)) for site in sites(trace)]}
+    return msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n"
+
+
+def _data(site: Site, edges: Edges) -> dict[str, Any]:
+    first = site.tasks[0] if site.tasks else site.refused[0]
+    creation = first.creation
+    assert creation is not None
+    return {
+        "site": site.text,
+        "runs": site.edge.runs if site.edge is not None and site.edge.runs else None,
+        "call": creation.call,
+        "attribution": attribution_data(edges.attribution(first)),
+        "count": site.count,
+        "processes": sum(task.kind == "process" for task in site.tasks),
+        "threads": sum(task.kind == "thread" for task in site.tasks),
+        "refused": len(site.refused),
+        "held": site.held,
+        "longest": site.longest,
+        "tasks": [task.id for task in site.tasks],
+    }
+
+
+def folded_lines(trace: Trace) -> list[str]:
+    """A line for each distinct stack, ``outermost;…;innermost COUNT``, sorted: the input of flame graph tools.
+
+    For a program in an interpreter its frames stand for those of the interpreter itself, followed by the library call.
+    """
+    edges = Edges(trace)
+    counts: dict[str, int] = {}
+    for made in _made(trace):
+        stack = ";".join(map(_element, _elements(made, edges)))
+        counts[stack] = counts.get(stack, 0) + 1
+    return [f"{stack} {count}" for stack, count in sorted(counts.items())]
+
+
+def _elements(made: Task | Failure, edges: Edges) -> Iterator[str]:
+    script, stack, creation = made.script, made.stack, made.creation
+    assert creation is not None
+    end = script.end if script is not None else stack.end if stack is not None else "no stack"
+    if end != "outermost":
+        yield f"({end})"
+    if script is None and stack is not None:
+        for frame in reversed(stack.frames):
+            yield from functions(frame.place)
+        return
+    if script is not None:
+        for called in reversed(script.frames):
+            source, _, function = script_words(called).partition(" ")
+            yield f"{function} ({source})" if function else source
+    found = edges.attribution(made)
+    chain = found.chain if found is not None else ()
+    yield from chain
+    if chain[-1:] != (creation.call,):
+        yield creation.call
+
+
+def _element(text: str) -> str:
+    # A semicolon parts frames, and a line is a stack.
+    return words.printable(text).replace(";", "\\x3b") or "?"

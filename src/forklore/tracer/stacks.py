@@ -1,0 +1,330 @@
+"""Who makes a child: the caller's stack, its interpreter's frames, and what the child is given to run.
+
+All of it is read while the caller is held at its call's entry: nothing is copied on write yet, and nothing moves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct, field
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Address, Tid, Unavailable
+from forklore.elf import unwind
+from forklore.elf.dwarf_registers import dwarf_block
+from forklore.events import records as ev
+from forklore.linux import memory, proc, ptrace
+from forklore.linux.mappings import Kind, Mapping
+from forklore.tracer.code import Code, Loaded, Space, Walked
+from forklore.tracer.options import Options
+from forklore.tracer.routines import Routines
+from forklore.tracer.tracee import Entry, Tracee
+
+if TYPE_CHECKING:
+    from forklore.elf.cpython import Interpreter
+    from forklore.elf.source import Source
+    from forklore.elf.threads import PthreadLayout
+    from forklore.linux.ptrace import Registers
+
+_WINDOW: Final = 2 * memory.PAGE_SIZE
+"""How much of a stack is read at once."""
+_LEAST_OFTEN: Final = 10
+_WALKED_LIMIT: Final = 4096
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
+_THREAD_LIBRARIES: Final = (b"libc.so", b"libc-2", b"libpthread")
+
+
+class _Needs(Struct):
+    """What a walk went by: memory, and registers by DWARF number."""
+
+    reads: list[tuple[int, int]] = field(default_factory=list)
+    registers: set[int] = field(default_factory=set)
+
+
+class Stacks:
+    """Reads stacks and writes each that is new, with the code that it goes through."""
+
+    def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
+        self._machine = machine
+        self._depth = options.stack_depth
+        self._keep_frames = options.vfork_writes
+        self._emit = emit
+        self.code = Code(emit, machine)
+        self._stacks: dict[tuple[tuple[tuple[int, str], ...], str], int] = {}
+        self._routines = Routines(machine)
+        self._lines_at_once = options.lines_at_once
+        self._lined = 0
+        """How many places have had their source lines looked up."""
+        self._sources: dict[int, Source | None] = {}
+        self._scripts: dict[tuple[object, ...], int] = {}
+        self._tid = Tid(0)
+        """Whose memory :meth:`_read` reads."""
+        self._memory = -1
+        """A descriptor of that task's memory, while one is open."""
+        self._base = 0
+        self._window = b""
+
+    def enter(self, task: Tracee, entry: Entry, t: int) -> None:
+        """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered."""
+        held = ptrace.registers(task.tid)
+        space = self._space(task)
+        self._tid = task.tid
+        self._base = held[held.layout.sp]
+        self._window = memory.window(task.tid, Address(self._base), _WINDOW)
+        entry.stack = self._stack(space, task.tid, held, entry, t)
+        self._script(space, task.tid, held, entry, t)
+        self._runs(space, task.tid, held, entry, t)
+        if self._lines_at_once:
+            self.write_lines(t)
+
+    def _space(self, task: Tracee) -> Space:
+        if task.space is None:
+            task.space = Space()
+            self.code.survey(task.space, task.tid)
+        return task.space
+
+    def _read(self, address: int, size: int) -> bytes | None:
+        offset = address - self._base
+        if 0 <= offset <= len(self._window) - size:
+            return self._window[offset : offset + size]
+        if size > memory.PAGE_SIZE:
+            got = memory.window(self._tid, Address(address), size)
+            return got if len(got) == size else None
+        found = memory.read(self._tid, Address(address), size)
+        return None if isinstance(found, Unavailable) else found
+
+    def _stack(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> int:
+        arch = self._arch(held)
+        registers = dwarf_block(arch, held.raw)
+        start = held[held.layout.ip], self._base
+        known = space.walked.get(start)
+        if known is not None and not self._keep_frames and self._same(known, registers):
+            return known.number
+        # The second time from there: a third is likely, and worth to note what this walk goes by.
+        needs = _Needs() if start in space.walked else None
+        found = self._walk(space, tid, arch, registers, needs)
+        number = self._number(space, tid, found, t)
+        if self._keep_frames:
+            entry.frames = found.frames
+        if len(space.walked) >= _WALKED_LIMIT:
+            space.walked.clear()
+        space.walked[start] = None if needs is None else self._walked(registers, needs, number)
+        return number
+
+    def _same(self, known: Walked, registers: dict[int, int]) -> bool:
+        if tuple(registers[number] for number in known.registers) != known.values:
+            return False
+        words = memoryview(self._window)[: len(self._window) & ~7].cast("Q")
+        return known.last < len(words) and known.words(words) == known.contents
+
+    def _walked(self, registers: dict[int, int], needs: _Needs, number: int) -> Walked | None:
+        places = sorted({(address - self._base) // 8 for address, _size in needs.reads})
+        aligned = all(size == 8 and (address - self._base) % 8 == 0 for address, size in needs.reads)
+        if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > len(self._window):
+            return None
+        needed = tuple(sorted(needs.registers & registers.keys()))
+        words = memoryview(self._window)[: len(self._window) & ~7].cast("Q")
+        pick = itemgetter(*places)
+        return Walked(
+            needed, tuple(registers[one] for one in needed), pick, places[-1], pick(words), number
+        )
+
+    def _walk(
+        self, space: Space, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
+    ) -> unwind.Walk:
+        found, unknown = self._walk_once(space, tid, arch, registers, needs)
+        if unknown is None:
+            return found
+        space.patience -= 1
+        if space.patience > 0:
+            return found
+        # Code that was mapped since, as a rule. Where it is no code at all, looking again and again is in vain.
+        self.code.survey(space, tid)
+        space.vain = 0 if space.find(unknown) is not None else space.vain + 1
+        space.patience = 1 << min(space.vain, _LEAST_OFTEN) if space.vain else 0
+        return self._walk_once(space, tid, arch, registers, needs)[0]
+
+    def _walk_once(
+        self, space: Space, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
+    ) -> tuple[unwind.Walk, int | None]:
+        """The walk, and an address on the way that lies in no region that is known."""
+        find, loaded = space.find, self.code.loaded
+        unknown: int | None = None
+
+        def lookup(address: int) -> unwind.Code | None:
+            nonlocal unknown
+            region = find(address)
+            if region is None:
+                unknown = address
+                return None
+            if region.code is None:
+                loaded(region, tid)
+            return region.code
+
+        def noted(address: int, size: int) -> bytes | None:
+            if needs is not None:
+                needs.reads.append((address, size))
+            return self._read(address, size)
+
+        if needs is None:
+            found = unwind.walk(arch, registers, lookup, self._read, self._depth, stack=(self._base, self._window))
+        else:
+            needs.reads.clear()
+            found = unwind.walk(arch, registers, lookup, noted, self._depth, used=needs.registers)
+        return found, unknown
+
+    def _arch(self, held: Registers) -> Arch:
+        return Arch.I386 if self._machine is Arch.X86_64 and held.layout.word == 4 else self._machine
+
+    def _number(self, space: Space, tid: Tid, found: unwind.Walk, t: int) -> int:
+        frames: list[tuple[int, str]] = []
+        returns = False
+        for pc, how, _cfa in found.frames:
+            frames.append((self.code.place(space, tid, pc, t, returns=returns), how))
+            returns = True
+        # Where a stack ends badly differs in each process by what address space randomization does.
+        end = _ADDRESS.sub("0x…", found.end)
+        key = tuple(frames), end
+        number = self._stacks.get(key)
+        if number is None:
+            number = self._stacks[key] = len(self._stacks) + 1
+            self._emit(ev.Stack(t=t, stack=number, frames=[ev.Frame(*frame) for frame in frames], end=end))
+        return number
+
+    def _script(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
+        if space.interpreter is None:
+            space.interpreter = self._interpreter(space, tid) or False
+        interpreter = space.interpreter
+        if not interpreter:
+            return
+        pointer = held["fs_base"] if held.layout.word == 8 and self._machine is Arch.X86_64 else None
+        with self._memory_of(tid):
+            found = interpreter.frames(tid, pointer, self._depth)
+        if not found.frames:
+            return
+        key = interpreter.language, found.frames, found.end
+        number = self._scripts.get(key)
+        if number is None:
+            number = self._scripts[key] = len(self._scripts) + 1
+            frames = [ev.ScriptFrame(ev.text(one.function), ev.text(one.file), one.line) for one in found.frames]
+            self._emit(ev.Script(t=t, script=number, language=interpreter.language, frames=frames, end=found.end))
+        entry.script = number
+
+    def _interpreter(self, space: Space, tid: Tid) -> Interpreter | None:
+        program = os.path.basename(_program(tid))
+
+        def may_hold(entry: Mapping) -> bool:
+            name = entry.path.rpartition(b"/")[2]
+            return name.startswith(b"libpython") or (name == program and entry.kind is Kind.FILE)
+
+        if self.code.symbol(space, tid, b"_PyRuntime", may_hold) is None:
+            return None
+        from forklore.elf.cpython import Interpreter
+
+        with self._memory_of(tid):
+            found = Interpreter.find(lambda name: self.code.symbol(space, tid, name, may_hold), self._page, None)
+        return None if isinstance(found, Unavailable) else found
+
+    @contextmanager
+    def _memory_of(self, tid: Tid) -> Iterator[None]:
+        # Not process_vm_readv, which has pages that are shared since a fork copied (mm/gup.c: gup_must_unshare), and
+        # is slower for whole pages.
+        self._memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield
+        finally:
+            os.close(self._memory)
+
+    def _page(self, address: int, size: int) -> bytes | None:
+        try:
+            return os.pread(self._memory, size, address)
+        except (OSError, OverflowError):
+            return None
+
+    def _runs(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
+        runs = self._routines.of(entry, held, lambda: self._layout(space, tid), self._read, _libc(space))
+        if runs is None:
+            return
+        entry.runs = msgspec.structs.replace(
+            runs,
+            fn_place=self._code_place(space, tid, runs.fn, t),
+            routine_place=self._code_place(space, tid, runs.routine, t),
+        )
+
+    def _code_place(self, space: Space, tid: Tid, address: int | None, t: int) -> int | None:
+        if address is None:
+            return None
+        known = space.places.get(address)
+        if known is None and space.find(address) is not None:
+            known = self.code.place(space, tid, address, t, returns=False)
+        return known
+
+    def _layout(self, space: Space, tid: Tid) -> PthreadLayout | Unavailable:
+        if space.threads is None:
+            space.threads = self._find_layout(space, tid)
+        return space.threads
+
+    def _find_layout(self, space: Space, tid: Tid) -> PthreadLayout | Unavailable:
+        from forklore.elf.threads import layout_from_image
+
+        program = _program(tid)
+        why = Unavailable(0, "no C library is mapped that publishes where pthread_create keeps its routine")
+        for region in space.regions:
+            path = region.entry.path
+            if path == program or path.rpartition(b"/")[2].startswith(_THREAD_LIBRARIES):
+                loaded = self.code.loaded(region, tid)
+                found = why if loaded.image is None else layout_from_image(loaded.image, loaded.symbols)
+                if not isinstance(found, Unavailable):
+                    return found
+        return why
+
+    def write_lines(self, t: int) -> None:
+        """Write the source lines of all places that are new, as far as there is debug information."""
+        new, self._lined = self.code.places[self._lined :], len(self.code.places)
+        for number, loaded, address in new:
+            source = self._source(loaded)
+            found = () if source is None else source.at(address)
+            if found:
+                lines = [ev.Line(_text(one.function), _text(one.file), one.line) for one in found]
+                self._emit(ev.Lines(t=t, place=number, lines=lines))
+
+    def _source(self, loaded: Loaded) -> Source | None:
+        if loaded.number not in self._sources:
+            image = loaded.debug or loaded.image
+            told = image is not None and (image.section(".debug_info") or image.section(".zdebug_info"))
+            if image is None or not told:
+                self._sources[loaded.number] = None
+            else:
+                from forklore.elf.source import Source
+
+                self._sources[loaded.number] = Source(image.data)
+        return self._sources[loaded.number]
+
+
+def _text(name: str | None) -> ev.Text | None:
+    return None if name is None else ev.text(os.fsencode(name))
+
+
+def _libc(space: Space) -> str:
+    if space.libc is None:
+        space.libc = _find_libc(space)
+    return space.libc
+
+
+def _find_libc(space: Space) -> str:
+    names = [region.entry.path.rpartition(b"/")[2] for region in space.regions]
+    if any(name.startswith((b"libc.musl", b"ld-musl")) for name in names):
+        return "musl"
+    return "glibc" if any(name.startswith((b"libc.so.6", b"libc-2")) for name in names) else ""
+
+
+def _program(tid: Tid) -> bytes:
+    found = proc.executable(tid)
+    return b"" if isinstance(found, Unavailable) else found

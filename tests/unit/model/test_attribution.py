@@ -1,0 +1,394 @@
+"""Who made a child: stacks as they come out of real programs, written down frame by frame, innermost first."""
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forklore.abi import syscalls
+from forklore.abi.arch import Arch
+from forklore.decode.creation import Creation, decode_creation
+from forklore.events import records as ev
+from forklore.model import library_calls
+from forklore.model.attribution import Attribution, attribute, text
+from forklore.model.script_calls import asked
+from forklore.model.stacks import Frame, Place, Stack
+
+LIBC: Final = b"/usr/lib/x86_64-linux-gnu/libc.so.6"
+PROGRAM: Final = b"/home/me/pool"
+
+
+def clone3(flags: int, signal: int = 0) -> Creation:
+    words = struct.pack("<11Q", flags, 0x72D0, 0x72D0, 0x72D0, signal, 0x1000, 0x9000, 0x7000, 0, 0, 0)
+    return decode_creation(Arch.X86_64, 435, (0x1000, 88), words)
+
+
+def clone(flags: int, stack: int = 0) -> Creation:
+    return decode_creation(Arch.X86_64, 56, (flags, stack, 0, 0x1000, 0))
+
+
+THREAD: Final = clone3(0x3D0F00)
+SPAWN: Final = clone3(0x4100, 17)
+FORK: Final = clone(0x1200011)
+VFORK: Final = decode_creation(Arch.X86_64, 58, ())
+RAW_FORK: Final = decode_creation(Arch.X86_64, 57, ())
+USERS_CLONE: Final = clone(0x11, 0x1000)
+
+
+def stack(*frames: tuple[bytes, str | None] | Place, how: Sequence[str] = (), end: str = "outermost") -> Stack:
+    made = []
+    for number, frame in enumerate(frames, 1):
+        place = frame if isinstance(frame, Place) else place_of(*frame, number=number)
+        found = how[number - 1] if number <= len(how) else "register" if number == 1 else "rule"
+        made.append(Frame(place, found))
+    return Stack(1, tuple(made), end)
+
+
+def place_of(path: bytes, function: str | None, *lines: ev.Line, number: int = 1) -> Place:
+    module = ev.Module(t=0, module=1, path=ev.text(path)) if path else None
+    return Place(number, module, 0x1000 + number, None if function is None else function.encode(), 0x1000, lines)
+
+
+def libc(*functions: str | None) -> list[tuple[bytes, str | None]]:
+    return [(LIBC, function) for function in functions]
+
+
+MAIN: Final = [(PROGRAM, "start_pool"), (PROGRAM, "main"), (LIBC, "__libc_start_call_main"), (LIBC, None)]
+
+
+def who(found: Attribution) -> tuple[tuple[str, ...], str | None, str, bool]:
+    function = None if found.caller is None or found.caller.place.function is None else found.caller.place.function
+    return found.chain, None if function is None else function.decode(), found.source, found.sure
+
+
+@pytest.mark.parametrize(
+    ("creation", "inner", "chain"),
+    [
+        (FORK, ["_Fork", "fork"], ("fork",)),
+        (FORK, ["_Fork", "__libc_fork"], ("fork",)),
+        (FORK, ["__GI__Fork"], ("_Fork",)),
+        (VFORK, ["__vfork"], ("vfork",)),
+        (FORK, ["_Fork", "__libc_fork", "forkpty@@GLIBC_2.34"], ("forkpty", "fork")),
+        (FORK, ["_Fork", "fork", "daemon"], ("daemon", "fork")),
+        (SPAWN, ["clone3", "__clone_internal", "__spawnix", "__spawni", "posix_spawn@@GLIBC_2.15"], ("posix_spawn",)),
+        (SPAWN, ["clone3", None, None, "posix_spawn"], ("posix_spawn",)),
+        (SPAWN, ["clone3", "__clone_internal", "__spawnix", "__spawni", "posix_spawnp"], ("posix_spawnp",)),
+        (SPAWN, ["clone3", "__spawnix", "__GI___posix_spawn", "do_system"], ("system", "posix_spawn")),
+        (SPAWN, ["clone3", "__spawnix", "posix_spawn", "spawn_process", "_IO_new_proc_open", "_IO_new_popen"],
+         ("popen", "posix_spawn")),
+        (SPAWN, ["clone3", "__spawnix", "posix_spawn", "exec_comm", "wordexp"], ("wordexp", "posix_spawn")),
+        (SPAWN, ["clone3", "__spawnix", "pidfd_spawn"], ("pidfd_spawn",)),
+        (THREAD, ["clone3", "__clone_internal", "create_thread", "__pthread_create_2_1"], ("pthread_create",)),
+        (THREAD, ["__clone", "create_thread", "pthread_create@@GLIBC_2.2.5"], ("pthread_create",)),
+        (THREAD, ["clone3", "create_thread", "__pthread_create_2_1", "thrd_create"], ("thrd_create", "pthread_create")),
+        (THREAD, ["clone3", "pthread_create", "__timer_start_helper_thread", "__pthread_once_slow", "timer_create"],
+         ("timer_create", "pthread_create")),
+        (THREAD, ["clone3", "pthread_create", "__gai_enqueue_request", "getaddrinfo_a"],
+         ("getaddrinfo_a", "pthread_create")),
+        (THREAD, ["clone3", "pthread_create", "__aio_enqueue_request", "aio_read64"], ("aio_read", "pthread_create")),
+        (USERS_CLONE, ["__clone"], ("clone",)),
+        (USERS_CLONE, ["syscall"], ("syscall",)),
+    ],
+)  # fmt: skip
+def test_the_c_librarys_own_functions_are_its_public_calls(
+    creation: Creation, inner: list[str | None], chain: tuple[str, ...]
+) -> None:
+    found = attribute(creation, stack(*libc(*inner), *MAIN))
+    assert who(found) == (chain, "start_pool", "stack", True)
+    assert found.why == "by the functions on the stack"
+
+
+def test_older_libraries_are_several_files() -> None:
+    pthread = b"/lib/x86_64-linux-gnu/libpthread-2.31.so"
+    clock = b"/lib/x86_64-linux-gnu/librt-2.31.so (deleted)"
+    frames = [(b"/lib/libc-2.31.so", "__clone"), (pthread, "create_thread"), (pthread, "pthread_create"),
+              (clock, "timer_create@@GLIBC_2.3.3")]  # fmt: skip
+    found = attribute(THREAD, stack(*frames, *MAIN))
+    assert who(found) == (("timer_create", "pthread_create"), "start_pool", "stack", True)
+
+
+def test_musl_is_one_file() -> None:
+    musl = b"/lib/ld-musl-x86_64.so.1"
+    found = attribute(SPAWN, stack((musl, "__clone"), (musl, "posix_spawn"), (musl, "popen"), (PROGRAM, "main")))
+    assert who(found) == (("popen", "posix_spawn"), "main", "stack", True)
+
+
+def test_a_function_of_that_name_in_the_program_is_the_callers_own() -> None:
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), (PROGRAM, "system"), (PROGRAM, "fork_server"), *MAIN))
+    assert who(found) == (("fork",), "system", "stack", True)
+
+
+def test_a_system_call_in_the_program_itself_has_no_library() -> None:
+    found = attribute(RAW_FORK, stack((PROGRAM, "fork"), *MAIN))
+    assert who(found) == ((), "fork", "stack", True)
+    assert found.why == "the program makes the system call itself"
+
+
+STATIC: Final = [(PROGRAM, "start_pool"), (PROGRAM, "main"), (PROGRAM, "__libc_start_call_main")]
+
+
+def test_in_a_static_program_names_count_where_the_calls_form_agrees() -> None:
+    inner = [(PROGRAM, name) for name in ("clone3", "__spawnix", "__posix_spawn", "do_system")]
+    found = attribute(SPAWN, stack(*inner, *STATIC))
+    assert who(found) == (("system", "posix_spawn"), "start_pool", "stack", True)
+    assert "linked into" in found.why
+    assert "agrees" in found.why
+
+
+def test_in_a_static_program_a_name_against_the_form_is_not_sure() -> None:
+    found = attribute(clone(0x111, 0x1000), stack((PROGRAM, "fork"), *STATIC))
+    assert who(found) == (("fork",), "start_pool", "stack", False)
+    assert "cannot confirm" in found.why
+
+
+def test_in_a_static_program_an_own_function_in_between_ends_the_library() -> None:
+    inner = [(PROGRAM, "_Fork"), (PROGRAM, "fork"), (PROGRAM, "my_fork"), (PROGRAM, "system")]
+    assert who(attribute(FORK, stack(*inner, *STATIC)))[:2] == (("fork",), "my_fork")
+
+
+def test_a_static_program_without_symbols_leaves_the_form_of_the_call() -> None:
+    found = attribute(SPAWN, stack(*[(PROGRAM, None)] * 5))
+    assert who(found) == (("posix_spawn",), None, "fingerprint", True)
+    assert found.caller is None
+
+
+def test_the_code_behind_the_call_tells_clone_where_nothing_has_a_name() -> None:
+    ran = ev.Runs(how="clone", fn=0x401000, arg=0)
+    found = attribute(USERS_CLONE, stack(*[(PROGRAM, None)] * 3), None, ran)
+    assert who(found) == (("clone",), None, "fingerprint", True)
+    assert who(attribute(USERS_CLONE, stack(*[(PROGRAM, None)] * 3))) == ((), None, "none", False)
+
+
+def test_a_c_library_without_names_leaves_the_form_of_the_call_and_the_caller() -> None:
+    found = attribute(THREAD, stack(*libc("__clone", None, None), *MAIN))
+    assert who(found) == (("pthread_create",), "start_pool", "fingerprint", True)
+    assert "no names" in found.why
+
+
+def test_system_of_a_stripped_library_is_inferred() -> None:
+    found = attribute(SPAWN, stack(*libc(None, None, "posix_spawn", None), *MAIN))
+    assert who(found) == (("system", "posix_spawn"), "start_pool", "stack", False)
+    assert "do_system" in found.why
+
+
+def test_a_stack_that_contradicts_the_call_is_not_believed() -> None:
+    found = attribute(THREAD, stack(*libc("_Fork", "fork"), *MAIN))
+    assert who(found) == (("pthread_create",), "start_pool", "fingerprint", True)
+    assert "makes a thread" in found.why
+
+
+def test_a_guessed_frame_makes_it_unsure() -> None:
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), *MAIN, how=("register", "rule", "pointer")))
+    assert who(found) == (("fork",), "start_pool", "stack", False)
+    beyond = attribute(FORK, stack(*libc("_Fork", "fork"), *MAIN, how=("register", "rule", "rule", "pointer")))
+    assert beyond.sure, "what is guessed only beyond the caller takes nothing away"
+
+
+def test_a_stack_that_ends_inside_the_library_has_no_caller_and_says_why() -> None:
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), end="an unmapped stack pointer"))
+    assert who(found) == (("fork",), None, "stack", True)
+    assert "an unmapped stack pointer" in found.why
+
+
+def test_without_a_stack_the_form_of_the_call_is_all() -> None:
+    assert who(attribute(FORK, None)) == (("fork",), None, "fingerprint", True)
+    assert who(attribute(USERS_CLONE, None)) == ((), None, "none", False)
+    assert who(attribute(RAW_FORK, None)) == (("fork",), None, "fingerprint", False)
+    assert attribute(THREAD, None, None, ev.Runs(how="raw")).source == "none", "its code is no C library's"
+
+
+def test_a_fork_in_a_signal_handler_is_the_handlers() -> None:
+    handler = [(PROGRAM, "on_alarm"), (LIBC, "__restore_rt"), *MAIN]
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), *handler, how=("register", "rule", "rule", "rule", "signal")))
+    assert who(found) == (("fork",), "on_alarm", "stack", True)
+
+
+def test_a_32_bit_call_through_the_vdso() -> None:
+    found = attribute(VFORK, stack((b"[vdso]", "__kernel_vsyscall"), *libc("__vfork"), *MAIN))
+    assert who(found) == (("vfork",), "start_pool", "stack", True)
+
+
+def test_threads_of_c_plus_plus() -> None:
+    inner = [*libc("clone3", "create_thread", "pthread_create"),
+             (b"/usr/lib/x86_64-linux-gnu/libstdc++.so.6", "_ZNSt6thread15_M_start_threadESt10unique_ptrI"),
+             (PROGRAM, "_ZNSt6threadC1IRFvvEJEvEEOT_DpOT0_")]  # fmt: skip
+    found = attribute(THREAD, stack(*inner, (PROGRAM, "_ZN4Pool5startEv"), (PROGRAM, "main")))
+    assert who(found) == (("std::thread", "pthread_create"), "_ZN4Pool5startEv", "stack", True)
+    deferred = [*inner, (PROGRAM, "_ZNSt13__future_base17_Async_state_implINS"), (PROGRAM, "_ZSt5asyncIPFivEJEENSt")]
+    assert attribute(THREAD, stack(*deferred, *MAIN)).chain == ("std::async", "pthread_create")
+
+
+def test_what_the_compiler_inlined_into_the_caller_is_the_librarys() -> None:
+    header = "/usr/include/c++/12/bits/std_thread.h"
+    caller = place_of(
+        PROGRAM, "later",
+        ev.Line("thread<void (State::*)(), State*>", header, 142),
+        ev.Line("_Async_state_impl", "/usr/include/c++/12/future", 1700),
+        ev.Line("_ZSt5asyncIZ5laterEUlvE_EJEENSt6future", "/usr/include/c++/12/future", 1770),
+        ev.Line("_Z5laterv", "/home/me/later.cc", 6),
+    )  # fmt: skip
+    found = attribute(THREAD, stack(*libc("clone3", "pthread_create"), caller, (PROGRAM, "main")))
+    assert found.chain == ("std::async", "pthread_create")
+    assert found.caller_line == ev.Line("_Z5laterv", "/home/me/later.cc", 6)
+    assert text(found) == "std::async → pthread_create ← _Z5laterv, later.cc:6"
+
+
+@pytest.mark.parametrize(
+    ("function", "library", "call"),
+    [
+        ("_ZN3std6thread7Builder15spawn_unchecked17h0123456789abcdefE", "Rust", "std::thread::spawn"),
+        ("_RNvMs_NtNtNtCs1_3std3sys6thread4unixNtB4_6Thread3new", "Rust", "std::thread::spawn"),
+        ("_RNvMNtCsjrHSEGnQ3l9_3std7processNtB2_7Command6status", "Rust", "std::process::Command"),
+        ("_ZN3std7process7Command5spawn17h0123456789abcdefE", "Rust", "std::process::Command"),
+        ("_RINvCs1_4core3ops8function6FnOnce", "Rust", ""),
+        ("_RINvCs1_5myapp3runNtNtCs2_3std6thread7BuilderE", None, ""),
+        ("_RNCNvCs1_5myapp4main0B3_", None, ""),
+        ("_ZN5myapp4main17h0123456789abcdefE", None, ""),
+        ("runtime.newm", "Go", "runtime.newm"),
+        ("syscall.forkAndExecInChild1", "Go", "syscall.forkExec"),
+        ("os/exec.(*Cmd).Start", "Go os/exec", "os/exec.(*Cmd).Start"),
+        ("main.run", None, ""),
+        ("_ZNSt6threadC1IRFvvEEEOT_", "C++", "std::thread"),
+        ("_ZZSt9call_onceIRFvvEEENKUlvE_clEv", "C++", ""),
+        ("_ZN3app6Stream4openEv", None, ""),
+        ("uv_spawn", "libuv", "uv_spawn"),
+        ("uv_my_own", None, ""),
+        ("fork", None, ""),
+        ("pthread_create", None, ""),
+        ("__interceptor_pthread_create", library_calls.LIBC, "pthread_create"),
+    ],
+)  # fmt: skip
+def test_names_that_tell_their_library_in_any_file(function: str, library: str | None, call: str) -> None:
+    found = library_calls.known(function.encode(), PROGRAM)
+    assert (None if found is None else found.library, "" if found is None else found.call) == (library, call)
+
+
+def test_a_program_in_go() -> None:
+    names = ["syscall.RawSyscall6", "syscall.forkAndExecInChild1", "syscall.forkExec", "syscall.StartProcess",
+             "os.startProcess", "os.StartProcess", "os/exec.(*Cmd).Start", "os/exec.(*Cmd).Run", "main.build",
+             "main.main", "runtime.main", "runtime.goexit.abi0"]  # fmt: skip
+    found = attribute(clone(0x5111), stack(*[(PROGRAM, name) for name in names]))
+    assert who(found) == (("os/exec.(*Cmd).Run", "os.StartProcess", "syscall.forkExec"), "main.build", "stack", True)
+
+
+def test_glib_and_libuv_call_the_c_library() -> None:
+    glib = b"/usr/lib/x86_64-linux-gnu/libglib-2.0.so.0.7400.6"
+    inner = [*libc("clone3", "posix_spawn"), (glib, None), (glib, "g_spawn_async_with_pipes"), (glib, "g_spawn_sync")]
+    assert attribute(SPAWN, stack(*inner, *MAIN)).chain == ("g_spawn_sync", "posix_spawn")
+    uv = b"/usr/lib/x86_64-linux-gnu/libuv.so.1.0.0"
+    pool = [*libc("clone3", "pthread_create"), (uv, "uv_thread_create_ex"), (uv, "init_threads"),
+            *libc("__pthread_once_slow"), (uv, "uv_once"), (uv, "uv_queue_work")]  # fmt: skip
+    found = attribute(THREAD, stack(*pool, *MAIN))
+    assert who(found) == (("uv_queue_work", "pthread_create"), "start_pool", "stack", True)
+
+
+def test_the_jvm() -> None:
+    jvm = b"/usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so"
+    inner = [*libc("clone3", "pthread_create"), (jvm, "_ZN2os13create_threadEP6Thread"), (jvm, "JVM_StartThread")]
+    found = attribute(THREAD, stack(*inner, end="the return address 0x7f00 is in no executable mapping"))
+    assert found.chain == ("JVM_StartThread", "os::create_thread", "pthread_create")
+    assert found.caller is None
+
+
+PYTHON: Final = b"/usr/bin/python3.11"
+
+
+def script(*frames: tuple[str, str, int]) -> ev.Script:
+    told = [ev.ScriptFrame(*frame) for frame in frames]
+    return ev.Script(t=0, script=1, language="CPython 3.11", frames=told, end="outermost")
+
+
+BUILD: Final = ("compile_all", "/home/me/build.py", 41)
+
+
+def test_a_program_in_python_is_told_by_its_own_frames() -> None:
+    frames = script(("_execute_child", "/usr/lib/python3.11/subprocess.py", 1830),
+                    ("__init__", "/usr/lib/python3.11/subprocess.py", 1024),
+                    BUILD, ("<module>", BUILD[1], 60))  # fmt: skip
+    extension = b"/usr/lib/python3.11/lib-dynload/_posixsubprocess.cpython-311-x86_64-linux-gnu.so"
+    native = [*libc("__vfork"), (extension, None), (PYTHON, None),
+              (PYTHON, "_PyEval_EvalFrameDefault"), *libc("__libc_start_call_main")]  # fmt: skip
+    found = attribute(VFORK, stack(*native), frames)
+    assert found.chain == ("subprocess.Popen", "_posixsubprocess.fork_exec", "vfork")
+    assert found.script_call == "subprocess.Popen"
+    assert found.script_frame == ev.ScriptFrame(*BUILD)
+    assert (found.caller, found.source, found.sure) == (None, "stack", True)
+    assert text(found).endswith("← compile_all, build.py:41")
+
+
+@pytest.mark.parametrize(
+    ("frames", "call"),
+    [
+        ([("Popen.__init__", "/usr/lib/python3.13/subprocess.py", 1)], "subprocess.Popen"),
+        ([("Popen.__init__", "/usr/lib/python3.13/subprocess.py", 1), ("run", "/usr/lib/python3.13/subprocess.py", 2)],
+         "subprocess.run"),
+        ([("start", "/opt/py/lib/python3.12/threading.py", 1)], "threading.Thread.start"),
+        ([("start", "/usr/lib/python3.11/threading.py", 1),
+          ("submit", "/usr/lib/python3.11/concurrent/futures/thread.py", 2)], "ThreadPoolExecutor.submit"),
+        ([("_launch", "/src/cpython/Lib/multiprocessing/popen_fork.py", 1),
+          ("start", "/src/cpython/Lib/multiprocessing/process.py", 2)], "multiprocessing.Process.start"),
+        ([("popen", "<frozen os>", 1)], "os.popen"),
+        ([("__init__", "/usr/lib/python3.11/subprocess.py", 1),
+          ("create_subprocess_exec", "/usr/lib/python3.11/asyncio/subprocess.py", 2)],
+         "asyncio.create_subprocess_exec"),
+        ([], ""),
+        ([("fork", "/home/me/os.py", 3)], ""),
+        ([("start", "/usr/lib/python3.11/site-packages/tool/threading.py", 3)], ""),
+    ],
+)  # fmt: skip
+def test_what_of_the_standard_library_was_called(frames: list[tuple[str, str, int]], call: str) -> None:
+    frame, called = asked(script(*frames, BUILD))
+    assert called == call
+    own = call or not frames
+    assert frame == ev.ScriptFrame(*(BUILD if own else frames[0]))
+
+
+def test_a_thread_of_a_library_that_python_has_loaded_is_that_librarys() -> None:
+    openblas = b"/opt/lib/libopenblas.so.0"
+    native = [*libc("clone3", "pthread_create"), (openblas, "blas_thread_init"), (PYTHON, None)]
+    found = attribute(THREAD, stack(*native), script(BUILD))
+    assert who(found) == (("pthread_create",), "blas_thread_init", "stack", True)
+
+
+def test_the_text_names_routine_and_source() -> None:
+    caller = place_of(PROGRAM, "start_pool", ev.Line("start_pool", "src/pool.c", 88))
+    found = attribute(THREAD, stack(*libc("clone3", "pthread_create"), caller, (PROGRAM, "main")))
+    assert text(found, b"worker") == "pthread_create(worker) ← start_pool, pool.c:88"
+    assert text(found, b"_Z6workerPv", demangle=lambda name: name[3:9]).startswith("pthread_create(worker) ← ")
+    assert text(attribute(SPAWN, None)) == "posix_spawn (by the form of the call)"
+    nameless = attribute(FORK, stack(*libc("_Fork", "fork"), (PROGRAM, None)))
+    assert text(nameless) == "fork ← pool+0x1003"
+    assert text(attribute(USERS_CLONE, None)) == ""
+
+
+names = st.sampled_from(
+    [None, "fork", "clone3", "posix_spawn", "__spawni", "do_system", "start_thread", "main", "pthread_create",
+     "syscall", "runtime.newm", "_ZNSt6thread15_M_start_threadEv", "_ZN3std6thread5spawn17h0E", "uv_spawn",
+     "\N{SNOWMAN}", ""]
+)  # fmt: skip
+paths = st.sampled_from([b"", LIBC, PROGRAM, PYTHON, b"[vdso]", b"libstdc++.so.6", b"/lib/ld-musl-i386.so.1", b"\xff"])
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    frames=st.lists(st.tuples(paths, names), max_size=8),
+    how=st.lists(st.sampled_from(["register", "rule", "pointer", "signal", "wrapper"]), max_size=8),
+    flags=st.sampled_from([0x11, 0x1200011, 0x3D0F00, 0x4111, 0x111]),
+    ran=st.none() | st.builds(ev.Runs, how=st.sampled_from(["clone", "nptl", "musl", "go", "raw"])),
+)
+def test_any_stack_has_an_answer_that_holds_together(
+    frames: list[tuple[bytes, str | None]], how: list[str], flags: int, ran: ev.Runs | None
+) -> None:
+    made = decode_creation(Arch.X86_64, syscalls.number(Arch.X86_64, "clone"), (flags, 0, 0, 0, 0))
+    seen = stack(*frames, how=how)
+    found = attribute(made, seen, None, ran)
+    assert found.why
+    assert found.caller is None or found.caller in seen.frames
+    assert found.source != "none" or (found.chain == () and not found.sure)
+    if found.source == "stack" and found.sure and found.caller is not None:
+        until = seen.frames.index(found.caller)
+        assert all(frame.sure for frame in seen.frames[: until + 1])
+    assert isinstance(text(found), str)
