@@ -89,6 +89,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         ),
         "guest_groups": (("kill",), ("own",), ("deathsig",), ("terminal",)),
         "guest_ids": (("undumpable",), ("drop",), ("chroot",), ("setid",)),
+        "guest_interrupted": tuple((f"{call}-endless",) for call in ("epoll", "sigwait", "semop")),
         "guest_image": (("memfd",), ("deleted",), ("nothing",)),
         "guest_init": (("kill",), ("term",)),
         "guest_interrupted": tuple((call,) for call in ("poll", "sleep", "msgrcv", "futex", "read")),
@@ -150,7 +151,7 @@ NOTICES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "guest_filters": (("strict",),),
         "guest_groups": (("pidfd",),),
         "guest_init": (("segv",), ("abort",)),
-        "guest_interrupted": tuple((call + end,) for call in ("epoll", "sigwait", "semop") for end in ("", "-endless")),
+        "guest_interrupted": tuple((call + end,) for call in ("epoll", "sigwait", "semop")),
         "guest_traces": (("me",), ("attach",), ("seize",)),
     }
 )

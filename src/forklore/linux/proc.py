@@ -77,6 +77,20 @@ def parent_of(pid: Pid) -> Pid | None:
     return None if ppid is None else Pid(ppid)
 
 
+def dies_of(tid: Tid, signal: int) -> bool:
+    """Whether a task is of the first process of a pid namespace and has no handler for a signal.
+
+    No signal from within ends such a process, but a fault does: unless it is traced (kernel/signal.c:
+    force_sig_info_to_task), when it would fault forever.
+    """
+    fields = status(tid)
+    if isinstance(fields, Unavailable):
+        return False
+    caught = number(fields, b"SigCgt", 16)
+    numbers = fields.get(b"NStgid", b"").split()
+    return numbers[1:] != [] and numbers[-1] == b"1" and caught is not None and not caught >> (signal - 1) & 1
+
+
 def ns_tids(tid: Tid) -> list[int] | None:
     """The tid in each pid namespace, from this process's own down to the task's; None if it cannot be read."""
     fields = status(tid)

@@ -34,6 +34,7 @@ _OP_EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 _OP_SECCOMP: Final = int(pt.SyscallInfoOp.SECCOMP)
 _read_header: Final = pt.SYSCALL_INFO_HEADER.unpack_from
 _read_entry: Final = pt.SYSCALL_INFO_ENTRY.unpack_from
+_read_seccomp: Final = pt.SYSCALL_INFO_SECCOMP.unpack_from
 _read_exit: Final = pt.SYSCALL_INFO_EXIT.unpack_from
 _BODY: Final = pt.SYSCALL_INFO_HEADER.size
 _INFO_SIZE: Final = pt.SYSCALL_INFO_SIZE
@@ -103,6 +104,12 @@ def syscall_info(tid: Tid) -> tuple[int, int, int, Entry | int]:
         nr, a, b, c, d, e, f = _read_entry(_info, _BODY)
         return op, arch, nr, (a, b, c, d, e, f)
     return op, arch, 0, _read_exit(_info, _BODY)[0] if op == _OP_EXIT else 0
+
+
+def seccomp_data() -> int:
+    """After :func:`syscall_info` at a seccomp stop: the data that the filter returned, SECCOMP_RET_DATA."""
+    *_call, data = _read_seccomp(_info, _BODY)
+    return int(data)
 
 
 class SignalInfo(Struct, frozen=True):
@@ -197,6 +204,20 @@ def set_registers(tid: Tid, changed: Registers) -> None:
     vector = Iovec(ctypes.addressof(buffer), len(changed.raw))
     if _ptrace(pt.Request.SETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(vector)) == -1:
         raise fail(f"PTRACE_SETREGSET of {tid}")
+
+
+def skip_call(tid: Tid) -> None:
+    """Have a tracee in seccomp stop leave its call with ENOSYS, as the kernel does where nobody traces."""
+    held = registers(tid)
+    layout = held.layout
+    if layout is LAYOUTS[Arch.AARCH64]:  # the number that counts is not the one in x8 (arch/arm64/kernel/ptrace.c)
+        number = ctypes.c_int(-1)
+        vector = Iovec(ctypes.addressof(number), ctypes.sizeof(number))
+        if _ptrace(pt.Request.SETREGSET, tid, int(pt.RegisterSet.NT_ARM_SYSTEM_CALL), ctypes.addressof(vector)) == -1:
+            raise fail(f"PTRACE_SETREGSET NT_ARM_SYSTEM_CALL of {tid}")
+    else:
+        held = held.replace(layout.nr, -1)
+    set_registers(tid, held.replace(layout.ret, -errno.ENOSYS))
 
 
 def poke(tid: Tid, address: int, word: int) -> None:

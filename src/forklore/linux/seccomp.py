@@ -25,6 +25,9 @@ UNSHARING: Final = ("unshare", "setns", "setsid", "close_range")
 NAMING: Final = ("prctl",)
 TRACED: Final = CREATIONS + EXECS + UNSHARING + NAMING
 PR_SET_NAME: Final = 15
+MARK: Final = 0x464C
+"""The data of every RET_TRACE of ours. A filter that the program installed later and that asks for a tracer, too,
+goes first with data of its own (kernel/seccomp.c: seccomp_run_filters), and there is no tracer of its own to ask."""
 
 # Which low word of which argument makes the call of interest: by one of these bits, or by being equal.
 _ONLY_WITH: Final[Mapping[str, tuple[int, int, int]]] = {
@@ -57,12 +60,12 @@ def _one_abi(arch: Arch, names: Sequence[str]) -> list[bytes]:
                 _jump(sc.JUMP_IF_EQUAL, number, 0, 4),
                 _statement(sc.LOAD_WORD, sc.DATA_ARGS[argument]),
                 _jump(test, value, 0, 1),
-                _statement(sc.RETURN, sc.Action.TRACE),
+                _statement(sc.RETURN, sc.Action.TRACE | MARK),
                 _statement(sc.RETURN, sc.Action.ALLOW),
             ]
     for position, number in enumerate(plain):
         code.append(_jump(sc.JUMP_IF_EQUAL, number, len(plain) - position, 0))
-    return [*code, _statement(sc.RETURN, sc.Action.ALLOW), _statement(sc.RETURN, sc.Action.TRACE)]
+    return [*code, _statement(sc.RETURN, sc.Action.ALLOW), _statement(sc.RETURN, sc.Action.TRACE | MARK)]
 
 
 def assemble(arches: Sequence[Arch], names: Sequence[str] = TRACED) -> bytes:

@@ -20,7 +20,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc, ptrace
+from forklore.linux import proc, ptrace, seccomp
 from forklore.linux.wait import Kind, WaitStatus, wait_any
 from forklore.tracer import facts, shares
 from forklore.tracer.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
@@ -29,6 +29,7 @@ from forklore.tracer.family import Family
 from forklore.tracer.options import Leave, Observe, Options, Stops, Until
 from forklore.tracer.orphans import Maker, Orphans
 from forklore.tracer.relayed import Relayed
+from forklore.tracer.restarts import Restarts
 from forklore.tracer.tracee import Birth, Class, Entry, Group, Tracee
 from forklore.tracer.watch import Watch
 
@@ -42,6 +43,8 @@ _ERESTART: Final = frozenset({-512, -513, -514, -516})
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 _ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Signals that end nobody by default: their origin is not worth a request."""
+_FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
+"""Signals of an instruction that does not complete: after one of these that nobody takes, it is executed again."""
 
 
 def trace_options(stops: Stops, *, ends: bool = False, exitkill: bool = True) -> int:
@@ -110,6 +113,7 @@ class Engine:
         self._killing = False
         self._me = os.getpid()
         self._relayed = Relayed()
+        self._restarts = Restarts(machine)
         self._sent: dict[int, signal.struct_siginfo] = {}
         """The last signal of each number that was passed on, as it came to us."""
         self.root: Tracee | None = None
@@ -297,9 +301,16 @@ class Engine:
 
     def _on_seccomp(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         _op, audit, nr, words = ptrace.syscall_info(task.tid)
-        entry = None if isinstance(words, int) else self._reader.read(task.tid, t, audit, nr, words)
+        foreign = ptrace.seccomp_data() != seccomp.MARK
+        if isinstance(words, int):
+            entry = None
+        else:
+            entry = self._reader.read(task.tid, t, audit, nr, words, may_clear=not foreign)
+        if foreign:  # a filter of the program's own asks for a tracer of its own, which it has not
+            ptrace.skip_call(task.tid)
         if entry is None or entry.kind is Class.NAME:
-            self._named(task, entry, t)
+            if not foreign:
+                self._named(task, entry, t)
             ptrace.cont(task.tid)
             return
         self._enter(task, entry)
@@ -425,6 +436,7 @@ class Engine:
 
     def _on_signal(self, task: Tracee, status: WaitStatus, t: int) -> None:
         number = status.signal
+        self._restarts.before(task.tid, number)
         if number not in _ROUTINE_SIGNALS:
             origin = task.last_signal = ptrace.signal_info(task.tid)
             if origin.sender is not None and self.root is not None and task.group is self.root.group:
@@ -435,6 +447,10 @@ class Engine:
                 else:
                     second = self._relayed.by_itself(number, origin.sender, t)
                 number = 0 if second else number
+            elif origin.code > 0 and number in _FAULTS and proc.dies_of(task.tid, number):
+                # It faults again at once, untraced, and ends as it would have without us.
+                self._let_go(task, None)
+                return
         self._go(task.tid, number)
 
     def relayed(self, number: int, origin: signal.struct_siginfo) -> None:

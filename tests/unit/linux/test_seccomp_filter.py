@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from classic_bpf import DATA, RET_ALLOW, RET_TRACE, Instruction, check, execute, parse, reached
+from classic_bpf import DATA, RET_ALLOW, Instruction, check, execute, parse, reached
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
-from forklore.linux.seccomp import PR_SET_NAME, TRACED, assemble, host_arches, needs_no_new_privs
+from forklore.linux.seccomp import MARK, PR_SET_NAME, TRACED, assemble, host_arches, needs_no_new_privs
 
 MACHINES = (Arch.X86_64, Arch.AARCH64, Arch.RISCV64)
 WANTED = {
@@ -19,6 +19,7 @@ WANTED = {
     "prctl",
 }  # fmt: skip
 CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
+RET_TRACE = 0x7FF00000 | MARK
 FOREIGN = 0x40000028
 """AUDIT_ARCH_ARM, which no machine here has."""
 

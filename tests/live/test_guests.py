@@ -1,0 +1,48 @@
+"""What a traced program may do to its tracer's discomfort: it comes out as without one, and the trace says it."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from tracing import Program, Trace_, bare
+
+from forklore.events import records as ev
+
+
+@pytest.mark.parametrize("call", ["fork", "clone3", "execve", "unshare"])
+def test_a_filter_that_asks_for_a_tracer_of_its_own(call: str, program: Program, traced: Trace_) -> None:
+    # The program's RET_TRACE goes before ours, and nobody traces for it: ENOSYS, and no child.
+    path = program("guest_filters")
+    alone, run = bare(path, "trace", call), traced(path, "trace", call)
+    assert "result sign=-1 errno=ENOSYS\n" in alone.out
+    assert (run.status, run.out) == (alone.status, alone.out)
+    assert len(run.created()) == 1  # the child that installed the filter
+    (refused,) = (event for event in run.events() if isinstance(event, (ev.Fail, ev.ExecFail, ev.Other)))
+    answer = refused.result if isinstance(refused, ev.Other) else -refused.errno
+    assert answer == -errno.ENOSYS
+
+
+@pytest.mark.parametrize("stops", ["seccomp", "syscalls", "events"])
+@pytest.mark.parametrize("how", ["segv", "abort"])
+def test_the_init_of_a_pid_namespace_dies_of_a_fault(
+    how: str, stops: str, program: Program, traced: Trace_
+) -> None:
+    # A traced one would fault forever: it is let go for that.
+    path = program("guest_init")
+    alone = bare(path, how)
+    if alone.status == 77:
+        pytest.skip(f"no pid namespace for us here: {alone.out.strip()}")
+    run = traced(path, how, options=[f"--stops={stops}"], whole=False)
+    assert (run.status, run.out) == (alone.status, alone.out)
+    assert "init ended signal=11" in run.out
+    (init,) = run.created()
+    assert init.gone == "released"
+
+
+@pytest.mark.parametrize("call", ["epoll", "sigwait", "semop"])
+def test_an_ignored_signal_does_not_end_a_wait_without_limit(call: str, program: Program, traced: Trace_) -> None:
+    path = program("guest_interrupted")
+    alone, run = bare(path, f"{call}-endless"), traced(path, f"{call}-endless")
+    assert "EINTR" not in alone.out
+    assert (run.status, run.out) == (alone.status, alone.out)
