@@ -15,6 +15,7 @@ FLOOR: Final = "floor"
 STRACE: Final = "strace-seccomp"
 FORKLORE: Final = "forklore"
 PYTHON: Final = "python-pass"
+NO_STACK: Final = "forklore-no-stack"
 
 SEEN_BY_FORKLORE: Final = "fork,vfork,clone,clone3,execve,execveat,unshare,setns,setsid,close_range"
 """The calls that strace's filter is given. Without a list ``--seccomp-bpf`` filters nothing, and says so."""
@@ -67,8 +68,8 @@ class Budget:
     """A promise: ``measure`` of forklore's run of ``kind`` stays at or below ``limit``.
 
     The measures: ``strace`` and ``floor``, the time added as a multiple of what that tool adds; ``ratio``,
-    the program's own time against its untraced time; ``python``, the whole process against an empty Python
-    program.
+    the program's own time against its untraced time; ``no-stack``, the traced time against that without call
+    stacks; ``python``, the whole process against an empty Python program.
     """
 
     kind: str
@@ -83,6 +84,8 @@ BUDGETS: Final = (
     Budget("threads", "floor", 3.0),
     Budget("spawns", "floor", 3.0),
     Budget("forks", "floor", 3.0),
+    Budget("threads", "no-stack", 1.6),
+    Budget("spawns", "no-stack", 1.6),
     Budget("calls", "ratio", 1.03),
     Budget("true", "python", 10.0),
 )
@@ -95,6 +98,12 @@ def tools(floor: Path, python: str, forklore: list[str]) -> list[Tool]:
         Tool(UNTRACED, "untraced", "", lambda _: []),
         Tool(FLOOR, "bare C loop (the floor)", "gcc", lambda out: [str(floor), str(out)]),
         Tool(FORKLORE, "forklore run -o", "", lambda out: [*forklore, "run", "-o", str(out), "--"]),
+        Tool(
+            NO_STACK,
+            "forklore run -o --no-stack",
+            "",
+            lambda out: [*forklore, "run", "-o", str(out), "--no-stack", "--"],
+        ),
         Tool(
             "forklore-events",
             "forklore run -o --stops events",
