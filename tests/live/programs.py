@@ -45,6 +45,10 @@ def _each(words: str) -> tuple[tuple[str, ...], ...]:
 
 BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
     {
+        "attach_births": ((), ("3", "2")),
+        "attach_execs": ((), ("3",)),
+        "attach_signals": ((),),
+        "attach_waits": ((),),
         "clone3_sizes": ((),),
         "clone_failures": ((),),
         "clone_fn": ((),),
@@ -93,7 +97,9 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "guest_init": (("kill",), ("term",)),
         "guest_interrupted": tuple(
             (call,)
-            for call in ("poll", "sleep", "msgrcv", "futex", "read", "epoll-endless", "sigwait-endless", "semop-endless")
+            for call in (
+                "poll", "sleep", "msgrcv", "futex", "read", "epoll-endless", "sigwait-endless", "semop-endless",
+            )
         ),
         "guest_traces": (),
         "handler_counts": (("31",),),
@@ -124,6 +130,9 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "sharing_many": (("101",), ("101", "processes")),
         "sharing_namespaces": ((), ("user",)),
         "sharing_partly": ((),),
+        "stack_broken": (("pointer",), ("overwritten",), ("astray",), ("recursive",), ("generated",)),
+        "stack_calls": ((),),
+        "stack_inlines": ((), ("7",)),
         "stack_shapes": tuple(
             (word,)
             for word in (
@@ -135,6 +144,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "textbook_fork": ((),),
         "textbook_thread": ((),),
         "textbook_vfork": ((),),
+        "thread_names": ((),),
         "thread_vfork": ((),),
         "threads_exit_group": ((),),
         "unshare_setns": ((),),
@@ -142,6 +152,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "vdso_busy": (("1009",),),
         "vfork_exec": ((),),
         "vfork_missing_exec": ((),),
+        "vfork_names": ((),),
         "vfork_threads": (("exit",), ("exec",), ("kill",)),
         "vfork_writes": tuple((who, end) for who in ("vfork", "fork", "none") for end in ("exit", "exec", "kill")),
     }

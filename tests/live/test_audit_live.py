@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from msgspec import structs
 from programs import Missing, build
 from tracing import ENVIRONMENT, FORKLORE, Done, bare
 
+from forklore.audit.compare import compare
 from forklore.audit.result import Audit, decode, encode, lasting
-from forklore.audit.target import Target, running, runs_here, under
+from forklore.audit.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.linux.proc import machine
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RECORDED = {audit.library.build_id: (path, audit) for path in sorted(GOLDEN.glob("audit-*.json"))
             for audit in [decode(path.read_bytes(), str(path))]}  # fmt: skip
+ARCHIVES = (
+    # an archive, and the shared library of the same build
+    ("/usr/lib/x86_64-linux-gnu/libc.a", "/lib/x86_64-linux-gnu/libc.so.6"),
+    ("/usr/lib/x86_64-linux-musl/libc.a", "/usr/lib/x86_64-linux-musl/libc.so"),
+    ("/usr/lib/aarch64-linux-gnu/libc.a", "/lib/aarch64-linux-gnu/libc.so.6"),
+    ("/usr/lib32/libc.a", "/lib32/libc.so.6"),
+)
 HERE = [target for target in under(Path("/")) if runs_here(target, machine())]
 
 
@@ -48,10 +59,15 @@ def forklore(*words: str | Path) -> Done:
     return bare(*FORKLORE, *words, env={**ENVIRONMENT, "XDG_CACHE_HOME": kept().name})
 
 
-@cache
-def audited(target: Target) -> Audit:
+def audited(target: Target, *, refuse: bool = True) -> Audit:
     """A library's audit, made once."""
-    done = forklore("audit", "--format=json", target.path)
+    return made(target, refuse)
+
+
+@cache
+def made(target: Target, refuse: bool) -> Audit:
+    """The same, not yet made."""
+    done = forklore("audit", "--format=json", *([] if refuse else ["--no-refusals"]), target.path)
     if target.arch == "i386" and "gcc-multilib" in done.err:
         pytest.skip(done.err.strip()[:200])
     assert done.status == 0, done.err
@@ -93,6 +109,108 @@ def test_what_holds_of_any_library(target: Target) -> None:
     assert refused is not None
     assert (refused.made, refused.result) == (None, "-1 EAGAIN")
     assert all(row.held_ns for row in audit.rows if row.made is not None)
+
+
+def pair(archive: str, shared: str) -> tuple[Audit, Audit]:
+    """The audits of an archive and of its shared library, or a skip that says what is not here."""
+    for path in (archive, shared):
+        if not Path(path).is_file():
+            pytest.skip(f"there is no {path}")
+    linked, loaded = from_file(Path(archive)), from_file(Path(shared))
+    if not runs_here(linked, machine()):
+        pytest.skip(f"{linked.name} cannot run on this machine")
+    if (linked.family, linked.version, linked.package) != (loaded.family, loaded.version, loaded.package):
+        pytest.skip(f"{archive} is {linked.name}, and {shared} {loaded.name}")
+    static, dynamic = audited(linked, refuse=linked.arch is machine()), audited(loaded)
+    if linked.arch is not machine():  # once with refusals is enough
+        dynamic = structs.replace(dynamic, rows=[row for row in dynamic.rows if row.injected is None])
+    return static, dynamic
+
+
+@pytest.mark.parametrize(("archive", "shared"), ARCHIVES)
+def test_a_static_library_does_as_its_shared_one_does(archive: str, shared: str) -> None:
+    static, dynamic = pair(archive, shared)
+    assert static.library.static
+    assert static.library.build_id
+    assert "linked with the archive" in static.how
+    assert [row.key for row in static.rows] == [row.key for row in dynamic.rows]
+    for mine, other in zip(static.rows, dynamic.rows, strict=True):
+        assert (mine.outcome, mine.result, mine.why) == (other.outcome, other.result, other.why), mine.key
+        assert [(a.words, a.by, a.refused, a.blocked, a.shared, a.tls, a.parent_tid, a.child_tid, a.says)
+                for a in mine.attempts] == [
+               (a.words, a.by, a.refused, a.blocked, a.shared, a.tls, a.parent_tid, a.child_tid, a.says)
+                for a in other.attempts], mine.key  # fmt: skip
+        assert [a.child for a in mine.attempts] == [a.child for a in other.attempts], mine.key
+
+
+@pytest.mark.parametrize(("archive", "shared"), ARCHIVES)
+def test_what_a_static_library_does_otherwise(archive: str, shared: str) -> None:
+    static, dynamic = pair(archive, shared)
+    said = {change.text: change.functions for change in compare(dynamic, static).changes}
+    if static.library.family == "musl":
+        # Linked only into programs that call membarrier(2) themselves: musl src/linux/membarrier.c.
+        assert list(said) == ["before the call: no more membarrier()"]
+    else:
+        # glibc nptl/nptl-stack.c: __pthread_get_minstack adds the static TLS, of which a static program keeps less.
+        assert all(text.startswith("had as the child's stack: mapped, ") for text in said)
+        assert {name for names in said.values() for name in names} <= {
+            "timer_create", "mq_notify", "aio_read", "getaddrinfo_a",
+        }  # fmt: skip
+
+
+def static_library() -> Path:
+    """A libc.a of this machine that can be audited here."""
+    for archive, _ in sorted(ARCHIVES, key=lambda found: "musl" not in found[0]):  # musl's takes less time
+        try:
+            if runs_here(from_file(Path(archive)), machine()):
+                return Path(archive)
+        except NoTargetError:
+            continue
+    pytest.skip("there is no libc.a that runs here (Debian: libc6-dev, musl-dev)")
+
+
+def test_a_prebuilt_static_program_is_probe_and_program(tmp_path: Path) -> None:
+    archive, probe = static_library(), tmp_path / "probe"
+    assert forklore("audit", "--build-probe", probe, archive).status == 0
+    done = forklore("audit", "--format=json", "--no-refusals", "--probe", probe, archive)
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert "prebuilt" in found["how"]
+    assert found["library"]["static"]
+
+    looked = forklore("audit", probe)
+    assert looked.status == 0
+    assert f"{probe} is a static program" in looked.err
+    assert len(looked.err.splitlines()) == 1
+    assert looked.out == forklore("audit", "--static", probe).out
+
+
+def test_a_probe_for_shared_libraries_is_none_for_an_archive(tmp_path: Path) -> None:
+    probe = tmp_path / "probe"
+    assert forklore("audit", "--build-probe", probe).status == 0
+    done = forklore("audit", "--probe", probe, static_library())
+    assert done.status == 1
+    assert "is not linked statically" in done.err
+
+
+def test_an_archive_without_its_start_files_is_refused(tmp_path: Path) -> None:
+    alone = tmp_path / "libc.a"
+    shutil.copy(static_library(), alone)
+    done = forklore("audit", alone)
+    assert done.status == 1
+    assert "crt1.o, crti.o, crtn.o is not beside it" in done.err
+
+
+def test_what_an_archive_lacks_is_missing() -> None:
+    archive = Path("/usr/lib/x86_64-linux-musl/libc.a")
+    if not archive.is_file():
+        pytest.skip(f"there is no {archive} (Debian: musl-dev)")
+    index = subprocess.run(["nm", "--print-armap", archive], capture_output=True, text=True, check=True).stdout
+    audit = audited(from_file(archive))
+    for function in ("getaddrinfo_a", "pidfd_spawn", "fork"):
+        row = audit.row(function)
+        assert row is not None
+        assert (row.outcome == "called") == (f"{function} in " in index)
 
 
 def test_clone3_is_refused_and_clone_follows() -> None:

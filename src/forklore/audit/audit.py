@@ -28,7 +28,7 @@ def library(prober: Prober) -> Library:
     target = prober.target
     return Library(
         family=target.family, version=target.version, arch=str(target.arch), package=target.package,
-        build_id=target.build_id,
+        build_id=target.build_id, static=target.static,
     )  # fmt: skip
 
 

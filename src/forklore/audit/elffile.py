@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -44,13 +44,18 @@ class Identity(Struct, frozen=True, kw_only=True):
 @contextmanager
 def opened(path: Path) -> Iterator[ELFFile]:
     """The file through pyelftools; whatever it trips over becomes BrokenElfError. OSError as open() has it."""
+    with path.open("rb") as file, examined(file, str(path)) as elf:
+        yield elf
+
+
+@contextmanager
+def examined(file: IO[bytes], path: str) -> Iterator[ELFFile]:
+    """The same for an open file that is called ``path``."""
     from elftools.common.exceptions import ELFError
     from elftools.construct import ConstructError
 
     try:
-        with path.open("rb") as file:
-            elf = _head(file, path)
-            yield elf
+        yield _head(file, path)
     except BrokenElfError:
         raise
     except OSError as problem:
@@ -64,7 +69,7 @@ def opened(path: Path) -> Iterator[ELFFile]:
         raise BrokenElfError(f"{path} is a broken ELF file: {what}") from problem
 
 
-def _head(file: BinaryIO, path: Path) -> ELFFile:
+def _head(file: IO[bytes], path: str) -> ELFFile:
     from elftools.elf.elffile import ELFFile
 
     if file.read(4) != b"\x7fELF":
@@ -82,7 +87,13 @@ def arch_of_file(elf: ELFFile) -> Arch | None:
 
 def identify(path: Path) -> Identity:
     """Read a file's head. BrokenElfError, OSError."""
-    with opened(path) as elf:
+    with path.open("rb") as file:
+        return identify_open(file, str(path))
+
+
+def identify_open(file: IO[bytes], path: str) -> Identity:
+    """The same for an open file that is called ``path``. BrokenElfError."""
+    with examined(file, path) as elf:
         entries = [(str(tag.entry.d_tag), int(tag.entry.d_val)) for tag in tags(elf)]
         flags = next((value for tag, value in entries if tag == "DT_FLAGS_1"), 0)
         return Identity(

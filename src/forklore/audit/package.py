@@ -7,14 +7,12 @@ import lzma
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
+from forklore.audit.archive import BrokenArchiveError, members
 from forklore.audit.target import NoTargetError
 
-_MAGIC: Final = b"!<arch>\n"
-_HEADER: Final = 60
 _ENTRY_LIMIT: Final = 1 << 26
 """Bytes of one file: the largest C library has a few million."""
 _TOTAL_LIMIT: Final = 1 << 28
@@ -57,33 +55,19 @@ def unpack(package: Path) -> Path:
 
 
 def _member(package: Path, raw: bytes) -> tuple[str, bytes]:
-    for name, data in _archive(package, raw):
-        if name.startswith("data.tar"):
-            suffix = name.removeprefix("data.tar")
-            if suffix not in _MODES:
-                raise NoTargetError(
-                    f"{package} is compressed as {suffix[1:]}, which is not read here: unpack it with"
-                    f" `dpkg-deb -x {package} DIR` and give DIR"
-                )
-            return suffix, data
-    raise NoTargetError(f"{package} holds no data.tar: not a Debian package")
-
-
-def _archive(package: Path, raw: bytes) -> Iterator[tuple[str, bytes]]:
-    if not raw.startswith(_MAGIC):
-        raise NoTargetError(f"{package} is no ar archive: not a Debian package")
-    position = len(_MAGIC)
-    while position + _HEADER <= len(raw):
-        header = raw[position : position + _HEADER]
-        name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), header[48:58].strip()
-        if header[58:] != b"`\n" or not size.isdigit():
-            raise NoTargetError(f"{package} is a broken ar archive at byte {position}")
-        start = position + _HEADER
-        end = start + int(size)
-        if end > len(raw):
-            raise NoTargetError(f"{package} ends within {name!r}: it was cut short")
-        yield name, raw[start:end]
-        position = end + end % 2
+    try:
+        found = next((each for each in members(raw) if each[0].startswith("data.tar")), None)
+    except BrokenArchiveError as problem:
+        raise NoTargetError(f"{package} {problem}: not a Debian package") from problem
+    if found is None:
+        raise NoTargetError(f"{package} holds no data.tar: not a Debian package")
+    suffix = found[0].rstrip("/").removeprefix("data.tar")
+    if suffix not in _MODES:
+        raise NoTargetError(
+            f"{package} is compressed as {suffix[1:]}, which is not read here: unpack it with"
+            f" `dpkg-deb -x {package} DIR` and give DIR"
+        )
+    return suffix, found[1]
 
 
 def _extract(data: bytes, suffix: str, root: Path) -> None:

@@ -16,7 +16,8 @@ from forklore.decode.creation import Creation
 _NEW: Final = 4096
 """How far behind a new thread's pointer an address counts as in its struct pthread: the largest has 2.5 KiB."""
 _CALLER: Final = 1024
-"""The same for the caller's, where only the tid is ever meant; musl keeps its own data behind the main thread's."""
+"""The same for the caller's, where the tid's place is not known. Where it is, nothing else is ever meant: musl keeps
+its own data behind the main thread's descriptor, in a static program a lock that threads are given as child_tid."""
 _NEAR: Final = 1 << 18
 """How far from the stack pointer an address counts as on that stack."""
 _MADV_GUARD_INSTALL: Final = 102
@@ -49,15 +50,19 @@ class Surroundings(Struct, frozen=True):
         """The address by what it is in, such as ``new pd+720 (tid)``."""
         if address is None:
             return None
-        for name, base, size in (("new pd", self.new, _NEW), ("caller's pd", self.caller, _CALLER)):
-            if base is not None and -size < address - base < size:
-                offset = address - base
-                if offset == 0:
-                    return name
-                return f"{name}{offset:+d}" + (" (tid)" if offset == self.tid_offset else "")
+        if self.new is not None and abs(address - self.new) < _NEW:
+            return self._within("new pd", address - self.new)
+        offset = address - self.caller
+        if offset in (0, self.tid_offset) or (self.tid_offset is None and abs(offset) < _CALLER):
+            return self._within("caller's pd", offset)
         if self.sp is not None and abs(address - self.sp) < _NEAR:
             return "the caller's stack"
         return "NULL" if address == 0 else "elsewhere"
+
+    def _within(self, name: str, offset: int) -> str:
+        if offset == 0:
+            return name
+        return f"{name}{offset:+d}" + (" (tid)" if offset == self.tid_offset else "")
 
     def tls(self, call: Call, decoded: Creation) -> str | None:
         """Where the new thread pointer points; i386 gives it in a struct user_desc."""

@@ -4,6 +4,9 @@
 
    OFFSET is that of the cached tid from pthread_self, where the library has none before the call.
 
+   With -DSTATIC it is linked with a static library instead, and started by that library's crt1.o. Its references are
+   weak: a function that the library lacks has the address 0.
+
    It is built without any C library's headers or symbols, as an object with an entry of its own, so that one build
    runs on every C library of its arch: `ld.so --library-path DIR probe ...`. What it calls it finds by dlsym, which
    gives a library's default version of a function, as a program that is linked today gets it.
@@ -76,6 +79,8 @@ static long sys(long nr, long a, long b, long c, long d, long e)
 #endif
 }
 
+#ifndef STATIC
+
 /* The kernel starts a program here; __libc_start_main takes the same arguments in every C library. */
 #if defined(__x86_64__)
 __asm__(".text\n.globl probe_start\nprobe_start:\n xor %ebp, %ebp\n mov %rsp, %rdi\n mov %rdx, %rsi\n"
@@ -102,6 +107,8 @@ __attribute__((visibility("hidden"), used)) void probe_entry(long *sp, void (*rt
 {
     __libc_start_main(run, (int)sp[0], (char **)(sp + 1), 0, 0, rtld_fini, sp);
 }
+
+#endif
 
 /* What the C libraries agree on, or what is larger than any of theirs. */
 typedef union { char bytes[4096]; long align[2]; void *pointer; } opaque;
@@ -131,7 +138,9 @@ static char **environment;
 static long self, tid_offset = -1;
 static any *libc_getpid, *libc_gettid, *libc_self, *libc_errno;
 static int done;
-static char stack[STACK] __attribute__((aligned(4096)));
+/* Away from the library's data, which in a static program is beside the probe's. */
+static struct { char below[8192], stack[STACK], above[8192]; } room __attribute__((aligned(4096)));
+static char *const stack = room.stack;
 static opaque attributes, actions, object;
 
 static long say(long what, long a, long b, long c)
@@ -160,17 +169,64 @@ static long number(const char *digits)
     return value;
 }
 
+#ifdef STATIC
+
+#define FUNCTIONS(F) \
+    F(fork) F(_Fork) F(vfork) F(clone) \
+    F(posix_spawn) F(posix_spawnp) F(pidfd_spawn) F(posix_spawnattr_init) F(posix_spawnattr_setflags) \
+    F(posix_spawnattr_setsigdefault) F(posix_spawnattr_setsigmask) F(posix_spawnattr_setcgroup_np) \
+    F(posix_spawn_file_actions_init) F(posix_spawn_file_actions_addopen) F(posix_spawn_file_actions_adddup2) \
+    F(posix_spawn_file_actions_addclose) \
+    F(system) F(popen) F(pclose) F(wordexp) F(forkpty) F(daemon) \
+    F(pthread_create) F(pthread_join) F(pthread_self) F(pthread_atfork) F(__register_atfork) F(pthread_attr_init) \
+    F(pthread_attr_setdetachstate) F(pthread_attr_setstack) F(pthread_attr_setaffinity_np) F(sched_getaffinity) \
+    F(thrd_create) F(timer_create) F(timer_settime) F(mq_notify) F(mq_open) F(mq_send) F(mq_unlink) \
+    F(getaddrinfo_a) F(aio_read) F(aio_suspend) F(__errno_location) F(getpid) F(gettid)
+
+/* Under names of their own: some are the compiler's builtins, with other types. */
+#define DECLARE(name) extern any libc_function_##name __asm__(#name) __attribute__((weak));
+#define ENTRY(name) { #name, libc_function_##name },
+FUNCTIONS(DECLARE)
+
+/* crtbegin.o's, by which the library knows whose atfork handlers are whose. */
+__attribute__((visibility("hidden"))) void *__dso_handle;
+
+static any *loaded(const char *name)
+{
+    static const struct { const char *name; any *address; } functions[] = { FUNCTIONS(ENTRY) };
+    for (unsigned long i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (same(functions[i].name, name))
+            return functions[i].address;
+    say(SAY_CANNOT, 2, 38 /* ENOSYS: the list above lacks it */, 0);
+    quit(4);
+    return 0;
+}
+
+static any *found(const char *name)
+{
+    return loaded(name);
+}
+
+#else
+
+static any *loaded(const char *name)
+{
+    return (any *)dlsym(0, name);
+}
+
 static any *found(const char *name)
 {
     /* Where the parts of glibc lay before they were joined (2.34). */
     static const char *const parts[] = { "libpthread.so.0", "librt.so.1", "libutil.so.1", "libanl.so.1", 0 };
-    void *address = dlsym(0, name);
+    any *address = loaded(name);
     for (int i = 0; !address && parts[i]; i++) {
         void *part = dlopen(parts[i], 2 /* RTLD_NOW */);
-        address = part ? dlsym(part, name) : 0;
+        address = part ? (any *)dlsym(part, name) : 0;
     }
-    return (any *)address;
+    return address;
 }
+
+#endif
 
 static any *wanted(const char *name)
 {
@@ -574,8 +630,8 @@ static int run(int count, char **words, char **env)
     environment = env;
     libc_errno = wanted("__errno_location");
     libc_getpid = wanted("getpid");
-    libc_gettid = (any *)dlsym(0, "gettid");
-    libc_self = (any *)dlsym(0, "pthread_self");
+    libc_gettid = loaded("gettid");
+    libc_self = loaded("pthread_self");
     self = libc_self ? libc_self() : 0;
     find_tid();
     if (tid_offset < 0 && count > 4)
@@ -588,12 +644,19 @@ static int run(int count, char **words, char **env)
         wait_done();
         done = 0;
     }
-    any *atfork = (any *)dlsym(0, "__register_atfork");
+    any *atfork = loaded("__register_atfork");
     if (atfork)
         atfork(prepare, parent, child, 0);
-    else if ((atfork = (any *)dlsym(0, "pthread_atfork")))
+    else if ((atfork = loaded("pthread_atfork")))
         atfork(prepare, parent, child);
     call(words[1]);
     quit(0);
     return 0;
 }
+
+#ifdef STATIC
+int main(int count, char **words, char **env)
+{
+    return run(count, words, env);
+}
+#endif

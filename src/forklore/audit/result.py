@@ -122,11 +122,14 @@ class Library(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     arch: str
     package: str | None = None
     build_id: str | None = None
+    """The file's; of an archive, which has none, the linked probe's."""
+    static: bool = False
+    """It is an archive, libc.a."""
 
     @property
     def name(self) -> str:
         """Such as ``glibc 2.36 x86_64``."""
-        return f"{self.family} {self.version} {self.arch}"
+        return f"{self.family} {self.version} {self.arch}" + (" static" if self.static else "")
 
 
 class Audit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="audit", tag="forklore"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from forklore.abi.arch import Arch
 from forklore.audit.functions import parts
@@ -38,8 +39,10 @@ class Prober(Struct, frozen=True, kw_only=True):
         return Run(function, mode, tuple(sorted(refuse.items())), log, pid, killed)
 
     def command(self, function: str, mode: str) -> list[str]:
-        """The library's own dynamic linker, told to look nowhere but beside the library."""
+        """The library's own dynamic linker, told to look nowhere but beside the library; or the static program."""
         target = self.target
+        if target.linker is None:
+            return [str(self.probe), function, mode, self.program]
         words = [str(target.linker)]
         if target.family == "glibc":
             words.append("--inhibit-cache")
@@ -52,7 +55,9 @@ class Prober(Struct, frozen=True, kw_only=True):
 def prober(target: Target, probe: Path | None = None) -> Prober:
     """What runs the probe on ``target``.
 
-    ``probe``: a prebuilt one. Raises NoTargetError where this machine cannot run the library, NoProbeError.
+    ``probe``: a prebuilt one, for an archive the program that was linked with it.
+
+    Raises NoTargetError where this machine cannot run the library, NoProbeError.
     """
     machine = proc.machine()
     if machine is None or not runs_here(target, machine):
@@ -63,8 +68,25 @@ def prober(target: Target, probe: Path | None = None) -> Prober:
     program = shutil.which("true", path="/usr/bin:/bin")
     if program is None:
         raise NoTargetError("there is no `true` in /usr/bin or /bin for the library to start (Debian: coreutils)")
-    if probe is None:
+    if target.static:
+        target, probe = _linked(target, probe)
+    elif probe is None:
         from forklore.audit.build import probe as built
 
         probe = built(target.arch)
     return Prober(target=target, probe=probe, machine=machine, program=program)
+
+
+def _linked(target: Target, probe: Path | None) -> tuple[Target, Path]:
+    # An archive has no build-id; the program does.
+    from forklore.audit.elffile import identify
+    from forklore.audit.link import program
+
+    linked = program(target.path, target.arch) if probe is None else probe.resolve()
+    identity = identify(linked)
+    if not identity.executable or identity.interpreter is not None:
+        raise NoTargetError(
+            f"{linked} is not linked statically: a probe for {target.path} is built with"
+            f" `forklore audit --build-probe FILE {target.path}`"
+        )
+    return replace(target, build_id=identity.build_id), linked

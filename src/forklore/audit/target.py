@@ -11,6 +11,8 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
+from forklore.audit import archive
+from forklore.audit.archive import BrokenArchiveError
 from forklore.audit.elffile import BrokenElfError, Identity, identify
 
 SIZE_LIMIT: Final = 1 << 28
@@ -28,8 +30,19 @@ class NoTargetError(Exception):
     """What was named holds no C library that can be audited; the text says why and what to do."""
 
 
+class StaticProgramError(NoTargetError):
+    """What was named is a program that was linked statically: ``path`` can only be looked into."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is a static program: it holds only the functions that it calls, and cannot be asked to call one;"
+            " what it can do `forklore audit --static` reads from its code"
+        )
+        self.path = path
+
+
 class Target(Struct, frozen=True, kw_only=True):
-    """A C library on disk. ``linker`` is its own dynamic linker, and for musl the same file."""
+    """A C library on disk. ``linker`` is its own dynamic linker, for musl the same file; None: an archive, libc.a."""
 
     family: str
     """``glibc`` or ``musl``."""
@@ -39,12 +52,17 @@ class Target(Struct, frozen=True, kw_only=True):
     arch: Arch
     build_id: str | None
     path: Path
-    linker: Path
+    linker: Path | None
 
     @property
     def name(self) -> str:
         """Such as ``glibc 2.36 x86_64``."""
-        return f"{self.family} {self.version} {self.arch}"
+        return f"{self.family} {self.version} {self.arch}" + (" static" if self.static else "")
+
+    @property
+    def static(self) -> bool:
+        """Whether programs are linked with it, and take it with them."""
+        return self.linker is None
 
     @property
     def folder(self) -> Path:
@@ -67,7 +85,10 @@ def running() -> Target:
 
 
 def targets(named: Path, linker: Path | None = None) -> list[Target]:
-    """What a name on the command line means: a library's file, a package file, or an unpacked root directory."""
+    """What a name on the command line means: a library's file, a package file, or an unpacked root directory.
+
+    NoTargetError (StaticProgramError for a program that is linked statically), BrokenElfError.
+    """
     if named.is_dir():
         found = list(under(named))
         if not found:
@@ -109,15 +130,44 @@ def _candidates(root: Path) -> Iterator[Path]:
 def from_file(path: Path, linker: Path | None = None) -> Target:
     """The library in a file.
 
-    Raises NoTargetError for a file that is no C library or has no dynamic linker beside it, and BrokenElfError.
+    Raises NoTargetError for a file that is no C library or has no dynamic linker beside it, StaticProgramError, and
+    BrokenElfError.
     """
     try:
-        identity = identify(path)
+        with path.open("rb") as file:
+            archived = file.read(len(archive.MAGIC)) in (archive.MAGIC, archive.THIN)
+        identity = None if archived else identify(path)
         if path.stat().st_size > SIZE_LIMIT:
             raise NoTargetError(f"{path} is too large for a C library ({path.stat().st_size} bytes)")
         raw = path.read_bytes()
     except OSError as problem:
         raise NoTargetError(f"{path}: {problem.strerror or problem}") from problem
+    return _static(path, raw) if identity is None else _shared(path, raw, identity, linker)
+
+
+def _static(path: Path, raw: bytes) -> Target:
+    if raw.startswith(archive.THIN):
+        raise NoTargetError(f"{path} is a thin archive: the object files are elsewhere; give the library as installed")
+    try:
+        found = archive.read(raw, str(path))
+    except BrokenArchiveError as problem:
+        raise NoTargetError(f"{path} {problem}") from problem
+    if found.first.arch is None:
+        raise NoTargetError(f"{path} is for {found.first.machine}, which forklore does not trace")
+    banner, package = _GLIBC.search(raw), _PACKAGE.search(raw)
+    if banner is None and found.musl is None:
+        raise NoTargetError(f"{path} is an archive without glibc's banner or musl's symbols: no C library known here")
+    return Target(
+        family="glibc" if banner else "musl",
+        version=banner[1].decode() if banner else found.musl or "unknown",
+        package=package[1].decode(errors="replace") if banner and package else None,
+        arch=found.first.arch, build_id=None, path=path.resolve(), linker=None,
+    )  # fmt: skip
+
+
+def _shared(path: Path, raw: bytes, identity: Identity, linker: Path | None) -> Target:
+    if identity.executable and identity.interpreter is None:
+        raise StaticProgramError(path)
     if identity.arch is None:
         raise NoTargetError(f"{path} is for {identity.machine}, which forklore does not trace; audit --static reads it")
     banner = _GLIBC.search(raw)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import threading
 from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, end_writers, show_again, with_log
+from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, with_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forklore.events import records as ev
-    from forklore.events.jsonl import Writer
     from forklore.tracer.attach import Attachment
     from forklore.tracer.options import Options
 
@@ -90,25 +88,19 @@ def _options(arguments: argparse.Namespace) -> Options:
 
     return Options(
         stops=Stops.SYSCALLS if arguments.syscalls else Stops.EVENTS,
+        follow_untraced=False,
         observe=Observe(arguments.observe),
         argv=not arguments.no_argv,
         env=arguments.env,
         stack_depth=0 if arguments.no_stack else arguments.stack_depth,
-        lines_at_once=arguments.log,
+        lines_at_once=arguments.log or arguments.rotate is not None,
     )
 
 
 def _trace(attachment: Attachment, arguments: argparse.Namespace) -> None:
-    from forklore.events.jsonl import Writer, open_trace
-
-    writers: list[Writer] = []
-    if arguments.output is not None:
-        writers.append(Writer(open_trace(arguments.output), attachment.header))
-    source = None
-    if not (arguments.log or arguments.quiet):
-        source = os.memfd_create("forklore-trace", os.MFD_CLOEXEC)
-        writers.append(Writer(source, attachment.header))
-    flusher = _Flusher(writers)
+    tree = not (arguments.log or arguments.quiet)
+    outputs = Outputs(attachment.header, arguments, tree=tree, reread=False)
+    flusher = _Flusher(outputs)
     emit: Callable[[ev.Event], None] = flusher.event
     if arguments.log:
         emit = with_log(emit, attachment.header, arguments)
@@ -120,16 +112,16 @@ def _trace(attachment: Attachment, arguments: argparse.Namespace) -> None:
         complain(f"not attached to: {refused.why}")
     if len(attachment.refused) > _REFUSALS:
         complain(f"not attached to: {len(attachment.refused) - _REFUSALS} more")
-    end_writers(writers, arguments.output, attachment.elapsed(), reason)
-    if source is not None:
-        show_again(source, arguments)
+    outputs.end(attachment.elapsed(), reason)
+    if tree:
+        outputs.show(arguments)
 
 
 class _Flusher:
     """Writes what is buffered soon after it came, from a thread of its own: the tracer's waits for the programs."""
 
-    def __init__(self, writers: list[Writer]) -> None:
-        self._writers = writers
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
         self._lock = threading.Lock()
         self._pending = threading.Event()
         self._over = threading.Event()
@@ -138,19 +130,17 @@ class _Flusher:
 
     def event(self, event: ev.Event) -> None:
         with self._lock:
-            for writer in self._writers:
-                writer.event(event)
+            self._outputs.event(event)
 
     def idle(self) -> None:
-        if not self._pending.is_set() and any(writer.pending for writer in self._writers):
+        if not self._pending.is_set() and self._outputs.pending:
             self._pending.set()
 
     def _flush(self) -> None:
         while self._pending.wait() and not self._over.wait(_FLUSH_AFTER):
             self._pending.clear()
             with self._lock:
-                for writer in self._writers:
-                    writer.flush()
+                self._outputs.flush()
 
     def close(self) -> None:
         self._over.set()

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 HELP = "say how a C library creates processes and threads, function by function"
 
 EPILOG = """\
-LIBC is a libc.so.6 or a musl libc.so, an unpacked root directory, or a Debian package
-file; by default the library that runs here. A small program is run on it under the
-tracer, by the library's own dynamic linker, once for each function.
+LIBC is a libc.so.6 or a musl libc.so, a libc.a, an unpacked root directory, or a Debian
+package file; by default the library that runs here. A small program is run on it under
+the tracer, by the library's own dynamic linker or linked with the libc.a, once for each
+function. A static program is only looked into, as by --static.
 
 examples:
   forklore audit                          the running library
+  forklore audit /usr/lib/x86_64-linux-musl/libc.a
   forklore audit libc6_2.41_amd64.deb --format json > new.json
   forklore diff old.json new.json         what changed, in words
   forklore audit --view seccomp           what a filter must let pass
@@ -45,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-refusals", action="store_true", help="do not refuse calls to see what follows: faster")
     parser.add_argument("--linker", type=Path, metavar="FILE", help="the library's dynamic linker, if not beside it")
     parser.add_argument("--probe", type=Path, metavar="FILE", help="a probe built before, where there is no compiler")
-    parser.add_argument("--build-probe", type=Path, metavar="FILE", help="build the probe for this machine, and stop")
+    parser.add_argument(
+        "--build-probe", type=Path, metavar="FILE", help="build the probe for this machine, or LIBC's, and stop"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,10 +61,14 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         if args.build_probe is not None:
-            return _build(args.build_probe)
+            return _build(args.build_probe, args.what)
         if args.static:
             return _static(args)
-        audits = list(_audits(args))
+        programs: list[Path] = []
+        audits = _audits(args, programs)
+        _show(audits, args)
+        if programs:
+            _look(programs, args, more=bool(audits))
     except (NoTargetError, NoProbeError, BrokenElfError, NotAnAuditError) as problem:
         complain(str(problem))
         return 1
@@ -69,7 +77,6 @@ def run(args: argparse.Namespace) -> int:
         hint = "; `forklore doctor` says what this machine allows" if isinstance(problem, PermissionError) else ""
         complain(f"{where}{problem.strerror or problem}{hint}")
         return 1
-    _show(audits, args)
     return 0
 
 
@@ -78,11 +85,12 @@ def audit_of(target: Target, probe: Path | None = None, *, refuse: bool = True) 
     from forklore.audit.audit import audit
     from forklore.audit.run import prober
 
-    how = (
-        "Each row: the probe, "
-        + ("prebuilt" if probe is not None else "built on this machine without the library's headers")
-        + ", run by the library's own dynamic linker under the tracer."
-    )
+    built = "prebuilt" if probe is not None else "built on this machine without the library's headers"
+    by = (
+        "linked with the archive into one program with every function, run" if target.static
+        else "run by the library's own dynamic linker"
+    )  # fmt: skip
+    how = f"Each row: the probe, {built}, {by} under the tracer."
     return audit(prober(target, probe), how, refuse=refuse)
 
 
@@ -99,12 +107,19 @@ def audits_in(name: Path, args: argparse.Namespace | None = None) -> list[Audit]
     return [audit_of(target, probe, refuse=refuse) for target in targets(name, linker)]
 
 
-def _audits(args: argparse.Namespace) -> list[Audit]:
-    from forklore.audit.target import running, runs_here, under
+def _audits(args: argparse.Namespace, programs: list[Path]) -> list[Audit]:
+    # Static programs go to `programs`.
+    from forklore.audit.target import StaticProgramError, running, runs_here, under
     from forklore.linux.proc import machine
 
     refuse = not args.no_refusals
-    found = [audit for name in args.what for audit in audits_in(name, args)]
+    found: list[Audit] = []
+    for name in args.what:
+        try:
+            found += audits_in(name, args)
+        except StaticProgramError as problem:
+            complain(f"{problem}; this is what it says")
+            programs.append(problem.path)
     if args.all_found:
         here = [target for target in under(Path("/")) if runs_here(target, machine())]
         found += [audit_of(target, args.probe, refuse=refuse) for target in here]
@@ -135,13 +150,23 @@ def _show(audits: list[Audit], args: argparse.Namespace) -> None:
             sys.stdout.write(view.text(audit))
 
 
-def _build(place: Path) -> int:
+def _build(place: Path, libraries: list[Path]) -> int:
     import shutil
 
     from forklore.audit.build import probe
-    from forklore.audit.target import NoTargetError
+    from forklore.audit.target import NoTargetError, from_file
     from forklore.linux.proc import machine
 
+    if len(libraries) > 1:
+        complain("--build-probe builds one probe: for this machine, or for one LIBC")
+        return 2
+    if libraries:
+        from forklore.audit.link import program
+
+        target = from_file(libraries[0])
+        shutil.copy(program(target.path, target.arch) if target.static else probe(target.arch), place)
+        print(f"built {place} for {target.name}")
+        return 0
     arch = machine()
     if arch is None:
         raise NoTargetError("this machine is none that the probe knows: x86_64, aarch64 or riscv64")
@@ -151,15 +176,20 @@ def _build(place: Path) -> int:
 
 
 def _static(args: argparse.Namespace) -> int:
-    from forklore.audit import static
-
     if not args.what:
         complain("--static needs the ELF files to look at")
         return 2
-    for index, name in enumerate(args.what):
+    _look(args.what, args, more=False)
+    return 0
+
+
+def _look(files: list[Path], args: argparse.Namespace, *, more: bool) -> None:
+    # more: something was printed before.
+    from forklore.audit import static
+
+    for index, name in enumerate(files):
         found = static.look(name)
         if args.format == "json":
             sys.stdout.write(static.document(found).decode())
         else:
-            sys.stdout.write(("\n" if index else "") + static.text(found))
-    return 0
+            sys.stdout.write(("\n" if index or more else "") + static.text(found))

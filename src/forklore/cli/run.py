@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
-import stat
-from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, end_writers, show_again, with_log
+from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, with_log
 
 if TYPE_CHECKING:
-    from forklore.events import records as ev
-    from forklore.events.jsonl import Writer
     from forklore.tracer.options import Options
     from forklore.tracer.session import Session
 
@@ -158,41 +153,18 @@ def _options(arguments: argparse.Namespace) -> Options:
         argv=not arguments.no_argv,
         env=arguments.env,
         stack_depth=0 if arguments.no_stack else arguments.stack_depth,
-        lines_at_once=arguments.log,
+        lines_at_once=arguments.log or arguments.rotate is not None,
         cow=arguments.cow,
         vfork_writes=arguments.vfork_writes,
     )
 
 
 class _Recording:
-    """Where the events go: the file that was asked for, and one of our own to make the tree from if that is no file."""
+    """Writes what is buffered while the program runs."""
 
-    def __init__(self, session: Session, output: str | None, *, tree: bool) -> None:
-        from forklore.events.jsonl import Writer, open_trace
-
-        self.writers: list[Writer] = []
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
         self._armed = self._due = False
-        self.output = output
-        self.source: int | None = None
-        """A descriptor to read the whole trace back from."""
-        if output is not None:
-            fd = open_trace(output)
-            self.writers.append(Writer(fd, session.header))
-            if tree and stat.S_ISREG(os.fstat(fd).st_mode) and output != "-":
-                self.source = os.open(output, os.O_RDONLY | os.O_CLOEXEC)
-        if tree and self.source is None:
-            self.source = os.memfd_create("forklore-trace", os.MFD_CLOEXEC)
-            self.writers.append(Writer(self.source, session.header))
-
-    def sink(self) -> Callable[[ev.Event], None]:
-        if len(self.writers) == 1:
-            return self.writers[0].event
-
-        def to_all(event: ev.Event) -> None:
-            for writer in self.writers:
-                writer.event(event)
-
-        return to_all
 
     def idle(self) -> None:
         """Write what is buffered, at most every so often: a write at every stop would double their price.
@@ -203,9 +175,8 @@ class _Recording:
         if self._due:
             self._due = False
             self.disarm()
-            for writer in self.writers:
-                writer.flush()
-        elif not self._armed and any(writer.pending for writer in self.writers):
+            self._outputs.flush()
+        elif not self._armed and self._outputs.pending:
             self._arm()
 
     def _arm(self) -> None:
@@ -225,23 +196,21 @@ class _Recording:
         # It may ring in the middle of a line: :meth:`idle` writes, which the interrupted wait leads to.
         self._due = True
 
-    def end(self, t: int, reason: str) -> None:
-        end_writers(self.writers, self.output, t, reason)
-
 
 def _trace(session: Session, arguments: argparse.Namespace) -> int:
     from forklore.linux.ending import end_as
 
     tree = not (arguments.log or arguments.quiet)
-    recording = _Recording(session, arguments.output, tree=tree)
-    emit = recording.sink()
+    outputs = Outputs(session.header, arguments, tree=tree, reread=True)
+    recording = _Recording(outputs)
+    emit = outputs.sink
     if arguments.log:
         emit = with_log(emit, session.header, arguments)
     try:
         status = session.run(emit, recording.idle)
     finally:
         recording.disarm()
-    recording.end(session.elapsed(), session.end_reason(status))
-    if tree and recording.source is not None:
-        show_again(recording.source, arguments)
+    outputs.end(session.elapsed(), session.end_reason(status))
+    if tree:
+        outputs.show(arguments)
     return end_as(status)

@@ -36,7 +36,9 @@ class OutOfTime(Exception):  # noqa: N818 - it says what happened
 
 
 class Budget:
-    """Seconds of work on one file, spent only inside :meth:`running`."""
+    """Seconds of work on one file, spent only inside :meth:`running`: of the processor, so that a busy machine has no
+    part in what is found.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -49,16 +51,16 @@ class Budget:
         if self._end is not None:
             yield
             return
-        self._end = time.monotonic() + self._left
+        self._end = time.process_time() + self._left
         try:
             yield
         finally:
-            self._left = max(0.0, self._end - time.monotonic())
+            self._left = max(0.0, self._end - time.process_time())
             self._end = None
 
     def check(self) -> None:
         """Raise :class:`OutOfTime` where nothing is left."""
-        if self._end is not None and time.monotonic() > self._end:
+        if self._end is not None and time.process_time() > self._end:
             raise OutOfTime(f"reading the debug information took more than {self.seconds:g} s")
 
 

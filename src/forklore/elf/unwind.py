@@ -25,6 +25,8 @@ from forklore.elf.x86_code import call_before
 
 _X86: Final = (Arch.X86_64, Arch.X32, Arch.I386)
 _LONGEST_CALL: Final = 7
+_NOP: Final = b"\x90"
+_NOT_SEEN: Final = (False, None)
 
 
 class Code(Struct):
@@ -135,6 +137,8 @@ class _Walker:
             if rule is None:
                 self._without_rule(code, pc)
                 continue
+            if not self.exact and code.fixed and not code.calls.get(pc - code.bias, _NOT_SEEN)[0]:
+                self._returned(rule)
             if rule.quick is None:
                 self._by_rule(rule)
                 continue
@@ -388,6 +392,15 @@ class _Walker:
         self._where[numbers.fp] = record
         self._take(target, record + 2 * word, record + 2 * word, "pointer")
         return True
+
+    def _returned(self, rule: Rule) -> None:
+        """End where what a rule found is no return address, as in a stack that was overwritten."""
+        # Frames without a caller, and signal handlers, return to code that never called them; so do goroutines, to a
+        # nop (Go runtime/asm_amd64.s: goexit).
+        if self._arch not in _X86 or rule.signal or rule.undefined_ra or self._called(self.pc)[0]:
+            return
+        if self._memory(self.pc - 1, 1) not in (None, _NOP):
+            raise _End(f"the return address {self.pc:#x} follows no call: a corrupted stack")
 
     def _called(self, target: int) -> tuple[bool, int | None]:
         """Whether a call instruction returns to ``target``, and what code it calls, where it says so itself."""

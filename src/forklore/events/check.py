@@ -93,6 +93,8 @@ class Checker:
         _tid(event.tid)
         _tid(event.tgid)
         self._new(event.task)
+        for other in (event.together or {}).values():
+            self._known(other)
 
     def _module(self, event: Module) -> None:
         self._number("module", event.module)

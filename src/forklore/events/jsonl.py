@@ -15,10 +15,11 @@ import msgspec
 
 from forklore.events.check import Checker, InconsistentError
 from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, escaped, open_lines, printable
-from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, Event, Header
+from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, Event, Header, Note
 
 _BUFFER: Final = 1 << 16
 _OWN_FD: Final = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
+_LACKING: Final = "they could not be written, or so many were not asked for"
 _STREAMS: Final = {"in": 0, "out": 1, "err": 2}
 
 
@@ -44,14 +45,19 @@ class Writer:
 
     A write that fails raises nothing: ``failure`` holds the OSError, the lines that did not get out whole and
     all later events count as ``lost``, and a regular file is cut back to its last whole line. ``events`` counts
-    what was given. The descriptor is the caller's to close; ``buffer`` is how many bytes gather before a write.
+    what was given, ``size`` the bytes that it takes. The descriptor is the caller's to close; ``buffer`` is how many
+    bytes gather before a write. With ``most``, so many events are written, then a note that says so; all further ones
+    count as ``left_out``.
     """
 
-    def __init__(self, fd: int, header: Header, *, buffer: int = _BUFFER) -> None:
+    def __init__(self, fd: int, header: Header, *, buffer: int = _BUFFER, most: int | None = None) -> None:
         self.events = 0
         self.lost = 0
+        self.left_out = 0
+        self.size = 0
         self.failure: OSError | None = None
         self._fd = fd
+        self._most = most
         self._limit = buffer
         self._encoder = msgspec.json.Encoder()
         self._pending = bytearray()
@@ -66,6 +72,9 @@ class Writer:
 
     def event(self, event: Event) -> None:
         """Take an event; it is written when the buffer is full, or by :meth:`flush`."""
+        if self._most is not None and self.events >= self._most:
+            self._leave_out(event)
+            return
         self.events += 1
         if self.failure is not None:
             self.lost += 1
@@ -78,8 +87,15 @@ class Writer:
         """Write the last line and flush."""
         self.flush()
         if self.failure is None:
-            self._add(End(t=t, reason=reason, events=self.events, lost=self.lost))
+            self._add(End(t=t, reason=reason, events=self.events, lost=self.lost + self.left_out))
             self.flush()
+
+    def _leave_out(self, event: Event) -> None:
+        if self.left_out == 0:
+            most, self._most = self._most, None
+            self.event(limit_note(event.t, most or 0))
+            self._most = self.events
+        self.left_out += 1
 
     def flush(self) -> None:
         """Write what is buffered: after this a kill loses nothing that was given."""
@@ -100,8 +116,10 @@ class Writer:
         self._pending = bytearray()
 
     def _add(self, record: Header | Event) -> None:
+        before = len(self._pending)
         self._encoder.encode_into(record, self._pending, -1)
         self._pending += b"\n"
+        self.size += len(self._pending) - before
 
     def _lose(self, unwritten: int) -> None:
         written = len(self._pending) - unwritten
@@ -109,6 +127,11 @@ class Writer:
         partial = written - (self._pending.rfind(b"\n", 0, written) + 1)
         if partial:
             _cut_back(self._fd, partial)
+
+
+def limit_note(t: int | None, most: int) -> Note:
+    """What a recording that was to hold ``most`` events says after them."""
+    return Note(t=t, what="what happened from here on", why=f"the recording was to end after {most} events")
 
 
 def _wait_writable(fd: int) -> None:
@@ -232,7 +255,7 @@ def _closing(name: str, check: Checker, *, cut: bool) -> Iterator[str]:
         if not cut:
             yield f"{escaped(name)}: no end record: the recording was cut off after {check.seen} events"
     elif check.end.lost:
-        yield f"{escaped(name)}: the recorder could not write {check.end.lost} events"
+        yield f"{escaped(name)}: {check.end.lost} events are not in it: {_LACKING}"
 
 
 class _Newer:

@@ -68,9 +68,29 @@ class LineSource:
         self._compressed = self._stream is not stream
         self._total = 0
         self._ahead: list[bytes] = []
+        self._taken: bytes | None = None
+        """What was read last, where it is still to be looked at."""
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
+        while line := next(self, b""):
+            yield line
+            if not self._compressed:
+                yield from self._whole()
+
+    def _whole(self) -> Iterator[bytes]:
+        # As __next__ gives them, for as long as nothing is special: most of a long file comes this way.
+        readline, number = self._stream.readline, self.number
+        while not self._ahead:
+            try:
+                line = readline(LINE_LIMIT + 1)
+            except OSError:
+                return  # once more, to say where
+            if not line.endswith(b"\n"):
+                self._taken = line
+                return
+            number += 1
+            self.number = number
+            yield line
 
     def __next__(self) -> bytes:
         again = bool(self._ahead)
@@ -102,6 +122,9 @@ class LineSource:
         self._file.close()
 
     def _read(self) -> bytes:
+        if self._taken is not None:
+            line, self._taken = self._taken, None
+            return line
         try:
             line = self._stream.readline(LINE_LIMIT + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

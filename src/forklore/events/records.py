@@ -169,11 +169,16 @@ class Begin(Event, tag="begin", frozen=True, kw_only=True):
     tid: int
     tgid: int
     how: str
-    """``root``, ``adopted`` (its creator was killed before it could report) or ``log`` (first seen in a log)."""
+    """``root``, ``adopted`` (its creator was killed before it could report), ``attached`` (it ran already) or ``log``
+    (first seen in a log)."""
     parent_tid: int | None = None
     """The kernel's parent (its tgid) at that time."""
     comm: Text | None = None
     standing: Standing | Absent | None = None
+    together: dict[str, Id] | None = None
+    """``attached``: by name of :data:`COMPARED`, the first attached task that holds the same object, by kcmp(2): the
+    task itself where none before it does. Left out: it has no such object, or could not be compared. null: not asked.
+    """
 
 
 class Create(Call, tag="create", frozen=True, kw_only=True):

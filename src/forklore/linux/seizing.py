@@ -20,10 +20,16 @@ from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.abi.wait import WaitOption
 from forklore.linux import proc, ptrace
 from forklore.linux.libc import function
-from forklore.linux.tasks import thread_ids
+from forklore.linux.observe import state
+from forklore.linux.tasks import PF_KTHREAD, thread_ids
 
 _PATIENCE: Final = 0.05
 """Seconds after which a seize is taken to be stuck: it takes a few microseconds."""
+_PASSES: Final = 100
+"""How often a list of threads that seems too short is read again."""
+_ATTEMPTS: Final = 3
+"""How often a refusal is asked for: a leader that has ended refuses, and a moment later its tid may be that of the
+thread that executes, which does not."""
 _WEXITED: Final = 4
 _P_ALL: Final = 0
 _SIGINFO_SIZE: Final = 128
@@ -36,63 +42,110 @@ _waitid: Final = function(
 
 
 class Seizing:
-    """Seizes the threads of processes. :attr:`ended` are the wait statuses that came while a seize was stuck."""
+    """Seizes the threads of processes.
+
+    :attr:`ended` are the wait statuses that came while a seize was stuck, :attr:`executed` the tids that were seized
+    and are no more, because their thread has executed and has its leader's.
+    """
 
     def __init__(self, options: int) -> None:
         self._options = options
         self._seized = 0
         self.ended: list[tuple[Tid, int]] = []
+        self.executed: list[Tid] = []
 
     def process(self, pid: Pid, known: Callable[[Tid], bool]) -> Iterator[Tid | Unavailable]:
         """Seize every thread of ``pid``: its tid, or why it could not be.
 
-        Threads are listed again until a whole pass finds none that is new: one that a seized thread makes is seized
-        by the kernel, and one that another makes is in the next list. ``known``: whether a tid is ours already.
+        Threads are listed again until a whole list has none that is new: one that a seized thread makes is seized by
+        the kernel, and one that another makes is in the next list. ``known``: whether a tid is ours already. A tid
+        comes twice if a thread that was not seized yet has executed meanwhile: it is another task then.
         """
         over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        ours: set[Tid] = set()
         watch.start()
         try:
-            yield from self._all(pid, known)
+            yield from self._all(pid, known, ours)
         finally:
             over.set()
             watch.join()
+        # A seize waits for an execve to be over, and the thread that it is of has its leader's tid then.
+        listed = thread_ids(pid)
+        there = {Tid(pid)} if isinstance(listed, Unavailable) else {*listed}
+        executed = ours - there - {tid for tid, _ in self.ended}
+        self.executed += executed
+        if executed and Tid(pid) not in ours:
+            yield Tid(pid)
 
-    def _all(self, pid: Pid, known: Callable[[Tid], bool]) -> Iterator[Tid | Unavailable]:
-        done: set[Tid] = set()
+    def _all(self, pid: Pid, known: Callable[[Tid], bool], ours: set[Tid]) -> Iterator[Tid | Unavailable]:
+        tried: set[Tid] = set()
+        refused: set[Tid] = set()
+        short = 0
         while True:
             listed = thread_ids(pid)
             if isinstance(listed, Unavailable):
-                if not done:
+                if not tried:
                     yield listed
                 return
-            new = [tid for tid in listed if tid not in done]
+            new = [tid for tid in listed if tid not in tried]
             if not new:
-                return
+                if Tid(pid) not in refused and _is_let_go(Tid(pid)):
+                    tried.discard(Tid(pid))
+                elif len(listed) >= _number_of_threads(pid) or short == _PASSES:
+                    return
+                else:
+                    short += 1
             for tid in new:
-                done.add(tid)
-                taken = None if known(tid) else self._seize(tid)
-                if taken is not None:
-                    yield taken
+                tried.add(tid)
+                taken = None if known(tid) and tid != Tid(pid) else self._seize(tid)
+                if taken is None:
+                    continue
+                if isinstance(taken, Unavailable):
+                    refused.add(tid)
+                else:
+                    ours.add(tid)
+                yield taken
 
     def _seize(self, tid: Tid) -> Tid | Unavailable | None:
-        try:
-            ptrace.seize(tid, self._options)
-        except ProcessLookupError:
-            return None  # it ended in between
-        except OSError as problem:
-            return _refusal(tid, problem)
-        finally:
-            self._seized += 1
-        return tid
+        refusal = None
+        for _ in range(_ATTEMPTS):
+            try:
+                ptrace.seize(tid, self._options)
+            except ProcessLookupError:
+                return None  # it ended in between
+            except OSError as problem:
+                refusal = _refusal(tid, problem)
+                if refusal is None:
+                    return None
+            else:
+                return tid
+            finally:
+                self._seized += 1
+        return refusal
 
     def _watch(self, over: threading.Event) -> None:
         before = -1
         while not over.wait(_PATIENCE):
-            taken = _exited() if self._seized == before else None
-            if taken is not None:
+            # All there are: an execve may wait for thousands of threads.
+            while self._seized == before and (taken := _exited()) is not None:
                 self.ended.append(taken)
             before = self._seized
+
+
+def _is_let_go(tid: Tid) -> bool:
+    # A leader, seized or a zombie, whose tid goes to a thread that was not seized when it executes: the kernel lets go
+    # of the one without a word (fs/exec.c: de_thread), and nobody traces the other.
+    fields = proc.status(tid)
+    if isinstance(fields, Unavailable) or fields.get(b"State", b"").startswith((b"Z", b"X")):
+        return False
+    return proc.number(fields, b"TracerPid") == 0
+
+
+def _number_of_threads(pid: Pid) -> int:
+    # A list ends early when the thread that it has come to ends meanwhile (fs/proc/base.c: next_tid).
+    fields = proc.status(pid)
+    return 0 if isinstance(fields, Unavailable) else proc.number(fields, b"Threads") or 0
 
 
 def _exited() -> tuple[Tid, int] | None:
@@ -124,7 +177,8 @@ def _refusal(tid: Tid, problem: OSError) -> Unavailable | None:
         return None  # one that a seized thread has made: its event will tell
     if tracer:
         return Unavailable(errno.EPERM, f"{tid} is traced by {tracer} already")
-    if b"Kthread" in fields and proc.number(fields, b"Kthread"):
+    seen = state(tid)
+    if not isinstance(seen, Unavailable) and seen.flags & PF_KTHREAD:
         return Unavailable(errno.EPERM, f"{tid} is a thread of the kernel")
     if Tid(tid) == _thread.get_native_id() or proc.number(fields, b"Tgid") == os.getpid():
         return Unavailable(errno.EPERM, f"{tid} is forklore itself")

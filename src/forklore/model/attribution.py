@@ -252,7 +252,7 @@ def _caller_text(attribution: Attribution, demangle: Callable[[bytes], bytes]) -
     function = place.function if line is None or line.function is None else ev.raw_bytes(line.function)
     if function is None:
         base = place.path.rpartition(b"/")[2]
-        return f"{_text(base)}+{place.address:#x}" if base else f"{place.address:#x}"
+        return f"{_text(base)}+{place.address:#x}" if base else "code without a file"
     where = "" if line is None or line.file is None else _where(line.file, line.line)
     return ", ".join(part for part in (_text(demangle(function)), where) if part)
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from forklore.abi.flags import CLONE_PARENT
+from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation, decode_creation
 from forklore.events import records as ev
+from forklore.model.bulk import uncollected
 from forklore.model.stacks import Stack
 from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Naming, Reaper, Task, Trace
 
@@ -25,14 +26,20 @@ _SEARCH_GOES_ON: Final = frozenset({_ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMED
 """After these execvp(3) tries the next directory of PATH (glibc posix/execvpe.c)."""
 
 
+_FOUND: Final = ("attached", "continued")
+"""Tasks that were there before; the order of their events has parents before children and leaders before threads."""
+
+
 def build(header: ev.Header, events: Iterable[ev.Event], *, sharing: bool = False) -> Trace:
     """The trace that ``events`` tell of, which must be consistent: readers check them.
 
     ``sharing``: with who shared what over time, in :attr:`Trace.sharing`, which takes several times as long.
     """
     builder = Builder(header, sharing=sharing)
-    for event in events:
-        builder.feed(event)
+    feed = builder._feed
+    with uncollected():
+        for event in events:
+            feed[type(event)](event)
     return builder.trace
 
 
@@ -55,6 +62,8 @@ class Builder:
             self.trace.sharing = self._sharing = Sharing()
         self._kernel = kernel_version(header.kernel)
         self._signals: dict[TaskId, ev.Signal] = {}
+        self._by_tid: dict[int, TaskId] = {}
+        """Who has or had a tid last."""
         self._superseded: Task | None = None
         """Who lost its tid last, until the exec that it was lost to."""
         self._feed: dict[type, Callable[[Any], None]] = {
@@ -88,6 +97,24 @@ class Builder:
         """Take the next event."""
         self._feed[type(event)](event)
 
+    def holds_creator(self, number: TaskId) -> bool:
+        """Whether an event may still tell that a CLONE_VFORK child has given its creator's memory back."""
+        task = self.trace.tasks[number]
+        creator = self.trace.tasks.get(task.creator) if task.creator is not None else None
+        if creator is None or creator.death is not None or task.creation is None or task.vfork_released is not None:
+            return False
+        return bool(task.creation.flags.has(CLONE_VFORK))
+
+    def forget(self, number: TaskId) -> None:
+        """Take a task that ended out of :attr:`trace`, for who follows a program that never ends."""
+        task = self.trace.tasks.pop(number)
+        if self._by_tid.get(task.tid) == number:
+            del self._by_tid[task.tid]
+        above = task.creator if task.creator is not None else task.found_under
+        creator = self.trace.tasks.get(above) if above is not None else None
+        if creator is not None:
+            creator.children.remove(number)
+
     def _task(self, number: int) -> Task:
         return self.trace.tasks[TaskId(number)]
 
@@ -97,7 +124,7 @@ class Builder:
         process = tid == tgid
         leader = number if process else self._leader_of(tgid)
         above = None
-        if event.how == "attached":
+        if event.how in _FOUND:
             above = self._leader_of(Tid(event.parent_tid or 0)) if process else leader
         self.trace.tasks[number] = Task(
             id=number,
@@ -113,15 +140,17 @@ class Builder:
             comm=None if event.comm is None else ev.raw_bytes(event.comm),
             standing=event.standing,
         )
+        self._by_tid[tid] = number
         if above is not None:
             self.trace.tasks[above].children.append(number)
         if self._sharing is not None:
             standing = event.standing if isinstance(event.standing, ev.Standing) else None
-            self._sharing.began(number, _time(event.t), standing)
+            self._sharing.began(number, _time(event.t), standing, event.together)
 
     def _leader_of(self, tgid: Tid) -> TaskId | None:
-        alive = (t for t in self.trace.tasks.values() if t.tid == tgid and t.death is None and t.gone is None)
-        return next((task.id for task in alive), None)
+        number = self._by_tid.get(tgid)
+        task = None if number is None else self.trace.tasks.get(number)
+        return task.id if task is not None and task.death is None and task.gone is None else None
 
     def _create(self, event: ev.Create) -> None:
         creator, number = self._task(event.task), TaskId(event.child)
@@ -152,6 +181,7 @@ class Builder:
         if self._sharing is not None:
             self._sharing.created(number, creator.id, creation, event)
         self.trace.tasks[number] = task
+        self._by_tid[task.tid] = number
         creator.children.append(number)
 
     def _parent(self, creator: Task, kind: str, flags: int) -> TaskId | None:
@@ -240,6 +270,7 @@ class Builder:
         leader.heir = task.id
         task.kind = "thread"
         task.tid = leader.tid
+        self._by_tid[task.tid] = task.id
         task.tgid = leader.tgid
         task.parent = leader.parent
         task.leader = task.id  # the group's other threads are dead by now (fs/exec.c: de_thread)
@@ -321,6 +352,8 @@ def call_word(call: Call) -> str:
 
 
 def _creation(event: ev.Create | ev.Fail) -> Creation:
+    if event.struct is None:
+        return decode_creation(event.arch, event.nr, event.args)
     return decode_creation(event.arch, event.nr, event.args, _struct(event.struct), _struct(event.set_tid))
 
 

@@ -48,7 +48,8 @@ _LIBC_FORMS: Final[dict[str, str]] = {
                       "do_clone",
     "thrd_create": "thrd_create __thrd_create",
     "timer_create": "timer_create __timer_create ___timer_create timer_create_sigev_thread __timer_create_new "
-                    "__timer_create_old __timer_start_helper_thread __start_helper_thread start_helper_thread",
+                    "__timer_create_old __timer_start_helper_thread __start_helper_thread start_helper_thread "
+                    "timer_helper_thread",
     "mq_notify": "mq_notify __mq_notify init_mq_netlink",
     "getaddrinfo_a": "getaddrinfo_a __getaddrinfo_a __gai_enqueue_request __gai_create_helper_thread",
     "aio_read": "aio_read aio_read64 __aio_read",

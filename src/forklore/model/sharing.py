@@ -138,10 +138,17 @@ class Sharing:
         hold = self.current(task, resource)
         return frozenset() if hold is None else frozenset(self._members[hold.group]) - {task}
 
-    def began(self, task: TaskId, t: Nanoseconds | None, standing: ev.Standing | None) -> None:
-        """A task of unknown creation: it holds objects of its own, as far as is known."""
+    def began(
+        self, task: TaskId, t: Nanoseconds | None, standing: ev.Standing | None, together: dict[str, int] | None = None
+    ) -> None:
+        """A task of unknown creation: it holds what it was seen to hold with others, else objects of its own."""
         for resource in RESOURCES:
-            self._enter(task, resource, t, "rule", self._inode(standing, resource))
+            other = (together or {}).get(resource)
+            if other is None or other == task:
+                how: How = "rule" if other is None else "kcmp"
+                self._enter(task, resource, t, how, self._inode(standing, resource))
+            else:
+                self._join(task, TaskId(other), resource, t, "kcmp", None)
 
     def created(self, task: TaskId, creator: TaskId, creation: Creation, event: ev.Create) -> None:
         """A child's holds at its creation, by what was observed and else by rule."""

@@ -11,6 +11,8 @@ from forklore.report import words
 
 _SHORT: Final = 40
 _LONG: Final = 160
+NO_FILE: Final = "code without a file"
+"""What a compiler at run time makes, as a rule."""
 _HOW: Final = {
     "register": "",
     "rule": "",
@@ -28,9 +30,9 @@ def clipped(text: str, most: int = _SHORT) -> str:
 
 
 def bare(place: Place) -> str:
-    """A place without names: ``libfoo.so+0x1234``; the address alone outside of any file."""
+    """A place without names: ``libfoo.so+0x1234``. Outside of any file not its address, which differs in each run."""
     module = clipped(words.base_name(place.path)) if place.path else ""
-    return f"{module}+{place.address:#x}" if module else f"{place.address:#x}"
+    return f"{module}+{place.address:#x}" if module else NO_FILE
 
 
 def function_words(place: Place, line: ev.Line | None = None) -> str:
@@ -85,7 +87,7 @@ def frame_words(number: int, frame: Frame) -> list[str]:
     elif last is not None and last.function is not None:
         outer = f"{_symbol(ev.raw_bytes(last.function))}{module}"
     else:
-        outer = bare(place)
+        outer = bare(place) if place.path else f"{place.address:#x} ({NO_FILE})"
     how = _HOW.get(frame.how, words.printable(frame.how))
     found.append(f"#{number} {outer} {source_words(last)}".rstrip() + (f" [{how}]" if how else ""))
     return found

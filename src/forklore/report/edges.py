@@ -30,6 +30,8 @@ class Edge(Struct, frozen=True, gc=False):
     runs: str
     """What a thread was given to run; empty where it is not known, and for what a library gives its own helpers."""
     sure: bool
+    last: str = ""
+    """The library call that made the system call: ``posix_spawn`` for popen; empty where it is not known."""
 
     def text(self, *, brief: bool = False) -> str:
         """``pthread_create(worker) ← start_pool, pool.c:88``, with ``≈`` before what is a guess. ``brief``: no line."""
@@ -40,9 +42,9 @@ def edges_text(edges: Sequence[Edge], *, brief: bool = False) -> str:
     """The text of tasks that are shown together: several callers are counted. Empty for none."""
     if len(edges) < 2:
         return edges[0].text(brief=brief) if edges else ""
-    libraries = {edge.library for edge in edges}
-    sites = words.count(len(edges), "site")
-    return _joined(libraries.pop() if len(libraries) == 1 else "", sites, sure=all(edge.sure for edge in edges))
+    libraries, lasts = {edge.library for edge in edges}, {edge.last for edge in edges}
+    library = libraries.pop() if len(libraries) == 1 else lasts.pop() if len(lasts) == 1 else ""
+    return _joined(library, words.count(len(edges), "site"), sure=all(edge.sure for edge in edges))
 
 
 def _joined(library: str, caller: str, *, sure: bool) -> str:
@@ -98,7 +100,8 @@ class Edges:
             library += f"({routine})"
         if not (library or caller or routine):
             return None
-        return Edge(library, caller, function, routine, found.sure and found.source != "fingerprint")
+        sure = found.sure and found.source != "fingerprint"
+        return Edge(library, caller, function, routine, sure, clipped(found.chain[-1], _LIBRARY) if found.chain else "")
 
     def routine(self, found: Attribution, runs: ev.Runs | None) -> str:
         """What a task was given to run; empty where that is a helper of a library or interpreter, or not known."""

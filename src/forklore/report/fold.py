@@ -58,17 +58,23 @@ class Folded:
         self._shape: dict[TaskId, int] = {}
         """What a task and all below it look like, but for who made the task itself."""
         self._below: dict[TaskId, int] = {}
+        self._rows: dict[TaskId, list[Row]] = {}
         # A creator is always seen before what it creates, so backwards every child comes before its creator.
         for task in reversed(trace.tasks.values()):
             self._measure(task)
 
     def _measure(self, task: Task) -> None:
-        children = [self._trace.tasks[child] for child in task.children]
-        self._below[task.id] = sum(1 + self._below[child.id] for child in children)
         self._made[task.id] = self._edges.of(task)
-        shapes = tuple(sorted(self._whole(child) for child in children))
-        key = (look(task), self._extras.look(task), shapes, tuple(sorted(map(self._leaf_key, leaves(task)), key=repr)))
-        self._shape[task.id] = self._number(key)
+        below, shapes, done = 0, (), ()  # type: tuple[int, tuple[int, ...], tuple[object, ...]]
+        if task.children:
+            children = [self._trace.tasks[child] for child in task.children]
+            below = len(children) + sum(self._below[child.id] for child in children)
+            shapes = tuple(sorted([self._whole(child) for child in children]))
+        if task.failures or task.failed_execs or task.calls:
+            done = tuple(sorted(map(self._leaf_key, leaves(task)), key=repr))
+        extras = self._extras.look(task) if task.cow or task.borrowed or task.descriptors else None
+        self._below[task.id] = below
+        self._shape[task.id] = self._number((look(task), extras, shapes, done))
 
     def _number(self, key: object) -> int:
         return self._shapes.setdefault(key, len(self._shapes))
@@ -90,6 +96,11 @@ class Folded:
 
     def rows(self, task: Task) -> list[Row]:
         """What hangs directly below a task, in the order of time, equal ones together."""
+        if task.id not in self._rows:
+            self._rows[task.id] = self._rows_below(task)
+        return self._rows[task.id]
+
+    def _rows_below(self, task: Task) -> list[Row]:
         tasks: dict[int, list[Task]] = {}
         calls: dict[object, Row] = {}
         order: dict[int, int] = {}

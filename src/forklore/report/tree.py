@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.model.bulk import uncollected
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report import label, words
 from forklore.report.fold import Folded, Row
@@ -50,6 +51,11 @@ UNLIMITED: Final = Limits(columns=None, depth=None, siblings=None, lines=None)
 
 def tree_lines(trace: Trace, limits: Limits = DEFAULTS) -> list[Line]:
     """The whole view: a tree for each root, then what the trace could not see."""
+    with uncollected():
+        return _all(trace, limits)
+
+
+def _all(trace: Trace, limits: Limits) -> list[Line]:
     folded = Folded(trace, limits.fold, stacks=limits.stacks)
     stacks = ShownStacks() if limits.stacks else None
     lines: list[Line] = []

@@ -11,20 +11,27 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 
+import msgspec
+
 from forklore import __version__
-from forklore.abi.units import Pid, Unavailable
+from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc
+from forklore.linux import kcmp, proc
+from forklore.linux.observe import RESOURCES
 from forklore.linux.seizing import Seizing
-from forklore.linux.tasks import descendants
+from forklore.linux.tasks import descendants, leader_of
+from forklore.model.groups import group
 from forklore.tracer.engine import Engine, trace_options
-from forklore.tracer.options import DEFAULTS, Options, Stops
+from forklore.tracer.options import DEFAULTS, Observe, Options, Stops
 from forklore.tracer.session import TraceRefusedError
+from forklore.tracer.tracee import Tracee
 
 _NUDGE = 0.02
+_NULLABLE = ("sysvsem", "io")
+"""What a task can be without, which compares as equal with that of others without."""
 
 
 class Attachment:
@@ -46,6 +53,7 @@ class Attachment:
         self._engine: Engine | None = None
         self._problem: BaseException | None = None
         self._over = threading.Event()
+        self._interrupted = False
         self._start = time.monotonic_ns()
         self.header = self._header(time.time_ns())
 
@@ -74,12 +82,19 @@ class Attachment:
                     " stops for every system call",
                 )
             )
+        elif not self.options.follow_untraced:
+            blind.append(
+                ev.Blind(
+                    "what children made with CLONE_UNTRACED do",
+                    "following them takes a flag out of the caller's registers or memory for the time of its call",
+                )
+            )
         return blind
 
     def run(
         self, emit: Callable[[ev.Event], None], idle: Callable[[], None], seconds: float | None = None
     ) -> str:
-        """Trace until the programs have ended, ``seconds`` are over, or :meth:`stop`; why it ended.
+        """Trace until the programs have ended, ``seconds`` are over, or a signal asks for the end; why it ended.
 
         ``done``, ``interrupted`` (they go on), or ``time``. In the main thread. Raises TraceRefusedError where nothing
         could be attached to.
@@ -89,17 +104,19 @@ class Attachment:
         signal.signal(signal.SIGIO, _interrupt)
         thread = threading.Thread(target=self._trace, args=(emit, idle), name="tracer", daemon=True)
         thread.start()
-        reason = "done"
-        if not self._over.wait(seconds):
-            reason = "time"
-        if thread.is_alive() and self._engine is not None:
-            reason = "interrupted" if reason == "done" else reason
-            self._engine.abandon()
+        reason = "done" if self._over.wait(seconds) else "time"
+        if self._interrupted:
+            reason = "interrupted"
         while thread.is_alive():
-            # A signal just before waitpid would be lost, so it is sent until the loop has taken note.
-            if thread.ident is not None:
-                signal.pthread_kill(thread.ident, signal.SIGIO)
+            if reason != "done" and self._engine is not None:
+                self._engine.abandon()
+                # A signal just before waitpid would be lost, so it is sent until the loop has taken note.
+                if thread.ident is not None:
+                    signal.pthread_kill(thread.ident, signal.SIGIO)
             thread.join(_NUDGE)
+        # Joined is before its end, which is what lets go of the programs.
+        while os.path.lexists(f"/proc/self/task/{thread.native_id}"):
+            os.sched_yield()
         if self._problem is not None:
             raise self._problem
         if self._engine is not None:
@@ -107,6 +124,7 @@ class Attachment:
         return reason
 
     def _asked(self, _number: int, _frame: FrameType | None) -> None:
+        self._interrupted = True
         self._over.set()
 
     def elapsed(self) -> int:
@@ -116,28 +134,77 @@ class Attachment:
     def _trace(self, emit: Callable[[ev.Event], None], idle: Callable[[], None]) -> None:
         try:
             engine = self._engine = Engine(self._machine, self.options, self._start, emit, idle)
-            self._attach(engine)
+            for event in self._attach(engine):
+                emit(event)
             engine.run()
         except BaseException as problem:  # noqa: BLE001 - it is the main thread's to raise
             self._problem = problem
         finally:
             self._over.set()
 
-    def _attach(self, engine: Engine) -> None:
+    def _attach(self, engine: Engine) -> list[ev.Begin]:
         seizing = Seizing(trace_options(self.options.effective_stops(), ends=self.options.cow, exitkill=False))
+        begun: list[tuple[Tracee, ev.Begin]] = []
         done: set[Pid] = set()
-        wanted = list(self._pids)
+        wanted = self._leaders()
+        roots = list(wanted)
         while wanted:
             for pid in wanted:
                 done.add(pid)
-                self.refused += engine.attach(pid, seizing)
+                tasks, refused = engine.attach(pid, seizing)
+                begun += tasks
+                self.refused += refused
             # What a process made before it was attached to, while we were at others.
-            found = [child for pid in self._pids for child in descendants(pid)] if self._tree else []
-            wanted = [child for child in found if child not in done]
+            found = [child for pid in roots for child in descendants(pid)] if self._tree else []
+            wanted = list(dict.fromkeys(child for child in found if child not in done and child != os.getpid()))
         if engine.left == 0:
-            why = self.refused[0].why if self.refused else "they have ended"
+            why = self.refused[0].why if self.refused else "it has ended"
             more = f" (and {len(self.refused) - 1} more like it)" if len(self.refused) > 1 else ""
             raise TraceRefusedError(f"nothing to attach to: {why}{more}")
+        return self._with_what_they_share(begun)
+
+    def _leaders(self) -> list[Pid]:
+        leaders = []
+        for pid in self._pids:
+            leader = leader_of(Tid(pid))
+            if isinstance(leader, Unavailable):
+                self.refused.append(leader)
+            else:
+                leaders.append(leader)
+        return list(dict.fromkeys(leaders))
+
+    def _with_what_they_share(self, begun: list[tuple[Tracee, ev.Begin]]) -> list[ev.Begin]:
+        tasks = [task for task, _ in begun if task.alive]
+        if self.options.observe is Observe.NONE:
+            return [begin for task, begin in begun if task.alive]
+        together: dict[int, dict[str, int]] = {task.id: {} for task in tasks}
+        for index, name in enumerate(ev.COMPARED):
+            for members in _holders(name, tasks):
+                for member in members:
+                    together[member.id][name] = members[0].id
+                    if len(members) > 1:
+                        member.shares[index] = shared = members[0].shares.get(index) or set()
+                        shared.add(member)
+        return [msgspec.structs.replace(begin, together=together[task.id]) for task, begin in begun if task.alive]
+
+
+def _holders(name: str, tasks: Iterable[Tracee]) -> list[list[Tracee]]:
+    """The tasks in groups that hold one object of that name each, in their order. They run meanwhile."""
+    of = {task.tid: task for task in tasks if not kcmp.is_zombie(task.tid)}
+    what = RESOURCES[name]
+
+    def compare(a: Tid, b: Tid) -> int | Unavailable:
+        answer = kcmp.raw(a, b, what)
+        return answer if answer >= 0 else kcmp.refused(a, b, -answer)
+
+    near = {tid: Tid(task.group.tgid) for tid, task in of.items()}
+    with kcmp.Unset() as unset:
+        try:
+            control = unset.control() if name in _NULLABLE else None
+        except OSError:
+            return []  # no task to tell by who has none
+        found = group(of, compare, near=near, without=control)
+    return [[of[tid] for tid in each.members] for each in found.groups]
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -112,6 +112,9 @@ class Engine:
         self._asked_to_leave = False
         self._killing = False
         self._me = os.getpid()
+        self._twice: set[Tid] | None = set() if self._me == 1 else None
+        """Whose end was seen, for init: one whose parent dies without having waited for it is then init's own child,
+        and its status comes to init once more."""
         self._relayed = Relayed()
         self._restarts = Restarts(machine)
         self._sent: dict[int, signal.struct_siginfo] = {}
@@ -148,29 +151,41 @@ class Engine:
             )
         )
 
-    def attach(self, pid: Pid, seizing: Seizing) -> list[Unavailable]:
-        """Take every thread of a running process; why some could not be taken. Nothing is stopped."""
+    def attach(self, pid: Pid, seizing: Seizing) -> tuple[list[tuple[Tracee, ev.Begin]], list[Unavailable]]:
+        """Take every thread of a running process, and why some could not be taken. Nothing is stopped.
+
+        The records are the caller's to emit, for the tasks that are still alive then.
+        """
+        begun: list[tuple[Tracee, ev.Begin]] = []
         refused: list[Unavailable] = []
         for taken in seizing.process(pid, self._family.live.__contains__):
             if isinstance(taken, Unavailable):
                 refused.append(taken)
                 continue
             parent = proc.parent_of(pid)
+            former = self._family.live.get(taken)
+            if former is not None:
+                self._family.forget(former)
             task = self._family.add(taken, pid, parent, depth=0)
             comm = proc.comm(taken)
             task.comm = None if isinstance(comm, Unavailable) else comm
-            self._emit(
-                ev.Begin(
-                    t=self._now(), task=task.id, tid=taken, tgid=pid, how="attached", parent_tid=parent,
-                    comm=None if task.comm is None else ev.text(task.comm),
-                    standing=facts.standing(taken) if self._observe in (Observe.AUTO, Observe.FULL) else None,
-                )
+            begin = ev.Begin(
+                t=self._now(), task=task.id, tid=taken, tgid=pid, how="attached", parent_tid=parent,
+                comm=None if task.comm is None else ev.text(task.comm),
+                standing=facts.standing(taken) if self._observe in (Observe.AUTO, Observe.FULL) else None,
             )  # fmt: skip
+            begun.append((task, begin))
             if self._stops is Stops.SYSCALLS:
-                ptrace.interrupt(taken)
+                try:
+                    ptrace.interrupt(taken)
+                except ProcessLookupError:
+                    continue  # it ended: its status comes
+        for tid in seizing.executed:
+            self._family.forget(self._family.live[tid])
+        seizing.executed.clear()
         self._before.extend(seizing.ended)
         seizing.ended.clear()
-        return refused
+        return begun, refused
 
     def run(self) -> None:
         """Trace until the options say that it is over."""
@@ -224,6 +239,8 @@ class Engine:
                 self._look_behind(task, entry, t)
         task.entry = None
         self._orphans.creating.discard(task)
+        if self._twice:
+            self._twice.discard(tid)  # a number used again
         child = self._family.born(task, tid, entry.flags if entry is not None else 0)
         if status.kind is Kind.VFORK:
             task.vfork_child = child.id
@@ -235,6 +252,9 @@ class Engine:
     def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
         # None: there is nothing more to do with this status now.
         birth = self._awaited.pop(tid, None)
+        if birth is None and status.ended and self._twice and tid in self._twice:
+            self._twice.discard(tid)
+            return None
         if birth is None:
             if self._leaving and not status.ended:
                 ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
@@ -337,7 +357,10 @@ class Engine:
                 from forklore.tracer.variables import VariableNames
 
                 self._watch.names = VariableNames(self._stacks.code).of
-        self._stacks.enter(task, entry, t)
+        try:
+            self._stacks.enter(task, entry, t)
+        except MemoryError:
+            return  # a limit of address space (RLIMIT_AS): the creation is told without its stack
 
     def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
         # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
@@ -419,10 +442,7 @@ class Engine:
     def _on_exec(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         former = Tid(ptrace.event_message(task.tid))
         if former != task.tid and former in self._family.live:
-            self._emit(ev.Gone(t=t, task=task.id, why="superseded"))
-            leader, task = task, self._family.take_over(former, task)
-            if leader is self.root:
-                self.root = task
+            task = self._superseded(task, former, t)
         entry, task.entry = task.entry, None
         options = self._options
         compared = shares.compared_again(task) if task.shares else {}
@@ -487,6 +507,8 @@ class Engine:
         self._go(task.tid)
 
     def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        if Pid(task.tid) == task.group.tgid:
+            task = self._executed_unseen(task, t)
         if task.entry is not None and task.entry.kind is Class.EXEC:
             self._emit(facts.killed_in_exec(t, task, task.entry))
         origin = task.last_signal
@@ -501,6 +523,8 @@ class Engine:
             if birth.creator is task:
                 self._births.tell(birth, CREATOR_DIED)
         self._emit(ev.Exit(t=t, task=task.id, status=status.status))
+        if self._twice is not None:
+            self._twice.add(task.tid)
         shares.ended(task)
         self._watch.ended(task, t)
         self._orphans.ended(task, killed=status.kind is Kind.KILLED)
@@ -511,6 +535,19 @@ class Engine:
             self.root_status = status
             if self._options.until is Until.ROOT:
                 self.leave()
+
+    def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
+        # A leader's status comes after those of all its threads. One that is left has executed, and was killed before
+        # its event could be asked which it had been: it ends as the leader.
+        left = [task.tid for task in self._family.live.values() if task.group is leader.group and task is not leader]
+        return self._superseded(leader, left[0], t) if len(left) == 1 else leader
+
+    def _superseded(self, leader: Tracee, former: Tid, t: int) -> Tracee:
+        self._emit(ev.Gone(t=t, task=leader.id, why="superseded"))
+        task = self._family.take_over(former, leader)
+        if leader is self.root:
+            self.root = task
+        return task
 
     def _inherited(self, group: Group, t: int) -> None:
         # Its parent is gone: who waits for it now, the kernel knows.
@@ -595,4 +632,7 @@ class Engine:
     def finish(self) -> None:
         """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""
         if self._stacks is not None:
-            self._stacks.write_lines(self._now())
+            try:
+                self._stacks.write_lines(self._now())
+            except MemoryError:
+                return  # the lines that were found are written, and how the program ended is still to be told

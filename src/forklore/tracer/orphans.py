@@ -63,8 +63,11 @@ class Orphans:
                 yield tid, made or self._killed_creator(tid, t)
 
     def _killed_creator(self, tid: Tid, t: int) -> Maker | None:
+        if self.statuses[tid].ended:
+            # Nothing of it is left to look at. With stops at entries its creator is among those that died creating.
+            return self._died_creating.pop() if len(self._died_creating) == 1 else None
         # The child's registers are its creator's, so the call that it came from can be told.
-        if self.statuses[tid].ended or not self._died_creating:
+        if not self._died_creating:
             return None
         made = self._call(tid, t)
         for index, (creator, entry) in enumerate(self._died_creating):

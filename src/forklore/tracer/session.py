@@ -134,7 +134,11 @@ class Session:
         if self._relay_signals:
             signal.signal(signal.SIGIO, _interrupt)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
-            Relay(launched.pid, engine.ask_to_leave, engine.relayed)
+            try:
+                Relay(launched.pid, engine.ask_to_leave, engine.relayed)
+            except (OSError, RuntimeError) as problem:  # no descriptor left, or no room for a thread
+                launched.abandon()
+                raise TraceRefusedError(_no_relay(problem)) from problem
         launched.go()
         engine.run()
         engine.finish()
@@ -173,6 +177,14 @@ class Session:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """Makes waitpid return."""
+
+
+def _no_relay(problem: Exception) -> str:
+    reason = problem.strerror if isinstance(problem, OSError) else problem
+    return (
+        f"forklore cannot start the thread that passes signals on to the program ({reason}): it needs a descriptor"
+        " and 8 MB of address space for it; see `ulimit -n`, `ulimit -v` and `ulimit -u`"
+    )
 
 
 def _refusal(problem: OSError) -> str:

@@ -80,6 +80,7 @@ def test_the_running_library_names_itself() -> None:
     found = running()
     assert found.family in ("glibc", "musl")
     assert found.number >= (1, 1)
+    assert found.linker is not None
     assert found.linker.is_file()
 
 

@@ -33,7 +33,7 @@ class Task:
         self.word = NUMBERS[arch].word
         self.stack = bytearray(SIZE)
         self.code = code.ljust(0x400, b"\xcc")
-        self.ruled = Code(table, 0)
+        self.ruled = Code(table, 0, fixed=False)  # whatever a test takes for a return address is one
         self.bare = Code(None, 0)
         self.registers = {NUMBERS[arch].pc: RULED, NUMBERS[arch].sp: SP, NUMBERS[arch].fp: 0}
         self.called = bytearray(b"\xe8\0\0\0\0" * 410)  # a call returns to each multiple of five
@@ -465,3 +465,17 @@ def test_an_expression_in_a_rule_may_not_read_everywhere() -> None:
     table = eh_frame_table([(RULED, 0x100, b"\x0f" + uleb(4) + b"\x08\x08\x06\x96")])
     task = Task(Arch.X86_64, table)
     assert task.walk().end == f"the rule at {RULED:#x} has an expression without a value"
+
+
+@pytest.mark.parametrize(("before", "follows"), [(b"\xff\xd0", True), (b"\x90", True), (b"\xff\xe0", False)])
+def test_a_return_address_follows_a_call_or_a_nop(before: bytes, follows: bool) -> None:
+    task = x86()
+    task.ruled = Code(task.ruled.table, 0)
+    task.called[0x20E - len(before) : 0x20E] = before
+    task.push(SP + 8, RULED + 0x20E)
+    task.push(SP + 16 + 24, OUTERMOST - 2)
+    whole = [(RULED, "register"), (RULED + 0x20E, "rule"), (OUTERMOST - 2, "rule")]
+    for _ in range(2):
+        found = task.walk()
+        assert frames(found) == (whole if follows else whole[:1])
+        assert follows or found.end == f"the return address {RULED + 0x20E:#x} follows no call: a corrupted stack"

@@ -165,6 +165,29 @@ def test_sites_that_make_few_share_a_line() -> None:
     assert "← 25 sites" in rows[-1]
 
 
+def test_sites_of_different_calls_share_the_one_that_they_end_with() -> None:
+    story, root, code = started()
+    for index, called in enumerate(("popen", "posix_spawn", "popen", "posix_spawn")):
+        frames = ("__clone3", *dict.fromkeys(("posix_spawn", called)), f"f{index}", "main")
+        story.exit(spawned(story, root, code, 101 + index, stack=code.stack(*frames)))
+    assert row(story, "4 ×").startswith("4 × 101…104 pool  posix_spawn ← 4 sites")
+
+
+def test_code_without_a_file_has_no_address() -> None:
+    story, root, code = started()
+    frames = ev.Frame(code.place("__clone3"), "register"), ev.Frame(code.place("pthread_create"), "rule")
+    for index in range(3):
+        made_at = 900 + index
+        story.tell(ev.Place(t=story.t, place=made_at, module=None, address=0x7F00_0000 + index))
+        stack = ev.Stack(
+            t=story.t, stack=made_at, frames=[*frames, ev.Frame(made_at, "rule")], end="no call-frame rule for 0x…"
+        )
+        story.tell(stack)
+        story.exit(pool(story, root, code, 101 + index, stack=made_at))
+    text = row(story, "3 × thread", Limits(columns=132))
+    assert text.startswith("3 × thread 101…103  pthread_create(worker) ← code without a file  ")
+
+
 def test_two_of_a_kind_are_told_apart() -> None:
     story = alike(2, "start", "grow")
     assert "← start" in row(story, "1000")

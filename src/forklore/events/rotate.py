@@ -1,0 +1,143 @@
+"""A trace in several files, of which the last ones are kept: for programs that never end."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EINVAL
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from forklore.events.carried import Carried
+from forklore.events.jsonl import Writer, limit_note, open_trace
+from forklore.events.records import Blind, Event, Header, Lines, Note
+
+REASON: Final = "rotated"
+"""The reason of the end record of a file that another one continues."""
+
+
+class Rotation(Struct, frozen=True):
+    """When a file is full, and how many are kept; None: all."""
+
+    size: int
+    """In bytes, what the file begins with for the sake of earlier ones not counted."""
+    keep: int | None = None
+
+
+class RotatingWriter:
+    """As :class:`Writer`, to FILE, then FILE.1, FILE.2 and so on; older files than the last ``keep`` are removed.
+
+    Each file is a trace of its own: a header, a ``begin`` record (how: ``continued``) for each task that is alive,
+    with what it executed last, and the code that its events refer to once more. Task numbers, times, and the numbers
+    of modules, places, stacks and scripts are the same in all of them. ``source`` is a descriptor to read the last
+    file from. Raises OSError.
+    """
+
+    def __init__(self, path: str, header: Header, rotation: Rotation, *, most: int | None = None) -> None:
+        self.path = path
+        self.events = 0
+        self.left_out = 0
+        self._header = header
+        self._rotation = rotation
+        self._most = most
+        self._lost = 0
+        self._number = 0
+        self._fd = open_trace(path)
+        if path == "-" or not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            raise OSError(EINVAL, "only a regular file can be continued in others (--rotate)", path)
+        self._writer = Writer(self._fd, header)
+        self._carried = Carried()
+        self._full = self._writer.size + rotation.size
+
+    @property
+    def source(self) -> int:
+        """A new descriptor to read the current file from."""
+        return os.open(self._name(self._number), os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def name(self) -> str:
+        """The current file."""
+        return self._name(self._number)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is buffered."""
+        return self._writer.pending
+
+    @property
+    def failure(self) -> OSError | None:
+        """The error that ended the recording."""
+        return self._writer.failure
+
+    @property
+    def lost(self) -> int:
+        """How many events could not be written."""
+        return self._lost + self._writer.lost
+
+    def event(self, event: Event) -> None:
+        """Take an event."""
+        if self._most is not None and self.events >= self._most:
+            if self.left_out == 0:
+                self._writer.event(limit_note(event.t, self._most))
+            self.left_out += 1
+            return
+        self.events += 1
+        if self._writer.size >= self._full and self._writer.failure is None:
+            self._next(event.t)
+        for needed in self._carried.before(event):
+            self._writer.event(needed)
+        if self._carried.belongs(event):
+            self._writer.event(event)
+        elif not isinstance(event, Lines):
+            self._lost += 1
+        self._carried.note(event)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._writer.flush()
+
+    def end(self, t: int | None, reason: str) -> None:
+        """Write the last line of the last file."""
+        self._writer.left_out += self.left_out
+        self._writer.end(t, reason)
+
+    def _name(self, number: int) -> str:
+        return f"{self.path}.{number}" if number else self.path
+
+    def _next(self, t: int | None) -> None:
+        former, following = self._name(self._number), self._name(self._number + 1)
+        self._writer.flush()
+        try:
+            fd = open_trace(following)
+        except OSError as problem:
+            self._writer.failure = problem
+            return
+        self._writer.event(Note(t=t, what="what happened from here on", why=f"the recording goes on in {following}"))
+        self._writer.end(t, REASON)
+        self._lost += self._writer.lost
+        os.close(self._fd)
+        self._number += 1
+        self._fd = fd
+        self._writer = Writer(fd, self._continued(former))
+        for record in self._carried.begin_file():
+            self._writer.event(record)
+        self._full = self._writer.size + self._rotation.size
+        self._remove_oldest()
+
+    def _continued(self, former: str) -> Header:
+        before = Blind("what happened before this file", f"the recording goes on here from {former}")
+        return replace(self._header, blind=[*self._header.blind, before])
+
+    def _remove_oldest(self) -> None:
+        keep = self._rotation.keep
+        if keep is None or self._number < keep:
+            return
+        try:
+            os.unlink(self._name(self._number - keep))
+        except FileNotFoundError:
+            return  # somebody has moved it away
+        except OSError as problem:
+            self._writer.event(Note(t=None, what=f"{self._name(self._number - keep)} is still there", why=str(problem)))

@@ -1,0 +1,134 @@
+"""The order in which the threads of a process are seized, with a kernel that does what it may at the worst moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.linux import proc, ptrace, seizing
+from forklore.linux.seizing import Seizing
+
+PID = Pid(100)
+
+
+class Kernel:
+    """A process with a leader and threads. ``before``: what happens just before a tid is seized, or after a list."""
+
+    def __init__(self, *tids: int) -> None:
+        self.threads = dict.fromkeys(tids, 0)
+        """Their tracer."""
+        self.zombies: set[int] = set()
+        self.refuses: set[int] = set()
+        self.before: dict[int, list[tuple[str, int]]] = {}
+        self.hidden: set[int] = set()
+        """Left out of the next list."""
+        self.asked: list[int] = []
+
+    def thread_ids(self, _pid: Pid) -> list[Tid] | Unavailable:
+        if not self.threads:
+            return Unavailable(errno.ENOENT, "gone")
+        listed = [Tid(tid) for tid in self.threads if tid not in self.hidden]
+        self.hidden.clear()
+        return listed
+
+    def seize(self, tid: Tid, _options: int) -> None:
+        self.asked.append(tid)
+        for what, other in self.before.pop(tid, []):
+            if what == "born":
+                self.threads[other] = 0
+            elif what == "exec":  # by ``other``, which takes the leader's tid, traced or not
+                tracer = os.getpid() if other == tid else self.threads[other]
+                self.threads = {int(PID): tracer}
+                self.zombies.clear()
+                if other == tid:
+                    return  # the seize was for that thread, whatever its tid is now
+        if tid not in self.threads:
+            raise ProcessLookupError
+        if tid in self.zombies or tid in self.refuses or self.threads[tid]:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        self.threads[tid] = os.getpid()
+
+    def status(self, tid: int) -> dict[bytes, bytes] | Unavailable:
+        if tid not in self.threads:
+            return Unavailable(errno.ENOENT, "gone")
+        return {
+            b"State": b"Z (zombie)" if tid in self.zombies else b"S (sleeping)",
+            b"TracerPid": str(self.threads[tid]).encode(),
+            b"Threads": str(len(self.threads)).encode(),
+            b"Tgid": str(PID).encode(),
+        }
+
+
+def take(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tid | Unavailable], Seizing]:
+    monkeypatch.setattr(seizing, "thread_ids", kernel.thread_ids)
+    monkeypatch.setattr(ptrace, "seize", kernel.seize)
+    monkeypatch.setattr(proc, "status", kernel.status)
+    monkeypatch.setattr(seizing, "_exited", lambda: None)
+    one = Seizing(0)
+    return list(one.process(PID, lambda _tid: False)), one
+
+
+def test_all_threads_and_those_born_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100, 101, 102)
+    kernel.before = {102: [("born", 103)], 103: [("born", 104)]}
+    assert take(kernel, monkeypatch)[0] == [100, 101, 102, 103, 104]
+
+
+def test_a_list_that_ended_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100, 101, 102)
+    kernel.before = {100: [("born", 103)]}
+    kernel.hidden = {101, 102}
+    assert set(take(kernel, monkeypatch)[0]) == {100, 101, 102, 103}
+
+
+def test_a_thread_that_was_not_seized_executes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader was seized, and its tid is another task now: it comes a second time."""
+    kernel = Kernel(100, 101, 102)
+    kernel.before = {101: [("exec", 102)]}
+    taken, one = take(kernel, monkeypatch)
+    assert taken == [100, 100]
+    assert kernel.threads == {100: os.getpid()}
+    assert one.executed == []
+
+
+def test_a_zombie_leader_whose_tid_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100, 101, 102)
+    kernel.zombies = {100}
+    kernel.before = {101: [("exec", 102)]}
+    assert take(kernel, monkeypatch)[0] == [100]
+    assert kernel.threads == {100: os.getpid()}
+
+
+def test_a_seize_that_waited_for_the_execve_of_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100, 101)
+    kernel.zombies = {100}
+    kernel.before = {101: [("exec", 101)]}
+    taken, one = take(kernel, monkeypatch)
+    assert taken == [101, 100]
+    assert one.executed == [101]
+
+
+def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100, 101)
+    kernel.refuses = {100}
+    refusal, taken = take(kernel, monkeypatch)[0]
+    assert isinstance(refusal, Unavailable)
+    assert "does not let us trace 100" in refusal.why
+    assert taken == 101
+    assert kernel.asked.count(100) == 3
+
+
+def test_a_traced_one_is_named_with_its_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100)
+    kernel.threads[100] = 77
+    (refusal,) = take(kernel, monkeypatch)[0]
+    assert isinstance(refusal, Unavailable)
+    assert refusal.why == "100 is traced by 77 already"
+
+
+def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    (refusal,) = take(Kernel(), monkeypatch)[0]
+    assert isinstance(refusal, Unavailable)
