@@ -293,3 +293,22 @@ def test_a_storm_of_signals(number: signal.Signals, tmp_path: Path) -> None:
     trace = forklore.load(file)
     assert_whole(trace)
     assert len(trace.tasks) == 1 + 3 * 13
+
+
+@pytest.mark.parametrize("view", [["--log"], ["--stack"], ["-o", "/dev/null"]], ids=" ".join)
+@pytest.mark.parametrize("where", ["full", "left"])
+def test_nobody_can_read_what_is_said(view: list[str], where: str) -> None:
+    # The program must not end because its tracer cannot print: it ends as it would, and so does forklore.
+    if where == "full":
+        said = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, said = os.pipe()
+        os.close(reader)
+    try:
+        done = subprocess.run(
+            [*FORKLORE, "run", *view, "--", "sh", "-c", "true; (exit 3); echo out; exit 7"], env=ENVIRONMENT,
+            stdout=subprocess.PIPE, stderr=said, timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(said)
+    assert (done.returncode, done.stdout) == (7, b"out\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, with_log
+from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, keep_stderr, with_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from forklore.tracer.attach import Attachment
     from forklore.tracer.session import TraceRefusedError
 
+    keep_stderr()
     try:
         attachment = Attachment([Pid(pid) for pid in arguments.pid], _options(arguments), tree=arguments.tree)
         _trace(attachment, arguments)

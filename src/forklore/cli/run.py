@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, with_log
+from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, keep_stderr, with_log
 
 if TYPE_CHECKING:
     from forklore.tracer.options import Options
@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     from forklore.linux.spawn import NotExecutableError, NotFoundError
     from forklore.tracer.session import Session, TraceRefusedError
 
+    keep_stderr()
     try:
         session = Session(command, _options(arguments), _environment(arguments), relay_signals=True)
         return _trace(session, arguments)

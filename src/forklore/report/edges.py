@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from forklore.events import records as ev
-from forklore.model.attribution import Attribution, attribute
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report import words
 from forklore.report.code import clipped, function_words, place_words, script_words
+
+if TYPE_CHECKING:
+    from forklore.model.attribution import Attribution
 
 _LIBRARY: Final = 60
 _OWN_ROUTINE: Final = frozenset({"clone", "clone3"})
@@ -67,6 +69,8 @@ class Edges:
         key = _key(made)
         found = None if key is None else self._attributions.get(key)
         if found is None:
+            from forklore.model.attribution import attribute  # a trace without creations does not pay for it
+
             found = attribute(made.creation, made.stack, made.script, _runs(made))
             if key is not None:
                 self._attributions[key] = found

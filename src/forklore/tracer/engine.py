@@ -113,7 +113,7 @@ class Engine:
         self._killing = False
         self._me = os.getpid()
         self._twice: set[Tid] | None = set() if self._me == 1 else None
-        """Whose end was seen, for init: one whose parent dies without having waited for it is then init's own child,
+        """Whose end was seen, for init: one whose parent dies before it waits for it is then init's own child,
         and its status comes to init once more."""
         self._relayed = Relayed()
         self._restarts = Restarts(machine)

@@ -15,21 +15,22 @@ from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Address, Fd, Pid, TaskId, Tid, Unavailable
 from forklore.decode.creation import decode_creation
 from forklore.events import records as ev
-from forklore.linux import borrowed, kcmp, ptrace
 from forklore.linux import descriptors as fds
-from forklore.linux.mappings import Mapping
-from forklore.tracer.copies import Copies
+from forklore.linux import kcmp, ptrace
 from forklore.tracer.options import Observe, Options
 from forklore.tracer.tracee import Entry, Group, Tracee
 
 if TYPE_CHECKING:
+    from forklore.linux import borrowed
+    from forklore.linux.mappings import Mapping
     from forklore.tracer.code import Space
+    from forklore.tracer.copies import Copies
     from forklore.tracer.variables import Frames
 
 _MOST: Final = 512
 """Descriptors of a task that are recorded; the rest is counted."""
-_KEPT: Final = 4 * borrowed.LIMIT
-"""Bytes of lent memory that are kept at once, of all creators together."""
+_KEPT: Final = 4
+"""How many times the memory that is kept for one creator is kept for all at once."""
 _LENT: Final = CLONE_VM | CLONE_VFORK
 _STANDARD: Final = Fd(2)
 _FILES: Final = ev.COMPARED.index("files")
@@ -67,7 +68,11 @@ class Watch:
 
     def __init__(self, options: Options, live: dict[Tid, Tracee], emit: Callable[[ev.Event], None]) -> None:
         self._emit = emit
-        self._copies = Copies(live, emit) if options.cow else None
+        self._copies: Copies | None = None
+        if options.cow:
+            from forklore.tracer.copies import Copies
+
+            self._copies = Copies(live, emit)
         self._vfork_writes = options.vfork_writes
         self._lent: dict[TaskId, _Lent] = {}
         """By creator."""
@@ -87,6 +92,8 @@ class Watch:
             self._lent[creator.id] = _Lent(creator, child.id, self._keep(creator, entry), entry.frames)
 
     def _keep(self, creator: Tracee, entry: Entry) -> borrowed.Before | Unavailable:
+        from forklore.linux import borrowed
+
         for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:
             del self._lent[number]
         kept = sum(lent.before.size for lent in self._lent.values() if isinstance(lent.before, borrowed.Before))
@@ -97,7 +104,7 @@ class Watch:
         made = decode_creation(entry.arch, entry.nr, entry.words, entry.struct, entry.set_tid)
         return borrowed.capture(
             creator.tid, Address(registers[registers.layout.sp]), stack=made.stack, stack_size=made.stack_size or 0,
-            limit=min(borrowed.LIMIT, max(0, _KEPT - kept)),
+            limit=min(borrowed.LIMIT, max(0, _KEPT * borrowed.LIMIT - kept)),
         )  # fmt: skip
 
     def given_back(self, creator: Tracee, t: int) -> None:
@@ -105,6 +112,8 @@ class Watch:
         found = self._lent.pop(creator.id, None)
         if found is None:
             return
+        from forklore.linux import borrowed
+
         before, space = found.before, creator.space
         now = before if isinstance(before, Unavailable) else borrowed.written(creator.tid, before)
         names: list[list[ev.Variable]] | None = None
