@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -27,9 +28,11 @@ _PATIENCE: Final = 0.05
 """Seconds after which a seize is taken to be stuck: it takes a few microseconds."""
 _PASSES: Final = 100
 """How often a list of threads that seems too short is read again."""
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 40
 """How often a refusal is asked for: a leader that has ended refuses, and a moment later its tid may be that of the
-thread that executes, which does not."""
+thread that executes, which does not; and again, in a program that does nothing but execute."""
+_PAUSE: Final = 0.001
+"""Seconds between two of these: under load the two states can alternate with our looking at them."""
 _WEXITED: Final = 4
 _P_ALL: Final = 0
 _SIGINFO_SIZE: Final = 128
@@ -51,6 +54,8 @@ class Seizing:
     def __init__(self, options: int) -> None:
         self._options = options
         self._seized = 0
+        self._refused = False
+        """Whether a task was refused for good: others of its process will be, for the same reason."""
         self.ended: list[tuple[Tid, int]] = []
         self.executed: list[Tid] = []
 
@@ -64,6 +69,7 @@ class Seizing:
         over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
         ours: set[Tid] = set()
+        self._refused = False
         watch.start()
         try:
             yield from self._all(pid, known, ours)
@@ -109,7 +115,9 @@ class Seizing:
 
     def _seize(self, tid: Tid) -> Tid | Unavailable | None:
         refusal = None
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1 if self._refused else _ATTEMPTS):
+            if attempt:
+                time.sleep(_PAUSE)
             try:
                 ptrace.seize(tid, self._options)
             except ProcessLookupError:
@@ -122,6 +130,7 @@ class Seizing:
                 return tid
             finally:
                 self._seized += 1
+        self._refused = True
         return refusal
 
     def _watch(self, over: threading.Event) -> None:

@@ -118,7 +118,7 @@ def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(refusal, Unavailable)
     assert "does not let us trace 100" in refusal.why
     assert taken == 101
-    assert kernel.asked.count(100) == 3
+    assert kernel.asked.count(100) == seizing._ATTEMPTS
 
 
 def test_a_traced_one_is_named_with_its_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
