@@ -140,6 +140,8 @@ class _Flusher:
     def _flush(self) -> None:
         while self._pending.wait() and not self._over.wait(_FLUSH_AFTER):
             self._pending.clear()
+            if self._over.is_set():  # close() may have come between the two, and its sign was just taken away
+                return
             with self._lock:
                 self._outputs.flush()
 
