@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final
@@ -20,7 +21,7 @@ from forklore.abi.kcmp import KcmpType
 from forklore.abi.kcmp import Order as Order
 from forklore.abi.syscalls import number
 from forklore.abi.units import Pid, Tid, Unavailable
-from forklore.linux.libc import CLIB, fail
+from forklore.linux.libc import CLIB
 from forklore.linux.proc import machine, read_file
 
 _get_errno: Final = ctypes.get_errno
@@ -181,15 +182,13 @@ class Unset:
             self._control = None
 
 
-# PyDLL keeps the interpreter's lock: were it released, the child could be forked while another thread holds it.
-_fork: Final = ctypes.PyDLL(None, use_errno=True)["fork"]
-
-
 def _zombie() -> Pid:
-    pid = _fork()
+    with warnings.catch_warnings():
+        # It warns of other threads; but only os.fork sets the interpreter's lock right in the child, which would else
+        # wait for a thread that it does not have.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         os._exit(0)
-    if pid == -1:
-        raise fail("fork")
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return Pid(pid)
