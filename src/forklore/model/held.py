@@ -94,7 +94,16 @@ class Holding(Struct):
 def _lived_between(task: Task, since: Nanoseconds, until: Nanoseconds | None) -> bool:
     if task.created is None:
         return False
-    return (until is None or task.created < until) and (task.ended is None or task.ended > since)
+    left = _left(task)
+    return (until is None or task.created < until) and (left is None or left > since)
+
+
+def _left(task: Task) -> Nanoseconds | None:
+    """When it was known to run no more. A CLONE_VFORK child that did not execute lets its creator go when it has left
+    its memory (kernel/fork.c: mm_release), which is before its end is reported."""
+    if task.vfork_released is None or task.images or task.heir is not None:
+        return task.ended
+    return task.vfork_released
 
 
 def _ending(child: Task, creator: Task) -> Ending | None:

@@ -104,6 +104,20 @@ def test_a_thread_that_is_made_by_vfork_does_not_run_on_beside_itself() -> None:
     assert held(story.end().trace(), child).ran_on == ()
 
 
+def test_a_thread_that_let_its_creator_go_has_left_though_its_end_is_told_later() -> None:
+    story = Story()
+    root = story.begin(100)
+    first = story.clone(root, 101, THREAD | CLONE_VFORK | CLONE_VM, 0, stop="vfork")
+    released(story, root, first, 101)
+    second = story.clone(root, 102, THREAD | CLONE_VFORK | CLONE_VM, 0, stop="vfork")
+    for task in (first, second):
+        story.exit(task)
+    released(story, root, second, 102)
+    story.exit(root)
+    trace = story.end().trace()
+    assert (held(trace, first).ran_on, held(trace, second).ran_on) == ((), ())
+
+
 def test_a_process_stays_the_same_when_a_thread_takes_over_by_exec() -> None:
     story = Story()
     root = story.begin(100)
