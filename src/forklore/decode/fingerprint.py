@@ -14,22 +14,12 @@ from msgspec import Struct
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.abi.clone_args import VER2
+from forklore.decode.callers import GO_THREAD, NAMESPACES, PTHREAD, SPAWN, SPAWN_CLEAR, WITHOUT_VFORK
 from forklore.decode.creation import SIGCHLD, Creation
 
 _MUSL_CLONE_ALIGNMENT: Final = 8
 _DESCRIPTOR_LIMIT: Final = 1 << 14
 _PAGE: Final = 4096
-
-_GO: Final = f.CLONE_VM | f.CLONE_FS | f.CLONE_FILES | f.CLONE_SIGHAND | f.CLONE_THREAD | f.CLONE_SYSVSEM
-_PTHREAD: Final = _GO | f.CLONE_SETTLS | f.CLONE_PARENT_SETTID | f.CLONE_CHILD_CLEARTID
-_SPAWN: Final = f.CLONE_VM | f.CLONE_VFORK
-_SPAWN_CLEAR: Final = _SPAWN | f.CLONE_CLEAR_SIGHAND
-_NAMESPACES: Final = (
-    f.CLONE_NEWNS | f.CLONE_NEWUTS | f.CLONE_NEWIPC | f.CLONE_NEWUSER | f.CLONE_NEWPID | f.CLONE_NEWNET
-    | f.CLONE_NEWCGROUP
-)  # fmt: skip
-_WITHOUT_VFORK: Final = frozenset({Arch.AARCH64, Arch.RISCV64})
-"""Arches whose system call table has neither fork nor vfork."""
 
 
 class Fingerprint(Struct, frozen=True):
@@ -136,27 +126,27 @@ def _forms() -> tuple[_Form, ...]:
                         "fork by hand looks the same")  # fmt: skip
     return (
         _Form(_FORK, "clone", f.CLONE_CHILD_CLEARTID | f.CLONE_CHILD_SETTID, SIGCHLD, stack=False),
-        _Form(_PTHREAD_CLONE3, "clone3", _PTHREAD, 0, stack=True, holds=_glibc_thread),
-        _Form(_PTHREAD_CLONE, "clone", _PTHREAD, 0, stack=True, holds=_descriptor),
-        _Form(musl_thread, "clone", _PTHREAD | f.CLONE_DETACHED, 0, stack=True),
-        _Form(_GO_THREAD, "clone", _GO | f.CLONE_SETTLS, 0, stack=True),
-        _Form(_GO_THREAD, "clone", _GO, 0, stack=True),
-        _Form(spawn, "clone3", _SPAWN_CLEAR, SIGCHLD, stack=True),
-        _Form(spawn_34, "clone3", _SPAWN, SIGCHLD, stack=True),
-        _Form(into_cgroup, "clone3", _SPAWN_CLEAR | f.CLONE_INTO_CGROUP, SIGCHLD, stack=True),
-        _Form(pidfd, "clone3", _SPAWN_CLEAR | f.CLONE_PIDFD, SIGCHLD, stack=True),
-        _Form(pidfd, "clone3", _SPAWN_CLEAR | f.CLONE_PIDFD | f.CLONE_INTO_CGROUP, SIGCHLD, stack=True),
-        _Form(_MUSL_SPAWN, "clone", _SPAWN, SIGCHLD, stack=True, holds=_musl_stack),
-        _Form(_OLD_SPAWN, "clone", _SPAWN, SIGCHLD, stack=True, holds=_glibc_stack),
-        _Form(_VFORK_ON_STACK, "clone", _SPAWN, SIGCHLD, stack=True, arches=_WITHOUT_VFORK),
-        _Form(_SPAWN_BY_CLONE, "clone", _SPAWN, SIGCHLD, stack=True),
-        _Form(_VFORK_WITHOUT, "clone", _SPAWN, SIGCHLD, stack=False, arches=_WITHOUT_VFORK),
-        _Form(_GO_EXEC_OLD, "clone", _SPAWN, SIGCHLD, stack=False),
-        _Form(_GO_EXEC, "clone", _SPAWN | f.CLONE_PIDFD, SIGCHLD, stack=False),
-        _Form(probe, "clone", _SPAWN | f.CLONE_PIDFD, 0, stack=False),
+        _Form(_PTHREAD_CLONE3, "clone3", PTHREAD, 0, stack=True, holds=_glibc_thread),
+        _Form(_PTHREAD_CLONE, "clone", PTHREAD, 0, stack=True, holds=_descriptor),
+        _Form(musl_thread, "clone", PTHREAD | f.CLONE_DETACHED, 0, stack=True),
+        _Form(_GO_THREAD, "clone", GO_THREAD | f.CLONE_SETTLS, 0, stack=True),
+        _Form(_GO_THREAD, "clone", GO_THREAD, 0, stack=True),
+        _Form(spawn, "clone3", SPAWN_CLEAR, SIGCHLD, stack=True),
+        _Form(spawn_34, "clone3", SPAWN, SIGCHLD, stack=True),
+        _Form(into_cgroup, "clone3", SPAWN_CLEAR | f.CLONE_INTO_CGROUP, SIGCHLD, stack=True),
+        _Form(pidfd, "clone3", SPAWN_CLEAR | f.CLONE_PIDFD, SIGCHLD, stack=True),
+        _Form(pidfd, "clone3", SPAWN_CLEAR | f.CLONE_PIDFD | f.CLONE_INTO_CGROUP, SIGCHLD, stack=True),
+        _Form(_MUSL_SPAWN, "clone", SPAWN, SIGCHLD, stack=True, holds=_musl_stack),
+        _Form(_OLD_SPAWN, "clone", SPAWN, SIGCHLD, stack=True, holds=_glibc_stack),
+        _Form(_VFORK_ON_STACK, "clone", SPAWN, SIGCHLD, stack=True, arches=WITHOUT_VFORK),
+        _Form(_SPAWN_BY_CLONE, "clone", SPAWN, SIGCHLD, stack=True),
+        _Form(_VFORK_WITHOUT, "clone", SPAWN, SIGCHLD, stack=False, arches=WITHOUT_VFORK),
+        _Form(_GO_EXEC_OLD, "clone", SPAWN, SIGCHLD, stack=False),
+        _Form(_GO_EXEC, "clone", SPAWN | f.CLONE_PIDFD, SIGCHLD, stack=False),
+        _Form(probe, "clone", SPAWN | f.CLONE_PIDFD, 0, stack=False),
         _Form(system, "clone", f.CLONE_PARENT_SETTID, SIGCHLD, stack=False),
         _Form(nsexec, "clone", f.CLONE_PARENT, SIGCHLD, stack=True),
-        _Form(musl_fork, "clone", 0, SIGCHLD, stack=False, arches=_WITHOUT_VFORK),
+        _Form(musl_fork, "clone", 0, SIGCHLD, stack=False, arches=WITHOUT_VFORK),
     )
 
 
@@ -194,7 +184,7 @@ def _loose(creation: Creation, raw: int) -> Fingerprint | None:
         return _RAW_VFORK
     if creation.call == "clone3" and raw & f.CLONE_INTO_CGROUP:
         return _CGROUP
-    apart = raw & _NAMESPACES and not raw & ~_NAMESPACES
+    apart = raw & NAMESPACES and not raw & ~NAMESPACES
     if creation.call == "clone" and apart and not creation.stack and creation.exit_signal == SIGCHLD:
         return _SANDBOX
     return None

@@ -13,19 +13,8 @@ from msgspec import Struct
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
+from forklore.decode.callers import GO_THREAD, NAMESPACES, PTHREAD, SPAWN, SPAWN_CLEAR, WITHOUT_VFORK
 from forklore.decode.creation import SIGCHLD, Creation
-
-_GO_THREAD: Final = (
-    f.CLONE_VM | f.CLONE_FS | f.CLONE_FILES | f.CLONE_SIGHAND | f.CLONE_THREAD | f.CLONE_SYSVSEM
-)  # fmt: skip
-_PTHREAD: Final = _GO_THREAD | f.CLONE_SETTLS | f.CLONE_PARENT_SETTID | f.CLONE_CHILD_CLEARTID
-_SPAWN: Final = f.CLONE_VM | f.CLONE_VFORK
-_SPAWN_CLEAR: Final = _SPAWN | f.CLONE_CLEAR_SIGHAND
-_NAMESPACES: Final = (
-    f.CLONE_NEWNS | f.CLONE_NEWUTS | f.CLONE_NEWIPC | f.CLONE_NEWUSER | f.CLONE_NEWPID | f.CLONE_NEWNET
-    | f.CLONE_NEWCGROUP
-)  # fmt: skip
-_NO_VFORK: Final = (Arch.AARCH64, Arch.RISCV64)
 
 
 class Shape(Struct, frozen=True):
@@ -37,34 +26,32 @@ class Shape(Struct, frozen=True):
     flags: int
     exit_signal: int
     stack: bool | None = None
-    arches: tuple[Arch, ...] | None = None
+    arches: frozenset[Arch] | None = None
 
 
 _SHAPES: Final = (
     Shape("glibc fork() or _Fork()", "clone", f.CLONE_CHILD_CLEARTID | f.CLONE_CHILD_SETTID, SIGCHLD, False),
-    Shape("glibc pthread_create(), 2.34 and later", "clone3", _PTHREAD, 0, True),
-    Shape("glibc pthread_create(), before 2.34 or where clone3 is not there", "clone", _PTHREAD, 0, True),
-    Shape("musl pthread_create()", "clone", _PTHREAD | f.CLONE_DETACHED, 0, True),
-    Shape("a thread of the Go runtime", "clone", _GO_THREAD | f.CLONE_SETTLS, 0, True),
-    Shape("a thread of the Go runtime", "clone", _GO_THREAD, 0, True),
-    Shape("glibc posix_spawn(), system() or popen(), 2.38 and later", "clone3", _SPAWN_CLEAR, SIGCHLD, True),
-    Shape("glibc posix_spawn(), system() or popen(), 2.34 to 2.37", "clone3", _SPAWN, SIGCHLD, True),
-    Shape("glibc pidfd_spawn(), 2.39 and later", "clone3", _SPAWN_CLEAR | f.CLONE_PIDFD, SIGCHLD, True),
+    Shape("glibc pthread_create(), 2.34 and later", "clone3", PTHREAD, 0, True),
+    Shape("glibc pthread_create(), before 2.34 or where clone3 is not there", "clone", PTHREAD, 0, True),
+    Shape("musl pthread_create()", "clone", PTHREAD | f.CLONE_DETACHED, 0, True),
+    Shape("a thread of the Go runtime", "clone", GO_THREAD | f.CLONE_SETTLS, 0, True),
+    Shape("a thread of the Go runtime", "clone", GO_THREAD, 0, True),
+    Shape("glibc posix_spawn(), system() or popen(), 2.38 and later", "clone3", SPAWN_CLEAR, SIGCHLD, True),
+    Shape("glibc posix_spawn(), system() or popen(), 2.34 to 2.37", "clone3", SPAWN, SIGCHLD, True),
+    Shape("glibc pidfd_spawn(), 2.39 and later", "clone3", SPAWN_CLEAR | f.CLONE_PIDFD, SIGCHLD, True),
     Shape("glibc posix_spawn() into a cgroup, 2.39 and later", "clone3",
-          _SPAWN_CLEAR | f.CLONE_INTO_CGROUP, SIGCHLD, True),
+          SPAWN_CLEAR | f.CLONE_INTO_CGROUP, SIGCHLD, True),
     Shape("glibc pidfd_spawn() into a cgroup, 2.39 and later", "clone3",
-          _SPAWN_CLEAR | f.CLONE_PIDFD | f.CLONE_INTO_CGROUP, SIGCHLD, True),
-    Shape("glibc vfork(), which is a clone on this arch", "clone", _SPAWN, SIGCHLD, True, _NO_VFORK),
-    Shape("glibc posix_spawn(), 2.24 to 2.33, or musl posix_spawn()", "clone", _SPAWN, SIGCHLD, True),
-    Shape("glibc vfork(), which is a clone on this "
-          "arch", "clone", _SPAWN, SIGCHLD, None, _NO_VFORK),
+          SPAWN_CLEAR | f.CLONE_PIDFD | f.CLONE_INTO_CGROUP, SIGCHLD, True),
+    Shape("glibc vfork(), which is a clone on this arch", "clone", SPAWN, SIGCHLD, True, WITHOUT_VFORK),
+    Shape("glibc posix_spawn(), 2.24 to 2.33, or musl posix_spawn()", "clone", SPAWN, SIGCHLD, True),
+    Shape("glibc vfork(), which is a clone on this arch", "clone", SPAWN, SIGCHLD, None, WITHOUT_VFORK),
     Shape("glibc system(), 2.28 and before", "clone", f.CLONE_PARENT_SETTID, SIGCHLD, False),
-    Shape("Go os/exec, with a pidfd", "clone", _SPAWN | f.CLONE_PIDFD, SIGCHLD, False),
-    Shape("Go os/exec, before it used pidfds", "clone", _SPAWN, SIGCHLD, False),
-    Shape("the Go runtime's test for pidfds, once a process", "clone", _SPAWN | f.CLONE_PIDFD, 0, False),
+    Shape("Go os/exec, with a pidfd", "clone", SPAWN | f.CLONE_PIDFD, SIGCHLD, False),
+    Shape("Go os/exec, before it used pidfds", "clone", SPAWN, SIGCHLD, False),
+    Shape("the Go runtime's test for pidfds, once a process", "clone", SPAWN | f.CLONE_PIDFD, 0, False),
     Shape("runc's nsexec", "clone", f.CLONE_PARENT, SIGCHLD, True),
-    Shape("musl fork(), which is a clone on this "
-          "arch", "clone", 0, SIGCHLD, False, _NO_VFORK),
+    Shape("musl fork(), which is a clone on this arch", "clone", 0, SIGCHLD, False, WITHOUT_VFORK),
 )  # fmt: skip
 """The first that fits is the one."""
 
@@ -76,7 +63,7 @@ _LOOSE: Final[tuple[tuple[str, _Fits], ...]] = (
      lambda c, raw: c.call == "clone3" and bool(raw & f.CLONE_INTO_CGROUP)),
     ("a sandbox (bubblewrap, crun, systemd), which starts the child in new namespaces",
      lambda c, raw: c.call == "clone" and c.exit_signal == SIGCHLD and c.stack is None
-     and bool(raw & _NAMESPACES) and not raw & ~_NAMESPACES),
+     and bool(raw & NAMESPACES) and not raw & ~NAMESPACES),
     ("something that keeps its child from tracers (CLONE_UNTRACED)",
      lambda _, raw: bool(raw & f.CLONE_UNTRACED)),
 )  # fmt: skip
