@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux.proc import read_file
+
+_Found = TypeVar("_Found")
 
 _LIMIT: Final = 1 << 26
 """Bytes of a maps or smaps file that are read: 65530 mappings (vm.max_map_count) of smaps are half of it."""
@@ -154,25 +156,17 @@ def parse_smaps(raw: bytes) -> list[tuple[Mapping, Usage]]:
 
 def mappings(tid: Tid) -> Mappings | Unavailable:
     """/proc/TID/maps: none for a zombie and for the kernel's own tasks."""
-    raw = _read(f"/proc/{tid}/maps")
-    if isinstance(raw, Unavailable):
-        return raw
-    try:
-        return parse(raw)
-    except ValueError as problem:
-        return Unavailable(0, f"/proc/{tid}/maps: {problem}")
+    return _parsed(f"/proc/{tid}/maps", parse)
 
 
 def executable(tid: Tid) -> Mappings | Unavailable:
     """The mappings of /proc/TID/maps that may be executed, and no others: a tenth of the lines, and of the work."""
-    raw = _read(f"/proc/{tid}/maps")
-    if isinstance(raw, Unavailable):
-        return raw
-    try:
-        found = (_mapping(line, number) for number, line in _lines(raw) if b"x" in line.split(b" ", 2)[1])
-        return Mappings(tuple(found))
-    except (ValueError, IndexError) as problem:
-        return Unavailable(0, f"/proc/{tid}/maps: {problem}")
+    return _parsed(f"/proc/{tid}/maps", _executable)
+
+
+def _executable(raw: bytes) -> Mappings:
+    wanted = ((line, number) for number, line in _lines(raw) if b"x" in line.partition(b" ")[2][:4])
+    return Mappings(tuple(_mapping(line, number) for line, number in wanted))
 
 
 def smaps(tid: Tid) -> list[tuple[Mapping, Usage]] | Unavailable:
@@ -189,11 +183,15 @@ def smaps_rollup(tid: Tid) -> Usage | Unavailable:
 
 
 def _usages(path: str) -> list[tuple[Mapping, Usage]] | Unavailable:
+    return _parsed(path, parse_smaps)
+
+
+def _parsed(path: str, parse: Callable[[bytes], _Found]) -> _Found | Unavailable:
     raw = _read(path)
     if isinstance(raw, Unavailable):
         return raw
     try:
-        return parse_smaps(raw)
+        return parse(raw)
     except ValueError as problem:
         return Unavailable(0, f"{path}: {problem}")
 
