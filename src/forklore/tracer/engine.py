@@ -158,11 +158,11 @@ class Engine:
         """
         begun: list[tuple[Tracee, ev.Begin]] = []
         refused: list[Unavailable] = []
+        parent = proc.parent_of(pid)
         for taken in seizing.process(pid, self._family.live.__contains__):
             if isinstance(taken, Unavailable):
                 refused.append(taken)
                 continue
-            parent = proc.parent_of(pid)
             former = self._family.live.get(taken)
             if former is not None:
                 self._family.forget(former)
@@ -539,7 +539,7 @@ class Engine:
     def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
         # A leader's status comes after those of all its threads. One that is left has executed, and was killed before
         # its event could be asked which it had been: it ends as the leader.
-        left = [task.tid for task in self._family.live.values() if task.group is leader.group and task is not leader]
+        left = [task.tid for task in leader.group.tasks if task is not leader]
         return self._superseded(leader, left[0], t) if len(left) == 1 else leader
 
     def _superseded(self, leader: Tracee, former: Tid, t: int) -> Tracee:

@@ -27,8 +27,7 @@ class Family:
     def add(self, tid: Tid, tgid: Pid, parent: Pid | None, depth: int) -> Tracee:
         """A task that no creation was seen of: its group is made where it is new."""
         group = self.groups.get(tgid) or self._new_group(tgid, parent)
-        task = self.live[tid] = Tracee(self.next_id(), tid, group, depth)
-        return task
+        return self._new_task(tid, group, depth)
 
     def born(self, creator: Tracee, tid: Tid, flags: int) -> Tracee:
         """The child of a creation call with ``flags``."""
@@ -38,7 +37,7 @@ class Family:
         else:
             parent = creator.group.parent if flags & CLONE_PARENT else creator.group.tgid
             group = self._new_group(Pid(tid), parent)
-        child = self.live[tid] = Tracee(self.next_id(), tid, group, creator.depth + 1)
+        child = self._new_task(tid, group, creator.depth + 1)
         child.creator = (creator.id, creator.tid)
         child.comm = creator.comm
         if creator.space is not None:
@@ -47,6 +46,11 @@ class Family:
         child.nested = child.parted = creator.parted or bool(flags & CLONE_NEWPID)
         child.keep = self._follows(child, thread=thread)
         return child
+
+    def _new_task(self, tid: Tid, group: Group, depth: int) -> Tracee:
+        task = self.live[tid] = Tracee(self.next_id(), tid, group, depth)
+        group.tasks.add(task)
+        return task
 
     def _new_group(self, tgid: Pid, parent: Pid | None) -> Group:
         group = self.groups[tgid] = Group(tgid, parent)
@@ -63,6 +67,7 @@ class Family:
     def take_over(self, former: Tid, leader: Tracee) -> Tracee:
         """After a thread's exec: the thread that was ``former`` has its leader's tid now (fs/exec.c: de_thread)."""
         leader.alive = False
+        leader.group.tasks.discard(leader)
         task = self.live.pop(former)
         task.tid = leader.tid
         self.live[task.tid] = task
@@ -71,6 +76,7 @@ class Family:
     def forget(self, task: Tracee) -> bool:
         """A task ended. Whether its group did: a leader's status comes when all its threads are gone."""
         task.alive = False
+        task.group.tasks.discard(task)
         self.live.pop(task.tid, None)
         if Pid(task.tid) != task.group.tgid:
             return False

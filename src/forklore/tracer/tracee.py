@@ -57,13 +57,14 @@ class Entry(Struct):
 
 
 class Group:
-    """A thread group: who waits for it, and which groups it waits for."""
+    """A thread group: its tasks that are traced now, who waits for it, and which groups it waits for."""
 
-    __slots__ = ("children", "parent", "tgid")
+    __slots__ = ("children", "parent", "tasks", "tgid")
 
     def __init__(self, tgid: Pid, parent: Pid | None) -> None:
         self.tgid = tgid
         self.parent = parent
+        self.tasks: set[Tracee] = set()
         self.children: set[Group] = set()
 
 
