@@ -54,6 +54,14 @@ class Loaded(Struct, eq=False):
         """As /proc/PID/maps has it; empty for memory without a file."""
         return self.entry.path if self.entry.kind in (Kind.FILE, Kind.SPECIAL) else b""
 
+    @property
+    def described(self) -> Image | None:
+        """The image that has debug information: the separate debug file, or the file itself."""
+        image = self.debug or self.image
+        if image is None or not (image.section(".debug_info") or image.section(".zdebug_info")):
+            return None
+        return image
+
 
 class Region(Struct, eq=False):
     """An executable mapping. ``loaded`` and ``bias`` (what run-time addresses have over the file's own) are found

@@ -121,8 +121,11 @@ class Stacks:
     def _same(self, known: Walked, registers: dict[int, int]) -> bool:
         if tuple(registers[number] for number in known.registers) != known.values:
             return False
-        words = memoryview(self._window)[: len(self._window) & ~7].cast("Q")
+        words = self._words()
         return known.last < len(words) and known.words(words) == known.contents
+
+    def _words(self) -> memoryview:
+        return memoryview(self._window)[: len(self._window) & ~7].cast("Q")
 
     def _walked(self, registers: dict[int, int], needs: _Needs, number: int) -> Walked | None:
         places = sorted({(address - self._base) // 8 for address, _size in needs.reads})
@@ -130,7 +133,7 @@ class Stacks:
         if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > len(self._window):
             return None
         needed = tuple(sorted(needs.registers & registers.keys()))
-        words = memoryview(self._window)[: len(self._window) & ~7].cast("Q")
+        words = self._words()
         pick = itemgetter(*places)
         return Walked(
             needed, tuple(registers[one] for one in needed), pick, places[-1], pick(words), number
@@ -297,9 +300,8 @@ class Stacks:
 
     def _source(self, loaded: Loaded) -> Source | None:
         if loaded.number not in self._sources:
-            image = loaded.debug or loaded.image
-            told = image is not None and (image.section(".debug_info") or image.section(".zdebug_info"))
-            if image is None or not told:
+            image = loaded.described
+            if image is None:
                 self._sources[loaded.number] = None
             else:
                 from forklore.elf.source import Source

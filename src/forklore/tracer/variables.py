@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import memory
-from forklore.linux.borrowed import Change
+from forklore.linux.borrowed import Change, Where
 from forklore.tracer.code import Code, Loaded, Space
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class VariableNames:
     def _locals(
         self, tid: Tid, space: Space, frames: Frames, changes: Iterable[Change]
     ) -> Iterable[tuple[str, list[Variable]]]:
-        if not any(change.where.value == "live stack" for change in changes):
+        if not any(change.where is Where.LIVE_STACK for change in changes):
             return
         for number, (pc, _how, cfa) in enumerate(frames):
             region = space.find(pc)
@@ -74,7 +74,7 @@ class VariableNames:
                 yield "?" if symbol is None else os.fsdecode(symbol.name), found
 
     def _globals(self, tid: Tid, space: Space, change: Change) -> Iterable[tuple[list[Variable], int]]:
-        if change.where.value not in ("data", "bss"):
+        if change.where not in (Where.DATA, Where.BSS):
             return
         for region in space.regions:
             loaded = self._code.loaded(region, tid)
@@ -91,9 +91,8 @@ class VariableNames:
 
     def _variables(self, loaded: Loaded) -> Variables | None:
         if id(loaded) not in self._known:
-            image = loaded.debug or loaded.image
-            told = image is not None and (image.section(".debug_info") or image.section(".zdebug_info"))
-            if image is None or not told:
+            image = loaded.described
+            if image is None:
                 self._known[id(loaded)] = None
             else:
                 from forklore.elf.variables import Variables
