@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Attach; the exit status."""
     from forklore.abi.units import Pid
     from forklore.tracer.attach import Attachment
-    from forklore.tracer.session import TraceRefusedError
+    from forklore.tracer.beginning import TraceRefusedError
 
     keep_stderr()
     try:

@@ -100,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         complain("run: --stack shows the stacks that --no-stack leaves unread; give one of the two")
         return OWN_FAILURE
     from forklore.linux.spawn import NotExecutableError, NotFoundError
-    from forklore.tracer.session import Session, TraceRefusedError
+    from forklore.tracer.beginning import TraceRefusedError
+    from forklore.tracer.session import Session
 
     keep_stderr()
     try:

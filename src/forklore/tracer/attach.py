@@ -16,17 +16,16 @@ from types import FrameType
 
 import msgspec
 
-from forklore import __version__
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import kcmp, proc
+from forklore.linux import kcmp
 from forklore.linux.observe import RESOURCES
 from forklore.linux.seizing import Seizing
 from forklore.linux.tasks import descendants, leader_of
 from forklore.model.groups import group
+from forklore.tracer.beginning import TraceRefusedError, header, machine
 from forklore.tracer.engine import Engine, trace_options
 from forklore.tracer.options import DEFAULTS, Observe, Options, Stops
-from forklore.tracer.session import TraceRefusedError
 from forklore.tracer.tracee import Tracee
 
 _NUDGE = 0.02
@@ -39,12 +38,7 @@ class Attachment:
 
     def __init__(self, pids: Sequence[Pid], options: Options = DEFAULTS, *, tree: bool = False) -> None:
         """``tree``: with the descendants that each process has already. Raises TraceRefusedError."""
-        machine = proc.machine()
-        if machine is None:
-            raise TraceRefusedError(
-                f"this machine is a {os.uname().machine}; forklore traces on x86_64, aarch64 and riscv64"
-            )
-        self._machine = machine
+        self._machine = machine()
         self._pids = list(dict.fromkeys(pids))
         self._tree = tree
         self.options = options
@@ -55,19 +49,10 @@ class Attachment:
         self._over = threading.Event()
         self._interrupted = False
         self._start = time.monotonic_ns()
-        self.header = self._header(time.time_ns())
-
-    def _header(self, wall: int) -> ev.Header:
-        system = os.uname()
-        return ev.Header(
-            source=ev.Source("forklore", __version__),
-            host=system.nodename,
-            kernel=system.release,
-            arch=self._machine,
-            boot_id=proc.boot_id(),
-            clock=ev.Clock(self._start, wall),
-            options={**self.options.record(), "attach": " ".join(map(str, self._pids))},
-            uid=os.getuid(),
+        common = header(self._machine, self._start, options)
+        self.header = msgspec.structs.replace(
+            common,
+            options={**common.options, "attach": " ".join(map(str, self._pids))},
             blind=self._blind(),
         )
 
@@ -178,33 +163,42 @@ class Attachment:
         if self.options.observe is Observe.NONE:
             return [begin for task, begin in begun if task.alive]
         together: dict[int, dict[str, int]] = {task.id: {} for task in tasks}
-        for index, name in enumerate(ev.COMPARED):
-            for members in _holders(name, tasks):
-                for member in members:
-                    together[member.id][name] = members[0].id
-                    if len(members) > 1:
-                        member.shares[index] = shared = members[0].shares.get(index) or set()
-                        shared.add(member)
+        for index, name, members in _holders(tasks):
+            for member in members:
+                together[member.id][name] = members[0].id
+                if len(members) > 1:
+                    member.shares[index] = shared = members[0].shares.get(index) or set()
+                    shared.add(member)
         return [msgspec.structs.replace(begin, together=together[task.id]) for task, begin in begun if task.alive]
 
 
-def _holders(name: str, tasks: Iterable[Tracee]) -> list[list[Tracee]]:
-    """The tasks in groups that hold one object of that name each, in their order. They run meanwhile."""
+def _holders(tasks: Iterable[Tracee]) -> list[tuple[int, str, list[Tracee]]]:
+    """For each name of COMPARED the tasks that hold one object together, in their order. They run meanwhile."""
     of = {task.tid: task for task in tasks if not kcmp.is_zombie(task.tid)}
+    near = {tid: Tid(task.group.tgid) for tid, task in of.items()}
+    found: list[tuple[int, str, list[Tid]]] = []
+    with kcmp.Unset() as unset:
+        for index, name in enumerate(ev.COMPARED):
+            try:
+                control = unset.control() if name in _NULLABLE else None
+            except OSError:
+                continue  # no task to tell by who has none
+            groups = group(of, _comparing(name), near=near, without=control).groups
+            found += [(index, name, list(each.members)) for each in groups]
+    # One that ended meanwhile may have been compared when it had nothing left.
+    ended = {tid for tid in of if kcmp.is_zombie(tid)}
+    left = ((index, name, [of[tid] for tid in members if tid not in ended]) for index, name, members in found)
+    return [(index, name, members) for index, name, members in left if members]
+
+
+def _comparing(name: str) -> Callable[[Tid, Tid], int | Unavailable]:
     what = RESOURCES[name]
 
     def compare(a: Tid, b: Tid) -> int | Unavailable:
         answer = kcmp.raw(a, b, what)
         return answer if answer >= 0 else kcmp.refused(a, b, -answer)
 
-    near = {tid: Tid(task.group.tgid) for tid, task in of.items()}
-    with kcmp.Unset() as unset:
-        try:
-            control = unset.control() if name in _NULLABLE else None
-        except OSError:
-            return []  # no task to tell by who has none
-        found = group(of, compare, near=near, without=control)
-    return [[of[tid] for tid in each.members] for each in found.groups]
+    return compare
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

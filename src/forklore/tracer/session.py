@@ -9,19 +9,17 @@ from collections.abc import Callable, Sequence
 from errno import ENOENT
 from types import FrameType
 
-from forklore import __version__
+import msgspec
+
 from forklore.abi.units import Unavailable
 from forklore.elf.interpreter import interpreter
 from forklore.events import records as ev
 from forklore.linux import proc, seccomp, spawn
 from forklore.linux.relay import Relay
 from forklore.linux.wait import Kind, WaitStatus
+from forklore.tracer.beginning import TraceRefusedError, header, machine
 from forklore.tracer.engine import Engine
 from forklore.tracer.options import DEFAULTS, Leave, Options, Stops, Until
-
-
-class TraceRefusedError(Exception):
-    """The machine or its kernel does not let this program be traced; the text says why and what to do."""
 
 
 class Session:
@@ -42,39 +40,23 @@ class Session:
         thread. Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that exclude
         each other.
         """
-        machine = proc.machine()
-        if machine is None:
-            raise TraceRefusedError(
-                f"this machine is a {os.uname().machine}; forklore traces on x86_64, aarch64 and riscv64"
-            )
+        self._machine = machine()
         self.command = command
         self.options = options
         self._environment = environment
         self._relay_signals = relay_signals
         self.engine: Engine | None = None
-        self._machine = machine
         self._filter: spawn.Filter | None = None
         self._path = spawn.find(self.command[0])
         if self.options.effective_stops() is Stops.SECCOMP:
             no_new_privs = seccomp.needs_no_new_privs(proc.effective_capabilities())
-            program = seccomp.assemble(seccomp.host_arches(machine))
-            self._filter = spawn.Filter(program, no_new_privs, machine)
+            program = seccomp.assemble(seccomp.host_arches(self._machine))
+            self._filter = spawn.Filter(program, no_new_privs, self._machine)
         self._start = time.monotonic_ns()
-        self.header = self._header(time.time_ns())
-
-    def _header(self, wall: int) -> ev.Header:
-        system = os.uname()
-        return ev.Header(
-            source=ev.Source("forklore", __version__),
-            host=system.nodename,
-            kernel=system.release,
-            arch=self._machine,
-            boot_id=proc.boot_id(),
-            clock=ev.Clock(self._start, wall),
+        self.header = msgspec.structs.replace(
+            header(self._machine, self._start, options),
             command=[ev.text(os.fsencode(word)) for word in self.command],
-            options=self.options.record(),
-            uid=os.getuid(),
-            blind=list(self._blind()),
+            blind=self._blind(),
         )
 
     def _blind(self) -> list[ev.Blind]:
