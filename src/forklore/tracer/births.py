@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from msgspec.structs import astuple
@@ -50,19 +51,41 @@ class Births:
 
     def tell(self, birth: Birth, apart: ev.Absent | None = None) -> None:
         """Write a creation's event, unless it is written. ``apart``: why its two sides cannot be looked at together."""
+        write = self.look(birth, apart)
+        if write is not None:
+            write()
+
+    def look(self, birth: Birth, apart: ev.Absent | None = None) -> Callable[[], None] | None:
+        """Ask what can be asked only while the two are held; what is left to do writes the event, unless it is written.
+
+        With :attr:`may_run` the two may run while that is done.
+        """
         child, creator, entry = birth.child, birth.creator, birth.entry
         if birth.told or creator is None:
-            return
+            return None
         birth.told = True
-        seen: tuple[int, ...] | ev.Absent | None = None
+        seen: observe.Pair | None = None
         standing: ev.Standing | ev.Absent | None = None
-        if self._level is not Observe.NONE:
-            seen = apart
-            if apart is None:
-                seen = astuple(observe.pair(creator.tid, child.tid, None if entry is None else entry.flags))
-                shares.joined(creator, child, seen)
-        if apart is None and self._may_stand_apart(child, creator, entry):
-            standing = facts.standing(child.tid)
+        if apart is None:
+            if self._level is not Observe.NONE:
+                seen = observe.pair(creator.tid, child.tid, None if entry is None else entry.flags)
+            if self._may_stand_apart(child, creator, entry):
+                standing = facts.standing(child.tid)
+        return partial(self._write, birth, creator, apart, seen, standing)
+
+    def may_run(self, birth: Birth) -> bool:
+        """Whether writing what was seen asks nothing more of the two, so that they need not be held for it."""
+        return not birth.child.nested and not self._watch.measures
+
+    def _write(
+        self, birth: Birth, creator: Tracee, apart: ev.Absent | None, pair: observe.Pair | None,
+        standing: ev.Standing | ev.Absent | None,
+    ) -> None:  # fmt: skip
+        child, entry = birth.child, birth.entry
+        seen: tuple[int, ...] | ev.Absent | None = apart if self._level is not Observe.NONE else None
+        if pair is not None:
+            seen = astuple(pair)
+            shares.joined(creator, child, seen)
         self._emit(
             facts.create(
                 birth.t, creator.id, child.id, child.tid, entry, self._machine,

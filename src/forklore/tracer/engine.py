@@ -105,6 +105,8 @@ class Engine:
         """Made when the first creation is seen: a program that makes nothing does not pay for it."""
         self._watch = Watch(options, self._family.live, emit)
         self._births = Births(machine, options.observe, emit, self._watch)
+        self._later: list[Callable[[], None]] = []
+        """What is left to do of the last stop and needs nobody held: it is done while the tracees run."""
         self._before: deque[tuple[Tid, int]] = deque()
         """Statuses that came while tasks were attached to."""
         self._abandoned = False
@@ -191,8 +193,10 @@ class Engine:
         """Trace until the options say that it is over."""
         clock, start, idle = time.monotonic_ns, self._start, self._idle
         live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
-        wait = self._wait
+        wait, later = self._wait, self._later
         while not self._abandoned:
+            if later:
+                self._catch_up()
             if self._orphans.statuses:
                 self._adopt_orphans()
             idle()
@@ -221,6 +225,11 @@ class Engine:
                 # SIGKILL takes a tracee out of any stop; a status of its own will tell of its end.
                 continue
         self._close()
+
+    def _catch_up(self) -> None:
+        for do in self._later:
+            do()
+        self._later.clear()
 
     def _wait(self) -> tuple[Tid, int]:
         return self._before.popleft() if self._before else wait_any()
@@ -262,7 +271,7 @@ class Engine:
                 self._orphans.statuses[tid] = status
             return None
         child = birth.child
-        self._together(birth, stopped=not status.ended)
+        self._together(birth, status)
         if child.keep:
             return child
         self._family.forget(child)
@@ -270,10 +279,17 @@ class Engine:
             ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
         return None
 
-    def _together(self, birth: Birth, *, stopped: bool) -> None:
+    def _together(self, birth: Birth, status: WaitStatus) -> None:
         # Here creator and child are both held, unless there is no creator to hold.
         child, creator, entry = birth.child, birth.creator, birth.entry
-        self._births.tell(birth, None if stopped else CHILD_DIED)
+        stopped = not status.ended
+        write = self._births.look(birth, None if stopped else CHILD_DIED)
+        if write is not None:
+            # Nothing else is told of a child that stops as all do at first, before this is.
+            if status.kind is Kind.TRAP and not self._leaving and self._births.may_run(birth):
+                self._later.append(write)
+            else:
+                write()
         if creator is None:
             return
         if entry is not None and entry.cleared:
@@ -357,10 +373,9 @@ class Engine:
                 from forklore.tracer.variables import VariableNames
 
                 self._watch.names = VariableNames(self._stacks.code).of
-        try:
-            self._stacks.enter(task, entry, t)
-        except MemoryError:
-            return  # a limit of address space (RLIMIT_AS): the creation is told without its stack
+        rest = self._stacks.enter(task, entry, t)
+        if rest is not None:
+            self._later.append(rest)
 
     def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
         # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
@@ -620,6 +635,7 @@ class Engine:
         self._family.forget(task)
 
     def _close(self) -> None:
+        self._catch_up()
         why = "released" if self._abandoned else "lost"
         for birth in self._awaited.values():
             self._births.tell(birth, CREATOR_GONE)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from forklore.abi.arch import Arch
+from forklore.abi.flags import CLONE_UNTRACED
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf import unwind
 from forklore.elf.dwarf_registers import dwarf_block
@@ -71,18 +73,37 @@ class Stacks:
         self._base = 0
         self._window = b""
 
-    def enter(self, task: Tracee, entry: Entry, t: int) -> None:
-        """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered."""
-        held = ptrace.registers(task.tid)
-        space = self._space(task)
-        self._tid = task.tid
-        self._base = held[held.layout.sp]
-        self._window = memory.window(task.tid, Address(self._base), _WINDOW)
-        entry.stack = self._stack(space, task.tid, held, entry, t)
-        self._script(space, task.tid, held, entry, t)
-        self._runs(space, task.tid, held, entry, t)
-        if self._lines_at_once:
-            self.write_lines(t)
+    def enter(self, task: Tracee, entry: Entry, t: int) -> Callable[[], None] | None:
+        """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered.
+
+        What is given back is left to do before the task's next stop is looked at, and the task may go on meanwhile:
+        until then it is in the kernel, and the child that it makes is held.
+        """
+        try:
+            held = ptrace.registers(task.tid)
+            space = self._space(task)
+            self._tid = task.tid
+            self._base = held[held.layout.sp]
+            self._window = memory.window(task.tid, Address(self._base), _WINDOW)
+        except MemoryError:
+            return None
+        rest = partial(self._look, task.tid, space, held, entry, t)
+        # Of a caller that was met before, all that is to be read is read by now, as a rule.
+        known = not self._keep_frames and space.walked.get((held[held.layout.ip], self._base)) is not None
+        if known and space.interpreter is False and not entry.flags & CLONE_UNTRACED:
+            return rest
+        rest()
+        return None
+
+    def _look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
+        try:
+            entry.stack = self._stack(space, tid, held, entry, t)
+            self._script(space, tid, held, entry, t)
+            self._runs(space, tid, held, entry, t)
+            if self._lines_at_once:
+                self.write_lines(t)
+        except MemoryError:
+            return  # a limit of address space (RLIMIT_AS): the creation is told without its stack
 
     def _space(self, task: Tracee) -> Space:
         if task.space is None:

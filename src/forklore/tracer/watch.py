@@ -82,8 +82,13 @@ class Watch:
         self._makers: dict[Group, _Maker] = {}
         """By the process that was made; until its end."""
 
+    @property
+    def measures(self) -> bool:
+        """Whether a creation is more than noted: then its two sides have to be held for it."""
+        return self._vfork_writes or self._copies is not None
+
     def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
-        """At a creation, both held: neither has run since."""
+        """At a creation. Both are held where this :attr:`measures`: neither has run since."""
         if self._descriptors and child.keep and child.group is not creator.group:
             self._makers[child.group] = _Maker(creator, creator.shares.get(_FILES))
         if self._copies is not None and not entry.flags & CLONE_VM:
