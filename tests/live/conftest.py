@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 import pytest
 from programs import Missing, build
 from tracing import Program, Trace_, Traced, trace
+
+_PATIENCE: Final = 300
+"""Seconds until a test that hangs fails: no test waits that long."""
+
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
+    # nohup and the background jobs of shells leave some of them ignored, and what is traced would inherit that.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _does_not_hang() -> Iterator[None]:
+    def fail(_number: int, _frame: FrameType | None) -> None:
+        pytest.fail(f"still not over after {_PATIENCE} s")
+
+    former = signal.signal(signal.SIGALRM, fail)
+    # Again and again: leaving a `with` may wait, too.
+    signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
 
 @pytest.fixture

@@ -47,8 +47,9 @@ class Running:
 
     def __init__(self, *command: str | os.PathLike[str]) -> None:
         self.process = subprocess.Popen(
-            [os.fspath(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [os.fspath(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            process_group=0,  # in an orphaned one SIGTSTP would stop nothing
+        )  # fmt: skip
         self.pid = self.hear("ready").number("pid")
 
     def hear(self, word: str) -> Line:
@@ -169,7 +170,7 @@ def test_waiting_calls_go_on(way: str, program: Program, file: Path) -> None:
         attached = Attached(file, guest.pid, *(["--duration", "1"] if way == "--duration" else []))
         assert {tracer_of(tid) for tid in before} != {0}
         made = guest.ask("c", "created")
-        until_event(file, "exit")
+        until_event(file, "exit", 2)  # what is not written yet is lost with a tracer that is killed
         done = attached.leave(WAYS[way])
         assert done.status == (-signal.SIGKILL if way == "SIGKILL" else 0), done.err
         assert {tracer_of(tid) for tid in threads(guest.pid)} == {0}

@@ -64,10 +64,14 @@ def test_the_tracefs_instance_goes_even_if_the_comparison_is_ended(tmp_path: Pat
         [sys.executable, str(COMPARE), "--oracle", "kernel", "--", "sh", "-c", f"echo up > {fifo}; exec cat {fifo}"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     ) as process:  # fmt: skip
-        assert fifo.read_text() == "up\n"
-        instance = INSTANCES / f"forklore-{process.pid}"
-        assert instance.is_dir()
-        # To the process alone, and as the terminal does it, to the whole group.
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-        process.wait(timeout=60)
+        try:
+            assert fifo.read_text() == "up\n"
+            instance = INSTANCES / f"forklore-{process.pid}"
+            assert instance.is_dir()
+            # To the process alone, and as the terminal does it, to the whole group.
+            (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+            process.wait(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert not instance.exists()

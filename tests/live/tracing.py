@@ -182,10 +182,10 @@ def tids(tasks: Iterable[Task]) -> list[int]:
     return sorted(task.tid for task in tasks)
 
 
-def until_event(file: Path, name: str) -> None:
-    """Wait until a trace that is being written has such an event: it is flushed before each wait of the tracer."""
+def until_event(file: Path, name: str, count: int = 1) -> None:
+    """Wait until a trace that is being written has so many such events: they are written soon after they are seen."""
     deadline = time.monotonic() + TIMEOUT
-    while f'"event":"{name}"' not in (file.read_text() if file.exists() else ""):
+    while (file.read_text() if file.exists() else "").count(f'"event":"{name}"') < count:
         assert time.monotonic() < deadline, f"no {name} in {file}"
         os.sched_yield()
 
