@@ -126,6 +126,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "setsid_daemon": ((),),
         "signals_exit": (("trap",), ("stop",)),
         "subreaper": ((),),
+        "unwaited": ((),),
         "sharing_io_uring": ((),),
         "sharing_many": (("101",), ("101", "processes")),
         "sharing_namespaces": ((), ("user",)),

@@ -28,6 +28,7 @@ from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.decode.machine import Answer, Facts
 from forklore.linux import limits, memory, proc, ptrace
 from forklore.linux.libc import fail, function, prctl, syscall
+from forklore.linux.own import effective_capabilities
 
 _FIRST_PID_NS: Final = 0xEFFFFFFC
 _FIRST_USER_NS: Final = 0xEFFFFFFD
@@ -326,7 +327,7 @@ def collect() -> Facts:
         user=own.username(),
         uid=own.uids().effective,
         python=platform.python_version(),
-        capabilities=proc.effective_capabilities(),
+        capabilities=effective_capabilities(),
         tracer=Pid(tracer),
         tracer_name=_name(tracer),
         yama=proc.setting("/proc/sys/kernel/yama/ptrace_scope"),

@@ -131,12 +131,6 @@ def descriptor(tid: Tid, fd: int) -> bytes | Unavailable:
     return read_link(f"/proc/{tid}/fd/{fd}")
 
 
-def effective_capabilities() -> int:
-    """The bits of this process's effective capability set; 0 where they cannot be read."""
-    fields = status(os.getpid())
-    return 0 if isinstance(fields, Unavailable) else number(fields, b"CapEff", 16) or 0
-
-
 def boot_id() -> str | None:
     """A name for the time since this machine's kernel was started."""
     raw = read_file("/proc/sys/kernel/random/boot_id")

@@ -20,7 +20,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc, ptrace, seccomp
+from forklore.linux import own, proc, ptrace, seccomp
 from forklore.linux.wait import Kind, WaitStatus, wait_any
 from forklore.tracer import facts, shares
 from forklore.tracer.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
@@ -114,9 +114,9 @@ class Engine:
         self._asked_to_leave = False
         self._killing = False
         self._me = os.getpid()
-        self._twice: set[Tid] | None = set() if self._me == 1 else None
-        """Whose end was seen, for init: one whose parent dies before it waits for it is then init's own child,
-        and its status comes to init once more."""
+        self._twice: set[Tid] | None = set() if own.adopts_orphans() else None
+        """Whose end was seen, for a reaper of orphans: one whose parent dies before it waits for it is the reaper's own
+        child then, and its status comes once more."""
         self._relayed = Relayed()
         self._restarts = Restarts(machine)
         self._sent: dict[int, signal.struct_siginfo] = {}

@@ -14,7 +14,7 @@ import msgspec
 from forklore.abi.units import Unavailable
 from forklore.elf.interpreter import interpreter
 from forklore.events import records as ev
-from forklore.linux import proc, seccomp, spawn
+from forklore.linux import own, proc, seccomp, spawn
 from forklore.linux.relay import Relay
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.tracer.beginning import TraceRefusedError, header, machine
@@ -49,7 +49,7 @@ class Session:
         self._filter: spawn.Filter | None = None
         self._path = spawn.find(self.command[0])
         if self.options.effective_stops() is Stops.SECCOMP:
-            no_new_privs = seccomp.needs_no_new_privs(proc.effective_capabilities())
+            no_new_privs = seccomp.needs_no_new_privs(own.effective_capabilities())
             program = seccomp.assemble(seccomp.host_arches(self._machine))
             self._filter = spawn.Filter(program, no_new_privs, self._machine)
         self._start = time.monotonic_ns()
