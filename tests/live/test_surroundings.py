@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Done, assert_whole, bare, until_event
+from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Done, Program, assert_whole, bare, until_event
 
 import forklore
 
@@ -152,6 +152,7 @@ def test_few_descriptors(descriptors: int, tmp_path: Path) -> None:
         assert done.status == 125
         assert len(done.err.splitlines()) == 1
         assert "Too many open files" in done.err
+        assert "ulimit -n" in done.err
     else:
         assert_good(done, file)
 
@@ -159,6 +160,25 @@ def test_few_descriptors(descriptors: int, tmp_path: Path) -> None:
 def test_little_address_space(tmp_path: Path) -> None:
     done = traced("-q", "-o", tmp_path / "t", preexec_fn=limited((resource.RLIMIT_AS, 64 << 20)))
     assert_good(done, tmp_path / "t")
+
+
+_NO_MEMORY_FOR_STACKS = """if True:
+    import sys
+    import forklore.elf.unwind
+    from forklore.cli.main import main
+    def walk(*_arguments, **_options):
+        raise MemoryError
+    forklore.elf.unwind.walk = walk
+    sys.exit(main(["run", *sys.argv[1:]]))
+"""
+
+
+def test_a_stack_that_there_is_no_memory_for_says_so(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", _NO_MEMORY_FOR_STACKS, "-q", "-o", tmp_path / "t", "--", "sh", "-c", SCRIPT)
+    assert_good(bare(*command), tmp_path / "t")
+    stacks = [task.stack for task in forklore.load(tmp_path / "t").tasks.values() if task.creator is not None]
+    assert len(stacks) == 4
+    assert all(stack is not None and not stack.frames and "no memory left" in stack.end for stack in stacks)
 
 
 def test_no_address_space_for_a_thread(tmp_path: Path) -> None:
@@ -198,6 +218,22 @@ def test_namespaces(options: tuple[str, ...], mount: str | None, tmp_path: Path)
     if options == ("--user",):
         tmp_path.chmod(0o777)  # whoever is nobody there
     assert_good(traced("-q", "-o", tmp_path / "t", before=before), tmp_path / "t")
+    blind = [blind.what for blind in forklore.load(tmp_path / "t").header.blind]
+    # What this process may do is known without /proc, too.
+    assert os.geteuid() != 0 or options == ("--user",) or not any("no_new_privs" in what for what in blind)
+
+
+# The tracer is executed by a process that asked for the orphans of its descendants.
+_SUBREAPER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def test_as_subreaper_it_sees_each_end_once(program: Program, tmp_path: Path) -> None:
+    command = (*FORKLORE, "run", "-q", "-o", tmp_path / "t", "--", program("unwaited"))
+    done = bare(sys.executable, "-c", _SUBREAPER, *command)
+    assert (done.status, done.err) == (0, "")
+    trace = forklore.load(tmp_path / "t")
+    assert_whole(trace)
+    assert sorted(task.death.code or 0 for task in trace.tasks.values() if task.death) == [0, 3, 4, 5]
 
 
 def test_as_init_it_takes_in_what_the_program_leaves(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import signal
+from errno import EAGAIN, EMFILE, ENOMEM
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
@@ -31,6 +32,7 @@ examples:
   forklore run --log -- ./server
 """
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_DESCRIPTORS: Final = 16
 _FLUSH_AFTER = 0.05
 """Seconds for which an event may wait to be written."""
 
@@ -138,7 +140,12 @@ def _environment(arguments: argparse.Namespace) -> list[bytes] | None:
 
 def _os_error(problem: OSError) -> str:
     named = f"{problem.filename}: " if problem.filename else ""
-    return f"{named}{problem.strerror or problem}"
+    said = f"{named}{problem.strerror or problem}"
+    if problem.errno == EMFILE:
+        return f"{said}: forklore needs up to {_DESCRIPTORS} descriptors of its own; see `ulimit -n`"
+    if problem.errno in (EAGAIN, ENOMEM):
+        return f"{said}: no process can be made for the program; see `ulimit -u`, `ulimit -v` and the cgroup's pids.max"
+    return said
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -40,6 +40,7 @@ _WINDOW: Final = 2 * memory.PAGE_SIZE
 _LEAST_OFTEN: Final = 10
 _WALKED_LIMIT: Final = 4096
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
+_NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
 _THREAD_LIBRARIES: Final = (b"libc.so", b"libc-2", b"libpthread")
 
 
@@ -86,6 +87,7 @@ class Stacks:
             self._base = held[held.layout.sp]
             self._window = memory.window(task.tid, Address(self._base), _WINDOW)
         except MemoryError:
+            entry.stack = self._unread(t)
             return None
         rest = partial(self._look, task.tid, space, held, entry, t)
         # Of a caller that was met before, all that is to be read is read by now, as a rule.
@@ -103,7 +105,13 @@ class Stacks:
             if self._lines_at_once:
                 self.write_lines(t)
         except MemoryError:
-            return  # a limit of address space (RLIMIT_AS): the creation is told without its stack
+            entry.stack = self._unread(t)
+
+    def _unread(self, t: int) -> int | None:
+        try:
+            return self._numbered((), _NO_MEMORY, t)
+        except MemoryError:
+            return None  # the creation is told all the same
 
     def _space(self, task: Tracee) -> Space:
         if task.space is None:
@@ -215,10 +223,12 @@ class Stacks:
             returns = True
         # Where a stack ends badly differs in each process by what address space randomization does.
         end = _ADDRESS.sub("0x…", found.end)
-        key = tuple(frames), end
-        number = self._stacks.get(key)
+        return self._numbered(tuple(frames), end, t)
+
+    def _numbered(self, frames: tuple[tuple[int, str], ...], end: str, t: int) -> int:
+        number = self._stacks.get((frames, end))
         if number is None:
-            number = self._stacks[key] = len(self._stacks) + 1
+            number = self._stacks[frames, end] = len(self._stacks) + 1
             self._emit(ev.Stack(t=t, stack=number, frames=[ev.Frame(*frame) for frame in frames], end=end))
         return number
 
