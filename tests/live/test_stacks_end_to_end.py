@@ -282,6 +282,13 @@ def test_a_fork_in_a_signal_handler(word: str, made: Build, traced: Trace_) -> N
     assert (found.chain, found.caller.place.function, found.sure) == (("fork",), b"by_fork", True)
 
 
+def test_what_a_signal_handler_returns_to_has_its_own_name(made: Build, traced: Trace_) -> None:
+    # Nothing has called it: what lies before it is another function, or none.
+    (task,) = traced(made("stack_shapes", "-O2 -static"), "handler").created()
+    where = [frame.how for frame in frames(task)].index("signal")
+    assert frames(task)[where - 1].place.function == b"__restore_rt"
+
+
 @pytest.mark.parametrize("word", ["jit", "jitframe", "looped"])
 def test_what_lies_beyond_code_without_rules_is_a_guess(word: str, made: Build, traced: Trace_) -> None:
     program = made("stack_shapes", "-O2")
@@ -356,11 +363,13 @@ def test_a_stack_has_no_more_frames_than_asked_for(made: Build, traced: Trace_) 
 def test_names_that_threads_take(made: Build, traced: Trace_) -> None:
     run = traced(made("thread_names", "-O2"))
     told = {
-        run.trace.tasks[TaskId(event.task)].tid: event.comm for event in run.events()
-        if isinstance(event, ev.Name) and event.how == "prctl"
+        run.trace.tasks[TaskId(event.task)].tid: (event.comm, event.how) for event in run.events()
+        if isinstance(event, ev.Name)
     }  # fmt: skip
     names = {line.number("tid"): line["name"].replace("_", " ") for line in run.lines("named")}
-    assert told == {tid: name for tid, name in names.items() if name in ("by prctl", "by library")}
+    assert told == {
+        tid: (name, "found" if name == "by creator" else "prctl") for tid, name in names.items() if name
+    }
 
 
 DLOPEN: Final = """

@@ -1,4 +1,5 @@
-/* thread_names: threads that name themselves, by prctl(2) and pthread_setname_np(3), and one that its creator names. */
+/* thread_names: threads that name themselves, by prctl(2) and pthread_setname_np(3), and one that its creator names and
+ * that lives on while others come and go. */
 #include "programs.h"
 
 static struct gate named;
@@ -24,6 +25,11 @@ static void *by_creator(void *nothing)
 	return nothing;
 }
 
+static void *nothing_at_all(void *nothing)
+{
+	return nothing;
+}
+
 static void *by_nobody(void *nothing)
 {
 	say("named tid=%d name=\n", (int)own_tid());
@@ -45,6 +51,8 @@ int main(void)
 	expect(pthread_join(start(by_nobody), NULL) == 0, "pthread_join");
 	pthread_t waiting = start(by_creator);
 	expect(pthread_setname_np(waiting, "by creator") == 0, "pthread_setname_np");
+	for (int i = 0; i < 101; i++)
+		expect(pthread_join(start(nothing_at_all), NULL) == 0, "pthread_join");
 	drop_key(named);
 	expect(pthread_join(waiting, NULL) == 0, "pthread_join");
 	say("ok\n");

@@ -29,6 +29,7 @@ from forklore.tracer.family import Family
 from forklore.tracer.options import Leave, Observe, Options, Stops, Until
 from forklore.tracer.orphans import Maker, Orphans
 from forklore.tracer.relayed import Relayed
+from forklore.tracer.renames import Renames
 from forklore.tracer.restarts import Restarts
 from forklore.tracer.tracee import Birth, Class, Entry, Group, Tracee
 from forklore.tracer.watch import Watch
@@ -104,6 +105,7 @@ class Engine:
         self._stacks: Stacks | None = None
         """Made when the first creation is seen: a program that makes nothing does not pay for it."""
         self._watch = Watch(options, self._family.live, emit)
+        self._renames = Renames(emit)
         self._births = Births(machine, options.observe, emit, self._watch)
         self._later: list[Callable[[], None]] = []
         """What is left to do of the last stop and needs nobody held: it is done while the tracees run."""
@@ -254,6 +256,8 @@ class Engine:
         if status.kind is Kind.VFORK:
             task.vfork_child = child.id
         self._awaited[tid] = Birth(child, task, entry, t, status.kind.name.lower())
+        if child.group is task.group:
+            self._renames.look(task.group, t)
         early = self._orphans.announced(tid)
         if early is not None and self._first_status(tid, early) is not None:
             self._handlers.get(early.kind, self._on_other)(child, early, t)
@@ -380,7 +384,7 @@ class Engine:
     def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
         # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
         if entry is not None and isinstance(entry.path, bytes) and entry.path != task.comm:
-            task.comm = entry.path
+            task.comm, task.named = entry.path, t
             self._emit(ev.Name(t=t, task=task.id, comm=ev.text(entry.path), how="prctl"))
 
     def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
@@ -543,6 +547,8 @@ class Engine:
         shares.ended(task)
         self._watch.ended(task, t)
         self._orphans.ended(task, killed=status.kind is Kind.KILLED)
+        group = task.group
+        self._renames.look(group, t)
         if self._family.forget(task):
             for child in list(self._family.orphans(task.group)):
                 self._inherited(child, t)

@@ -59,12 +59,14 @@ class Entry(Struct):
 class Group:
     """A thread group: its tasks that are traced now, who waits for it, and which groups it waits for."""
 
-    __slots__ = ("children", "parent", "tasks", "tgid")
+    __slots__ = ("children", "next_look", "parent", "pause", "tasks", "tgid")
 
     def __init__(self, tgid: Pid, parent: Pid | None) -> None:
         self.tgid = tgid
         self.parent = parent
         self.tasks: set[Tracee] = set()
+        self.next_look = self.pause = 0
+        """When the names of its tasks are looked at again, and how long after the last time (renames.py)."""
         self.children: set[Group] = set()
 
 
@@ -79,6 +81,8 @@ class Tracee(Struct, eq=False):
     """Who made it: not the task itself, which may be long gone."""
     comm: bytes | None = None
     """Its name after its last exec, or its creator's then."""
+    named: int | None = None
+    """When it was last seen to name itself."""
     entry: Entry | None = None
     """The call that it was seen to enter and not yet to leave."""
     nested: bool = False
