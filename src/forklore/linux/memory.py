@@ -67,6 +67,24 @@ def window(tid: Tid, address: Address, size: int) -> bytes:
     return bytes(_wide_view[:got]) if got > 0 else b""
 
 
+_two: Final = (Iovec * 2)()
+_one, _other = _two
+
+
+def with_window(tid: Tid, address: Address, size: int, start: Address, length: int) -> tuple[bytes | None, bytes]:
+    """``size`` bytes at ``address``, None where they cannot be read, and a :func:`window` from ``start``, by one call.
+
+    All of it at most four pages.
+    """
+    _one.base, _one.length = address, size
+    _other.base, _other.length = start, length
+    _wide_local.length = size + length
+    got = _readv(tid, _wide_local, 1, _two, 2, 0)
+    if got < size:
+        return None, window(tid, start, length)
+    return bytes(_wide_view[:size]), bytes(_wide_view[size:got])
+
+
 def write(tid: Tid, address: Address, data: bytes) -> None:
     """Write ``data``; where the tracee's own mapping is read-only, through ptrace, a word at a time.
 

@@ -373,6 +373,7 @@ class Engine:
             from forklore.tracer.stacks import Stacks
 
             self._stacks = Stacks(self._machine, options, self._emit)
+            self._reader.glance = self._stacks.glance
             if options.vfork_writes:
                 from forklore.tracer.variables import VariableNames
 

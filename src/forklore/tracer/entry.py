@@ -13,7 +13,7 @@ from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import memory, proc, ptrace, seccomp
 from forklore.linux.ptrace import Entry as Words
-from forklore.tracer.tracee import Class, Entry
+from forklore.tracer.tracee import Class, Entry, Glance
 
 ARGUMENT_LIMIT: Final = 4096
 """How many arguments of an exec are recorded."""
@@ -45,6 +45,8 @@ class EntryReader:
     def __init__(self, machine: Arch, *, argv: bool, follow_untraced: bool) -> None:
         self._argv = argv
         self._follow_untraced = follow_untraced
+        self.glance: Callable[[Tid], Glance] | None = None
+        """Reads a caller's stack, where that is wanted anyway: more of what is to be read lies there."""
         readers: dict[str, Callable[[Tid, Entry], None]] = {
             "clone": self._clone,
             "clone3": self._clone3,
@@ -100,13 +102,15 @@ class EntryReader:
     def _vfork(_tid: Tid, entry: Entry) -> None:
         entry.flags = CLONE_VM | CLONE_VFORK
 
-    @staticmethod
-    def _clone3(tid: Tid, entry: Entry) -> None:
+    def _clone3(self, tid: Tid, entry: Entry) -> None:
         address, size = entry.words[0], entry.words[1]
         if size > memory.PAGE_SIZE:
             entry.struct = Unavailable(0, f"its size is given as {size}, more than the kernel reads")
             return
-        raw = entry.struct = memory.read(tid, Address(address), size)
+        # The struct is a variable of the caller's, as a rule, and lies in its stack.
+        entry.glance = self.glance(tid) if self.glance is not None else None
+        found = None if entry.glance is None else entry.glance.read(address, size)
+        raw = entry.struct = found if found is not None else memory.read(tid, Address(address), size)
         if isinstance(raw, Unavailable) or size < VER0:
             return
         entry.flags = int.from_bytes(raw[:8], "little")

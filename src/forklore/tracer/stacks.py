@@ -27,7 +27,7 @@ from forklore.linux.mappings import Kind, Mapping
 from forklore.tracer.code import Code, Loaded, Space, Walked
 from forklore.tracer.options import Options
 from forklore.tracer.routines import Routines
-from forklore.tracer.tracee import Entry, Tracee
+from forklore.tracer.tracee import Entry, Glance, Tracee
 
 if TYPE_CHECKING:
     from forklore.elf.cpython import Interpreter
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _WINDOW: Final = 2 * memory.PAGE_SIZE
 """How much of a stack is read at once."""
+_AHEAD: Final = 64
+"""Bytes that are worth to be read ahead of being asked for."""
 _LEAST_OFTEN: Final = 10
 _WALKED_LIMIT: Final = 4096
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
@@ -73,6 +75,9 @@ class Stacks:
         """A descriptor of that task's memory, while one is open."""
         self._base = 0
         self._window = b""
+        self._glance: Glance | None = None
+        self._ahead: tuple[str, int, int] | None = None
+        """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
 
     def enter(self, task: Tracee, entry: Entry, t: int) -> Callable[[], None] | None:
         """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered.
@@ -81,14 +86,13 @@ class Stacks:
         until then it is in the kernel, and the child that it makes is held.
         """
         try:
-            held = ptrace.registers(task.tid)
             space = self._space(task)
-            self._tid = task.tid
-            self._base = held[held.layout.sp]
-            self._window = memory.window(task.tid, Address(self._base), _WINDOW)
+            glance, entry.glance = entry.glance or self.glance(task.tid), None
         except MemoryError:
             entry.stack = self._unread(t)
             return None
+        self._tid, self._glance = task.tid, glance
+        self._base, self._window, held = glance.base, glance.window, glance.registers
         rest = partial(self._look, task.tid, space, held, entry, t)
         # Of a caller that was met before, all that is to be read is read by now, as a rule.
         known = not self._keep_frames and space.walked.get((held[held.layout.ip], self._base)) is not None
@@ -96,6 +100,17 @@ class Stacks:
             return rest
         rest()
         return None
+
+    def glance(self, tid: Tid) -> Glance:
+        """The registers and the stack of a task that is held, and what the last one was asked for besides."""
+        held = ptrace.registers(tid)
+        base = held[held.layout.sp]
+        if self._ahead is None or self._ahead[0] not in held.layout.offsets:
+            return Glance(held, base, memory.window(tid, Address(base), _WINDOW), 0, b"")
+        name, distance, size = self._ahead
+        beside = held[name] + distance
+        near, window = memory.with_window(tid, Address(beside), size, Address(base), _WINDOW)
+        return Glance(held, base, window, beside, near or b"")
 
     def _look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
         try:
@@ -120,14 +135,19 @@ class Stacks:
         return task.space
 
     def _read(self, address: int, size: int) -> bytes | None:
-        offset = address - self._base
-        if 0 <= offset <= len(self._window) - size:
-            return self._window[offset : offset + size]
+        glance = self._glance
+        seen = None if glance is None else glance.read(address, size)
+        if seen is not None:
+            return seen
         if size > memory.PAGE_SIZE:
             got = memory.window(self._tid, Address(address), size)
             return got if len(got) == size else None
         found = memory.read(self._tid, Address(address), size)
-        return None if isinstance(found, Unavailable) else found
+        if isinstance(found, Unavailable):
+            return None
+        if glance is not None and size <= _AHEAD:
+            self._ahead = _relative(glance.registers, address, size) or self._ahead
+        return found
 
     def _stack(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> int:
         arch = self._arch(held)
@@ -339,6 +359,12 @@ class Stacks:
 
                 self._sources[loaded.number] = Source(image.data)
         return self._sources[loaded.number]
+
+
+def _relative(held: Registers, address: int, size: int) -> tuple[str, int, int] | None:
+    near = ((address - held[name], name) for name in held.layout.args if 0 <= address - held[name] < memory.PAGE_SIZE)
+    distance, name = min(near, default=(0, None))
+    return None if name is None else (name, distance, size)
 
 
 def _text(name: str | None) -> ev.Text | None:

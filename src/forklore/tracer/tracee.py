@@ -10,7 +10,7 @@ from msgspec import Struct
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, TaskId, Tid, Unavailable
 from forklore.linux.ptrace import Entry as Words
-from forklore.linux.ptrace import SignalInfo
+from forklore.linux.ptrace import Registers, SignalInfo
 
 if TYPE_CHECKING:
     from forklore.events.records import Runs
@@ -25,6 +25,29 @@ class Class(Enum):
     NAME = auto()
     """prctl(PR_SET_NAME): told at its entry, and nothing waits for its exit."""
     OTHER = auto()
+
+
+class Glance(Struct, frozen=True):
+    """What is read of a caller at once: its registers, its stack, and what it will have to be asked for besides."""
+
+    registers: Registers
+    base: int
+    """The stack pointer, …"""
+    window: bytes
+    """… and what lies there and above."""
+    beside: int
+    """Another address, …"""
+    near: bytes
+    """… and what lies there; empty where nothing was read."""
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Bytes of the caller's memory, where they are among these."""
+        offset = address - self.base
+        if 0 <= offset <= len(self.window) - size:
+            return self.window[offset : offset + size]
+        if address == self.beside and size <= len(self.near):
+            return self.near[:size]
+        return None
 
 
 class Entry(Struct):
@@ -46,6 +69,7 @@ class Entry(Struct):
     argc: int | None = None
     target: bytes | Unavailable | None = None
     """setns: what the descriptor refers to."""
+    glance: Glance | None = None
     stack: int | None = None
     script: int | None = None
     runs: Runs | None = None

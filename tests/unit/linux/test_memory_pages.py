@@ -136,3 +136,13 @@ def test_writing(pages: Mapped) -> None:
     with pytest.raises(OSError, match="process_vm_writev at 0x8") as caught:
         memory.write(OWN, Address(8), b"odd")
     assert caught.value.errno == errno.EFAULT
+
+
+def test_bytes_and_a_window_by_one_call(pages: Mapped) -> None:
+    at, start = pages.put(100, b"descriptor"), pages.put(PAGE_SIZE, b"stack")
+    assert memory.with_window(OWN, at, 10, start, 5) == (b"descriptor", b"stack")
+    near, window = memory.with_window(OWN, at, 10, Address(pages.end - 7), 64)
+    assert (near, len(window)) == (b"descriptor", 7), "as much as is mapped of it"
+    assert memory.with_window(OWN, pages.end, 10, start, 5) == (None, b"stack")
+    assert memory.with_window(OWN, at, 10, pages.end, 5) == (b"descriptor", b"")
+    assert memory.with_window(OWN, pages.end, 10, pages.end, 5) == (None, b"")

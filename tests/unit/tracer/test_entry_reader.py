@@ -12,10 +12,12 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.clone_args import VER0, VER1, VER2
 from forklore.abi.flags import CLONE_FS, CLONE_INTO_CGROUP, CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
+from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Tid, Unavailable
+from forklore.linux.ptrace import Registers
 from forklore.linux.seccomp import TRACED, host_arches
 from forklore.tracer.entry import ARGUMENT_LIMIT, EntryReader
-from forklore.tracer.tracee import Class, Entry
+from forklore.tracer.tracee import Class, Entry, Glance
 
 OWN = Tid(os.getpid())
 MACHINES = (Arch.X86_64, Arch.AARCH64, Arch.RISCV64)
@@ -70,6 +72,30 @@ def test_flags() -> None:
     assert entry("vfork").flags == CLONE_VM | CLONE_VFORK
     # clone looks at 32 bits, of which the low byte is the exit signal.
     assert entry("clone", CLONE_THREAD | CLONE_INTO_CGROUP | 17).flags == CLONE_THREAD
+
+
+@pytest.mark.parametrize("far", [0, 64])
+def test_what_lies_in_the_stack_is_not_read_again(far: int) -> None:
+    raw = struct.pack("<Q", CLONE_VM).ljust(VER0, b"\0")
+    asked: list[Tid] = []
+
+    def glance(tid: Tid) -> Glance:
+        asked.append(tid)
+        held = Registers(LAYOUTS[Arch.X86_64], bytes(LAYOUTS[Arch.X86_64].size))
+        return Glance(held, UNMAPPED - 8, bytes(8) + raw, 1 << 20, b"descriptor")
+
+    at, nr = reader(), syscalls.number(Arch.X86_64, "clone3") or 0
+    at.glance = glance
+    found = at.read(OWN, 0, Arch.X86_64.audit, nr, (UNMAPPED + far, VER0, 0, 0, 0, 0))
+    assert found is not None
+    assert asked == [OWN]
+    assert found.glance is not None
+    assert found.glance.read(1 << 20, 10) == b"descriptor"
+    assert found.glance.read(1 << 20, 11) is None
+    if far:
+        assert isinstance(found.struct, Unavailable), "it is not all there, and cannot be read"
+    else:
+        assert (found.struct, found.flags) == (raw, CLONE_VM)
 
 
 @pytest.mark.parametrize("size", [VER0, VER1, VER2, 200])
