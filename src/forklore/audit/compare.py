@@ -10,6 +10,8 @@ from forklore.audit import words
 from forklore.audit.functions import FUNCTIONS
 from forklore.audit.result import Attempt, Audit, Row
 
+_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|"})
+
 
 class Change(Struct, frozen=True):
     """The same thing said of one or more functions. ``text`` goes on from their names."""
@@ -33,10 +35,17 @@ class Comparison(Struct, frozen=True):
 
     def text(self) -> str:
         """Lines for people."""
-        lines = [f"{self.old} -> {self.new}:", *(f"  {change.sentence}" for change in self.changes)]
+        return "\n".join([f"{self.old} -> {self.new}:", *(f"  {line}" for line in self._lines())]) + "\n"
+
+    def markdown(self) -> str:
+        """The same as GitHub's Markdown has it."""
+        lines = (line.translate(_MARKDOWN) for line in self._lines())
+        return "\n".join([f"# {self.old} → {self.new}", "", *(f"- {line}" for line in lines)]) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        yield from (change.sentence for change in self.changes)
         if self.same:
-            lines.append(f"  {words.joined(words.folded(self.same))} unchanged")
-        return "\n".join(lines) + "\n"
+            yield f"{words.joined(words.folded(self.same))} unchanged"
 
 
 def compare(old: Audit, new: Audit) -> Comparison:

@@ -1,63 +1,142 @@
-"""``forklore diff``: what changed from one audit of a C library to another, in words."""
+"""``forklore diff``: what changed from one trace, or one audit of a C library, to another, in words."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
     from forklore.audit.result import Audit
+    from forklore.model.census import Census
 
-HELP = "say in words what changed between two audits of C libraries"
+HELP = "say in words what changed between two traces, or two audits of C libraries"
 
 EPILOG = """\
-A and B are what `forklore audit --format json` wrote, or libraries as `forklore audit`
-takes them, which are audited first.
+A and B are two traces, in any form that `forklore show` reads, or two audits: what
+`forklore audit --format json` wrote, or libraries as `forklore audit` takes them, which
+are audited first. Which of these a file is, is told by its content.
 
 examples:
+  forklore run -q -o before.jsonl -- make
+  forklore run -q -o after.jsonl -- make
+  forklore diff before.jsonl after.jsonl
   forklore diff libc6_2.31_amd64.deb libc6_2.36_amd64.deb
   forklore diff before.json after.json --format json
 """
 
+_HEAD: Final = 4096
+_AUDIT: Final = re.compile(rb"\s*\{\s*\"audit\"\s*:")
+_TRACE: Final = re.compile(rb"\s*\{[^\n]*\"forklore-trace\"")
+_GZIP: Final = b"\x1f\x8b"
+
+Kind = Literal["trace", "audit"]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("old", metavar="A", type=Path, help="the audit or library to start from")
-    parser.add_argument("new", metavar="B", type=Path, help="the one to compare with it")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
+    parser.add_argument("old", metavar="A", type=Path, help="the trace, audit or library to start from")
+    parser.add_argument("new", metavar="B", type=Path, help="the one to compare with it, of the same kind")
+    parser.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison; 0 if nothing changed, 1 if something did, 2 if one of them cannot be read or audited."""
+    try:
+        kinds = kind(args.old), kind(args.new)
+    except OSError as problem:
+        complain(f"{problem.filename}: {problem.strerror}")
+        return 2
+    if kinds[0] != kinds[1]:
+        trace, audit = (args.old, args.new) if kinds[0] == "trace" else (args.new, args.old)
+        complain(
+            f"{trace} is a trace and {audit} is an audit, or a library to be audited: they tell of different things;"
+            " give two traces or two audits"
+        )
+        return 2
+    return _traces(args) if kinds[0] == "trace" else _audits(args)
+
+
+def kind(name: Path) -> Kind:
+    """What a name on the command line stands for. OSError, with the file's name."""
+    if str(name) == "-" or name.is_fifo():
+        return "trace"
+    if name.is_dir() or name.suffix == ".deb":
+        return "audit"
+    with name.open("rb") as file:
+        head = file.read(_HEAD)
+    if _TRACE.match(head) or head.startswith(_GZIP):
+        return "trace"
+    # A library is no text; a log of another tool is nothing else.
+    return "audit" if _AUDIT.match(head) or b"\0" in head or head.startswith(b"!<") else "trace"
+
+
+def _traces(args: argparse.Namespace) -> int:
+    from forklore.events.lines import TraceError
+    from forklore.model.compare import compare
+    from forklore.report import trace_changes
+
+    try:
+        comparison = compare(_census(args.old), _census(args.new))
+    except TraceError as problem:
+        complain(str(problem))
+        return 2
+    except OSError as problem:
+        complain(f"{problem.filename or 'a trace'}: {problem.strerror}")
+        return 2
+    names = str(args.old), str(args.new)
+    if args.format == "json":
+        sys.stdout.write(trace_changes.to_json(names, comparison).decode())
+    else:
+        shown = trace_changes.markdown if args.format == "markdown" else trace_changes.text
+        sys.stdout.write(shown(names, comparison))
+    return 1 if comparison.changes else 0
+
+
+def _census(name: Path) -> Census:
+    from forklore.events.recognise import open_any
+    from forklore.model.census import census
+
+    found = census(open_any(name))
+    for warning in found.warnings:
+        complain(warning)
+    return found
+
+
+def _audits(args: argparse.Namespace) -> int:
     from forklore.audit.build import NoProbeError
     from forklore.audit.compare import compare
     from forklore.audit.elffile import BrokenElfError
     from forklore.audit.result import NotAnAuditError
     from forklore.audit.target import NoTargetError
+    from forklore.cli.audit import refusal
 
     try:
-        comparison = compare(_one(args.old), _one(args.new))
-    except (NoTargetError, NoProbeError, BrokenElfError, NotAnAuditError, OSError) as problem:
+        comparison = compare(_audit(args.old), _audit(args.new))
+    except (NoTargetError, NoProbeError, BrokenElfError, NotAnAuditError) as problem:
         complain(str(problem))
+        return 2
+    except OSError as problem:
+        complain(refusal(problem))
         return 2
     if args.format == "json":
         import msgspec
 
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode() + "\n")
     else:
-        sys.stdout.write(comparison.text())
+        sys.stdout.write(comparison.markdown() if args.format == "markdown" else comparison.text())
     return 1 if comparison.changes else 0
 
 
-def _one(name: Path) -> Audit:
+def _audit(name: Path) -> Audit:
     from forklore.audit.target import NoTargetError
     from forklore.cli.audit import audits_in
 
-    found = audits_in(name)
+    found = audits_in(name, shared_only=True)
     if len(found) != 1:
         names = ", ".join(audit.library.name for audit in found)
         raise NoTargetError(f"{name} holds {len(found)} libraries ({names}); name the file of one")

@@ -19,7 +19,7 @@ VERBS: Final = {
     "explain": "put flags, calls, clone3 structs and refusals into words",
     "inspect": "show what running tasks share right now",
     "audit": "say how a C library creates processes and threads, function by function",
-    "diff": "say in words what changed between two audits of C libraries",
+    "diff": "say in words what changed between two traces, or two audits of C libraries",
     "doctor": "say what this machine allows, and what to do about what it does not",
 }
 """Each verb is a module of this folder; only the one that is asked for is imported, for start-up time counts."""

@@ -1,0 +1,311 @@
+"""What a trace holds, counted: which programs made, executed and were refused what, and how they ended.
+
+Nothing in it differs between two runs that did the same: no pid, no time, no address, no line of a source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+
+from forklore.abi.units import TaskId, Unavailable
+from forklore.decode.calls import CloseRange
+from forklore.events import records as ev
+from forklore.model.build import Builder
+from forklore.model.bulk import uncollected
+from forklore.model.names import function_name
+from forklore.model.tasks import FailedExec, Failure, Kind, Task
+
+if TYPE_CHECKING:
+    from forklore.events import jsonl
+    from forklore.model.attribution import Attribution
+
+_OBJECT: Final = re.compile(r"(?<=\[)\d+(?=\])")
+"""Of ``net:[4026531840]``, as /proc names what a descriptor refers to."""
+_NO_FILE: Final = "code without a file"
+_UNKNOWN: Final = b"?"
+
+
+class Maker(Struct, frozen=True):
+    """Where tasks of one kind are made: the creator's program, and the function in it that asks for them."""
+
+    program: bytes
+    """The file name of what the creator executed last, or its name; empty where it had executed nothing yet."""
+    kind: Kind
+    caller: str = ""
+    """A function, or ``function (file)`` of a script; the file of code without names; empty where it is not known."""
+
+
+class Manner(Struct, frozen=True):
+    """How a task is made: the library calls, and the system call with its flags and exit signal."""
+
+    call: str
+    library: str = ""
+    """``popen → posix_spawn``; empty where the program makes the system call itself, or where it is not known."""
+
+
+class Refusal(Struct, frozen=True):
+    """A creation that the kernel refuses."""
+
+    maker: Maker
+    manner: Manner
+    errno: int
+
+
+class Execution(Struct, frozen=True):
+    """An execve of ``path`` by what runs ``program``, empty for the first of the trace. ``errno`` None: it succeeds."""
+
+    program: bytes
+    path: bytes
+    """As given to execve; the bare name for a search through PATH that finds nothing."""
+    errno: int | None = None
+
+
+class Act(Struct, frozen=True):
+    """unshare, setns, close_range or setsid. ``errno`` None: it succeeds."""
+
+    program: bytes
+    call: str
+    errno: int | None = None
+
+
+class Ending(Struct, frozen=True):
+    """How a process ends: an exit ``code`` or a ``signal``; neither where it is not known."""
+
+    code: int | None = None
+    signal: int | None = None
+    core: bool = False
+
+
+UNKNOWN: Final = Ending()
+GOOD: Final = Ending(code=0)
+
+
+class Extent(Struct):
+    """What was found of one resource, over all tasks of a maker: whether sharing it was asked for, and was observed."""
+
+    asked: set[bool] = field(default_factory=set)
+    observed: set[bool] = field(default_factory=set)
+
+
+class Census(Struct, kw_only=True):
+    """All counts of one trace."""
+
+    header: ev.Header
+    processes: int = 0
+    threads: int = 0
+    tasks: int = 0
+    """Those of which it is not known what they are."""
+    made: dict[Maker, Counter[Manner]] = field(default_factory=dict)
+    sharing: dict[Maker, dict[str, Extent]] = field(default_factory=dict)
+    refused: Counter[Refusal] = field(default_factory=Counter)
+    executed: Counter[Execution] = field(default_factory=Counter)
+    acts: Counter[Act] = field(default_factory=Counter)
+    ends: dict[bytes, Counter[Ending]] = field(default_factory=dict)
+    """Of processes, by the program that they ran last. A thread ends as its process does, or before: by chance."""
+    sites: bool = True
+    """Whether the trace tells who made what."""
+    observed: bool = True
+    """Whether it tells what was shared, not only what was asked for."""
+    warnings: list[str] = field(default_factory=list)
+
+    def without_sites(self) -> Census:
+        """The same, as a trace without call stacks would have it."""
+        made: dict[Maker, Counter[Manner]] = {}
+        sharing: dict[Maker, dict[str, Extent]] = {}
+        for maker, manners in self.made.items():
+            counted = made.setdefault(_bare(maker), Counter())
+            for manner, count in manners.items():
+                counted[Manner(manner.call)] += count
+        for maker, extents in self.sharing.items():
+            merged = sharing.setdefault(_bare(maker), {})
+            for resource, extent in extents.items():
+                known = merged.setdefault(resource, Extent())
+                known.asked |= extent.asked
+                known.observed |= extent.observed
+        refused: Counter[Refusal] = Counter()
+        for refusal, count in self.refused.items():
+            refused[Refusal(_bare(refusal.maker), Manner(refusal.manner.call), refusal.errno)] += count
+        return Census(
+            header=self.header, processes=self.processes, threads=self.threads, tasks=self.tasks, made=made,
+            sharing=sharing, refused=refused, executed=self.executed, acts=self.acts, ends=self.ends, sites=False,
+            observed=self.observed, warnings=self.warnings,
+        )  # fmt: skip
+
+
+def _bare(maker: Maker) -> Maker:
+    return Maker(maker.program, maker.kind)
+
+
+def census(source: jsonl.Trace) -> Census:
+    """Of an opened file, with what is wrong with the file in its warnings. Raises TraceError."""
+    counted = count(source.header, source)
+    counted.warnings.extend(source.warnings)
+    return counted
+
+
+def count(header: ev.Header, events: Iterable[ev.Event]) -> Census:
+    """Of ``events``, which must be consistent: readers check them."""
+    counting = _Counting(header)
+    with uncollected():
+        for event in events:
+            counting.feed(event)
+        return counting.done()
+
+
+class _Counting:
+    """Reads events with the tasks' programs as they are at that moment: a log need not have times to tell it later."""
+
+    def __init__(self, header: ev.Header) -> None:
+        self._builder = Builder(header, sharing=True)
+        self._census = Census(header=header)
+        self._programs: dict[TaskId, bytes] = {}
+        self._searches: dict[tuple[TaskId, int], bytes] = {}
+        """Who tried to execute, for each of a task's failed execs."""
+        self._attributions: dict[object, tuple[str, str]] = {}
+        self._stacks = self._created = False
+
+    def feed(self, event: ev.Event) -> None:
+        self._builder.feed(event)
+        match event:
+            case ev.Begin():
+                self._programs[TaskId(event.task)] = b"" if event.comm is None else ev.raw_bytes(event.comm)
+            case ev.Create():
+                self._made(self._task(event.child), self._task(event.task))
+            case ev.Fail():
+                self._refused(self._builder.trace.failures[-1])
+            case ev.Exec():
+                self._executed(self._task(event.task))
+            case ev.ExecFail():
+                task = self._task(event.task)
+                self._searches.setdefault((task.id, len(task.failed_execs) - 1), self._programs[task.id])
+            case ev.Other():
+                self._acted(self._task(event.task))
+            case _:
+                return
+
+    def _task(self, number: int) -> Task:
+        return self._builder.trace.tasks[TaskId(number)]
+
+    def _made(self, task: Task, creator: Task) -> None:
+        program = self._programs[task.id] = self._programs[creator.id]
+        maker, manner = self._how(program, task)
+        self._census.made.setdefault(maker, Counter())[manner] += 1
+        match task.kind:
+            case "process":
+                self._census.processes += 1
+            case "thread":
+                self._census.threads += 1
+            case _:
+                self._census.tasks += 1
+        extents = self._census.sharing.setdefault(maker, {})
+        sharing = self._builder.trace.sharing
+        assert sharing is not None
+        for answer in sharing.answers.get(task.id, ()):
+            extent = extents.setdefault(answer.resource, Extent())
+            if answer.asked is not None:
+                extent.asked.add(answer.asked)
+            if answer.how in ("kcmp", "/proc") and answer.observed != "unknown":
+                # Of an object that neither has, as an I/O context before any I/O, there is nothing to share.
+                extent.observed.add(answer.observed == "shared")
+
+    def _refused(self, failure: Failure) -> None:
+        maker, manner = self._how(self._programs[failure.task], failure)
+        self._census.refused[Refusal(maker, manner, failure.errno)] += 1
+
+    def _how(self, program: bytes, made: Task | Failure) -> tuple[Maker, Manner]:
+        creation = made.creation
+        assert creation is not None
+        self._created = True
+        caller, library = self._site(made)
+        return Maker(program, creation.kind, caller), Manner(creation.text(abbreviate=True), library)
+
+    def _site(self, made: Task | Failure) -> tuple[str, str]:
+        creation, stack, script = made.creation, made.stack, made.script
+        if creation is None or (stack is None and script is None):
+            return "", ""
+        self._stacks = True
+        runs = made.runs if isinstance(made, Task) else None
+        told = None if runs is None else (runs.how, runs.unknown is None)
+        key = (stack and stack.number, script and script.script, creation.call, creation.flags.raw, told)
+        if key not in self._attributions:
+            from forklore.model.attribution import attribute  # a trace without stacks does not pay for it
+
+            found = attribute(creation, stack, script, runs)
+            chain = found.chain[:-1] if found.chain[-1:] == (creation.call,) else found.chain
+            self._attributions[key] = (_caller(found), " → ".join(chain))
+        return self._attributions[key]
+
+    def _executed(self, task: Task) -> None:
+        image = task.images[-1]
+        path = image.file or image.comm or _UNKNOWN
+        self._census.executed[Execution(self._programs[task.id], path)] += 1
+        self._programs[task.id] = _base(path)
+
+    def _acted(self, task: Task) -> None:
+        made = task.calls[-1]
+        if isinstance(made.call, CloseRange) and made.call.unshares is False:
+            return  # it closes, which logs of other tools tell as well
+        target = f" [{_OBJECT.sub('…', made.target)}]" if made.target else ""
+        errno = None if made.result is None or made.result >= 0 else -made.result
+        self._census.acts[Act(self._programs[task.id], made.call.text(abbreviate=True) + target, errno)] += 1
+
+    def done(self) -> Census:
+        found, trace = self._census, self._builder.trace
+        for task in trace.tasks.values():
+            if task.creation is None:
+                found.processes += task.kind == "process"
+                found.threads += task.kind == "thread"
+                found.tasks += task.kind == "task"
+            for index, failed in enumerate(task.failed_execs):
+                if not _found_later(task, failed):
+                    program = self._searches[task.id, index]
+                    found.executed[Execution(program, _sought(failed), failed.errnos[-1])] += 1
+            if task.leader == task.id and task.gone != "superseded":
+                found.ends.setdefault(self._programs[task.id], Counter())[_ending(task)] += 1
+        found.sites = self._stacks or not self._created
+        seen = (extent.observed for extents in found.sharing.values() for extent in extents.values())
+        found.observed = not found.made or any(seen)
+        return found
+
+
+def _caller(found: Attribution) -> str:
+    frame = found.script_frame
+    if frame is not None:
+        function, file = ev.raw_bytes(frame.function), _base(ev.raw_bytes(frame.file))
+        return f"{_text(function)} ({_text(file)})"
+    if found.caller is None:
+        return ""
+    place = found.caller.place
+    return function_name(place, found.caller_line) or _text(_base(place.path)) or _NO_FILE
+
+
+def _base(path: bytes) -> bytes:
+    return path.rstrip(b"/").rpartition(b"/")[2] or path
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
+
+
+def _found_later(task: Task, failed: FailedExec) -> bool:
+    # A step of a search through PATH that succeeded.
+    last = failed.paths[-1]
+    return isinstance(last, bytes) and any(_base(image.file or b"") == _base(last) for image in task.images)
+
+
+def _sought(failed: FailedExec) -> bytes:
+    last = failed.paths[-1]
+    if isinstance(last, Unavailable):
+        return _UNKNOWN
+    return last if len(set(failed.paths)) == 1 else _base(last)
+
+
+def _ending(task: Task) -> Ending:
+    if task.death is None:
+        return UNKNOWN
+    return Ending(code=task.death.code, signal=task.death.signal, core=task.death.core)

@@ -1,0 +1,273 @@
+"""The comparison of two traces in words, as Markdown and as JSON (docs/diff.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from forklore.events import records as ev
+from forklore.model.census import Act, Census, Ending, Execution, Maker, Manner, Refusal
+from forklore.model.compare import Change, Comparison, Counted, Ended, Made, Shared
+from forklore.model.tasks import Death
+from forklore.report import words
+from forklore.report.code import clipped
+
+DIFF_FORMAT: Final = {"name": "forklore-trace-diff", "version": [1, 0]}
+_MANY: Final = {"process": "processes", "thread": "threads", "task": "tasks"}
+_PATH: Final = 200
+_CALLER: Final = 100
+_MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|~&"})
+
+
+class Said(Struct, frozen=True):
+    """A change in words. ``text`` goes on from the names of those that it is about."""
+
+    who: str
+    text: str
+
+
+def text(names: tuple[str, str], found: Comparison) -> str:
+    """Lines for people. ``names``: of the two traces."""
+    first, second = map(words.printable, names)
+    lines = [f"{first} -> {second}:", *(f"  {line}" for line in _lines(found))]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(names: tuple[str, str], found: Comparison) -> str:
+    """The same as GitHub's Markdown has it."""
+    first, second = (words.printable(name).translate(_MARKDOWN) for name in names)
+    lines = [f"# {first} → {second}", "", *(f"- {line.translate(_MARKDOWN)}" for line in _lines(found))]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(names: tuple[str, str], found: Comparison) -> bytes:
+    """One object for programs."""
+    data = {
+        "format": DIFF_FORMAT,
+        "old": _side(names[0], found.old),
+        "new": _side(names[1], found.new),
+        "changes": [change_data(change) for change in found.changes],
+        "unchanged": {"makers": found.same_makers, "executions": found.same_executions},
+        "not_compared": list(found.not_compared),
+    }
+    return msgspec.json.format(msgspec.json.encode(data), indent=1) + b"\n"
+
+
+def _lines(found: Comparison) -> Iterator[str]:
+    yield _totals(found.old, found.new)
+    together: dict[str, list[str]] = {}
+    for change in found.changes:
+        said = say(change)
+        together.setdefault(said.text, []).append(said.who)
+    for told, who in together.items():
+        names = list(dict.fromkeys(who))
+        yield f"{names[0]} {told}" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}: {told}"
+    same = [
+        words.count(number, one, many)
+        for number, one, many in (
+            (found.same_makers, "place where tasks are made", "places where tasks are made"),
+            (found.same_executions, "executed program", "executed programs"),
+        )
+        if number
+    ]
+    if same:
+        yield f"{' and '.join(same)} unchanged"
+    for what in found.not_compared:
+        yield f"not compared, for only one of the two traces tells it: {what}"
+
+
+def _totals(old: Census, new: Census) -> str:
+    parts = []
+    for kind, before, now in (
+        ("process", old.processes, new.processes),
+        ("thread", old.threads, new.threads),
+        ("task", old.tasks, new.tasks),
+    ):
+        if before or now:
+            parts.append(words.count(before, kind, _MANY[kind]) + ("" if before == now else f", now {now:,}"))
+    refused = sum(old.refused.values()), sum(new.refused.values())
+    if any(refused):
+        parts.append(words.count(refused[0], "creation") + " refused" + _now(*refused))
+    failed = tuple(sum(n for one, n in side.executed.items() if one.errno is not None) for side in (old, new))
+    if any(failed):
+        parts.append(words.count(failed[0], "exec") + " refused" + _now(*failed))
+    return "; ".join(parts) or "no task was made in either"
+
+
+def _now(before: int, now: int) -> str:
+    return "" if before == now else f", now {now:,}"
+
+
+def say(change: Change) -> Said:
+    """One change in words, escaped."""
+    match change:
+        case Made():
+            return _made(change)
+        case Shared():
+            return _shared(change)
+        case Ended():
+            return _ended(change)
+        case Counted():
+            return _counted(change)
+
+
+def _counted(change: Counted) -> Said:
+    match change.what:
+        case Refusal(maker=maker, manner=manner, errno=errno):
+            return Said(_maker(maker), _refused(change, _manner(manner), errno))
+        case Execution(program=program, path=path, errno=errno):
+            shown = clipped(_text(path), _PATH) or '""'
+            if errno is None:
+                return Said(_program(program), _times(change, f"executes {shown}", f"no longer executes {shown}"))
+            failing = f"execute {shown} with {words.error(errno)}"
+            return Said(_program(program), _times(change, f"fails to {failing}", f"no longer fails to {failing}"))
+        case Act(program=program, call=call, errno=errno):
+            shown = words.printable(call)
+            if errno is not None:
+                return Said(_program(program), _refused(change, shown, errno))
+            return Said(_program(program), _times(change, f"calls {shown}", f"no longer calls {shown}"))
+
+
+def _refused(change: Counted, call: str, errno: int) -> str:
+    refused = f"refused {call} with {words.error(errno)}"
+    return _times(change, f"is {refused}", f"is no longer {refused}")
+
+
+def _made(change: Made) -> Said:
+    kind, manners = change.maker.kind, change.manners
+    if len(manners) == 2:
+        (first, was, left), (second, had, is_) = sorted(manners, key=lambda one: one[2] - one[1])
+        if was - left == is_ - had and left == had == 0:
+            moved = f"moved from {_manner(first)} to {_manner(second)}"
+            return Said(f"{_maker(change.maker)} ({_number(was, kind)})", moved)
+    parts = []
+    for manner, before, now in manners:
+        by = _manner(manner)
+        if before and now:
+            parts.append(f"makes {_number(now, kind)} by {by} (was {before:,})")
+        elif now:
+            parts.append(f"now makes {_number(now, kind)} by {by}")
+        else:
+            parts.append(f"no longer makes {_MANY[kind]} by {by} (was {before:,})")
+    return Said(_maker(change.maker), "; ".join(parts))
+
+
+def _shared(change: Shared) -> Said:
+    tasks = f"the {_MANY[change.maker.kind]} that it makes"
+    how = " and ".join(change.how)
+    if change.before == "none" and change.now == "all":
+        told = f"now shares {change.resource} with {tasks} ({how})"
+    elif change.before == "all" and change.now == "none":
+        told = f"no longer shares {change.resource} with {tasks} ({how})"
+    else:
+        told = f"shares {change.resource} with {change.now} of {tasks} ({how}; was with {change.before})"
+    return Said(_maker(change.maker), told)
+
+
+def _ended(change: Ended) -> Said:
+    parts = (f"{_ending(ending)} {_often(before)} before, {_often(now)} now" for ending, before, now in change.endings)
+    return Said(_program(change.program), f"ended otherwise: {'; '.join(parts)}")
+
+
+def _times(change: Counted, does: str, does_no_longer: str) -> str:
+    if not change.now:
+        return f"{does_no_longer} (was {_often(change.before)})"
+    if not change.before:
+        return f"now {does}" + (f" ({_often(change.now)})" if change.now > 1 else "")
+    return f"{does} {_often(change.now)} (was {_often(change.before)})"
+
+
+def _often(number: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(number) or f"{number:,} times"
+
+
+def _number(number: int, kind: str) -> str:
+    return words.count(number, kind, _MANY[kind])
+
+
+def _program(program: bytes) -> str:
+    return clipped(_text(program)) if program else "the command"
+
+
+def _maker(maker: Maker) -> str:
+    return _program(maker.program) + (f" in {clipped(maker.caller, _CALLER)}" if maker.caller else "")
+
+
+def _manner(manner: Manner) -> str:
+    call = words.printable(manner.call)
+    return f"{clipped(manner.library, _CALLER)} as {call}" if manner.library else call
+
+
+def _ending(ending: Ending) -> str:
+    return words.death(Death(code=ending.code, signal=ending.signal, core=ending.core))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
+
+
+def _side(name: str, side: Census) -> dict[str, Any]:
+    header = side.header
+    return {
+        "name": name,
+        "tool": header.source.tool,
+        "command": msgspec.to_builtins(header.command),
+        "processes": side.processes,
+        "threads": side.threads,
+        "tasks": side.tasks,
+        "refused": sum(side.refused.values()),
+    }
+
+
+def change_data(change: Change) -> dict[str, Any]:
+    """One change as Python builtins."""
+    said = say(change)
+    told = {"text": f"{said.who} {said.text}"}
+    match change:
+        case Made():
+            manners = [{**_manner_data(manner), **_numbers(was, now)} for manner, was, now in change.manners]
+            return {"about": "made", **_maker_data(change.maker), "manners": manners, **told}
+        case Shared():
+            extent = {"resource": change.resource, "how": list(change.how), "before": change.before, "now": change.now}
+            return {"about": "shared", **_maker_data(change.maker), **extent, **told}
+        case Ended():
+            endings = [{**_ending_data(ending), **_numbers(was, now)} for ending, was, now in change.endings]
+            return {"about": "ended", "program": _name(change.program), "endings": endings, **told}
+        case Counted():
+            return {**_counted_data(change.what), **_numbers(change.before, change.now), **told}
+
+
+def _counted_data(what: Refusal | Execution | Act) -> dict[str, Any]:
+    match what:
+        case Refusal():
+            maker = _maker_data(what.maker)
+            return {"about": "refused", **maker, **_manner_data(what.manner), "error": words.error(what.errno)}
+        case Execution():
+            about = {"about": "executed", "program": _name(what.program), "path": _name(what.path)}
+        case Act():
+            about = {"about": "called", "program": _name(what.program), "call": what.call}
+    return {**about, "error": None if what.errno is None else words.error(what.errno)}
+
+
+def _maker_data(maker: Maker) -> dict[str, Any]:
+    return {"program": _name(maker.program), "kind": maker.kind, "caller": maker.caller or None}
+
+
+def _manner_data(manner: Manner) -> dict[str, Any]:
+    return {"library": manner.library or None, "call": manner.call}
+
+
+def _ending_data(ending: Ending) -> dict[str, Any]:
+    signal = None if ending.signal is None else words.signal(ending.signal)
+    return {"code": ending.code, "signal": signal, "core": ending.core}
+
+
+def _numbers(before: int, now: int) -> dict[str, int]:
+    return {"before": before, "now": now}
+
+
+def _name(raw: bytes) -> Any:  # noqa: ANN401 - JSON
+    return msgspec.to_builtins(ev.text(raw))
