@@ -13,13 +13,15 @@ from tempfile import TemporaryDirectory
 import pytest
 from msgspec import structs
 from programs import Missing, build
-from tracing import ENVIRONMENT, FORKLORE, Done, bare
+from tracing import ENVIRONMENT, FORKLORE, Done
 
 from forklore.audit.compare import compare
 from forklore.audit.result import Audit, decode, encode, lasting
 from forklore.audit.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.linux.proc import machine
 
+LIMIT = 120
+"""Seconds for a command: an audit is some hundred runs under the tracer, five seconds on a machine at rest."""
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RECORDED = {audit.library.build_id: (path, audit) for path in sorted(GOLDEN.glob("audit-*.json"))
             for audit in [decode(path.read_bytes(), str(path))]}  # fmt: skip
@@ -30,7 +32,7 @@ ARCHIVES = (
     ("/usr/lib/aarch64-linux-gnu/libc.a", "/lib/aarch64-linux-gnu/libc.so.6"),
     ("/usr/lib32/libc.a", "/lib32/libc.so.6"),
 )
-HERE = [target for target in under(Path("/")) if runs_here(target, machine())]
+HERE = [target for target in under(Path("/")) if runs_here(target, machine()) and not target.static]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +58,11 @@ def kept() -> TemporaryDirectory[str]:
 
 def forklore(*words: str | Path) -> Done:
     """``forklore WORDS``, with a cache of its own."""
-    return bare(*FORKLORE, *words, env={**ENVIRONMENT, "XDG_CACHE_HOME": kept().name})
+    done = subprocess.run(
+        [*FORKLORE, *map(str, words)], env={**ENVIRONMENT, "XDG_CACHE_HOME": kept().name}, capture_output=True,
+        text=True, timeout=LIMIT, check=False,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def audited(target: Target, *, refuse: bool = True) -> Audit:
@@ -199,6 +205,25 @@ def test_an_archive_without_its_start_files_is_refused(tmp_path: Path) -> None:
     done = forklore("audit", alone)
     assert done.status == 1
     assert "crt1.o, crti.o, crtn.o is not beside it" in done.err
+
+
+def test_a_libc_a_that_cannot_be_linked_does_not_hide_the_shared_library_beside_it(tmp_path: Path) -> None:
+    shared, static = Path("/usr/lib/x86_64-linux-musl/libc.so"), Path("/usr/lib/x86_64-linux-musl/libc.a")
+    if not (shared.is_file() and static.is_file()):
+        pytest.skip(f"there are not both {shared} and {static} (Debian: musl, musl-dev)")
+    if not runs_here(from_file(static), machine()):
+        pytest.skip(f"{static} cannot be run on this machine")
+    folder = tmp_path / "usr/lib/x86_64-linux-musl"
+    folder.mkdir(parents=True)
+    for file in (shared, static, static.parent / "crti.o"):
+        shutil.copy(file, folder)
+    both = list(under(tmp_path))
+    assert [target.static for target in both] == [False, True]
+    done = forklore("audit", "--no-refusals", "--format=json", tmp_path)
+    assert done.status == 0
+    assert not decode(done.out.encode(), "stdout").library.static
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"forklore: {both[1].name} is left out: {folder}/libc.a: crt1.o, crtn.o is not beside it")
 
 
 def test_what_an_archive_lacks_is_missing() -> None:

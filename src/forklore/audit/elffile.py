@@ -1,7 +1,12 @@
-"""What an ELF file says of itself, of any machine: read with pyelftools, and broken files refused with a reason."""
+"""What an ELF file says of itself, of any machine: read with pyelftools, and broken files refused with a reason.
+
+pyelftools follows every count and offset that a file has. A small file can describe the same bytes again and again, so
+the counts are looked at before it does: see :func:`_measure`.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +28,13 @@ _MACHINES: Final = {
     ("EM_RISCV", 64): Arch.RISCV64,
 }
 _PIE: Final = 0x08000000  # DF_1_PIE of DT_FLAGS_1
+_SEGMENTS: Final = 512
+_SECTIONS: Final = 1 << 14
+_TAGS: Final = 4096
+_NOTES: Final = 1000
+_NOTE_BYTES: Final = 1 << 20
+_NAME_BYTES: Final = 1 << 25
+_PT_DYNAMIC: Final = 2
 
 
 class BrokenElfError(Exception):
@@ -41,6 +53,20 @@ class Identity(Struct, frozen=True, kw_only=True):
     """Made to be executed: ET_EXEC, or a position-independent executable."""
 
 
+class Names:
+    """Counts the names that are read of one file: many of them may be one and the same long one."""
+
+    def __init__(self) -> None:
+        self._left = _NAME_BYTES
+
+    def take(self, name: str) -> str:
+        """``name`` itself. BrokenElfError where there were too many."""
+        self._left -= len(name) + 1
+        if self._left < 0:
+            raise BrokenElfError(f"its names are longer than {_NAME_BYTES} bytes together, which no table of names is")
+        return name
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[ELFFile]:
     """The file through pyelftools; whatever it trips over becomes BrokenElfError. OSError as open() has it."""
@@ -56,14 +82,16 @@ def examined(file: IO[bytes], path: str) -> Iterator[ELFFile]:
 
     try:
         yield _head(file, path)
-    except BrokenElfError:
-        raise
+    except BrokenElfError as problem:
+        if str(problem).startswith(path):
+            raise
+        raise BrokenElfError(f"{path} is a broken ELF file: {problem}") from problem
     except OSError as problem:
         if problem.errno is not None and problem.filename is not None:
             raise
         raise BrokenElfError(f"{path} is a broken ELF file: {problem}") from problem
     except (ELFError, ConstructError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
-            OverflowError, MemoryError, RecursionError) as problem:  # fmt: skip
+            OverflowError, MemoryError, RecursionError, struct.error) as problem:  # fmt: skip
         # pyelftools lets a header that points nowhere surface as any of these.
         what = f"{type(problem).__name__}: {str(problem)[:200]}"
         raise BrokenElfError(f"{path} is a broken ELF file: {what}") from problem
@@ -75,7 +103,32 @@ def _head(file: IO[bytes], path: str) -> ELFFile:
     if file.read(4) != b"\x7fELF":
         raise BrokenElfError(f"{path} is not an ELF file")
     file.seek(0)
-    return ELFFile(file)
+    elf = ELFFile(file)
+    _measure(elf)
+    return elf
+
+
+def _measure(elf: ELFFile) -> None:
+    """BrokenElfError for headers that would keep pyelftools busy for longer than the file is worth."""
+    header, wide = elf.header, elf.elfclass == 64
+    segments, sections = elf.num_segments(), elf.num_sections()
+    for what, count, most, size, right in (
+        ("segments", segments, _SEGMENTS, header["e_phentsize"], 56 if wide else 32),
+        ("sections", sections, _SECTIONS, header["e_shentsize"], 64 if wide else 40),
+    ):
+        if count > most:
+            raise BrokenElfError(f"it has {count} {what}, more than the {most} of a program or library")
+        if count and size != right:
+            raise BrokenElfError(f"the headers of its {what} have {size} bytes instead of {right}")
+    elf.stream.seek(header["e_phoff"])
+    table = elf.stream.read(segments * (56 if wide else 32))
+    layout = struct.Struct(("<" if elf.little_endian else ">") + ("I52x" if wide else "I28x"))
+    dynamic = sum(kind == _PT_DYNAMIC for (kind,) in layout.iter_unpack(table))
+    if dynamic > 1:
+        raise BrokenElfError(f"it has {dynamic} dynamic segments instead of one")
+    names = Names()
+    for section in elf.iter_sections():
+        names.take(section.name)
 
 
 def arch_of_file(elf: ELFFile) -> Arch | None:
@@ -108,10 +161,13 @@ def identify_open(file: IO[bytes], path: str) -> Identity:
 
 def tags(elf: ELFFile) -> Iterator[Any]:
     """The entries of its dynamic segment."""
+    names = Names()
     for segment in dynamic_segments(elf):
         for count, tag in enumerate(segment.iter_tags()):
-            if count > 4096:
+            if count > _TAGS:
                 raise BrokenElfError("its dynamic section does not end")
+            if tag.entry.d_tag in ("DT_NEEDED", "DT_SONAME", "DT_RPATH", "DT_RUNPATH"):
+                names.take(str(getattr(tag, tag.entry.d_tag[3:].lower())))
             yield tag
 
 
@@ -135,23 +191,42 @@ def interpreter(elf: ELFFile) -> str | None:
 
 
 def notes(elf: ELFFile) -> Iterator[Any]:
-    """Every note of its segments, at most a thousand."""
+    """Every note of its segments; of a core file, which is no program, none."""
     from elftools.elf.segments import NoteSegment
 
-    for segment in elf.iter_segments("PT_NOTE"):
-        if not isinstance(segment, NoteSegment):
-            continue
-        if segment.header.p_filesz > 1 << 20:
-            raise BrokenElfError(f"a note segment of {segment.header.p_filesz} bytes")
-        for count, note in enumerate(segment.iter_notes()):
-            if count > 1000:
-                return
-            yield note
+    if elf.header["e_type"] == "ET_CORE":
+        return
+    found = [segment for segment in elf.iter_segments("PT_NOTE") if isinstance(segment, NoteSegment)]
+    size = sum(int(segment.header.p_filesz) for segment in found)
+    if size > _NOTE_BYTES:
+        raise BrokenElfError(f"notes of {size} bytes")
+    count = 0
+    for segment in found:
+        count += _count_notes(elf, int(segment.header.p_offset), int(segment.header.p_filesz))
+        if count > _NOTES:
+            raise BrokenElfError(f"more than {_NOTES} notes")
+        yield from segment.iter_notes()
+
+
+def _count_notes(elf: ELFFile, offset: int, size: int) -> int:
+    # pyelftools reads what a note says it has, wherever its segment ends.
+    elf.stream.seek(offset)
+    raw = elf.stream.read(size)
+    layout = struct.Struct("<II" if elf.little_endian else ">II")
+    at = count = 0
+    while at + 12 < len(raw):
+        name, description = layout.unpack_from(raw, at)
+        at += 12 + (name + 3 & ~3)
+        if at + description > len(raw):
+            raise BrokenElfError("a note is larger than its segment")
+        at += description + 3 & ~3
+        count += 1
+    return count
 
 
 def build_id(elf: ELFFile) -> str | None:
     """NT_GNU_BUILD_ID, in hexadecimal."""
     for note in notes(elf):
-        if note["n_type"] == "NT_GNU_BUILD_ID":
+        if note["n_type"] == "NT_GNU_BUILD_ID" and note["n_name"] == "GNU":
             return str(note["n_desc"])
     return None

@@ -12,6 +12,7 @@ import importlib
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct
@@ -20,8 +21,9 @@ from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
 from forklore.abi.units import Address, Unavailable
 
-LIMIT: Final = 200_000
-"""Instructions that are looked at in one file."""
+LIMIT: Final = 20_000
+"""Places of one file that may be instructions: a large program has some hundreds, and some thousands of other places
+with the same bytes."""
 
 _BACK: Final = 64
 """Bytes of code before an instruction that are looked at."""
@@ -66,13 +68,14 @@ def sites(
     disassembler = _disassembler(arch)
     if disassembler is None:
         return Unavailable(0, "the disassembler is not installed: pip install 'forklore[audit]'")
+    if sum(1 for _, raw in code for _ in islice(_BYTES[arch].finditer(raw), LIMIT + 1)) > LIMIT:
+        return Unavailable(0, f"it holds the bytes of such an instruction at more than {LIMIT} places")
     found: list[Site] = []
     starts = [start for start, _, _ in functions]
     for base, raw in code:
-        for at in _places(arch, raw, disassembler):
-            if len(found) == LIMIT:
-                return found
-            number = _number(arch, raw, at, disassembler)
+        decoder = _Decoder(raw, disassembler)
+        for at in _places(arch, raw, decoder):
+            number = _number(arch, at, decoder)
             address = Address(base + at)
             name = None if number is None else _name(arch, number)
             found.append(Site(address, number, name, _covering(functions, starts, address)))
@@ -94,7 +97,35 @@ def _disassembler(arch: Arch) -> Any:  # noqa: ANN401 - the disassembler has no 
     return capstone.Cs(*modes[arch])
 
 
-def _places(arch: Arch, raw: bytes, disassembler: Any) -> Iterator[int]:  # noqa: ANN401
+class _Decoder:
+    """Reads instructions of some code, each once: the ways that lead to a place soon fall into step."""
+
+    def __init__(self, raw: bytes, disassembler: Any) -> None:  # noqa: ANN401
+        self._raw = raw
+        self._disassembler = disassembler
+        self._known: dict[int, tuple[int, str, str] | None] = {}
+
+    def read(self, start: int, at: int) -> Iterator[tuple[int, str, str]]:
+        """From start to at, where a byte that is no instruction (padding, data) is stepped over."""
+        while start <= at:
+            found = self._at(start)
+            if found is None:
+                start += 1
+                continue
+            size, name, operands = found
+            yield start, name, operands
+            start += size
+
+    def _at(self, start: int) -> tuple[int, str, str] | None:
+        if start not in self._known:
+            if len(self._known) > 1 << 16:
+                self._known.clear()
+            decoded = self._disassembler.disasm_lite(self._raw[start : start + 16], start, 1)
+            self._known[start] = next(((size, name, operands) for _, size, name, operands in decoded), None)
+        return self._known[start]
+
+
+def _places(arch: Arch, raw: bytes, decoder: _Decoder) -> Iterator[int]:
     step = {Arch.AARCH64: 4, Arch.RISCV64: 2}.get(arch)
     for match in _BYTES[arch].finditer(raw):
         at = match.start()
@@ -103,26 +134,14 @@ def _places(arch: Arch, raw: bytes, disassembler: Any) -> Iterator[int]:  # noqa
                 yield at
             continue
         tries = [start for start in range(at - _BACK, at - _BACK + _STARTS) if start >= 0] or [0]
-        arrived = sum(any(where == at for where, *_ in _read(raw, start, at, disassembler)) for start in tries)
+        arrived = sum(any(where == at for where, *_ in decoder.read(start, at)) for start in tries)
         if 2 * arrived > len(tries):
             yield at
 
 
-def _read(raw: bytes, start: int, at: int, disassembler: Any) -> Iterator[tuple[int, str, str]]:  # noqa: ANN401
-    # From start to at, where a byte that is no instruction (padding, data) is stepped over.
-    while start <= at:
-        last = start
-        for where, size, name, operands in disassembler.disasm_lite(raw[start : at + 16], start):
-            if where > at:
-                return
-            yield where, name, operands
-            last = where + size
-        start = max(last, start) + 1
-
-
-def _number(arch: Arch, raw: bytes, at: int, disassembler: Any) -> int | None:  # noqa: ANN401
+def _number(arch: Arch, at: int, decoder: _Decoder) -> int | None:
     registers = _REGISTERS[arch]
-    window = list(_read(raw, max(0, at - _BACK) if arch is not Arch.RISCV64 else max(0, at - 32), at, disassembler))
+    window = list(decoder.read(max(0, at - (_BACK if arch is not Arch.RISCV64 else 32)), at))
     low = None
     for where, name, operands in reversed(window):
         if where >= at:

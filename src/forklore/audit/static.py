@@ -12,7 +12,16 @@ import msgspec
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
 from forklore.audit import instructions
-from forklore.audit.elffile import BrokenElfError, arch_of_file, dynamic_segments, interpreter, notes, opened, tags
+from forklore.audit.elffile import (
+    BrokenElfError,
+    Names,
+    arch_of_file,
+    dynamic_segments,
+    interpreter,
+    notes,
+    opened,
+    tags,
+)
 from forklore.audit.instructions import Site
 
 if TYPE_CHECKING:
@@ -34,6 +43,9 @@ CREATING_CALLS: Final = frozenset({"fork", "vfork", "clone", "clone3"})
 FILE_LIMIT: Final = 1 << 30
 """Bytes of a file that is looked into."""
 SYMBOL_LIMIT: Final = 1_000_000
+VERSION_LIMIT: Final = 5_000
+SHOWN: Final = 500
+"""Characters of a name that are shown."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -85,12 +97,22 @@ def look(path: Path) -> Findings:
 
 
 def _imports(elf: ELFFile) -> Iterator[str]:
+    from elftools.common.utils import parse_cstring_from_stream, struct_parse
+
+    names = Names()
     for segment in dynamic_segments(elf):
-        for count, symbol in enumerate(segment.iter_symbols()):
-            if count > SYMBOL_LIMIT:
-                raise BrokenElfError(f"more than {SYMBOL_LIMIT} dynamic symbols")
-            if symbol.entry.st_shndx == "SHN_UNDEF" and symbol.name:
-                yield symbol.name
+        # Not by iter_symbols(), which goes through all tags again for each symbol.
+        symbols, strings = (segment.get_table_offset(tag)[1] for tag in ("DT_SYMTAB", "DT_STRTAB"))
+        if symbols is None or strings is None:
+            continue
+        count, size = segment.num_symbols(), elf.structs.Elf_Sym.sizeof()
+        if count > SYMBOL_LIMIT:
+            raise BrokenElfError(f"it has {count} dynamic symbols, more than {SYMBOL_LIMIT}")
+        for at in range(symbols, symbols + count * size, size):
+            entry = struct_parse(elf.structs.Elf_Sym, elf.stream, stream_pos=at)
+            if entry.st_shndx == "SHN_UNDEF" and entry.st_name:
+                raw = parse_cstring_from_stream(elf.stream, strings + entry.st_name)
+                yield names.take((raw or b"").decode("utf-8", "backslashreplace"))
 
 
 def _needed(elf: ELFFile) -> list[str]:
@@ -101,11 +123,16 @@ def _versions(elf: ELFFile) -> dict[str, list[str]]:
     from elftools.elf.gnuversions import GNUVerNeedSection
 
     found: dict[str, list[str]] = {}
+    entries, names = 0, Names()
     for section in elf.iter_sections():
-        if isinstance(section, GNUVerNeedSection):
-            for library, wanted in section.iter_versions():
-                names = {str(version.name) for version, _ in zip(wanted, range(10_000), strict=False)}
-                found[str(library.name)] = sorted(names)
+        if not isinstance(section, GNUVerNeedSection):
+            continue
+        for library, wanted in section.iter_versions():
+            entries += 1 + int(library["vn_cnt"])
+            if entries > VERSION_LIMIT:
+                raise BrokenElfError(f"it wants more than {VERSION_LIMIT} versions of symbols")
+            versions = {names.take(str(version.name)) for version in wanted}
+            found[names.take(str(library.name))] = sorted(versions)
     return found
 
 
@@ -135,8 +162,8 @@ def _calls(elf: ELFFile, arch: Arch | None) -> list[Site] | Unavailable:
     for segment in elf.iter_segments("PT_LOAD"):
         if segment.header.p_flags & 1:
             total += int(segment.header.p_filesz)
-            if total > FILE_LIMIT // 2:
-                raise BrokenElfError(f"{total} bytes of code in its headers")
+            if total > 2 * elf.stream_len:
+                raise BrokenElfError(f"its headers tell of {total} bytes of code, and it has {elf.stream_len} bytes")
             code.append((int(segment.header.p_vaddr), segment.data()))
     return instructions.sites(arch, code, _functions(elf))
 
@@ -144,17 +171,17 @@ def _calls(elf: ELFFile, arch: Arch | None) -> list[Site] | Unavailable:
 def _functions(elf: ELFFile) -> list[tuple[int, int, str]]:
     from elftools.elf.sections import SymbolTableSection
 
+    tables = [section for section in elf.iter_sections() if isinstance(section, SymbolTableSection)]
+    count, names = sum(table.num_symbols() for table in tables), Names()
+    if count > SYMBOL_LIMIT:
+        raise BrokenElfError(f"it has {count} symbols, more than {SYMBOL_LIMIT}")
     found: dict[tuple[int, int], str] = {}
-    for section in elf.iter_sections():
-        if not isinstance(section, SymbolTableSection):
-            continue
-        if section.num_symbols() > SYMBOL_LIMIT:
-            raise BrokenElfError(f"{section.num_symbols()} symbols in {section.name}")
-        for symbol in section.iter_symbols():
-            entry = symbol.entry
+    for table in tables:
+        for symbol in table.iter_symbols():
+            entry, name = symbol.entry, names.take(symbol.name)
             if entry.st_info.type == "STT_FUNC" and entry.st_size and entry.st_shndx != "SHN_UNDEF":
                 key = (int(entry.st_value), int(entry.st_size))
-                found[key] = min(found.get(key, symbol.name), symbol.name, key=lambda name: (len(name), name))
+                found[key] = min(found.get(key, name), name, key=lambda name: (len(name), name))
     return sorted((start, size, name) for (start, size), name in found.items())
 
 
@@ -188,7 +215,8 @@ def _call_lines(calls: list[Site] | Unavailable) -> Iterator[str]:
 
 
 def _safe(value: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+    shown = value if len(value) <= SHOWN else f"{value[:SHOWN]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 def document(found: Findings) -> bytes:

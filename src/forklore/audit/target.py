@@ -93,7 +93,7 @@ def targets(named: Path, linker: Path | None = None) -> list[Target]:
         found = list(under(named))
         if not found:
             raise NoTargetError(
-                f"{named}: no C library below it; looked for libc.so.6 and musl's libc.so in"
+                f"{named}: no C library below it; looked for libc.so.6, musl's libc.so and libc.a in"
                 f" {', '.join(_FOLDERS[:4])} and so on, and their folders"
             )
         return found
@@ -105,9 +105,9 @@ def targets(named: Path, linker: Path | None = None) -> list[Target]:
 
 
 def under(root: Path) -> Iterator[Target]:
-    """Every C library of a root directory, each file once."""
+    """Every C library of a root directory, each file once, shared ones first."""
     seen: set[tuple[int, int]] = set()
-    for path in sorted(_candidates(root)):
+    for path in sorted(_candidates(root), key=lambda path: (path.suffix == ".a", path)):
         try:
             status = path.stat()
             if (status.st_dev, status.st_ino) in seen or not path.is_file():
@@ -120,7 +120,7 @@ def under(root: Path) -> Iterator[Target]:
 
 def _candidates(root: Path) -> Iterator[Path]:
     for folder in _FOLDERS:
-        for pattern in ("libc.so.6", "*/libc.so.6", "ld-musl-*.so.1", "*/libc.so"):
+        for pattern in ("libc.so.6", "*/libc.so.6", "ld-musl-*.so.1", "*/libc.so", "libc.a", "*/libc.a"):
             try:
                 yield from (root / folder).glob(pattern)
             except OSError:

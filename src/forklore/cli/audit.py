@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,11 +74,24 @@ def run(args: argparse.Namespace) -> int:
         complain(str(problem))
         return 1
     except OSError as problem:
-        where = f"{problem.filename}: " if problem.filename else ""
-        hint = "; `forklore doctor` says what this machine allows" if isinstance(problem, PermissionError) else ""
-        complain(f"{where}{problem.strerror or problem}{hint}")
+        complain(refusal(problem))
         return 1
     return 0
+
+
+def refusal(problem: OSError) -> str:
+    """What the system refused, of which file, and what to do about it."""
+    from forklore.audit.package import cache
+
+    said = problem.strerror or str(problem)
+    if problem.filename is None:
+        hint = "; `forklore doctor` says what this machine allows" if isinstance(problem, PermissionError) else ""
+        return f"{said}{hint}"
+    where, kept = os.fsdecode(problem.filename), str(cache())
+    if where.startswith(kept) or kept.startswith(f"{where.rstrip('/')}/"):
+        keeping = f"built probes and packages are kept below {kept}"
+        return f"{where}: {said}: {keeping}; set XDG_CACHE_HOME to a directory that you may write"
+    return f"{where}: {said}"
 
 
 def audit_of(target: Target, probe: Path | None = None, *, refuse: bool = True) -> Audit:
@@ -94,17 +108,40 @@ def audit_of(target: Target, probe: Path | None = None, *, refuse: bool = True) 
     return audit(prober(target, probe), how, refuse=refuse)
 
 
-def audits_in(name: Path, args: argparse.Namespace | None = None) -> list[Audit]:
-    """The audits that a name on the command line stands for: one kept as JSON, or those of libraries, made now."""
+def audits_in(name: Path, args: argparse.Namespace | None = None, *, shared_only: bool = False) -> list[Audit]:
+    """The audits that a name on the command line stands for: one kept as JSON, or those of libraries, made now.
+
+    ``shared_only``: not of a libc.a that lies beside shared libraries.
+    """
     from forklore.audit.result import SIZE_LIMIT, decode
     from forklore.audit.target import targets
 
     if name.is_file() and name.stat().st_size <= SIZE_LIMIT:
         with name.open("rb") as file:
-            if file.read(1) in (b"{", b"["):
+            if file.read(64).lstrip()[:1] in (b"{", b"["):
                 return [decode(name.read_bytes(), str(name))]
     linker, probe, refuse = (args.linker, args.probe, not args.no_refusals) if args is not None else (None, None, True)
-    return [audit_of(target, probe, refuse=refuse) for target in targets(name, linker)]
+    found = targets(name, linker)
+    if shared_only and not all(target.static for target in found):
+        found = [target for target in found if not target.static]
+    return _each(found, probe, refuse=refuse)
+
+
+def _each(found: list[Target], probe: Path | None, *, refuse: bool) -> list[Audit]:
+    # A libc.a that lies with shared libraries may have come without what to link it with, and a probe fits one kind.
+    from forklore.audit.build import NoProbeError
+    from forklore.audit.target import NoTargetError
+
+    beside = not all(target.static for target in found)
+    audits = []
+    for target in found:
+        try:
+            audits.append(audit_of(target, probe, refuse=refuse))
+        except (NoProbeError, NoTargetError) as problem:
+            if not (beside and target.static):
+                raise
+            complain(f"{target.name} is left out: {problem}")
+    return audits
 
 
 def _audits(args: argparse.Namespace, programs: list[Path]) -> list[Audit]:
@@ -122,7 +159,7 @@ def _audits(args: argparse.Namespace, programs: list[Path]) -> list[Audit]:
             programs.append(problem.path)
     if args.all_found:
         here = [target for target in under(Path("/")) if runs_here(target, machine())]
-        found += [audit_of(target, args.probe, refuse=refuse) for target in here]
+        found += _each(here, args.probe, refuse=refuse)
     elif not args.what:
         found.append(audit_of(running(), args.probe, refuse=refuse))
     return found

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forklore.abi.arch import Arch
 from forklore.audit.elffile import BrokenElfError
 from forklore.audit.package import unpack
-from forklore.audit.target import NoTargetError, from_file, running, targets, under
+from forklore.audit.target import NoTargetError, Target, from_file, running, targets, under
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +47,16 @@ def test_only_libraries_and_links_beside_them_are_unpacked(tmp_path: Path) -> No
     path = tmp_path / "libc6.deb"
     path.write_bytes(
         package(
-            {"./lib/libc-2.31.so": b"x", "./usr/share/doc/libc6/README": b"y"},
+            {
+                "./lib/libc-2.31.so": b"x", "./usr/share/doc/libc6/README": b"y", "./usr/lib/libc.a": b"z",
+                "./usr/lib/crt1.o": b"z", "./usr/lib/libm.a": b"z",
+            },
             {"./lib/libc.so.6": "libc-2.31.so", "./lib64/ld-linux.so.2": "/lib/ld-2.31.so"},
         )
     )
     root = unpack(path)
     assert sorted(str(file.relative_to(root)) for file in root.rglob("*") if not file.is_dir()) == [
-        "lib/libc-2.31.so", "lib/libc.so.6",
+        "lib/libc-2.31.so", "lib/libc.so.6", "usr/lib/crt1.o", "usr/lib/libc.a",
     ]  # fmt: skip
     assert unpack(path) == root
 
@@ -116,3 +121,26 @@ def test_a_damaged_head_is_an_error_or_a_library_and_nothing_else(data: st.DataO
         path.write_bytes(raw)
         with pytest.raises((NoTargetError, BrokenElfError)):
             from_file(path)
+
+
+def test_two_roots_are_compared_by_their_shared_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which libraries are audited is looked at here, and not the audits.
+    from forklore.cli import audit as verb
+
+    shared, static = Target(**{**ANY, "linker": Path("ld.so")}), Target(**ANY)
+    audited: list[Target] = []
+    monkeypatch.setattr(verb, "audit_of", lambda target, *_, **__: audited.append(target))
+    for found, wanted in (([shared, static], [shared]), ([static], [static]), ([shared], [shared])):
+        monkeypatch.setattr("forklore.audit.target.targets", lambda *_, found=found: found)
+        audited.clear()
+        verb.audits_in(Path("/"), shared_only=True)
+        assert audited == wanted
+        audited.clear()
+        verb.audits_in(Path("/"))
+        assert audited == found
+
+
+ANY: dict[str, Any] = {
+    "family": "musl", "version": "1.2.5", "package": None, "arch": Arch.X86_64, "build_id": None,
+    "path": Path("libc.a"), "linker": None,
+}  # fmt: skip

@@ -1,0 +1,129 @@
+"""``forklore audit`` by an ordinary user: nothing in it needs root, and a home that may not be written is explained."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from msgspec import structs
+from tracing import ENVIRONMENT, FORKLORE, Done
+
+from forklore.audit.build import compiler
+from forklore.audit.result import Audit, decode, lasting
+from forklore.audit.target import running
+from forklore.linux.proc import machine
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+NOBODY = 65534
+LIMIT = 120
+"""Seconds for a command: an audit takes two of them on a machine at rest."""
+BECOME = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory that every user can look into: what is above tmp_path is closed by every pytest that starts."""
+    with TemporaryDirectory(prefix="forklore-nobody-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "home").mkdir()
+        os.chown(folder / "home", NOBODY, NOBODY)
+        shutil.copytree(SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        yield folder
+
+
+@pytest.fixture
+def as_nobody(request: pytest.FixtureRequest) -> Run:
+    """Runs ``forklore WORDS`` as uid 65534 with nothing but a home of its own, or ``home``."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("no setpriv on this machine (package: util-linux)")
+    if compiler() is None:
+        pytest.skip("no C compiler on this machine to build the probe with")
+    folder: Path = request.getfixturevalue("open_folder")
+    own = folder / "home"
+    base = {"PATH": "/usr/bin:/bin", "TMPDIR": str(own), "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join([str(folder / "src"), *packages()])}  # fmt: skip
+    python = _interpreter([setpriv, *BECOME, "--"], base)
+
+    def run(*words: str | Path, home: Path = own) -> Done:
+        return done([setpriv, *BECOME, "--", python, "-m", "forklore", *words], {**base, "HOME": str(home)})
+
+    return run
+
+
+def done(command: Sequence[str | Path], environment: Mapping[str, str]) -> Done:
+    ended = subprocess.run(
+        [str(word) for word in command], env=environment, cwd="/", capture_output=True, text=True, timeout=LIMIT,
+        check=False,
+    )  # fmt: skip
+    return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+def packages() -> list[str]:
+    """Where the modules are that forklore imports."""
+    return [path for path in sys.path if path.endswith("site-packages")]
+
+
+def _interpreter(become: list[str], environment: Mapping[str, str]) -> str:
+    # Python may well lie below a home of root's; then another one of the same version will do.
+    for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
+        script = "import forklore, msgspec, elftools, psutil"
+        try:
+            tried = subprocess.run(
+                [*become, python, "-c", script], env=environment, cwd="/", capture_output=True, timeout=LIMIT,
+                check=False,
+            )  # fmt: skip
+        except OSError:
+            continue
+        if tried.returncode == 0:
+            return python
+    pytest.skip(f"{sys.executable} and its packages cannot be read by uid {NOBODY}")
+
+
+def audit(ended: Done) -> Audit:
+    assert (ended.status, ended.err) == (0, "")
+    return decode(ended.out.encode(), "stdout")
+
+
+def test_it_finds_what_root_finds(as_nobody: Run, tmp_path: Path) -> None:
+    words = ("audit", "--format=json", "--no-refusals")
+    theirs = lasting(audit(as_nobody(*words)))
+    ours = lasting(audit(done([*FORKLORE, *words], {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path / "cache")})))
+    # Which of a cgroup's errors comes first depends on whose it is.
+    both = [[row for row in found.rows if row.function != "posix_spawn/SETCGROUP"] for found in (theirs, ours)]
+    assert both[0] == both[1]
+    assert structs.replace(theirs, rows=[]) == structs.replace(ours, rows=[])
+
+
+def test_what_it_keeps_is_its_own(as_nobody: Run, open_folder: Path) -> None:
+    home = open_folder / "home"
+    assert as_nobody("audit", "--build-probe", home / "probe") == Done(0, f"built {home}/probe for {machine()}\n", "")
+    made = [path for path in home.rglob("*") if path.is_file()]
+    assert {path.stat().st_uid for path in made} == {NOBODY}
+    assert [path.parent.name for path in made if path.name != "probe"] == ["probes"]
+
+
+@pytest.mark.parametrize(("words", "status"), [(["audit"], 1), (["diff", running().path, running().path], 2)])
+def test_a_home_that_may_not_be_written_is_explained(as_nobody: Run, words: list[str | Path], status: int) -> None:
+    ended = as_nobody(*words, home=Path("/nonexistent"))
+    assert (ended.status, ended.out) == (status, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith("forklore: /nonexistent: Permission denied: ")
+    assert line.endswith("set XDG_CACHE_HOME to a directory that you may write")
+
+
+def test_a_file_that_may_not_be_read_is_named(as_nobody: Run, open_folder: Path) -> None:
+    closed = open_folder / "libc.so.6"
+    closed.touch(0o600)
+    assert as_nobody("audit", closed) == Done(1, "", f"forklore: {closed}: Permission denied\n")
