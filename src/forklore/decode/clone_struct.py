@@ -11,8 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi.clone_args import STRUCT, VER0, VER2
-from forklore.abi.units import Unavailable
+from forklore.abi.clone_args import SIZES, STRUCT, VER0, VER2
+from forklore.abi.units import Address, Unavailable
 
 PAGE_SIZE: Final = 4096
 """The smallest page of the arches that forklore decodes; aarch64 kernels can have 16 or 64 KiB."""
@@ -20,7 +20,7 @@ SET_TID_MAX: Final = 32
 """MAX_PID_NS_LEVEL of include/linux/pid_namespace.h."""
 
 
-class Words(Struct, frozen=True):
+class Words(Struct, frozen=True, gc=False):
     """A creation's words by the names of struct clone_args; None where the call has no such word or it is
     not known.
 
@@ -30,14 +30,14 @@ class Words(Struct, frozen=True):
     tail: bytes = b""
     """What a clone_args larger than 88 bytes holds beyond them, as far as it was read."""
     flags: int | None = None
-    pidfd: int | None = None
-    child_tid: int | None = None
-    parent_tid: int | None = None
+    pidfd: Address | None = None
+    child_tid: Address | None = None
+    parent_tid: Address | None = None
     exit_signal: int | None = None
-    stack: int | None = None
+    stack: Address | None = None
     stack_size: int | None = None
-    tls: int | None = None
-    set_tid: int | None = None
+    tls: Address | None = None
+    set_tid: Address | None = None
     set_tid_size: int | None = None
     cgroup: int | None = None
 
@@ -55,6 +55,8 @@ def read_struct(struct: bytes | Unavailable | None, size: int | None) -> tuple[W
         return NO_WORDS, ["the clone_args of this call were not read"]
     if isinstance(struct, Unavailable):
         return NO_WORDS, [f"the clone_args of this call could not be read: {struct.why}"]
+    if len(struct) == size and size in SIZES:
+        return Words(b"", *STRUCT.unpack(struct.ljust(VER2, b"\0"))), []
     problems: list[str] = []
     if size is None:
         size = len(struct)

@@ -44,11 +44,12 @@ _LOW32: Final = 0xFFFF_FFFF
 _LOW64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _CLONE_ORDER: Final = ("flags", "stack", "parent_tid", "child_tid", "tls")
 _CLONE_ORDER_BACKWARDS: Final = ("flags", "stack", "parent_tid", "tls", "child_tid")
+_MASK: Final = {arch: (1 << (8 * arch.word)) - 1 for arch in Arch}
 _BACKWARDS: Final = frozenset({Arch.I386, Arch.AARCH64, Arch.RISCV64})
 _CREATORS: Final[tuple[CallName, ...]] = ("fork", "vfork", "clone", "clone3")
 
 
-class Creation(Struct, frozen=True):
+class Creation(Struct, frozen=True, gc=False):
     """A call that asks the kernel for a new task.
 
     A field is None where the call gives it no meaning (its flag is clear) or where it is not known;
@@ -224,16 +225,16 @@ def clone_order(arch: Arch) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def _decode_clone(arch: Arch, nr: int | None, args: tuple[int | None, ...]) -> Creation:
     # Cached: a program forks with the same words over and over, and a trace holds many such calls.
-    mask = (1 << (8 * arch.word)) - 1
+    mask = _MASK[arch]
     given = [None if value is None else value & mask for value in args[:5]]
     given += [None] * (5 - len(given))
     named = dict(zip(clone_order(arch), given, strict=True))
     words = Words(
         flags=named["flags"],
-        stack=named["stack"],
-        tls=named["tls"],
-        parent_tid=named["parent_tid"],
-        child_tid=named["child_tid"],
+        stack=_address(named["stack"]),
+        tls=_address(named["tls"]),
+        parent_tid=_address(named["parent_tid"]),
+        child_tid=_address(named["child_tid"]),
     )
     problems: list[str] = []
     if words.flags is None:
@@ -245,11 +246,11 @@ def _decode_clone(arch: Arch, nr: int | None, args: tuple[int | None, ...]) -> C
     problems.extend(_clone_problems(words.flags, signal))
     return Creation(
         "clone", arch, nr, args, flags, signal,
-        stack=_address(words.stack or None),
-        tls=_address(words.tls if raw & CLONE_SETTLS else None),
-        parent_tid=_address(words.parent_tid if raw & CLONE_PARENT_SETTID else None),
-        child_tid=_address(words.child_tid if raw & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else None),
-        pidfd=_address(words.parent_tid if raw & CLONE_PIDFD else None),
+        stack=words.stack or None,
+        tls=words.tls if raw & CLONE_SETTLS else None,
+        parent_tid=words.parent_tid if raw & CLONE_PARENT_SETTID else None,
+        child_tid=words.child_tid if raw & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else None,
+        pidfd=words.parent_tid if raw & CLONE_PIDFD else None,
         words=words,
         problems=tuple(problems),
     )  # fmt: skip
@@ -299,12 +300,12 @@ def _decode_clone3(
     has_stack = words.stack or words.stack_size
     return Creation(
         "clone3", arch, nr, args, flags, words.exit_signal,
-        stack=_address(words.stack if has_stack else None),
+        stack=words.stack if has_stack else None,
         stack_size=words.stack_size if has_stack else None,
-        tls=_address(words.tls if raw & CLONE_SETTLS else None),
-        parent_tid=_address(words.parent_tid if raw & CLONE_PARENT_SETTID else None),
-        child_tid=_address(words.child_tid if raw & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else None),
-        pidfd=_address(words.pidfd if raw & CLONE_PIDFD else None),
+        tls=words.tls if raw & CLONE_SETTLS else None,
+        parent_tid=words.parent_tid if raw & CLONE_PARENT_SETTID else None,
+        child_tid=words.child_tid if raw & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else None,
+        pidfd=words.pidfd if raw & CLONE_PIDFD else None,
         set_tid=tids,
         cgroup=None if words.cgroup is None or not raw & CLONE_INTO_CGROUP else Fd(words.cgroup),
         struct_size=size,
@@ -329,7 +330,7 @@ def from_flags(arch: Arch, call: Literal["clone", "clone3"], raw: int, exit_sign
 
 
 def _word(arch: Arch, value: int | None) -> int | None:
-    return None if value is None else value & ((1 << (8 * arch.word)) - 1)
+    return None if value is None else value & _MASK[arch]
 
 
 def _address(value: int | None) -> Address | None:

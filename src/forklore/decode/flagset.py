@@ -15,7 +15,7 @@ VOCABULARIES: Final = {vocabulary.name: vocabulary for vocabulary in (CLONE, CLO
 """By the name of the call."""
 
 
-class FlagSet(Struct, frozen=True):
+class FlagSet(Struct, frozen=True, gc=False):
     """Flags as a call understands them.
 
     ``raw`` is the word without an exit signal in it, or None where it is not known. ``names`` are in the

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from forklore.abi.flags import CLONE_PARENT
 from forklore.decode.creation import decode_creation
 from forklore.events import records as ev
+from forklore.events.together import Together
 
 _ENDED_KEPT: Final = 256
 """Tasks that ended last, which an event that is told late may still name."""
@@ -49,14 +50,17 @@ class Carried:
         """What of the code the current file has."""
         self._begun: set[int] = set()
         """The tasks that the current file has introduced."""
+        self._together = Together()
 
     def begin_file(self) -> Iterator[ev.Event]:
         """The records that a new file begins with: every task that is alive."""
         self._written.clear()
         self._begun.clear()
+        first: dict[int, int] = {}  # of each set of tasks that hold one object: who is introduced before the others
         # A leader goes before its threads, also one that an exec has made the leader.
         for number, task in sorted(self._alive.items(), key=lambda item: (item[1].tid != item[1].tgid, item[0])):
-            yield from self._introduced(number, task)
+            shared = {name: first.setdefault(id(holders), number) for name, holders in self._together.of(number)}
+            yield from self._introduced(number, task, shared or None)
 
     def before(self, event: ev.Event) -> Iterator[ev.Event]:
         """What the current file needs before ``event``."""
@@ -87,11 +91,13 @@ class Carried:
         if rule is not None:
             rule(self, event)
 
-    def _introduced(self, number: int, task: _Alive) -> Iterator[ev.Event]:
+    def _introduced(
+        self, number: int, task: _Alive, together: dict[str, int] | None = None
+    ) -> Iterator[ev.Event]:
         self._begun.add(number)
         yield ev.Begin(
             t=task.t, task=number, tid=task.tid, tgid=task.tgid, how="continued", parent_tid=task.parent_tid,
-            comm=task.comm, standing=task.standing,
+            comm=task.comm, standing=task.standing, together=together,
         )  # fmt: skip
         if task.image is not None:
             yield task.image
@@ -123,6 +129,7 @@ class Carried:
         self._alive[event.task] = _Alive(
             event.t, event.tid, event.tgid, event.parent_tid, event.comm, event.standing
         )
+        self._together.begun(event)
 
     def _note_create(self, event: ev.Create) -> None:
         self._begun.add(event.child)
@@ -142,6 +149,8 @@ class Carried:
             creator.comm,
             event.standing,
         )
+        if event.task in self._alive:
+            self._together.created(event)
 
     def _note_exec(self, event: ev.Exec) -> None:
         task = self._alive.get(event.task)
@@ -152,6 +161,11 @@ class Carried:
         if event.former_tid is not None:
             task.tid = task.tgid
         task.image = replace(event, former_tid=None, compared={}, standing=None)
+        self._together.executed(event)
+
+    def _note_call(self, event: ev.Other) -> None:
+        if event.result is not None and event.result >= 0:
+            self._together.asked_again(event.task, event.compared)
 
     def _note_name(self, event: ev.Name) -> None:
         if event.task in self._alive:
@@ -169,6 +183,7 @@ class Carried:
         task = self._alive.pop(event.task, None)
         if task is None:
             return
+        self._together.ended(event.task)
         self._ended[event.task] = task
         if len(self._ended) > _ENDED_KEPT:
             self._begun.discard(self._ended.popitem(last=False)[0])
@@ -196,6 +211,7 @@ _RULES: Final[dict[type, Any]] = {
     ev.Begin: Carried._note_begin,
     ev.Create: Carried._note_create,
     ev.Exec: Carried._note_exec,
+    ev.Other: Carried._note_call,
     ev.Name: Carried._note_name,
     ev.GroupStop: Carried._note_stop,
     ev.Resume: Carried._note_stop,

@@ -54,7 +54,10 @@ class Checker:
         self.end: End | None = None
         self._dense = 0
         self._sparse: set[int] = set()
-        self._code: dict[str, set[int]] = {"module": set(), "place": set(), "stack": set(), "script": set()}
+        self._modules: set[int] = set()
+        self._places: set[int] = set()
+        self._stacks: set[int] = set()
+        self._scripts: set[int] = set()
 
     def __call__(self, event: Event) -> None:
         """Take the next event. Raises InconsistentError."""
@@ -63,10 +66,10 @@ class Checker:
         if event.t is not None and not -_TIME_LIMIT < event.t < _TIME_LIMIT:
             raise InconsistentError("a time of at most 62 bits, in nanoseconds", f"t {_short(event.t)}")
         rule = _RULES.get(type(event))
-        if rule is None:
-            self._known(event.task)  # type: ignore[attr-defined]
-        else:
+        if rule is not None:
             rule(self, event)
+        elif event.task > self._dense:  # type: ignore[attr-defined]
+            self._known(event.task)  # type: ignore[attr-defined]
         self.seen += 1
 
     def skipped(self) -> None:
@@ -97,56 +100,56 @@ class Checker:
             self._known(other)
 
     def _module(self, event: Module) -> None:
-        self._number("module", event.module)
+        _number("module", event.module, self._modules)
 
     def _place(self, event: Place) -> None:
-        self._number("place", event.place)
-        self._names("module", event.module)
+        _number("place", event.place, self._places)
+        if event.module is not None and event.module not in self._modules:
+            raise _unnamed("module", event.module)
         if event.address >= _WORD_LIMIT or (event.start is not None and event.start > event.address):
             raise InconsistentError("an address of at most 64 bits, in its function", _short(event.address))
 
     def _lines(self, event: Lines) -> None:
-        self._names("place", event.place)
+        if event.place not in self._places:
+            raise _unnamed("place", event.place)
 
     def _stack(self, event: Stack) -> None:
-        self._number("stack", event.stack)
+        _number("stack", event.stack, self._stacks)
         for frame in event.frames:
-            self._names("place", frame.place)
+            if frame.place not in self._places:
+                raise _unnamed("place", frame.place)
 
     def _script(self, event: Script) -> None:
-        self._number("script", event.script)
-
-    def _number(self, what: str, number: int) -> None:
-        if number in self._code[what]:
-            raise InconsistentError(f"a {what} number that was not used before", f"{what} {number} a second time")
-        self._code[what].add(number)
-
-    def _names(self, what: str, number: int | None) -> None:
-        if number is not None and number not in self._code[what]:
-            raise InconsistentError(f"a {what} that an earlier {what} record names", f"{what} {_short(number)}")
+        _number("script", event.script, self._scripts)
 
     def _runs(self, runs: Runs) -> None:
-        self._names("place", runs.fn_place)
-        self._names("place", runs.routine_place)
+        for place in (runs.fn_place, runs.routine_place):
+            if place is not None and place not in self._places:
+                raise _unnamed("place", place)
         for word in (runs.fn, runs.arg, runs.routine, runs.routine_arg):
             if word is not None and word >= _WORD_LIMIT:
                 raise InconsistentError("addresses of at most 64 bits", _short(word))
 
     def _create(self, event: Create) -> None:
-        self._call(event)
+        self._refused(event)
         if event.runs is not None:
             self._runs(event.runs)
         _tid(event.tid)
         self._new(event.child)
 
+    def _refused(self, event: Create | Fail) -> None:
+        self._call(event)
+        if event.stack is not None and event.stack not in self._stacks:
+            raise _unnamed("stack", event.stack)
+        if event.script is not None and event.script not in self._scripts:
+            raise _unnamed("script", event.script)
+
     def _call(self, event: Create | Fail | Other) -> None:
-        self._known(event.task)
+        if event.task > self._dense:
+            self._known(event.task)
         for word in event.args:
             if word is not None and word >= _WORD_LIMIT:
                 raise InconsistentError("argument words of at most 64 bits", _short(word))
-        if not isinstance(event, Other):
-            self._names("stack", event.stack)
-            self._names("script", event.script)
 
     def _vfork_done(self, event: VforkDone) -> None:
         self._known(event.task)
@@ -178,6 +181,16 @@ class Checker:
         self.end = event
 
 
+def _number(what: str, number: int, used: set[int]) -> None:
+    if number in used:
+        raise InconsistentError(f"a {what} number that was not used before", f"{what} {number} a second time")
+    used.add(number)
+
+
+def _unnamed(what: str, number: int) -> InconsistentError:
+    return InconsistentError(f"a {what} that an earlier {what} record names", f"{what} {_short(number)}")
+
+
 def _tid(tid: int) -> None:
     if not 0 <= tid < _TID_LIMIT:
         raise InconsistentError("a tid from 0 to 2147483647", _short(tid))
@@ -202,7 +215,7 @@ _RULES: Final[dict[type, Callable[[Checker, Any], None]]] = {
     Stack: Checker._stack,
     Script: Checker._script,
     Create: Checker._create,
-    Fail: Checker._call,
+    Fail: Checker._refused,
     Other: Checker._call,
     VforkDone: Checker._vfork_done,
     Descriptors: Checker._with_creator,

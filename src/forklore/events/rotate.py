@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from forklore.events.carried import Carried
 from forklore.events.jsonl import Writer, limit_note, open_trace
-from forklore.events.records import Blind, Event, Header, Lines, Note
+from forklore.events.lines import escaped
+from forklore.events.records import Blind, Event, Header, Lines, Note, text
 
 REASON: Final = "rotated"
 """The reason of the end record of a file that another one continues."""
@@ -30,9 +31,9 @@ class RotatingWriter:
     """As :class:`Writer`, to FILE, then FILE.1, FILE.2 and so on; older files than the last ``keep`` are removed.
 
     Each file is a trace of its own: a header, a ``begin`` record (how: ``continued``) for each task that is alive,
-    with what it executed last, and the code that its events refer to once more. Task numbers, times, and the numbers
-    of modules, places, stacks and scripts are the same in all of them. ``source`` is a descriptor to read the last
-    file from. Raises OSError.
+    with what it executed last and what it shares, and the code that its events refer to once more. Task numbers, times,
+    and the numbers of modules, places, stacks and scripts are the same in all of them. ``source`` is a descriptor to
+    read the last file from. Raises OSError.
     """
 
     def __init__(self, path: str, header: Header, rotation: Rotation, *, most: int | None = None) -> None:
@@ -115,7 +116,8 @@ class RotatingWriter:
         except OSError as problem:
             self._writer.failure = problem
             return
-        self._writer.event(Note(t=t, what="what happened from here on", why=f"the recording goes on in {following}"))
+        goes_on = f"the recording goes on in {escaped(following)}"
+        self._writer.event(Note(t=t, what="what happened from here on", why=goes_on))
         self._writer.end(t, REASON)
         self._lost += self._writer.lost
         os.close(self._fd)
@@ -128,8 +130,8 @@ class RotatingWriter:
         self._remove_oldest()
 
     def _continued(self, former: str) -> Header:
-        before = Blind("what happened before this file", f"the recording goes on here from {former}")
-        return replace(self._header, blind=[*self._header.blind, before])
+        before = Blind("what happened before this file", f"the recording goes on here from {escaped(former)}")
+        return replace(self._header, blind=[*self._header.blind, before], continues=text(os.fsencode(former)))
 
     def _remove_oldest(self) -> None:
         keep = self._rotation.keep
@@ -140,4 +142,5 @@ class RotatingWriter:
         except FileNotFoundError:
             return  # somebody has moved it away
         except OSError as problem:
-            self._writer.event(Note(t=None, what=f"{self._name(self._number - keep)} is still there", why=str(problem)))
+            what = f"{escaped(self._name(self._number - keep))} is still there"
+            self._writer.event(Note(t=None, what=what, why=problem.strerror or str(problem)))

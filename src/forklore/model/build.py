@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call, decode_call
-from forklore.decode.creation import Creation, decode_creation
+from forklore.decode.creation import Creation
 from forklore.events import records as ev
 from forklore.model.bulk import uncollected
+from forklore.model.creations import Forms, decoded
 from forklore.model.stacks import Stack
 from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Naming, Reaper, Task, Trace
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from forklore.events import jsonl
     from forklore.model.sharing import Sharing
 
+_Fact = TypeVar("_Fact")
 _CORE: Final = 0x80
 _ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMEDOUT, _ESTALE = 2, 13, 20, 19, 110, 116
 _SEARCH_GOES_ON: Final = frozenset({_ENOENT, _EACCES, _ENOTDIR, _ENODEV, _ETIMEDOUT, _ESTALE})
@@ -61,6 +63,7 @@ class Builder:
 
             self.trace.sharing = self._sharing = Sharing()
         self._kernel = kernel_version(header.kernel)
+        self._forms = Forms()
         self._signals: dict[TaskId, ev.Signal] = {}
         self._by_tid: dict[int, TaskId] = {}
         """Who has or had a tid last."""
@@ -80,9 +83,9 @@ class Builder:
             ev.Exec: self._exec,
             ev.ExecFail: self._exec_fail,
             ev.VforkDone: self._vfork_done,
-            ev.Cow: lambda event: self._task(event.task).cow.append(event),
-            ev.Borrowed: lambda event: self._task(event.task).borrowed.append(event),
-            ev.Descriptors: lambda event: self._task(event.task).descriptors.append(event),
+            ev.Cow: self._cow,
+            ev.Borrowed: self._borrowed,
+            ev.Descriptors: self._descriptors,
             ev.Exit: self._exit,
             ev.Gone: self._gone,
             ev.Signal: self._signal,
@@ -101,9 +104,9 @@ class Builder:
         """Whether an event may still tell that a CLONE_VFORK child has given its creator's memory back."""
         task = self.trace.tasks[number]
         creator = self.trace.tasks.get(task.creator) if task.creator is not None else None
-        if creator is None or creator.death is not None or task.creation is None or task.vfork_released is not None:
+        if creator is None or creator.death is not None or task.form is None or task.vfork_released is not None:
             return False
-        return bool(task.creation.flags.has(CLONE_VFORK))
+        return bool((task.form.flags or 0) & CLONE_VFORK)
 
     def forget(self, number: TaskId) -> None:
         """Take a task that ended out of :attr:`trace`, for who follows a program that never ends."""
@@ -112,7 +115,7 @@ class Builder:
             del self._by_tid[task.tid]
         above = task.creator if task.creator is not None else task.found_under
         creator = self.trace.tasks.get(above) if above is not None else None
-        if creator is not None:
+        if creator is not None and isinstance(creator.children, list):
             creator.children.remove(number)
 
     def _task(self, number: int) -> Task:
@@ -142,7 +145,8 @@ class Builder:
         )
         self._by_tid[tid] = number
         if above is not None:
-            self.trace.tasks[above].children.append(number)
+            finder = self.trace.tasks[above]
+            finder.children = _with(finder.children, number)
         if self._sharing is not None:
             standing = event.standing if isinstance(event.standing, ev.Standing) else None
             self._sharing.began(number, _time(event.t), standing, event.together)
@@ -154,38 +158,38 @@ class Builder:
 
     def _create(self, event: ev.Create) -> None:
         creator, number = self._task(event.task), TaskId(event.child)
-        creation = _creation(event)
-        kind = creation.kind
-        flags = creation.flags.raw or 0
-        task = Task(
-            id=number,
-            tid=Tid(event.tid),
-            tgid=creator.tgid if kind == "thread" else Tid(event.tid) if kind == "process" else None,
-            kind=kind,
-            creator=creator.id,
-            parent=self._parent(creator, kind, flags),
-            leader=creator.leader if kind == "thread" else number,
-            creation=creation,
-            traced=event.traced,
-            untraced_cleared=event.untraced_cleared,
-            stop=event.stop,
-            ns_tids=tuple(event.ns_tids or ()),
-            created=_time(event.t),
-            comm=creator.comm,
-            kcmp=event.kcmp,
-            standing=event.standing,
-            stack=self._stack(event.stack),
-            script=self._script(event.script),
-            runs=event.runs,
-        )
+        form, tid = self._forms.of(event), Tid(event.tid)
+        kind = form.kind
+        thread = kind == "thread"
+        tgid = creator.tgid if thread else tid if kind == "process" else None
+        parent = self._parent(creator, beside=thread or bool((form.flags or 0) & CLONE_PARENT))
+        # By position and one by one: with all of them as keywords this takes four times as long, and it is what a
+        # long trace has most of.
+        task = Task(number, tid, tgid, kind, creator.id, parent, creator.leader if thread else number)
+        task.form = form
+        task.record = event
+        task.traced = event.traced
+        task.untraced_cleared = event.untraced_cleared
+        task.stop = event.stop
+        task.created = _time(event.t)
+        task.comm = creator.comm
+        task.kcmp = event.kcmp
+        task.standing = event.standing
+        task.runs = event.runs
+        if event.ns_tids:
+            task.ns_tids = tuple(event.ns_tids)
+        if event.stack is not None:
+            task.stack = self.trace.code.stacks[event.stack]
+        if event.script is not None:
+            task.script = self.trace.code.scripts[event.script]
         if self._sharing is not None:
-            self._sharing.created(number, creator.id, creation, event)
+            self._sharing.created(number, creator.id, decoded(event), event)
         self.trace.tasks[number] = task
-        self._by_tid[task.tid] = number
-        creator.children.append(number)
+        self._by_tid[tid] = number
+        creator.children = _with(creator.children, number)
 
-    def _parent(self, creator: Task, kind: str, flags: int) -> TaskId | None:
-        if kind == "thread" or flags & CLONE_PARENT:
+    def _parent(self, creator: Task, *, beside: bool) -> TaskId | None:
+        if beside:
             leader = self.trace.tasks.get(creator.leader) if creator.leader is not None else None
             return leader.parent if leader is not None else None
         return creator.leader if creator.leader is not None else creator.id
@@ -199,10 +203,10 @@ class Builder:
     def _name(self, event: ev.Name) -> None:
         task = self._task(event.task)
         task.comm = ev.raw_bytes(event.comm)
-        task.names.append(Naming(_time(event.t), task.comm, event.how))
+        task.names = _with(task.names, Naming(_time(event.t), task.comm, event.how))
 
     def _fail(self, event: ev.Fail) -> None:
-        creation = _creation(event)
+        creation = decoded(event)
         failure = Failure(
             t=_time(event.t),
             task=TaskId(event.task),
@@ -214,7 +218,8 @@ class Builder:
             script=self._script(event.script),
         )
         self.trace.failures.append(failure)
-        self._task(event.task).failures.append(failure)
+        task = self._task(event.task)
+        task.failures = _with(task.failures, failure)
 
     def _reasons(self, call: Creation | Call, errno: int, limits: dict[str, int]) -> tuple[Reason, ...]:
         # The rules are many, and most traces have no use for them: loaded when the first call fails.
@@ -238,25 +243,25 @@ class Builder:
             why = self._reasons(call, -event.result, {})
         if self._sharing is not None:
             self._sharing.called(TaskId(event.task), event, call_word(call))
-        self._task(event.task).calls.append(MadeCall(_time(event.t), call, event.result, event.target, why))
+        task = self._task(event.task)
+        task.calls = _with(task.calls, MadeCall(_time(event.t), call, event.result, event.target, why))
 
     def _exec(self, event: ev.Exec) -> None:
         task = self._task(event.task)
         if event.former_tid is not None:
             self._take_over(task)
-        task.images.append(
-            Image(
-                t=_time(event.t),
-                path=_text(event.path),
-                argv=_texts(event.argv),
-                argc=event.argc,
-                exe=None if event.exe is None else _text(event.exe),
-                comm=None if event.comm is None else ev.raw_bytes(event.comm),
-                began=_time(event.began),
-                former_tid=None if event.former_tid is None else Tid(event.former_tid),
-            )
+        image = Image(
+            t=_time(event.t),
+            path=_text(event.path),
+            argv=_texts(event.argv),
+            argc=event.argc,
+            exe=None if event.exe is None else _text(event.exe),
+            comm=None if event.comm is None else ev.raw_bytes(event.comm),
+            began=_time(event.began),
+            former_tid=None if event.former_tid is None else Tid(event.former_tid),
         )
-        task.comm = task.images[-1].comm or task.name
+        task.images = _with(task.images, image)
+        task.comm = image.comm or task.name
         if self._sharing is not None:
             self._sharing.executed(task.id, event)
 
@@ -278,12 +283,13 @@ class Builder:
     def _exec_fail(self, event: ev.ExecFail) -> None:
         task = self._task(event.task)
         path = _text(event.path)
-        last = task.failed_execs[-1] if task.failed_execs else None
-        if last is not None and _same_search(last, path):
-            paths, errnos = (*last.paths, path), (*last.errnos, event.errno)
-            task.failed_execs[-1] = FailedExec(last.t, paths, errnos)
+        before = task.failed_execs
+        if isinstance(before, list) and _same_search(before[-1], path):
+            last = before[-1]
+            before[-1] = FailedExec(last.t, (*last.paths, path), (*last.errnos, event.errno))
         else:
-            task.failed_execs.append(FailedExec(_time(event.t), (path,), (event.errno,)))
+            failed = FailedExec(_time(event.t), (path,), (event.errno,))
+            task.failed_execs = _with(task.failed_execs, failed)
 
     def _vfork_done(self, event: ev.VforkDone) -> None:
         if event.child is not None:
@@ -294,10 +300,10 @@ class Builder:
 
     def _exit(self, event: ev.Exit) -> None:
         task = self._task(event.task)
-        task.ended = _time(event.t)
+        task.ended = self.trace.ended = _time(event.t)
         if self._sharing is not None:
             self._sharing.ended(task.id, event.t)
-        origin = self._signals.pop(task.id, None)
+        origin = self._signals.pop(task.id, None) if self._signals else None
         if event.status is None:
             task.death = Death()
         elif event.status & 0x7F:
@@ -309,7 +315,6 @@ class Builder:
             )
         else:
             task.death = Death(code=event.status >> 8 & 0xFF)
-        self._last(event)
 
     def _gone(self, event: ev.Gone) -> None:
         task = self._task(event.task)
@@ -324,43 +329,50 @@ class Builder:
         self._signals[TaskId(event.task)] = event
 
     def _group_stop(self, event: ev.GroupStop) -> None:
-        self._task(event.task).stops.append(JobStop(_time(event.t), event.signal, None))
+        task = self._task(event.task)
+        task.stops = _with(task.stops, JobStop(_time(event.t), event.signal, None))
 
     def _resume(self, event: ev.Resume) -> None:
         stops = self._task(event.task).stops
-        if stops:
+        if isinstance(stops, list):
             stops[-1] = JobStop(stops[-1].t, stops[-1].signal, _time(event.t))
 
     def _reparent(self, event: ev.Reparent) -> None:
         heir = None if event.parent is None else TaskId(event.parent)
-        self._task(event.task).reapers.append(Reaper(_time(event.t), Tid(event.parent_tid), heir))
+        task = self._task(event.task)
+        task.reapers = _with(task.reapers, Reaper(_time(event.t), Tid(event.parent_tid), heir))
+
+    def _cow(self, event: ev.Cow) -> None:
+        task = self._task(event.task)
+        task.cow = _with(task.cow, event)
+
+    def _borrowed(self, event: ev.Borrowed) -> None:
+        task = self._task(event.task)
+        task.borrowed = _with(task.borrowed, event)
+
+    def _descriptors(self, event: ev.Descriptors) -> None:
+        task = self._task(event.task)
+        task.descriptors = _with(task.descriptors, event)
 
     def _note(self, event: ev.Note) -> None:
         self.trace.notes.append((event.what, event.why))
 
     def _end(self, event: ev.End) -> None:
         self.trace.end_reason = event.reason
-        self._last(event)
-
-    def _last(self, event: ev.Event) -> None:
         self.trace.ended = _time(event.t)
+
+
+def _with(known: Sequence[_Fact], new: _Fact) -> list[_Fact]:
+    # A list is made for its first element: most tasks have none, and there may be very many tasks.
+    if isinstance(known, list):
+        known.append(new)
+        return known
+    return [new]
 
 
 def call_word(call: Call) -> str:
     """The name of a call that is no creation."""
     return call.text().partition("(")[0]
-
-
-def _creation(event: ev.Create | ev.Fail) -> Creation:
-    if event.struct is None:
-        return decode_creation(event.arch, event.nr, event.args)
-    return decode_creation(event.arch, event.nr, event.args, _struct(event.struct), _struct(event.set_tid))
-
-
-def _struct(value: str | ev.Absent | None) -> bytes | Unavailable | None:
-    if isinstance(value, ev.Absent):
-        return Unavailable(value.errno, value.why)
-    return None if value is None else bytes.fromhex(value)
 
 
 def _text(value: ev.Text | ev.Absent) -> bytes | Unavailable:

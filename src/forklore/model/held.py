@@ -48,7 +48,7 @@ class Holding(Struct):
 
     def of(self, child: Task) -> Held | None:
         """For a CLONE_VFORK child; None for all others."""
-        flags = child.creation.flags.raw if child.creation is not None else None
+        flags = child.form.flags if child.form is not None else None
         if child.creator is None or flags is None or not flags & CLONE_VFORK:
             return None
         creator = self.trace.tasks[child.creator]

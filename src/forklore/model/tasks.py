@@ -6,6 +6,7 @@ Times are nanoseconds since the start of the trace, None where a log has none. T
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, field
@@ -13,7 +14,8 @@ from msgspec import Struct, field
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
-from forklore.events.records import Absent, Borrowed, Cow, Descriptors, Header, Runs, Script, Standing
+from forklore.events.records import Absent, Borrowed, Cow, Create, Descriptors, Header, Runs, Script, Standing
+from forklore.model.creations import Form, decoded
 from forklore.model.stacks import Stack, Stacks
 
 if TYPE_CHECKING:
@@ -117,8 +119,8 @@ class JobStop(Struct, frozen=True, gc=False):
     resumed: Nanoseconds | None
 
 
-class Task(Struct, eq=False):
-    """A task in the kernel's sense, thread or process."""
+class Task(Struct, eq=False, gc=False):
+    """A task in the kernel's sense, thread or process. What there is none of is an empty tuple."""
 
     id: TaskId
     tid: Tid
@@ -130,24 +132,29 @@ class Task(Struct, eq=False):
     """Whose child it was at first: who waits for it. None: outside the trace, or unknown."""
     leader: TaskId | None
     """The task that its thread group began with; its own number for a process."""
-    creation: Creation | None = None
+    form: Form | None = None
+    """What its :attr:`creation` has in common with many; None where that was not seen."""
+    record: Create | None = None
+    """The record of its creation."""
     how: str = "created"
-    """``created``, or how it came into the trace otherwise: ``root``, ``attached``, ``adopted``, ``log``."""
+    """``created``, or how it came into the trace otherwise: ``root``, ``attached``, ``adopted``, ``continued``, ``log``
+    (:attr:`forklore.events.records.Begin.how`)."""
     found_under: TaskId | None = None
-    """Of a task that was attached to: the first thread of its process, or its parent's, where that is in the trace."""
+    """Of one that was attached to or continued: the first thread of its process, or its parent's, where that is in the
+    trace."""
     traced: bool = True
     untraced_cleared: bool = False
     stop: str | None = None
     ns_tids: tuple[int, ...] = ()
     created: Nanoseconds | None = None
     comm: bytes | None = None
-    images: list[Image] = field(default_factory=list)
-    failed_execs: list[FailedExec] = field(default_factory=list)
-    calls: list[MadeCall] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    stops: list[JobStop] = field(default_factory=list)
-    reapers: list[Reaper] = field(default_factory=list)
-    children: list[TaskId] = field(default_factory=list)
+    images: Sequence[Image] = ()
+    failed_execs: Sequence[FailedExec] = ()
+    calls: Sequence[MadeCall] = ()
+    failures: Sequence[Failure] = ()
+    stops: Sequence[JobStop] = ()
+    reapers: Sequence[Reaper] = ()
+    children: Sequence[TaskId] = ()
     """What it created, in order, and what was found under it."""
     ended: Nanoseconds | None = None
     death: Death | None = None
@@ -159,11 +166,11 @@ class Task(Struct, eq=False):
     """kcmp(2) of creator and child, in the order of :data:`forklore.events.records.COMPARED`."""
     standing: Standing | Absent | None = None
     """As the kernel had it at its first stop."""
-    cow: list[Cow] = field(default_factory=list)
+    cow: Sequence[Cow] = ()
     """The pages that it had in common with its creator, and what became of them; where that was asked for."""
-    borrowed: list[Borrowed] = field(default_factory=list)
+    borrowed: Sequence[Borrowed] = ()
     """What it changed in its creator's memory as its CLONE_VFORK child; one, where that was asked for."""
-    descriptors: list[Descriptors] = field(default_factory=list)
+    descriptors: Sequence[Descriptors] = ()
     """What it held right after each exec."""
     stack: Stack | None = None
     """The creator's call stack as it made this task; None: not read."""
@@ -171,10 +178,19 @@ class Task(Struct, eq=False):
     """The creator's interpreter frames then."""
     runs: Runs | None = None
     """What it was given to run."""
-    names: list[Naming] = field(default_factory=list)
+    names: Sequence[Naming] = ()
     """The names it got other than by exec, in order; :attr:`comm` is the last."""
     vfork_released: Nanoseconds | None = None
     """When its creator went on, for a CLONE_VFORK child."""
+    _creation: Creation | None = None
+
+    @property
+    def creation(self) -> Creation | None:
+        """The call that made it; None where that was not seen."""
+        # Decoded when it is asked for: in a long trace of threads no two are the same, and most are never looked at.
+        if self._creation is None and self.record is not None:
+            self._creation = decoded(self.record)
+        return self._creation
 
     @property
     def lifetime(self) -> Nanoseconds | None:

@@ -66,7 +66,8 @@ def card_lines(trace: Trace, task: Task, columns: int) -> list[Line]:
         raise ValueError("the trace was read without its sharing")
     lines = list(_head(trace, task, columns))
     if task.creation is None:
-        lines += _wrapped("", "its creation was not seen, so what it inherited is not known", columns)
+        where = "is in an earlier file" if task.how == "continued" else "was not seen"
+        lines += _wrapped("", f"its creation {where}, so what it inherited is not known", columns)
     else:
         lines += _resources(task, sharing, columns)
     lines += _over_time(trace, task, sharing, columns)

@@ -135,12 +135,18 @@ def _runs(made: Task | Failure) -> ev.Runs | None:
 
 def _key(made: Task | Failure) -> object:
     # None: told by the words of the call itself, which differ from task to task.
-    creation, runs = made.creation, _runs(made)
-    if made.stack is None or creation is None:
+    if made.stack is None:
         return None
+    if isinstance(made, Task):
+        called: object = made.form
+    else:
+        called = made.creation.call, made.creation.flags.raw
+    if called is None:
+        return None
+    runs = _runs(made)
     script = None if made.script is None else made.script.script
     ran = None if runs is None else (runs.how, runs.fn, runs.fn_place, runs.routine, runs.routine_place)
-    return (made.stack.number, script, creation.call, creation.flags.raw, ran)
+    return (made.stack.number, script, called, ran)
 
 
 def _says_nothing(made: Task | Failure, found: Attribution) -> bool:

@@ -156,13 +156,13 @@ class Folded:
 
 def look(task: Task) -> tuple[object, ...]:
     """All that a task's line says but its numbers and times."""
-    creation = task.creation
+    form = task.form
     return (
         task.kind,
         # Names that differ in a number are those of one pool.
         _NUMBER.sub("#", own) if (own := own_name(task)) else task.name,
         bool(own),
-        None if creation is None else (creation.call, creation.flags.raw, creation.exit_signal),
+        form,
         tuple(image.file for image in task.images),
         None if task.death is None else (task.death.code, task.death.signal, task.death.core),
         task.gone,
@@ -172,7 +172,7 @@ def look(task: Task) -> tuple[object, ...]:
         bool(task.ns_tids),
         task.heir is not None,
         bool(task.stops),
-        None if creation is None else tuple(a.observed for a in object_answers(creation.flags.raw, task.kcmp)),
+        None if form is None else tuple(a.observed for a in object_answers(form.flags, task.kcmp)),
     )
 
 

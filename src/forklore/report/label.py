@@ -9,6 +9,7 @@ from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import Creation
 from forklore.decode.sharing import shared_names
+from forklore.events.records import raw_bytes
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.report import words
@@ -86,6 +87,8 @@ def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
         parts += _creation(task, task.creation, detail, row.edges, told=told)
     elif task.how == "attached":
         parts.append((Piece("was running", "quiet"),))
+    elif task.how == "continued":
+        parts.append((Piece(f"carried over from {_file_before(trace)}", "quiet"),))
     elif task.how != "root":
         parts.append((Piece("its creation was not seen", "loud"),))
     parts.append(_exec(task, single))
@@ -93,6 +96,11 @@ def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
         parts.append((Piece(row.held, "quiet"),))
     parts.extend((Piece(text, "loud"),) for text in (*_unusual(task, trace, single), *row.extras))
     return [part for part in parts if part]
+
+
+def _file_before(trace: Trace) -> str:
+    name = trace.header.continues
+    return "the file before" if name is None else words.base_name(raw_bytes(name))
 
 
 def _creation(task: Task, creation: Creation, detail: Detail, edges: tuple[Edge, ...], *, told: bool) -> list[Line]:

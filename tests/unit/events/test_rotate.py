@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
+from forklore.abi.units import TaskId
 from forklore.events import jsonl
 from forklore.events import records as ev
 from forklore.events.rotate import RotatingWriter, Rotation
@@ -19,9 +21,16 @@ HEADER = ev.Header(source=ev.Source(tool="forklore", version="0.1"), clock=ev.Cl
 FORK, THREAD = 0x1200011, 0x3D0F00
 
 
-def create(task: int, child: int, tid: int, flags: int = FORK, stack: int | None = None) -> ev.Create:
+Answers = tuple[int, int, int, int, int, int]
+
+
+def create(
+    task: int, child: int, tid: int, flags: int = FORK, stack: int | None = None, kcmp: Answers | None = None
+) -> ev.Create:
     words = (flags, 0, 0, 0, 0)
-    return ev.Create(t=tid, task=task, arch=Arch.X86_64, nr=56, args=words, child=child, tid=tid, stack=stack)
+    return ev.Create(
+        t=tid, task=task, arch=Arch.X86_64, nr=56, args=words, child=child, tid=tid, stack=stack, kcmp=kcmp
+    )
 
 
 CODE: list[ev.Event] = [
@@ -101,6 +110,72 @@ def test_what_lives_goes_on_with_its_name_and_its_place(tmp_path: Path) -> None:
     assert [stop.signal for stop in process.stops] == [19]
 
 
+FILLER: list[ev.Event] = [ev.Name(t=4, task=1, comm=f"sh{n}", how="prctl") for n in range(30)]
+APART, AS_THREAD = (2, 2, 2, 2, 4, 4), (0, 0, 0, 0, 4, 4)
+
+
+def together(file: Path) -> dict[int, dict[str, int] | None]:
+    begins = (event for event in jsonl.read(file) if isinstance(event, ev.Begin))
+    return {begin.task: begin.together for begin in begins if begin.how == "continued"}
+
+
+def test_what_lives_goes_on_with_what_it_shares(tmp_path: Path) -> None:
+    unshare = ev.Other(
+        t=5, task=4, arch=Arch.X86_64, nr=272, args=(0x400,), result=0, compared={"mm": (2, 0), "files": (2, 1)}
+    )
+    files = recorded(
+        tmp_path / "t",
+        [
+            BEGIN,
+            create(1, 2, 20, kcmp=APART),
+            create(2, 3, 21, THREAD, kcmp=AS_THREAD),
+            create(2, 4, 22, THREAD, kcmp=AS_THREAD),
+            create(1, 5, 23, kcmp=(2, 0, 2, 2, -1, 0)),
+            unshare,
+            *FILLER,
+            ev.Exec(t=6, task=5, path="/bin/true", compared={"io": (1, 0)}),
+            ev.Exit(t=7, task=3, status=0),
+            *FILLER,
+        ],
+        1200,
+    )
+    thread = dict.fromkeys(("mm", "files", "fs", "sighand"), 2)
+    of_four = dict.fromkeys(("mm", "fs", "sighand"), 2)
+    with_root = {"files": 1, "io": 1}
+    assert together(files[1]) == {1: with_root, 2: thread, 3: thread, 4: of_four, 5: with_root}
+    assert together(files[-1]) == {1: {"io": 1}, 2: of_four, 4: of_four, 5: {"io": 1}}
+    sharing = built(jsonl.read(files[-1]), sharing=True).sharing
+    assert sharing is not None
+    assert sharing.partners(TaskId(4), "mm") == {2}
+    assert sharing.partners(TaskId(4), "files") == frozenset()
+
+
+def test_what_was_not_compared_is_not_claimed_to_be_shared(tmp_path: Path) -> None:
+    events: list[ev.Event] = [BEGIN, create(1, 2, 20, THREAD), create(1, 3, 21, kcmp=APART), *FILLER]
+    assert together(recorded(tmp_path / "t", events, 900)[-1]) == {1: None, 2: None, 3: None}
+
+
+def test_what_was_attached_to_goes_on_with_what_it_shares(tmp_path: Path) -> None:
+    events: list[ev.Event] = [
+        ev.Begin(t=0, task=1, tid=10, tgid=10, how="attached", together={"mm": 1, "io": 1}),
+        ev.Begin(t=0, task=2, tid=11, tgid=10, how="attached", together={"mm": 1, "io": 2}),
+        ev.Begin(t=0, task=3, tid=12, tgid=10, how="attached", together={"mm": 1}),
+        ev.Exit(t=1, task=1, status=0),
+        *(msgspec.structs.replace(event, task=2) for event in FILLER if isinstance(event, ev.Name)),
+    ]
+    assert together(recorded(tmp_path / "t", events, 900)[-1]) == {2: {"mm": 2}, 3: {"mm": 2}}
+
+
+def test_a_file_says_which_one_it_continues(tmp_path: Path) -> None:
+    files = recorded(tmp_path / "t\udcff\n", [BEGIN, *FILLER], 700)
+    assert len(files) > 2
+    headers = [built(jsonl.read(file)).header for file in files]
+    names = [ev.text(os.fsencode(file)) for file in files]
+    assert [header.continues for header in headers] == [None, *names[:-1]]
+    (blind,) = headers[1].blind
+    assert blind.why.endswith("\\udcff\\n")
+
+
 def test_the_thread_that_executed_is_its_process(tmp_path: Path) -> None:
     events: list[ev.Event] = [
         BEGIN,
@@ -115,9 +190,8 @@ def test_the_thread_that_executed_is_its_process(tmp_path: Path) -> None:
 
 
 def test_an_event_about_a_task_that_has_ended_brings_it_back(tmp_path: Path) -> None:
-    filler: list[ev.Event] = [ev.Name(t=4, task=1, comm=f"sh{n}", how="prctl") for n in range(30)]
     done = ev.VforkDone(t=5, task=1, child=2, tid=20)
-    events: list[ev.Event] = [BEGIN, create(1, 2, 20), ev.Exit(t=3, task=2, status=0), *filler, done]
+    events: list[ev.Event] = [BEGIN, create(1, 2, 20), ev.Exit(t=3, task=2, status=0), *FILLER, done]
     files = recorded(tmp_path / "t", events, 700)
     assert done in list(jsonl.read(files[-1]))
 
@@ -134,7 +208,8 @@ def test_whatever_happens_every_file_is_accepted(
         if what in "pt":
             number += 1
             alive.append(number)
-            events.append(create(task, number, 100 + number, FORK if what == "p" else THREAD, stack=1))
+            flags, kcmp = (FORK, APART) if what == "p" else (THREAD, AS_THREAD)
+            events.append(create(task, number, 100 + number, flags, stack=1, kcmp=kcmp))
         elif what == "x" and task != 1:
             alive.remove(task)
             events.append(ev.Exit(t=5, task=task, status=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
+import msgspec
 import pytest
 from happenings import FORK, Story, stories
 from hypothesis import HealthCheck, given, settings
@@ -336,3 +337,13 @@ def test_several_roots() -> None:
     assert heads[1].startswith("left 200")
     assert "1 process, 1 thread" in heads[1]
     assert "its creation was not seen" in heads[1]
+
+
+@pytest.mark.parametrize(("former", "named"), [(None, "the file before"), ("/tmp/t\x1b.2", "t\\x1b.2")])
+def test_a_task_of_an_earlier_file(former: str | None, named: str) -> None:
+    story = Story()
+    first = story.begin(100, how="continued", comm="sh")
+    story.clone(first, 101)
+    trace = story.end().trace()
+    trace.header = msgspec.structs.replace(trace.header, continues=former)
+    assert any(f"carried over from {named}" in plain(line) for line in tree_lines(trace))

@@ -1,0 +1,206 @@
+"""What the records are made of: words and strings out of traced programs, and groups of facts within one event."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from forklore.abi.kcmp import UNSET
+
+# By eight pairs at a time: matching pair by pair takes longer than all else that is done to read a line.
+Hex = Annotated[str, msgspec.Meta(pattern="^(?:[0-9a-f]{16})*(?:[0-9a-f]{2}){0,7}$")]
+
+
+class Opaque(msgspec.Struct, frozen=True, tag_field="kind", tag="opaque", gc=False):
+    """Bytes that are not valid UTF-8, in hexadecimal."""
+
+    hex: Hex
+
+
+Text = str | Opaque
+"""A string out of a traced program: a JSON string where it is valid UTF-8, else :class:`Opaque`."""
+
+
+def text(raw: bytes) -> Text:
+    """The record form of bytes out of a traced program."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return Opaque(raw.hex())
+
+
+def raw_bytes(value: Text) -> bytes:
+    """The bytes that :func:`text` was given."""
+    return value.encode() if isinstance(value, str) else bytes.fromhex(value.hex)
+
+
+Word = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Id = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Absent(msgspec.Struct, frozen=True, tag_field="kind", tag="absent", gc=False):
+    """Something that could not be read, and why. ``errno`` is 0 where no call failed."""
+
+    errno: int
+    why: str
+
+
+class Blind(msgspec.Struct, frozen=True, gc=False):
+    """Something that the tracer could not see or could not leave unchanged, and why."""
+
+    what: str
+    why: str
+
+
+class Clock(msgspec.Struct, frozen=True, gc=False):
+    """``start``: CLOCK_MONOTONIC at the start, null for a log without it; ``wall``: the same since 1970 (ns)."""
+
+    start: int | None
+    wall: int | None
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Who saw the events: ``tool`` is forklore, strace or ltrace; ``version`` may be unknown for a log."""
+
+    tool: str
+    version: str | None = None
+
+
+COMPARED: Final = ("mm", "files", "fs", "sighand", "sysvsem", "io")
+"""What kcmp(2) compares of two tasks, in the order of :attr:`Create.kcmp`."""
+
+Answer = Annotated[int, msgspec.Meta(ge=-4095, le=UNSET)]
+"""kcmp(2)'s answer: an :class:`forklore.abi.kcmp.Order` (0 one object, 1 and 2 two objects, in that order, 3 two
+objects), :data:`forklore.abi.kcmp.UNSET`, or -errno."""
+
+
+class Standing(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False, tag_field="kind", tag="standing"
+):
+    """How the kernel has a task at a moment when it is held. A field is null where this kernel does not tell it."""
+
+    ppid: int | None = None
+    pgrp: int | None = None
+    session: int | None = None
+    exit_signal: int | None = None
+    no_new_privs: bool | None = None
+    seccomp: int | None = None
+    seccomp_filters: int | None = None
+    umask: int | None = None
+    namespaces: dict[str, int | Absent] | None = None
+    """Inode numbers by the names of /proc/PID/ns: mnt, uts, ipc, net, pid, pid_for_children, time, …"""
+    cgroups: list[Text] | Absent | None = None
+    """The lines of /proc/PID/cgroup."""
+
+
+class Runs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """What the creator gave a child to run. Addresses are the creator's; with ``_place``, where that is code."""
+
+    how: str
+    """How it was found: ``clone``, ``nptl``, ``musl``, ``go``, ``rust``, ``c++``, ``raw`` (see
+    :mod:`forklore.tracer.routines`)."""
+    fn: Word | None = None
+    """What the C library's clone() was given to call."""
+    fn_place: Id | None = None
+    arg: Word | None = None
+    routine: Word | None = None
+    """What the program gave to pthread_create, thrd_create, …, where that is something else than ``fn``."""
+    routine_place: Id | None = None
+    routine_arg: Word | None = None
+    unknown: Absent | None = None
+    """Why the routine could not be found."""
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A function and the line in it, from debug information."""
+
+    function: Text | None = None
+    file: Text | None = None
+    line: Count | None = None
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A frame of a stack and how it was found: ``register`` (the innermost), ``rule`` (call-frame information),
+    ``wrapper`` (what is known of a C library's system call wrapper), ``signal`` (interrupted by a signal handler) or
+    ``pointer`` (the frame pointer: a guess).
+    """
+
+    place: Id
+    how: str = "rule"
+
+
+class ScriptFrame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A frame of an interpreted program."""
+
+    function: Text
+    file: Text
+    line: Count | None = None
+
+
+class Held(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """An entry of a descriptor table. A field is null where the kernel does not tell it."""
+
+    fd: Count
+    kind: str
+    """What it refers to: ``file``, ``pipe``, ``socket``, … (:class:`forklore.linux.descriptors.Kind`)."""
+    target: Text
+    """As /proc names it, ``pipe:[123]``."""
+    flags: int | None = None
+    """open(2)'s status flags and access mode, without O_CLOEXEC."""
+    position: int | None = None
+    device: Word = 0
+    """With ``inode``: which file, pipe or socket; 0 for what has no name in a file system."""
+    inode: Word | None = None
+    cloexec: bool | None = None
+    """Only of :attr:`Descriptors.creators_pipes`: what survives an exec has none."""
+    same: Answer | None = None
+    """kcmp(2) of the open file description with that at the creator's same number; -EBADF: it has none there. Not
+    asked of 0, 1 and 2."""
+    creators_cloexec: bool | None = None
+    """Whether the creator's descriptor of the same number is close-on-exec."""
+
+
+class Variable(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A variable, member or element by debug information, and its value before and after."""
+
+    name: Text
+    function: Text | None = None
+    """Whose local variable it is."""
+    old: str | None = None
+    new: str | None = None
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """Bytes that a child changed in the memory that it borrowed."""
+
+    start: Word
+    length: Count
+    where: str
+    """Which part of the parent's memory: ``live stack``, ``data``, … (:class:`forklore.linux.borrowed.Where`)."""
+    mapping: Text
+    """The mapping's name in /proc/PID/maps; empty for one without."""
+    old: Hex
+    """The first 256 bytes at most, as they were and as they are."""
+    new: Hex
+    variables: list[Variable] = []
+    """What these bytes are, where there is debug information."""
+
+
+class Remapped(msgspec.Struct, frozen=True, gc=False):
+    """Addresses that a child mapped, unmapped or mapped otherwise: permissions and name, null for none."""
+
+    start: Word
+    end: Word
+    before: Text | None
+    after: Text | None
+
+
+class NotCompared(msgspec.Struct, frozen=True, gc=False):
+    """Bytes of a mapping that were not kept or could not be read again."""
+
+    start: Word
+    size: Count
+    mapping: Text
+    why: str

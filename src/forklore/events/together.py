@@ -1,0 +1,66 @@
+"""Which tasks hold one object now, as far as a recording has told: for the ``begin`` records of a continued file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from forklore.abi.kcmp import Order
+from forklore.events.records import COMPARED, Begin, Create, Exec
+
+_EQUAL: Final = int(Order.EQUAL)
+_EXEC_ENDS: Final = frozenset({"mm", "files", "sighand"})
+"""What a task has to itself after an execve (fs/exec.c: begin_new_exec)."""
+
+
+class Together:
+    """The sets of tasks that share an object of :data:`COMPARED`; what a task has alone is in none."""
+
+    def __init__(self) -> None:
+        self._sets: dict[int, dict[str, set[int]]] = {}
+
+    def of(self, task: int) -> Iterator[tuple[str, set[int]]]:
+        """The objects that a task shares, and who holds each of them, the task itself included."""
+        return ((name, holders) for name, holders in self._sets.get(task, {}).items() if len(holders) > 1)
+
+    def begun(self, event: Begin) -> None:
+        """A task that was attached to."""
+        for name, other in (event.together or {}).items():
+            if other != event.task:
+                self._join(event.task, other, name)
+
+    def created(self, event: Create) -> None:
+        """A child that was compared with its creator."""
+        if isinstance(event.kcmp, tuple):
+            for name, answer in zip(COMPARED, event.kcmp, strict=True):
+                if answer == _EQUAL:
+                    self._join(event.child, event.task, name)
+
+    def executed(self, event: Exec) -> None:
+        """A task that executed."""
+        self.asked_again(event.task, event.compared)
+        for name in _EXEC_ENDS - event.compared.keys():
+            self._leave(event.task, name)
+
+    def asked_again(self, task: int, compared: Mapping[str, tuple[int, int]]) -> None:
+        """A task that may have given up what it shared, with kcmp's answers. It has what could not be asked no more."""
+        for name, (_other, answer) in compared.items():
+            if answer != _EQUAL:
+                self._leave(task, name)
+
+    def ended(self, task: int) -> None:
+        """A task that holds nothing any more, or is out of sight."""
+        for name in tuple(self._sets.get(task, ())):
+            self._leave(task, name)
+        self._sets.pop(task, None)
+
+    def _join(self, task: int, other: int, name: str) -> None:
+        theirs = self._sets.setdefault(other, {})
+        holders = theirs.setdefault(name, {other})
+        holders.add(task)
+        self._sets.setdefault(task, {})[name] = holders
+
+    def _leave(self, task: int, name: str) -> None:
+        holders = self._sets.get(task, {}).pop(name, None)
+        if holders is not None:
+            holders.discard(task)

@@ -1,0 +1,56 @@
+"""The calls that made tasks, out of their records: whole when somebody asks, and at once only what tells their kind."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from forklore.abi.units import Unavailable
+from forklore.decode.creation import CallName, Creation, Kind, decode_creation
+from forklore.events import records as ev
+
+
+class Form(Struct, frozen=True, gc=False):
+    """What very many creations have in common: all but addresses, sizes and descriptors."""
+
+    call: CallName
+    flags: int | None
+    """Without the exit signal; None where they are not known."""
+    exit_signal: int | None
+    kind: Kind
+
+
+def decoded(record: ev.Create | ev.Fail) -> Creation:
+    """The call of a record."""
+    if record.struct is None:
+        return decode_creation(record.arch, record.nr, record.args)
+    set_tid = None if record.set_tid is None else _bytes(record.set_tid)
+    return decode_creation(record.arch, record.nr, record.args, _bytes(record.struct), set_tid)
+
+
+def _bytes(value: str | ev.Absent) -> bytes | Unavailable:
+    return Unavailable(value.errno, value.why) if isinstance(value, ev.Absent) else bytes.fromhex(value)
+
+
+class Forms:
+    """The forms of a trace's creations, each of them worked out and kept once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], Form] = {}
+
+    def of(self, record: ev.Create) -> Form:
+        """The form of a call."""
+        key = _decides(record)
+        form = self._known.get(key)
+        if form is None:
+            whole = decoded(record)
+            form = self._known[key] = Form(whole.call, whole.flags.raw, whole.exit_signal, whole.kind)
+        return form
+
+
+def _decides(record: ev.Create) -> tuple[object, ...]:
+    # The words that a form depends on: the flags, which are the first argument of clone, and for clone3 the size, which
+    # is the second one, and the first and the fifth word of the struct, its flags and exit signal, where it has these.
+    struct = record.struct
+    if isinstance(struct, str):
+        return record.arch, record.nr, record.args[:2], len(struct), struct[:16], struct[64:80]
+    return record.arch, record.nr, record.args[:1], struct is None
