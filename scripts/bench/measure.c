@@ -1,7 +1,9 @@
-/* measure FILE COMMAND...: runs COMMAND and writes its wall time, peak memory and wait status to FILE.
+/* measure FILE COMMAND...: runs COMMAND and writes its wall time, its wait status and the peak memory of its largest
+ * process to FILE: wait4 gives the largest peak of the command and of all that it waited for (kernel/sys.c: getrusage),
+ * which for a tracer are the programs that it runs.
  *
- * It is small, so that the peak of COMMAND is not its own: a process made by fork starts with its parent's peak
- * (fs/exec.c: exec_mmap keeps it over the exec), and a Python interpreter's is larger than most tracers'.
+ * It is small, so that this is not its own: a process made by fork starts with its parent's peak (fs/exec.c: exec_mmap
+ * keeps it over the exec), and a Python interpreter's is larger than most tracers'.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -45,6 +47,6 @@ int main(int argc, char **argv)
 		return 125;
 	}
 	long long wall = now() - start;
-	fprintf(file, "{\"wall_ns\": %lld, \"peak_kib\": %ld, \"status\": %d}\n", wall, usage.ru_maxrss, status);
+	fprintf(file, "{\"wall_ns\": %lld, \"largest_kib\": %ld, \"status\": %d}\n", wall, usage.ru_maxrss, status);
 	return 0;
 }

@@ -25,14 +25,15 @@ class CannotMeasure(Exception):  # noqa: N818 - a tool that is not here is a row
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: wall time of the whole command, the workload's own time, and the command's peak memory.
+    """One run: wall time of the whole command, the workload's own time, and memory.
 
-    ``inside_ns`` is None for a program that does not tell. The peak is the command's largest process's.
+    ``inside_ns`` is None for a program that does not tell. ``largest_kib`` is the peak of the largest process, of the
+    command and of the programs that it runs.
     """
 
     wall_ns: int
     inside_ns: int | None
-    peak_kib: int
+    largest_kib: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def run(programs: Programs, command: Sequence[str], scratch: Path, timeout: floa
         last = (complaint.strip() or printed.strip() or "no message").splitlines()[-1]
         raise CannotMeasure(f"failed: {last[:160]}")
     inside = re.search(r"inside_ns=(\d+)", printed)
-    return Sample(measured["wall_ns"], int(inside.group(1)) if inside else None, measured["peak_kib"])
+    return Sample(measured["wall_ns"], int(inside.group(1)) if inside else None, measured["largest_kib"])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -22,7 +22,7 @@ class Scale:
     """What recording and showing a long run took."""
 
     processes: tuple[int, int]
-    peak_kib: tuple[int, int]
+    largest_kib: tuple[int, int]
     events: int
     file_bytes: int
     record_s: float
@@ -36,13 +36,13 @@ class Scale:
     def verdicts(self) -> list[Verdict]:
         """The two budgets of scale."""
         few, many = self.processes
-        limit = self.peak_kib[0] * _GROWTH + _SLACK_KIB
+        limit = self.largest_kib[0] * _GROWTH + _SLACK_KIB
         return [
             Verdict(
-                f"peak memory at {many:,} processes in a row, of that at {few:,}",
-                f"{limit / self.peak_kib[0]:.2f}",
-                f"{self.peak_kib[1] / self.peak_kib[0]:.2f} ({self.peak_kib[1]:,} KiB)",
-                self.peak_kib[1] <= limit,
+                f"peak of the largest process at {many:,} in a row, of that at {few:,}",
+                f"{limit / self.largest_kib[0]:.2f}",
+                f"{self.largest_kib[1] / self.largest_kib[0]:.2f} ({self.largest_kib[1]:,} KiB)",
+                self.largest_kib[1] <= limit,
             ),
             Verdict(
                 f"`show` of {self.events:,} events, events a second",
@@ -64,7 +64,7 @@ def measure(programs: Programs, forklore: list[str], scratch: Path, processes: i
         trace.unlink(missing_ok=True)
         command = [*forklore, "run", "-o", str(trace), "--", str(programs.workload), "forks", str(count)]
         sample = run(programs, command, scratch, timeout)
-        peaks.append(sample.peak_kib)
+        peaks.append(sample.largest_kib)
         record_s = sample.wall_ns / 1e9
     with trace.open("rb") as lines:
         events = sum(1 for _ in lines) - 1

@@ -102,8 +102,8 @@ def _scale(scale: Scale) -> str:
     shown = ", ".join(f"{view} {seconds:.2f} s" for view, seconds in scale.show_s.items())
     return (
         f"{many:,} processes recorded in {scale.record_s:.1f} s, {scale.file_bytes / 2**20:.1f} MiB, "
-        f"{scale.events:,} events; peak memory {scale.peak_kib[1]:,} KiB "
-        f"({scale.peak_kib[0]:,} KiB with {few:,}); shown as {shown}."
+        f"{scale.events:,} events; the largest process took {scale.largest_kib[1]:,} KiB "
+        f"({scale.largest_kib[0]:,} KiB with {few:,}); shown as {shown}."
     )
 
 
