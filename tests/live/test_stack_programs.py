@@ -6,10 +6,12 @@ Each program makes every child in a function of a known name. Lines of sources a
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from forklore.model.names import function_name, whole_name
 from forklore.model.stacks import Place
 from forklore.model.tasks import Task
 from forklore.report.edges import Edges, own_name
+from forklore.report.sites import sites
 
 
 def need(name: str, package: str, *elsewhere: str) -> str:
@@ -148,13 +151,26 @@ def frame_name(makers: Makers, task: Task) -> str:
 
 
 CPP = """
+#include <functional>
 #include <future>
 #include <thread>
 static void work() {}
+static void work_on(int, const char *, double) {}
 static int answer() { return 42; }
+struct Crew { void pull() {} };
 __attribute__((noinline)) void start_thread() {
 	std::thread thread(work);
 	thread.join();
+}
+__attribute__((noinline)) void start_with_arguments() {
+	std::thread(work_on, 3, "x", 0.5).join();
+}
+__attribute__((noinline)) void start_closure(int n) {
+	std::thread([n] { work_on(n, "", 0); }).join();
+}
+__attribute__((noinline)) void start_method() {
+	Crew crew;
+	std::thread(&Crew::pull, &crew).join();
 }
 __attribute__((noinline)) int start_async() {
 	auto result = std::async(std::launch::async, answer);
@@ -162,29 +178,48 @@ __attribute__((noinline)) int start_async() {
 }
 int main() {
 	start_thread();
+	start_with_arguments();
+	start_closure(3);
+	start_method();
 	return start_async() == 42 ? 0 : 1;
 }
 """
+CPP_THREADS = {
+    "start_thread": ("std::thread", "work"),
+    "start_with_arguments": ("std::thread", "work_on"),
+    "start_closure": ("std::thread", "start_closure(int)::{lambda()#1}"),
+    "start_method": ("std::thread", "void (Crew::*)()"),
+    "start_async": ("std::async", "int (*)()"),
+}
+"""By who starts them: the call, and what they run. Of a method, and of what std::async was given, the type alone."""
 
 
 def test_cpp(tmp_path: Path, traced: Trace_) -> None:
     (tmp_path / "makes.cpp").write_text(CPP)
-    compiled(need("g++", "g++"), "-O1", "-g", "-pthread", "-o", "makes", "makes.cpp", folder=tmp_path)
+    compiled(need("g++", "g++"), "-O2", "-g", "-pthread", "-o", "makes", "makes.cpp", folder=tmp_path)
     run = traced(tmp_path / "makes")
     assert run.status == 0
     makers = Makers(run)
-    for caller, call, words in (
-        ("start_thread", "std::thread", "std::thread thread(work)"),
-        ("start_async", "std::async", "std::async(std::launch"),
-    ):
+    for caller, (call, runs) in CPP_THREADS.items():
         (task,) = makers.by_caller(caller)
         found = makers.of(task)
         assert (found.chain, found.sure) == ((call, "pthread_create"), True), found.why
-        assert found.caller_line is not None
-        assert found.caller_line.line == line_of(CPP, words)
+        assert makers.runs_in(task) == b"makes"
+        assert makers.text(task).startswith(f"{call} → pthread_create({runs}) ← {caller}")
+    for caller, words in (("start_thread", "std::thread thread(work)"), ("start_async", "std::async(std::launch")):
+        (task,) = makers.by_caller(caller)
+        line = makers.of(task).caller_line
+        assert line is not None
+        assert line.line == line_of(CPP, words)
+
+    compiled("strip", "makes", folder=tmp_path)
+    run = traced(tmp_path / "makes")
+    makers = Makers(run)
+    assert len(run.created()) == len(CPP_THREADS)
+    for task in run.created():
         # What the library gave to pthread_create is a function of its own, which is not taken for the program's.
         assert makers.runs_in(task).startswith(b"libstdc++.so")
-        assert makers.text(task).startswith(f"{call} → pthread_create ← {caller}")
+        assert makers.text(task).startswith("std::thread → pthread_create ← makes+0x")
 
 
 RUST = """
@@ -201,26 +236,41 @@ fn start_thread() {
     thread::spawn(work).join().unwrap(); // thread
 }
 #[inline(never)]
+fn start_closure(words: Vec<String>) {
+    thread::spawn(move || words.len()).join().unwrap(); // closure
+}
+#[inline(never)]
 fn run_program() {
     Command::new("/bin/true").status().unwrap(); // program
 }
 fn main() {
     start_named();
     start_thread();
+    start_closure(std::env::args().collect());
     run_program();
 }
 """
 
 
-def test_rust(tmp_path: Path, traced: Trace_) -> None:
+RUST_THREADS = {"start_named": "makes::work", "start_thread": "makes::work",
+                "start_closure": "makes::start_closure::{closure#0}"}  # fmt: skip
+OLDER_RUST_THREADS = {**RUST_THREADS, "start_named": "fn()", "start_thread": "fn()"}
+"""In the older mangling only debug information tells what a closure is, and of a function no more than its type."""
+
+
+@pytest.mark.parametrize("names", ["v0", "default"])
+def test_rust(names: str, tmp_path: Path, traced: Trace_) -> None:
     (tmp_path / "makes.rs").write_text(RUST)
-    compiled(need("rustc", "rustc"), "-O", "-g", "makes.rs", folder=tmp_path)
+    options = ["-C", "symbol-mangling-version=v0"] if names == "v0" else []
+    compiled(need("rustc", "rustc"), "-O", "-g", *options, "makes.rs", folder=tmp_path)
+    older = b"_ZN5makes" in (tmp_path / "makes").read_bytes()
     run = traced(tmp_path / "makes")
     assert run.status == 0, run.err
     makers = Makers(run)
     for caller, call, last, words in (
         ("start_named", "std::thread::spawn", "pthread_create", "// named"),
         ("start_thread", "std::thread::spawn", "pthread_create", "// thread"),
+        ("start_closure", "std::thread::spawn", "pthread_create", "// closure"),
         ("run_program", "std::process::Command", "", "// program"),
     ):
         (task,) = makers.by_caller(caller)
@@ -231,6 +281,23 @@ def test_rust(tmp_path: Path, traced: Trace_) -> None:
         assert found.caller_line.line == line_of(RUST, words)
         assert own_name(task) == ("crew" if caller == "start_named" else "")
     assert executed(makers.by_caller("run_program"), b"true")
+    assert rust_threads(makers) == (OLDER_RUST_THREADS if older else RUST_THREADS)
+
+    compiled("strip", "--strip-debug", "makes", folder=tmp_path)
+    makers = Makers(traced(tmp_path / "makes"))
+    assert rust_threads(makers) == (dict.fromkeys(RUST_THREADS, "{{closure}}") if older else RUST_THREADS)
+
+
+def rust_threads(makers: Makers) -> dict[str, str]:
+    """By who started them, what threads run."""
+    found = {}
+    for caller in RUST_THREADS:
+        (task,) = makers.by_caller(caller)
+        call, _, rest = makers.text(task).partition("(")
+        runs, _, who = rest.partition(") ← ")
+        assert (call, who.partition(",")[0]) == ("std::thread::spawn → pthread_create", f"makes::{caller}")
+        found[caller] = runs
+    return found
 
 
 GO = """package main
@@ -274,11 +341,16 @@ def test_go(tmp_path: Path, traced: Trace_) -> None:
     makers = Makers(run)
     (program,) = executed(run.created(), b"true")
     found = makers.of(program)
+    assert found.sure, found.why
     assert found.chain[-1] == "syscall.forkExec"
     assert found.chain[0].startswith("os/exec.(*Cmd).")
     assert makers.caller(program) == "main.runProgram"
     assert found.caller_line is not None
     assert found.caller_line.line == line_of(GO, "// program")
+    # By the rules in .debug_frame, which Go's linker compresses, up to where the goroutine began.
+    assert program.stack is not None
+    assert program.stack.end == "outermost"
+    assert [frame.place.function for frame in program.stack.frames[-3:-1]] == [b"main.main", b"runtime.main"]
     threads = [task for task in run.created() if task.kind == "thread"]
     assert threads
     for thread in threads:
@@ -345,6 +417,75 @@ def test_java(tmp_path: Path, traced: Trace_) -> None:
     # The virtual machine's own code has neither a file nor names: which method called is not known, and said so.
     for task in (thread, program):
         assert makers.text(task).endswith(" ← code without a file")
+        assert task.stack is not None
+        assert (task.stack.frames[-1].place.path, task.stack.frames[-1].place.function) == (b"", None)
+        assert task.stack.end.startswith("no call-frame rule for code made at run time")
     own = [task for task in run.created() if own_name(task) == "VM Thread"]
     assert len(own) == 1
     assert makers.of(own[0]).chain == ("os::create_thread", "pthread_create")
+
+
+POSTGRES = """
+set -e
+bin=$1 data=$2
+cd $data
+$bin/initdb -D db -N -A trust --no-instructions >initdb.log
+trap '$bin/pg_ctl -D db -s -m immediate stop' EXIT
+$bin/pg_ctl -D db -w -s -l server.log -o "-k $data -c listen_addresses= -c fsync=off" start
+$bin/psql -h $data -d postgres -Atc 'select 40 + 2'
+$bin/pg_ctl -D db -w -s -m fast stop
+trap - EXIT
+"""
+
+
+@pytest.fixture
+def postgres_folder() -> Iterator[Path]:
+    """A directory that the server's user owns: the server does not start for root."""
+    folder = Path(tempfile.mkdtemp(prefix="forklore-postgres-"))
+    try:
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_postgres(request: pytest.FixtureRequest, traced: Trace_) -> None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("postgres is not installed: apt-get install postgresql")
+    exported = subprocess.run(["nm", "-D", found[-1].with_name("postgres")], capture_output=True, text=True, check=True)
+    if " T fork_process" not in exported.stdout:
+        pytest.skip("this postgres makes its processes in another function than fork_process()")
+    folder = request.getfixturevalue("postgres_folder")
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if os.geteuid() == 0 else []
+    run = traced(*user, "sh", "-c", POSTGRES, "sh", found[-1].parent, folder, cwd=folder)
+    assert (run.status, run.out) == (0, "42\n"), run.err
+    makers = Makers(run)
+    for task in run.created():
+        made = makers.of(task)
+        assert (made.source, made.sure) == ("stack", True), (task.tid, made.why)
+        assert made.caller is not None
+        assert task.stack is not None
+        assert task.stack.end == "outermost"
+    # initdb asks the shell, by popen() and system().
+    calls = {makers.of(task).chain for task in run.created() if run.creator(task).name == b"initdb"}
+    assert calls == {("popen", "posix_spawn"), ("system", "posix_spawn")}
+    # All that serves: background processes and the backend that psql talked to.
+    serving = makers.by_caller("fork_process")
+    assert len(serving) > 5
+    (server,) = {run.creator(task).id for task in serving}
+    for task in serving:
+        assert makers.of(task).chain == ("fork",)
+        assert task.name == b"postgres"
+        assert not task.images
+        assert task.stack is not None
+        assert b"PostmasterMain" in {frame.place.function for frame in task.stack.frames}
+        assert [frame for frame in task.stack.frames if not frame.sure] == []
+    # They are told apart by who called fork_process().
+    (site,) = (site for site in sites(run.trace) if set(serving) <= set(site.tasks))
+    through = dict(site.through(Edges(run.trace)))
+    assert through["StartAutoVacLauncher"] == 1
+    assert sum(through.values()) == len(serving)
+    assert run.trace.tasks[server].images[-1].file == bytes(found[-1].with_name("postgres"))

@@ -21,7 +21,7 @@ from forklore.elf.image import Image, Section
 Input = Image | bytes | bytearray | mmap.mmap | str | os.PathLike[str]
 """An ELF file: as it was opened, its bytes, or its path."""
 
-_EXPANDED_LIMIT: Final = 512 << 20
+EXPANDED_LIMIT: Final = 512 << 20
 _CHUNK: Final = 1 << 20
 _STRING_LIMIT: Final = 64 << 10
 _ZLIB: Final = 1
@@ -75,11 +75,12 @@ class DebugFile:
     """The debug sections of one ELF file (a program or its separate debug file), each read when first asked for.
 
     ``order`` is ``little``: :class:`Image` opens no others. Nothing here catches: what a broken file raises is in
-    :data:`FAILURES`.
+    :data:`FAILURES`. A section that would have more than ``most`` bytes when decompressed is broken.
     """
 
-    def __init__(self, source: Input, budget: Budget) -> None:
+    def __init__(self, source: Input, budget: Budget, most: int = EXPANDED_LIMIT) -> None:
         self.budget = budget
+        self._most = most
         self.image: Final = _image(source)
         if not self.image.whole:
             raise BrokenDwarf("the file was cut short after it was opened")
@@ -136,7 +137,7 @@ class DebugFile:
         return self._expanded(raw[24 if wide else 12 :], size, name)
 
     def _expanded(self, packed: memoryview, size: int, name: str) -> memoryview:
-        if size > _EXPANDED_LIMIT:
+        if size > self._most:
             raise BrokenDwarf(f"section .{name} would take {size >> 20} MiB when decompressed")
         unpacker = zlib.decompressobj()
         whole = bytearray()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from mmap import mmap
 from typing import Final
 
@@ -70,15 +70,21 @@ class _Fde(Struct, frozen=True):
     """File offset of what follows the address range."""
     limit: int
     """File offset of its end."""
+    debug: bool
+    """In .debug_frame."""
 
 
 class FrameTable:
     """The call-frame rules of one file.
 
-    ``data`` is the content of the file. The sections are where .eh_frame_hdr, .eh_frame and .debug_frame lie in it; a
-    compressed .debug_frame can be given as a table of its own, with the decompressed section as ``data``. Addresses
-    are those of the ELF file. .eh_frame_hdr's table is searched where there is one; other sections are indexed when
-    first asked, up to :data:`MOST_INDEXED` entries. What is broken has no rules.
+    ``data`` is the content of the file. The sections are where .eh_frame_hdr, .eh_frame and .debug_frame lie in it.
+    ``further`` is asked once, for a table of more rules, when an address has none in these sections: that of a
+    .debug_frame that is compressed or in another file has the section's content as ``data``. Addresses are those of
+    the ELF file. .eh_frame_hdr's table is searched where there is one; other sections are indexed when first asked,
+    up to :data:`MOST_INDEXED` entries. What is broken has no rules.
+
+    ``holds`` is asked whether what .debug_frame says of a function holds, by its first address and the one behind it.
+    An exception may pass where .eh_frame has a rule; .debug_frame has one for whatever an assembler was told to name.
     """
 
     def __init__(
@@ -90,16 +96,22 @@ class FrameTable:
         eh_frame: Section | None,
         debug_frame: Section | None,
         arch: Arch,
+        further: Callable[[], FrameTable | None] | None = None,
+        holds: Callable[[int, int], bool] | None = None,
     ) -> None:
         self._data = data
         self._bits = bits
         self._word = _WORDS[bits]
+        self._entry = struct.Struct("<II" + 2 * self._word.format[1:])
         self._mask = (1 << bits) - 1
         self._arch = arch
         self._stack_pointer = NUMBERS[arch].sp
         self._header = eh_frame_hdr
         self._eh_frame = eh_frame
         self._debug_frame = debug_frame
+        self._ask_further = further
+        self._further: FrameTable | None = None
+        self._holds = holds
         self._cies: dict[int, _Cie] = {}
         self._indexes: dict[bool, tuple[array[int], array[int]]] = {}
         self._table = self._search_table()
@@ -121,7 +133,11 @@ class FrameTable:
             fde = self._find(address)
             rule = None if fde is None else self._run(fde, address)
         except _BROKEN:
+            fde = rule = None
+        if rule is not None and fde is not None and fde.debug and self._popped(rule):
             rule = None
+        if fde is None and (further := self._more()) is not None:
+            rule = further.rule_at(address)
         self.rules[address] = rule
         return rule
 
@@ -130,10 +146,19 @@ class FrameTable:
         try:
             fde = self._find(address)
         except _BROKEN:
-            return None
-        return None if fde is None else fde.start
+            fde = None
+        if fde is not None:
+            return fde.start
+        further = self._more()
+        return None if further is None else further.function_start(address)
 
     # Finding the entry
+
+    def _more(self) -> FrameTable | None:
+        if self._ask_further is not None:
+            ask, self._ask_further = self._ask_further, None
+            self._further = ask()
+        return self._further
 
     def _find(self, address: int) -> _Fde | None:
         fde = None
@@ -143,6 +168,8 @@ class FrameTable:
             fde = self._look_up(False, self._eh_frame, address)
         if fde is None and self._debug_frame is not None:
             fde = self._look_up(True, self._debug_frame, address)
+            if fde is not None and self._holds is not None and not self._holds(fde.start, fde.end):
+                return None
         return fde
 
     def _search_table(self) -> _Table | None:
@@ -205,15 +232,35 @@ class FrameTable:
 
     def _index(self, section: Section, *, debug: bool) -> tuple[array[int], array[int]]:
         found: list[tuple[int, int]] = []
+        plain: dict[int, bool] = {}
         for offset in self._entries(section):
             try:
-                fde = self._fde(offset, section, debug=debug)
+                start = self._plain_start(offset, section, plain) if debug else None
+                if start is None:
+                    fde = self._fde(offset, section, debug=debug)
+                    start = 0 if fde is None or fde.start >= fde.end else fde.start
             except _BROKEN:
                 continue
-            if fde is not None and 0 < fde.start < fde.end:  # discarded functions are left with 0
-                found.append((fde.start, offset))
+            if start > 0:  # discarded functions are left with 0
+                found.append((start, offset))
         found.sort()
         return array("Q", (start for start, _ in found)), array("Q", (offset for _, offset in found))
+
+    def _plain_start(self, offset: int, section: Section, plain: dict[int, bool]) -> int | None:
+        """The initial location of an FDE in .debug_frame, without making an object of it; None where that is needed.
+
+        ``plain``: CIEs by their offset, and whether the addresses in their FDEs are words.
+        """
+        length, pointer, start, size = self._entry.unpack_from(self._data, offset)
+        if length == 0xFFFFFFFF or pointer == 0xFFFFFFFF:
+            return None
+        known = plain.get(pointer)
+        if known is None:
+            cie = self._cie(section[0] + pointer, debug=True)
+            known = plain[pointer] = cie.encoding == 0 and cie.segment == 0
+        if not known:
+            return None
+        return int(start) if size else 0
 
     def _entries(self, section: Section) -> Iterator[int]:
         at, _, size = section
@@ -258,7 +305,7 @@ class FrameTable:
         length, at = self._pointer(cie.encoding & 0x0F, at, 0)
         if start is None or length is None:
             return None
-        return _Fde(cie, start, start + length, at, limit)
+        return _Fde(cie, start, start + length, at, limit, debug)
 
     def _cie(self, at: int, *, debug: bool) -> _Cie:
         cie = self._cies.get(at)
@@ -355,6 +402,12 @@ class FrameTable:
         return None
 
     # Running it
+
+    def _popped(self, rule: Rule) -> bool:
+        # Go's assembler writes such rules for code that keeps its return address in a register meanwhile, which it
+        # cannot be told (syscall/asm_linux_amd64.s: rawVforkSyscall).
+        below = rule.cfa_offset + rule.return_offset < 0
+        return below and rule.quick is not None and rule.cfa_register == self._stack_pointer
 
     def _run(self, fde: _Fde, address: int) -> Rule:
         cie, at = fde.cie, fde.body

@@ -16,6 +16,8 @@ SECONDS: Final = 2.0
 """What all cold answers from one file may take together, by default."""
 
 _INLINED: Final = frozenset({Tag.inlined_subroutine})
+_RUST_SHIM: Final = "_ZN4core3ops8function6FnOnce40call_once$u7b$"
+"""What calls a boxed closure, mangled in the older way: whose it is, only the name in the debug information tells."""
 
 
 class Where(Struct, frozen=True):
@@ -83,11 +85,11 @@ class Source:
             return () if found is None else (Where(None, file, line),)
         answer = []
         for inlined in reversed(list(scopes(function, address, _INLINED))):
-            answer.append(Where(name_of(inlined, linkage=True), file, line))
+            answer.append(Where(_name(inlined), file, line))
             number = unit.number(inlined, At.call_file)
             file = None if table is None or number is None else table.file(number)
             line = unit.number(inlined, At.call_line) or None
-        return (*answer, Where(name_of(function, linkage=True), file, line))
+        return (*answer, Where(_name(function), file, line))
 
     def _table(self, unit: Unit, top: Entry) -> LineTable | None:
         if unit.offset not in self._tables:
@@ -96,6 +98,13 @@ class Source:
             where = b"" if directory is None else unit.raw_string(directory.form, directory.value)
             self._tables[unit.offset] = None if offset is None else LineTable(unit, offset, where)
         return self._tables[unit.offset]
+
+
+def _name(entry: Entry) -> str | None:
+    name = name_of(entry, linkage=True)
+    if name is not None and name.startswith(_RUST_SHIM):
+        return name_of(entry, linkage=False) or name
+    return name
 
 
 def _reason(problem: Exception) -> str:

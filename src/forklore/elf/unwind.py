@@ -41,6 +41,8 @@ class Code(Struct):
     ways: dict[int, Way | None] = field(default_factory=dict)
     """By address in the file. Several processes' mappings of one file can share these two."""
     calls: dict[int, tuple[bool, int | None]] = field(default_factory=dict)
+    made: bool = False
+    """No file is behind it: the program made it at run time, as a just-in-time compiler does."""
 
 
 class Walk(Struct, frozen=True):
@@ -328,7 +330,8 @@ class _Walker:
         if not (way is not None and self._by_way(code, way)) and not self._by_pointer():
             if way is None and self._maybe(self._numbers.fp) == 0:
                 raise self._stop("outermost")  # it never returns, and has cleared the frame pointer to say so
-            raise self._stop(f"no call-frame rule for {pc:#x} and its frame pointer leads nowhere")
+            where = f"code made at run time, {pc:#x}," if code.made else f"{pc:#x}"
+            raise self._stop(f"no call-frame rule for {where} and its frame pointer leads nowhere")
 
     def _not_new(self, way: Way | None) -> None:
         """End at a new task on a stack of its own: it will not return to its creator's caller."""

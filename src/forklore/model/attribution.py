@@ -86,7 +86,7 @@ def _told(
     if walked is None:
         return _by_form(made, runs, "there is no stack")
     if walked.by_hand:
-        if runs is not None and runs.how in ("nptl", "musl", "go", "clone"):
+        if runs is not None and runs.how in ("nptl", "musl", "go", "clone", "c++", "rust"):
             return _by_form(made, runs, "the function that makes the system call is not known")
         if not walked.by_name:
             return (), "stack", not walked.guessed, "the program makes the system call itself"
@@ -118,8 +118,9 @@ def _told(
 
 def _by_form(made: Fingerprint | None, runs: ev.Runs | None, because: str) -> tuple[tuple[str, ...], Told, bool, str]:
     how = None if runs is None else runs.how
-    if how == "nptl" and runs is not None and runs.unknown is None:
-        return ("pthread_create",), "fingerprint", True, f"{because}; what the thread is given is glibc's descriptor"
+    if how in ("nptl", "c++", "rust") and runs is not None and runs.unknown is None:
+        given = "glibc's descriptor" if how == "nptl" else "an object of its language's library"
+        return ("pthread_create",), "fingerprint", True, f"{because}; what the thread is given is {given}"
     if how == "clone" and made is None:
         return ("clone",), "fingerprint", True, f"{because}; the code behind the call is a C library's clone()"
     if how == "raw" and made is not None:
@@ -134,8 +135,9 @@ def _by_form(made: Fingerprint | None, runs: ev.Runs | None, because: str) -> tu
 def _walk(stack: Stack) -> _Walk:
     in_library = any(_is_libc(frame) for frame in stack.frames)
     walked = _Walk([], by_name=not in_library)
-    others = False
+    others = guessed = False
     for index, frame in enumerate(stack.frames):
+        guessed = guessed or not frame.sure
         place = frame.place
         found = library_calls.known(place.function, place.path)
         if found is None and not in_library and not others:
@@ -146,10 +148,11 @@ def _walk(stack: Stack) -> _Walk:
             walked.by_hand = index == 0
             if not walked.by_hand or in_library or place.function is not None:
                 walked.caller = frame
-            walked.guessed = walked.guessed or not frame.sure
+            walked.guessed = guessed
             _inlined(walked, frame)
             break
-        walked.guessed = walked.guessed or not frame.sure
+        if found.call:  # what says nothing cannot be wrong
+            walked.guessed = guessed
         others = others or found.library != LIBC
         if others and found.library == LIBC and found.call in _WRAPPERS:
             # Below another library's code: where its thread began.

@@ -5,6 +5,7 @@ None of them is escaped: they come from files of strangers.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from forklore.events import records as ev
@@ -13,12 +14,24 @@ from forklore.model.stacks import Place
 _MANGLED: Final = (b"_Z", b"_R")
 """How the Itanium C++ ABI and Rust begin a mangled name: what else there is does not load a demangler."""
 
+_CPP_RUN: Final = re.compile(
+    rb"_ZNSt(?:6thread11_State_impl|13__future_base17_Async_state_impl).*6_M_runEv$", re.DOTALL
+)
+_RUST_RUN: Final = re.compile(
+    rb"_R.*15spawn_unchecked.*9call_once6vtable|_ZN4core3ops8function6FnOnce\d+call_once\$u7b\$", re.DOTALL
+)
+_TUPLE: Final = "std::tuple<"
+_SPAWNED: Final = re.compile(r"spawn_unchecked_?(?:::\{closure_env#\d+\})?<")
+_ANY_CLOSURE: Final = "{{closure}}"
+
 
 def function_name(place: Place, line: ev.Line | None = None) -> str | None:
     """The function that the source shows there: the innermost inlined one, else the one that the symbol names.
 
     ``line``: the one of the place's lines that is meant, where that is not the innermost.
     """
+    if place.function is not None and (given := _given(place)):
+        return given
     meant = line if line is not None else place.lines[0] if place.lines else None
     if meant is None or meant.function is None or (place.function is not None and meant is place.lines[-1]):
         # The symbol of C++ code has its class, which the name in the debug information lacks.
@@ -42,6 +55,38 @@ def whole_name(symbol: bytes) -> str:
 
         return demangle(_text(symbol))
     return _text(symbol)
+
+
+def _given(place: Place) -> str:
+    """What the program gave to std::thread, where the place is the function of that library's that calls it.
+
+    Empty for all else. Where only a closure's or function's type is known, that.
+    """
+    symbol = place.function or b""
+    if _CPP_RUN.match(symbol):
+        found = whole_name(symbol)
+        while (start := found.find(_TUPLE)) >= 0:  # std::async's is within that of its thread
+            found = _first_argument(found[start + len(_TUPLE) :])
+        return found
+    if not _RUST_RUN.match(symbol):
+        return ""
+    # Rust's older mangling leaves out what a closure is for, which debug information has.
+    told = (_text(ev.raw_bytes(line.function)) for line in place.lines if line.function is not None)
+    for name in (whole_name(symbol), *told):
+        spawned = _SPAWNED.search(name)
+        if spawned is not None:
+            return _first_argument(name[spawned.end() :]).replace("{closure_env#", "{closure#")
+    return _ANY_CLOSURE
+
+
+def _first_argument(text: str) -> str:
+    """What comes before the comma or bracket that ends the first template argument."""
+    depth = 0
+    for at, letter in enumerate(text):
+        if depth == 0 and letter in ",>":
+            return text[:at].strip()
+        depth += (letter in "<({[") - (letter in ">)}]" and text[at - 1 : at] != "-")
+    return text
 
 
 def _text(symbol: bytes) -> str:

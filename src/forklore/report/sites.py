@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct, field
 
+from forklore.model.stacks import Frame, Stack
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report import words
-from forklore.report.code import functions, script_words
+from forklore.report.code import function_words, functions, script_words
 from forklore.report.data_code import attribution_data
 from forklore.report.edges import Edge, Edges
 from forklore.report.lines import Line, Piece, fit
 
-SITES_FORMAT: Final = {"name": "forklore-sites", "version": [1, 0]}
+if TYPE_CHECKING:
+    from forklore.model.attribution import Attribution
+
+SITES_FORMAT: Final = {"name": "forklore-sites", "version": [1, 1]}
 SHOWN: Final = 40
 """Sites of a table, unless more are asked for."""
+_THROUGH: Final = 8
+"""Functions that are named below one site."""
 
 
 Cell = Callable[["Site"], str]
@@ -48,6 +54,34 @@ class Site(Struct):
         """How often a task was asked for."""
         return len(self.tasks) + len(self.refused)
 
+    def through(self, edges: Edges) -> list[tuple[str, int]]:
+        """Who called the caller, and how often, where that is a function that several others use to make tasks.
+
+        Empty where only one function called it, none of them has a name, or the stacks do not tell.
+        """
+        counts: dict[str, int] = {}
+        named = False
+        asked: list[Task | Failure] = [*self.tasks, *self.refused]
+        for made in asked:
+            frame = _next(made.stack, edges.attribution(made))
+            if frame is not None:
+                named = named or frame.place.function is not None
+                who = function_words(frame.place, frame.place.lines[-1] if frame.place.lines else None)
+                counts[who] = counts.get(who, 0) + 1
+        if not named or len(counts) < 2:
+            return []
+        return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def _next(stack: Stack | None, found: Attribution | None) -> Frame | None:
+    if stack is None or found is None or found.caller is None or found.script_frame is not None:
+        return None
+    frames = iter(stack.frames)
+    if found.caller not in frames:  # that takes all up to it
+        return None
+    outer = next(frames, None)
+    return outer if outer is not None and outer.sure else None
+
 
 def sites(trace: Trace) -> list[Site]:
     """The sites, those that were used most often first, then those first seen."""
@@ -77,7 +111,7 @@ def site_lines(trace: Trace, columns: int | None, shown: int | None = SHOWN) -> 
         return [(Piece("No task was made."),)]
     refusals = any(site.refused for site in found)
     cells = [("tasks", _tasks), *([("refused", _refused)] if refusals else [])]
-    lines = [*_table("Creation sites by number", found, cells, shown)]
+    lines = [*_table("Creation sites by number", found, cells, shown, Edges(trace))]
     holding = sorted((site for site in found if site.held), key=lambda site: -(site.held or 0))
     if holding:
         title = "Creation sites by the time for which a vfork held the creator"
@@ -87,12 +121,22 @@ def site_lines(trace: Trace, columns: int | None, shown: int | None = SHOWN) -> 
     return [fit(line, columns) for line in lines]
 
 
-def _table(title: str, found: list[Site], columns: Sequence[tuple[str, Cell]], shown: int | None) -> Iterator[Line]:
+def _table(
+    title: str, found: list[Site], columns: Sequence[tuple[str, Cell]], shown: int | None, edges: Edges | None = None
+) -> Iterator[Line]:
+    # ``edges``: with who called the callers.
     yield (Piece(title, "name"),)
     yield (Piece("".join(f"{name:>9}" for name, _ in columns) + "  made by", "quiet"),)
     for site in found[:shown]:
         cells = "".join(f"{cell(site):>9}" for _, cell in columns)
         yield (Piece(f"{cells}  "), Piece(site.text, "maker" if site.edge is not None else "flags"))
+        through = [] if edges is None else site.through(edges)
+        for who, number in through[:_THROUGH]:
+            yield (Piece(f"{'':{9 * len(columns)}}  {number:>7,} "), Piece(f"← {who}", "maker"))
+        if len(through) > _THROUGH:
+            rest = sum(number for _, number in through[_THROUGH:])
+            others = words.count(len(through) - _THROUGH, "other function")
+            yield (Piece(f"{'':{9 * len(columns)}}  {rest:>7,} ← {others}", "quiet"),)
     if shown is not None and len(found) > shown:
         yield (Piece(f"… {words.count(len(found) - shown, 'more site')} (--all shows them)", "quiet"),)
 
@@ -115,7 +159,8 @@ def _longest(site: Site) -> str:
 
 def sites_json(trace: Trace) -> bytes:
     """The same as one JSON object, documented in docs/stacks.md."""
-    data = {"format": SITES_FORMAT, "sites": [_data(site, Edges(trace)) for site in sites(trace)]}
+    edges = Edges(trace)
+    data = {"format": SITES_FORMAT, "sites": [_data(site, edges) for site in sites(trace)]}
     return msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n"
 
 
@@ -134,6 +179,7 @@ def _data(site: Site, edges: Edges) -> dict[str, Any]:
         "refused": len(site.refused),
         "held": site.held,
         "longest": site.longest,
+        "through": [{"function": who, "count": number} for who, number in site.through(edges)],
         "tasks": [task.id for task in site.tasks],
     }
 

@@ -19,16 +19,18 @@ from forklore.elf import unwind
 from forklore.events import records as ev
 from forklore.linux import mapped, mappings, memory
 from forklore.linux.mappings import Kind, Mapping
+from forklore.tracer.given import Function
 
 if TYPE_CHECKING:
     from forklore.elf.cpython import Interpreter
     from forklore.elf.frames import FrameTable
     from forklore.elf.image import Image, Section
     from forklore.elf.returning import Way
-    from forklore.elf.symbols import Symbols
+    from forklore.elf.symbols import Symbol, Symbols
     from forklore.elf.threads import PthreadLayout
 
 _VDSO_LIMIT: Final = 1 << 16
+_FUNCTIONS: Final = 1 << 16
 
 
 class Loaded(Struct, eq=False):
@@ -45,6 +47,8 @@ class Loaded(Struct, eq=False):
     """Its separate debug file."""
     unknown: Unavailable | None = None
     """Why there is no image."""
+    functions: dict[int, Function] = {}
+    """Functions by an address in them, as far as they were asked for."""
     ways: dict[int, Way | None] = {}
     calls: dict[int, tuple[bool, int | None]] = {}
     """What the unwinder found out about code without rules."""
@@ -155,7 +159,7 @@ class Code:
             region.bias = _bias(region.loaded, region.entry)
             region.code = unwind.Code(
                 region.loaded.table, region.bias, fixed=region.loaded.image is not None,
-                ways=region.loaded.ways, calls=region.loaded.calls,
+                ways=region.loaded.ways, calls=region.loaded.calls, made=_made(region.entry),
             )  # fmt: skip
         return region.loaded
 
@@ -222,12 +226,28 @@ class Code:
             )  # fmt: skip
         return loaded.number
 
+    def function(self, space: Space, tid: Tid, address: int) -> Function | None:
+        """The code at a run-time address of a held task; None where none is mapped."""
+        region = space.find(address)
+        if region is None:
+            return None
+        loaded = self.loaded(region, tid)
+        inside = address - region.bias
+        found = loaded.functions.get(inside)
+        if found is None:
+            symbol = _symbol(loaded, inside)
+            found = Function(None if symbol is None else symbol.name, loaded.path)
+            if loaded.image is not None and len(loaded.functions) < _FUNCTIONS:
+                loaded.functions[inside] = found
+        return found
+
     def _tell(self, number: int, loaded: Loaded | None, address: int, t: int, *, returns: bool) -> None:
         inside = address - 1 if returns else address
-        symbol = None
-        if loaded is not None and loaded.symbols is not None:
-            start = None if loaded.table is None else loaded.table.function_start(inside)
-            symbol = loaded.symbols.at(inside, start)
+        if returns and loaded is not None and loaded.table is not None:
+            rule = loaded.table.rule_at(inside)
+            if rule is not None and rule.signal:  # a handler returns to where the trampoline begins
+                inside = address
+        symbol = None if loaded is None else _symbol(loaded, inside)
         self._emit(
             ev.Place(
                 t=t, place=number, module=None if loaded is None else loaded.number, address=address,
@@ -248,6 +268,18 @@ class Code:
             if found is not None:
                 return found.address + region.bias
         return None
+
+
+def _made(entry: Mapping) -> bool:
+    # What lies in a memfd or a deleted file has a name, and is told by it.
+    return entry.kind in (Kind.ANONYMOUS, Kind.HEAP, Kind.STACK)
+
+
+def _symbol(loaded: Loaded, address: int) -> Symbol | None:
+    if loaded.symbols is None:
+        return None
+    start = None if loaded.table is None else loaded.table.function_start(address)
+    return loaded.symbols.at(address, start)
 
 
 def _bias(loaded: Loaded, entry: Mapping) -> int:
@@ -299,12 +331,29 @@ def _tables(image: Image, debug: Image | None, machine: Arch) -> tuple[FrameTabl
     from forklore.elf.frames import FrameTable
     from forklore.elf.symbols import Symbols
 
+    arch = image.arch or machine
+    inside = image.section(".debug_frame")
+    if inside is not None and inside.compressed:
+        inside = None
     table = FrameTable(
-        image.data, bits=image.bits, arch=image.arch or machine,
+        image.data, bits=image.bits, arch=arch,
         eh_frame_hdr=_bounds(image.segment_eh_frame_hdr()), eh_frame=_bounds(image.section(".eh_frame")),
-        debug_frame=_bounds(image.section(".debug_frame")),
-    )
+        debug_frame=_bounds(inside), further=lambda: _further(image, debug, arch),
+        holds=lambda start, end: _holds(image, arch, start, end),
+    )  # fmt: skip
     return table, Symbols(image, debug)
+
+
+def _further(image: Image, debug: Image | None, arch: Arch) -> FrameTable | None:
+    from forklore.elf.debug_frames import further_rules
+
+    return further_rules(image, debug, arch)
+
+
+def _holds(image: Image, arch: Arch, start: int, end: int) -> bool:
+    from forklore.elf.debug_frames import keeps_its_stack
+
+    return keeps_its_stack(image, arch, start, end)
 
 
 def _bounds(section: Section | None) -> tuple[int, int, int] | None:

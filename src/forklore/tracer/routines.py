@@ -27,6 +27,7 @@ from forklore.tracer.tracee import Entry
 
 if TYPE_CHECKING:
     from forklore.elf.threads import PthreadLayout
+    from forklore.tracer.given import Named
 
 Read = Callable[[int, int], bytes | None]
 """Bytes of the creator's memory at an address, so many; None where they cannot be read."""
@@ -105,13 +106,25 @@ class Routines:
     def __init__(self, machine: Arch) -> None:
         self._wrappers = {arch: _WRAPPERS.get(arch, ()) for arch in seccomp.host_arches(machine)}
 
-    def of(self, entry: Entry, registers: Registers, layout: Layout, read: Read, libc: str) -> ev.Runs | None:
+    def of(
+        self, entry: Entry, registers: Registers, layout: Layout, read: Read, libc: str, named: Named | None = None
+    ) -> ev.Runs | None:
         """What the child runs; None for one without a stack of its own, which returns from the call like its creator.
 
         ``layout`` is asked for threads that glibc seems to make; ``libc`` (glibc, musl, go, or empty) for code that
-        two libraries have. Reads the creator's memory once for a thread of glibc's (twice where it uses clone) and at
-        most three times otherwise. ``fn_place`` and ``routine_place`` are left to the caller.
+        two libraries have. ``named`` tells code by its address: with it, what a thread of Rust or C++ runs is found
+        behind the function of their standard library (:mod:`forklore.tracer.given`). Reads the creator's memory once
+        for a thread of glibc's (twice where it uses clone) and at most three times otherwise, and up to four times
+        for what is behind. ``fn_place`` and ``routine_place`` are left to the caller.
         """
+        runs = self._of(entry, registers, layout, read, libc)
+        if runs is None or runs.routine is None or named is None:
+            return runs
+        from forklore.tracer.given import given
+
+        return given(runs, registers.layout.word, read, named)
+
+    def _of(self, entry: Entry, registers: Registers, layout: Layout, read: Read, libc: str) -> ev.Runs | None:
         call = _call(entry)
         if call is None or call.stack in (0, registers[registers.layout.sp]):
             return None

@@ -303,7 +303,10 @@ class Stacks:
             return None
 
     def _runs(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
-        runs = self._routines.of(entry, held, lambda: self._layout(space, tid), self._read, _libc(space))
+        runs = self._routines.of(
+            entry, held, lambda: self._layout(space, tid), self._read, _libc(space),
+            lambda address: self.code.function(space, tid, address),
+        )  # fmt: skip
         if runs is None:
             return
         entry.runs = msgspec.structs.replace(

@@ -211,6 +211,37 @@ def test_debug_frame_is_asked_where_eh_frame_has_nothing(version: int) -> None:
     assert [found.function_start(address) for address in (0x5001, 0x7001, 0x8000)] == [0x5000, 0x7000, None]
 
 
+def test_further_rules_are_asked_for_once_and_only_when_needed() -> None:
+    content = cie(b"", b"", version=3, identity=0xFFFFFFFF)
+    content += fde(0, 0, struct.pack("<QQ", 0x7000, 0x100), PUSHED, augmented=False, debug=True)
+    asked = 0
+
+    def further() -> frames.FrameTable:
+        nonlocal asked
+        asked += 1
+        return table(content, debug_frame=(0, 0, len(content)))
+
+    frame, _ = eh_frame([(0x5000, 0x100, b"")])
+    found = frames.FrameTable(
+        frame, bits=64, arch=Arch.X86_64, eh_frame_hdr=None, eh_frame=(0, SECTION, len(frame)), debug_frame=None,
+        further=further,
+    )  # fmt: skip
+    assert found.function_start(0x5001) == 0x5000
+    assert found.rule_at(0x5001) is not None
+    assert asked == 0
+    assert found.function_start(0x7001) == 0x7000
+    assert [found.rule_at(address) is not None for address in (0x7001, 0x8000, 0x8001)] == [True, False, False]
+    assert asked == 1
+
+
+def test_a_return_address_that_was_taken_off_the_stack_has_no_rule_in_debug_frame() -> None:
+    popped = b"\x41\x0e\x00\x41\x0e\x08"  # after one byte: CFA is rsp; after two: rsp+8
+    content = cie(b"", b"", version=3, identity=0xFFFFFFFF)
+    content += fde(0, 0, struct.pack("<QQ", 0x7000, 0x100), popped, augmented=False, debug=True)
+    found = table(content, debug_frame=(0, 0, len(content)))
+    assert [found.rule_at(0x7000 + at) is not None for at in (0, 1, 2)] == [True, False, True]
+
+
 def test_without_section_headers_the_search_table_finds_eh_frame() -> None:
     content, places = eh_frame([(0x5000, 0x10, PUSHED)])
     data = search_table([0x5000], places).ljust(0x1000, b"\0") + content

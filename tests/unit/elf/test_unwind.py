@@ -310,6 +310,13 @@ def test_frame_pointers_that_lead_nowhere(pointer: int) -> None:
     assert "leads nowhere" in found.end
 
 
+def test_code_that_was_made_at_run_time_is_called_that() -> None:
+    task = pointed(Arch.X86_64, (SP + 0x40, 0x10, BARE + 5))
+    task.bare = Code(None, 0, fixed=False, made=True)
+    where = f"code made at run time, {BARE + 5:#x},"
+    assert task.walk().end == f"no call-frame rule for {where} and its frame pointer leads nowhere"
+
+
 def test_frame_pointers_lead_to_calls_in_code_only() -> None:
     for target in (0x1234, BARE + 9, 0):
         assert len(pointed(Arch.X86_64, (SP + 0x40, SP + 0x80, target)).walk().frames) == 1

@@ -187,6 +187,16 @@ def test_a_guessed_frame_makes_it_unsure() -> None:
     assert beyond.sure, "what is guessed only beyond the caller takes nothing away"
 
 
+def test_a_guessed_frame_that_adds_nothing_takes_nothing_away() -> None:
+    names = ("runtime.clone.abi0", "runtime.newosproc", "runtime.mcall", "runtime.newproc")
+    runtime = [(PROGRAM, name) for name in names]
+    how = ("register", "rule", "rule", "pointer")
+    found = attribute(THREAD, stack(*runtime, how=how, end="the frame pointer leads nowhere"))
+    assert who(found) == (("runtime.newm",), None, "stack", True)
+    called = attribute(THREAD, stack(*runtime, (PROGRAM, "os/exec.(*Cmd).Start"), how=(*how, "pointer")))
+    assert not called.sure
+
+
 def test_a_stack_that_ends_inside_the_library_has_no_caller_and_says_why() -> None:
     found = attribute(FORK, stack(*libc("_Fork", "fork"), end="an unmapped stack pointer"))
     assert who(found) == (("fork",), None, "stack", True)
@@ -198,6 +208,10 @@ def test_without_a_stack_the_form_of_the_call_is_all() -> None:
     assert who(attribute(USERS_CLONE, None)) == ((), None, "none", False)
     assert who(attribute(RAW_FORK, None)) == (("fork",), None, "fingerprint", False)
     assert attribute(THREAD, None, None, ev.Runs(how="raw")).source == "none", "its code is no C library's"
+    for how, words in (("nptl", "glibc's descriptor"), ("rust", "an object of its language's library")):
+        found = attribute(THREAD, None, None, ev.Runs(how=how, routine=1))
+        assert who(found) == (("pthread_create",), None, "fingerprint", True)
+        assert words in found.why
 
 
 def test_a_fork_in_a_signal_handler_is_the_handlers() -> None:

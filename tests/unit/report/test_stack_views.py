@@ -371,6 +371,40 @@ def test_sites_are_ranked_by_number_and_by_time_held() -> None:
     ]
 
 
+def wrapped(*outer: str) -> Story:
+    """A child for each of the callers of a function that forks for all of them."""
+    story, root, code = started()
+    for number, who in enumerate(outer):
+        story.create(root, 101 + number, nr=57, stack=code.stack("fork", "xfork@x.c:7", *filter(None, [who]), "main"))
+    return story
+
+
+def test_a_site_that_several_functions_use_names_them() -> None:
+    trace = wrapped("serve@s.c:1", "log@l.c:2", "serve@s.c:9").trace()
+    assert [plain(line) for line in site_lines(trace, 80)] == [
+        "Creation sites by number",
+        "    tasks  made by",
+        "        3  fork ← xfork, x.c:7",
+        "                 2 ← serve",
+        "                 1 ← log",
+    ]
+    (site,) = json.loads(sites_json(trace))["sites"]
+    assert site["through"] == [{"function": "serve", "count": 2}, {"function": "log", "count": 1}]
+
+
+def test_a_site_that_one_function_uses_names_no_other() -> None:
+    lines = [plain(line) for line in site_lines(wrapped("serve@s.c:1", "serve@s.c:9").trace(), 80)]
+    assert lines[2:] == ["        2  fork ← xfork, x.c:7"]
+
+
+def test_of_many_functions_that_use_a_site_the_most_frequent_are_named() -> None:
+    names = [f"f{number:02}" for number in range(11)]
+    lines = [plain(line) for line in site_lines(wrapped(*names, "f10").trace(), 80)]
+    assert lines[3].split() == ["2", "←", "f10"]
+    assert len(lines) == 3 + 8 + 1
+    assert lines[-1].split(maxsplit=2) == ["3", "←", "3 other functions"]
+
+
 def test_many_sites_are_cut_and_counted() -> None:
     trace = alike(50, *(f"f{index}" for index in range(50))).trace()
     lines = [plain(line) for line in site_lines(trace, 80, 10)]
@@ -381,7 +415,7 @@ def test_many_sites_are_cut_and_counted() -> None:
 
 def test_sites_as_json() -> None:
     data = json.loads(sites_json(busy().trace()))
-    assert data["format"] == {"name": "forklore-sites", "version": [1, 0]}
+    assert data["format"] == {"name": "forklore-sites", "version": [1, 1]}
     first, second, *_ = data["sites"]
     assert list(first) == re.findall(r"^\| `(\w+)` \|", STACKS_PAGE.partition("## Sites")[2], re.M)
     assert (first["runs"], first["count"], first["threads"], first["held"]) == ("worker", 5, 5, None)
