@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, Final
 
@@ -12,6 +15,8 @@ import pytest
 from programs import Missing, build
 from tracing import Program, Trace_, Traced, trace
 
+NOBODY: Final = 65534
+_SOURCE: Final = Path(__file__).resolve().parents[2] / "src"
 _PATIENCE: Final = 300
 """Seconds until a test that hangs fails: no test waits that long."""
 
@@ -34,6 +39,26 @@ def _does_not_hang() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory that every user can look into, with a copy of the package in ``src`` and a ``home`` of uid 65534.
+
+    Not in tmp_path: what is above that is closed by every pytest that starts. For tests that become another user,
+    which are skipped where that cannot be.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if shutil.which("setpriv") is None:
+        pytest.skip("no setpriv on this machine (package: util-linux)")
+    with TemporaryDirectory(prefix="forklore-nobody-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "home").mkdir()
+        os.chown(folder / "home", NOBODY, NOBODY)
+        shutil.copytree(_SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        yield folder
 
 
 @pytest.fixture

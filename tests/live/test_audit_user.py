@@ -6,9 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from msgspec import structs
@@ -29,28 +28,12 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A directory that every user can look into: what is above tmp_path is closed by every pytest that starts."""
-    with TemporaryDirectory(prefix="forklore-nobody-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "home").mkdir()
-        os.chown(folder / "home", NOBODY, NOBODY)
-        shutil.copytree(SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-        yield folder
-
-
-@pytest.fixture
 def as_nobody(request: pytest.FixtureRequest) -> Run:
     """Runs ``forklore WORDS`` as uid 65534 with nothing but a home of its own, or ``home``."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        pytest.skip("no setpriv on this machine (package: util-linux)")
+    folder: Path = request.getfixturevalue("open_folder")
+    setpriv = shutil.which("setpriv") or "setpriv"
     if compiler() is None:
         pytest.skip("no C compiler on this machine to build the probe with")
-    folder: Path = request.getfixturevalue("open_folder")
     own = folder / "home"
     base = {"PATH": "/usr/bin:/bin", "TMPDIR": str(own), "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join([str(folder / "src"), *packages()])}  # fmt: skip

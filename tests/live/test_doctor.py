@@ -93,30 +93,16 @@ def test_no_new_privs_is_seen() -> None:
     assert whole["facts"]["filter_plain"] is True
 
 
-@pytest.fixture
-def open_source(tmp_path: Path) -> Path:
-    """A copy of the package, and of what it imports, that every user can read."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    if shutil.which("setpriv") is None:
-        pytest.skip("no setpriv on this machine (package: util-linux)")
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.owner() == "root" and directory.name.startswith("pytest"):
-            directory.chmod(0o755)
-    shutil.copytree(SOURCE, tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "src"
-
-
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
 
 
-def test_an_ordinary_user_traces_with_less(open_source: Path) -> None:
+def test_an_ordinary_user_traces_with_less(open_folder: Path) -> None:
     readable = subprocess.run(
         [*AS_NOBODY, sys.executable, "-c", "import psutil, msgspec"], capture_output=True, check=False
     )
     if readable.returncode != 0:
         pytest.skip(f"{sys.executable} and its packages cannot be read by uid {NOBODY}")
-    whole = doctor(*AS_NOBODY, source=open_source)
+    whole = doctor(*AS_NOBODY, source=open_folder / "src")
     assert whole["facts"]["uid"] == NOBODY
     assert whole["facts"]["capabilities"] == 0
     assert whole["facts"]["filter_plain"]["errno"] == 13

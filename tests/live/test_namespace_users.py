@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -19,7 +18,7 @@ from typing import Final, NamedTuple
 
 import psutil
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, SOURCE, TIMEOUT, Line, Program, assert_whole, bare, said
+from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Line, Program, assert_whole, bare, said
 
 from forklore.cli.show import load
 from forklore.events.records import Absent, Standing
@@ -223,22 +222,11 @@ def test_as_whoever_runs_the_tests(name: str, level: str, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def as_nobody(tmp_path: Path) -> Path:
-    """Where an ordinary user finds the package and may write."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    need("setpriv", "util-linux")
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory == Path(tempfile.gettempdir()):
-            break
-        directory.chmod(0o755)
-    shutil.copytree(SOURCE, tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    os.chown(theirs, 65534, 65534)
+def as_nobody(open_folder: Path) -> Path:
+    """Where an ordinary user may write, beside the package."""
     if bare(*NOBODY, sys.executable, "-c", "import msgspec", cwd="/").status != 0:
         pytest.skip(f"{sys.executable} and its packages cannot be read by an ordinary user")
-    return theirs
+    return open_folder / "home"
 
 
 @pytest.mark.parametrize("level", LEVELS)

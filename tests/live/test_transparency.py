@@ -6,16 +6,14 @@ import ctypes
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, SOURCE, Done, Program, Trace_, bare, run
+from tracing import ENVIRONMENT, FORKLORE, Done, Program, Trace_, bare, run
 
 STOPS = ("seccomp", "syscalls", "events")
 
@@ -161,19 +159,8 @@ def test_no_descriptor_of_ours_leaks(traced: Trace_) -> None:
 
 
 @pytest.fixture
-def as_nobody(tmp_path: Path) -> tuple[str, ...]:
-    """Words that run a command as an ordinary user, who can read the package and write to its directory."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    if shutil.which("setpriv") is None:
-        pytest.skip("no setpriv on this machine (package: util-linux)")
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory == Path(tempfile.gettempdir()):
-            break
-        directory.chmod(0o755)
-    shutil.copytree(SOURCE, tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "theirs").mkdir()
-    os.chown(tmp_path / "theirs", 65534, 65534)
+def as_nobody() -> tuple[str, ...]:
+    """Words that run a command as an ordinary user, with what is in ``open_folder``."""
     words = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
     if bare(*words, sys.executable, "-c", "import msgspec", cwd="/").status != 0:
         pytest.skip(f"{sys.executable} and its packages cannot be read by an ordinary user")
@@ -181,9 +168,9 @@ def as_nobody(tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("stops", STOPS)
-def test_an_ordinary_user(stops: str, as_nobody: tuple[str, ...], program: Program, tmp_path: Path) -> None:
-    file = tmp_path / "theirs" / "t.jsonl"
-    how = {"env": {**ENVIRONMENT, "PYTHONPATH": str(tmp_path / "src")}, "cwd": "/"}
+def test_an_ordinary_user(stops: str, as_nobody: tuple[str, ...], program: Program, open_folder: Path) -> None:
+    file = open_folder / "home" / "t.jsonl"
+    how = {"env": {**ENVIRONMENT, "PYTHONPATH": str(open_folder / "src")}, "cwd": "/"}
     path = program("env_status")
     alone = bare(*as_nobody, path, **how)
     done = bare(*as_nobody, *FORKLORE, "run", "-q", "-o", file, f"--stops={stops}", "--", path, **how)
@@ -200,13 +187,13 @@ def test_an_ordinary_user(stops: str, as_nobody: tuple[str, ...], program: Progr
     assert os.stat(file).st_mode & 0o777 == 0o600
 
 
-def test_an_ordinary_users_tree(as_nobody: tuple[str, ...], program: Program, tmp_path: Path) -> None:
+def test_an_ordinary_users_tree(as_nobody: tuple[str, ...], program: Program, open_folder: Path) -> None:
     from tracing import assert_whole, tids
 
     import forklore
 
-    file = tmp_path / "theirs" / "t.jsonl"
-    how = {"env": {**ENVIRONMENT, "PYTHONPATH": str(tmp_path / "src")}, "cwd": "/"}
+    file = open_folder / "home" / "t.jsonl"
+    how = {"env": {**ENVIRONMENT, "PYTHONPATH": str(open_folder / "src")}, "cwd": "/"}
     done = bare(*as_nobody, *FORKLORE, "run", "-q", "-o", file, "--", program("fork_tree"), **how)
     trace = forklore.load(file)
     assert_whole(trace)
