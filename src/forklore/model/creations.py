@@ -52,5 +52,5 @@ def _decides(record: ev.Create) -> tuple[object, ...]:
     # is the second one, and the first and the fifth word of the struct, its flags and exit signal, where it has these.
     struct = record.struct
     if isinstance(struct, str):
-        return record.arch, record.nr, record.args[:2], len(struct), struct[:16], struct[64:80]
+        return record.arch, record.nr, record.args[1:2], len(struct), struct[:16], struct[64:80]
     return record.arch, record.nr, record.args[:1], struct is None
