@@ -23,11 +23,11 @@ from forklore.decode.creation import clone_order
 from forklore.events import records as ev
 from forklore.linux import seccomp
 from forklore.linux.ptrace import Registers
+from forklore.tracer.given import Named, given
 from forklore.tracer.tracee import Entry
 
 if TYPE_CHECKING:
     from forklore.elf.threads import PthreadLayout
-    from forklore.tracer.given import Named
 
 Read = Callable[[int, int], bytes | None]
 """Bytes of the creator's memory at an address, so many; None where they cannot be read."""
@@ -120,8 +120,6 @@ class Routines:
         runs = self._of(entry, registers, layout, read, libc)
         if runs is None or runs.routine is None or named is None:
             return runs
-        from forklore.tracer.given import given
-
         return given(runs, registers.layout.word, read, named)
 
     def _of(self, entry: Entry, registers: Registers, layout: Layout, read: Read, libc: str) -> ev.Runs | None:
@@ -157,8 +155,11 @@ def _call(entry: Entry) -> _Call | None:
 def _nptl(
     call: _Call, arch: Arch, wrappers: tuple[_Wrapper, ...], registers: Registers, layout: Layout, read: Read
 ) -> ev.Runs | None:
-    wrapper = next((one for one in wrappers if one.call == call.name and one.how == "clone"), None)
-    found = None if wrapper is None else _values(wrapper, call, registers, read)
+    found = None
+    for wrapper in wrappers:
+        if wrapper.how == "clone" and wrapper.call == call.name:
+            found = _values(wrapper, call, registers, read)
+            break
     if found is None:
         return None
     fn, descriptor = found
@@ -216,6 +217,8 @@ def _musl_thread(fn: int, arg: int, call: _Call, size: int, read: Read) -> ev.Ru
 
 def _values(wrapper: _Wrapper, call: _Call, registers: Registers, read: Read) -> tuple[int, int] | None:
     """Function and argument; None where the stack that holds them cannot be read."""
+    if isinstance(wrapper.fn, str) and isinstance(wrapper.arg, str):
+        return registers[wrapper.fn], registers[wrapper.arg]
     size = registers.layout.word
     offsets = [where for where in (wrapper.fn, wrapper.arg) if isinstance(where, int)]
     stack, base = b"", min(offsets, default=0)
