@@ -3,7 +3,8 @@
 PTRACE_SEIZE takes the target's cred_guard_mutex, which an execve holds while it waits for the other threads of its
 process to be gone; and a thread that is traced is gone only when its tracer has waited for it. So a seize can wait for
 an execve that waits for us (ptrace(2), BUGS). It is made by the tracing thread, which must stay the tracer, while
-another thread takes the ends of tracees that come meanwhile.
+another thread takes the ends of tracees that come meanwhile. It cannot leave their stops: wait calls tell a tracer of
+them whatever it asks for (kernel/exit.c: wait_task_stopped).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _WEXITED: Final = 4
 _P_ALL: Final = 0
 _SIGINFO_SIZE: Final = 128
 _SI_CODE, _SI_PID, _SI_STATUS = 8, 16, 24
-_CLD_EXITED, _CLD_DUMPED = 1, 3
+_CLD_EXITED, _CLD_DUMPED, _CLD_TRAPPED = 1, 3, 4
+_STOPPED: Final = 0x7F
 
 _waitid: Final = function(
     "waitid", ctypes.c_int, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int
@@ -47,8 +49,8 @@ _waitid: Final = function(
 class Seizing:
     """Seizes the threads of processes.
 
-    :attr:`ended` are the wait statuses that came while a seize was stuck, :attr:`executed` the tids that were seized
-    and are no more, because their thread has executed and has its leader's.
+    :attr:`statuses` are the wait statuses that came while a seize was stuck, ends and the stops between them,
+    :attr:`executed` the tids that were seized and are no more, because their thread has executed and has its leader's.
     """
 
     def __init__(self, options: int) -> None:
@@ -56,7 +58,7 @@ class Seizing:
         self._seized = 0
         self._refused = False
         """Whether a task was refused for good: others of its process will be, for the same reason."""
-        self.ended: list[tuple[Tid, int]] = []
+        self.statuses: list[tuple[Tid, int]] = []
         self.executed: list[Tid] = []
 
     def process(self, pid: Pid, known: Callable[[Tid], bool]) -> Iterator[Tid | Unavailable]:
@@ -79,7 +81,7 @@ class Seizing:
         # A seize waits for an execve to be over, and the thread that it is of has its leader's tid then.
         listed = thread_ids(pid)
         there = {Tid(pid)} if isinstance(listed, Unavailable) else {*listed}
-        executed = ours - there - {tid for tid, _ in self.ended}
+        executed = ours - there - {tid for tid, word in self.statuses if word & _STOPPED != _STOPPED}
         self.executed += executed
         if executed and Tid(pid) not in ours:
             yield Tid(pid)
@@ -137,8 +139,8 @@ class Seizing:
         before = -1
         while not over.wait(_PATIENCE):
             # All there are: an execve may wait for thousands of threads.
-            while self._seized == before and (taken := _exited()) is not None:
-                self.ended.append(taken)
+            while self._seized == before and (taken := _status()) is not None:
+                self.statuses.append(taken)
             before = self._seized
 
 
@@ -157,8 +159,8 @@ def _number_of_threads(pid: Pid) -> int:
     return 0 if isinstance(fields, Unavailable) else proc.number(fields, b"Threads") or 0
 
 
-def _exited() -> tuple[Tid, int] | None:
-    """The end of any child or tracee, as waitpid(2) would tell it; stops are left for later."""
+def _status() -> tuple[Tid, int] | None:
+    """The end of any child or tracee, or the stop of a tracee, as waitpid(2) would tell it; None: nothing to tell."""
     info = ctypes.create_string_buffer(_SIGINFO_SIZE)
     if _waitid(_P_ALL, 0, info, _WEXITED | int(WaitOption.WALL) | os.WNOHANG) == -1:
         return None
@@ -169,6 +171,8 @@ def _exited() -> tuple[Tid, int] | None:
     status = int.from_bytes(info.raw[_SI_STATUS : _SI_STATUS + 4], "little")
     if code == _CLD_EXITED:
         return Tid(tid), (status & 0xFF) << 8
+    if code == _CLD_TRAPPED:
+        return Tid(tid), status << 8 | _STOPPED
     return Tid(tid), status | (0x80 if code == _CLD_DUMPED else 0)
 
 

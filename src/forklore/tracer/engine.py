@@ -187,8 +187,8 @@ class Engine:
         for tid in seizing.executed:
             self._family.forget(self._family.live[tid])
         seizing.executed.clear()
-        self._before.extend(seizing.ended)
-        seizing.ended.clear()
+        self._before.extend(seizing.statuses)
+        seizing.statuses.clear()
         return begun, refused
 
     def run(self) -> None:

@@ -66,7 +66,7 @@ def take(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tid | Un
     monkeypatch.setattr(seizing, "thread_ids", kernel.thread_ids)
     monkeypatch.setattr(ptrace, "seize", kernel.seize)
     monkeypatch.setattr(proc, "status", kernel.status)
-    monkeypatch.setattr(seizing, "_exited", lambda: None)
+    monkeypatch.setattr(seizing, "_status", lambda: None)
     one = Seizing(0)
     return list(one.process(PID, lambda _tid: False)), one
 
