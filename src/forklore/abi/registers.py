@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from struct import Struct
 from typing import Final
 
@@ -106,6 +106,22 @@ LAYOUTS: Final[Mapping[Arch, Layout]] = {
 PTRACE_GETREGS gives a 64-bit tracer x86_64's of any program (arch/x86/kernel/ptrace.c). Go by the size."""
 
 
+# COMPAT_ELF_NGREG words (arch/arm64/include/asm/compat.h).
+AARCH32: Final = Layout(
+    names=(*(f"r{number}" for number in range(13)), "sp", "lr", "pc", "cpsr", "orig_r0"),
+    word=4,
+    nr="r7",
+    args=("r0", "r1", "r2", "r3", "r4", "r5"),
+    ret="r0",
+    sp="sp",
+    ip="pc",
+)
+RISCV32: Final = replace(LAYOUTS[Arch.RISCV64], word=4)  # struct compat_user_regs_struct
+FOREIGN: Final = (AARCH32, RISCV32)
+"""Of 32-bit programs on aarch64 and riscv64: their registers can be told, but their calls are none that forklore
+decodes."""
+
+
 def layout_of_size(size: int) -> Layout | None:
     """The layout of a block of so many bytes, or None. Each ABI has its own size; x32 has x86_64's."""
-    return next((layout for layout in LAYOUTS.values() if layout.size == size), None)
+    return next((layout for layout in (*LAYOUTS.values(), *FOREIGN) if layout.size == size), None)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
-from forklore.abi.registers import LAYOUTS, Layout, layout_of_size
+from forklore.abi.registers import AARCH32, LAYOUTS, Layout, layout_of_size
 from forklore.abi.units import Tid
 from forklore.linux.libc import Iovec, fail, function
 
@@ -210,7 +210,8 @@ def skip_call(tid: Tid) -> None:
     """Have a tracee in seccomp stop leave its call with ENOSYS, as the kernel does where nobody traces."""
     held = registers(tid)
     layout = held.layout
-    if layout is LAYOUTS[Arch.AARCH64]:  # the number that counts is not the one in x8 (arch/arm64/kernel/ptrace.c)
+    # The number that counts is not the one in x8, or r7 of a 32-bit program (arch/arm64/kernel/ptrace.c).
+    if layout in (LAYOUTS[Arch.AARCH64], AARCH32):
         number = ctypes.c_int(-1)
         vector = Iovec(ctypes.addressof(number), ctypes.sizeof(number))
         if _ptrace(pt.Request.SETREGSET, tid, int(pt.RegisterSet.NT_ARM_SYSTEM_CALL), ctypes.addressof(vector)) == -1:
