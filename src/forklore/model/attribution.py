@@ -123,6 +123,10 @@ def _by_form(made: Fingerprint | None, runs: ev.Runs | None, because: str) -> tu
         return ("pthread_create",), "fingerprint", True, f"{because}; what the thread is given is {given}"
     if how == "clone" and made is None:
         return ("clone",), "fingerprint", True, f"{because}; the code behind the call is a C library's clone()"
+    if how == "clone" and made is not None and made.call == "vfork":
+        # Where vfork() is a clone (aarch64), its child returns from the call: it has no function to begin with.
+        text = f"{because}; the call has the form of {made.library}'s posix_spawn()"
+        return ("posix_spawn",), "fingerprint", False, text
     if how == "raw" and made is not None:
         return (), "none", False, f"{because}; the call looks like {made.call} of {made.library}, but is made otherwise"
     if made is None or not made.call:

@@ -162,6 +162,13 @@ def test_the_code_behind_the_call_tells_clone_where_nothing_has_a_name() -> None
     assert who(attribute(USERS_CLONE, stack(*[(PROGRAM, None)] * 3))) == ((), None, "none", False)
 
 
+def test_where_vfork_is_a_clone_it_is_not_taken_for_one_that_is_given_a_function() -> None:
+    spawn = decode_creation(Arch.AARCH64, 220, (0x4111, 0x7000, 0, 0, 0))
+    unnamed = stack(*[(LIBC, None)] * 2, *[(PROGRAM, None)] * 2)
+    assert attribute(spawn, unnamed).chain == ("vfork",)
+    assert attribute(spawn, unnamed, None, ev.Runs(how="clone", fn=0x401000, arg=0)).chain == ("posix_spawn",)
+
+
 def test_a_c_library_without_names_leaves_the_form_of_the_call_and_the_caller() -> None:
     found = attribute(THREAD, stack(*libc("__clone", None, None), *MAIN))
     assert who(found) == (("pthread_create",), "start_pool", "fingerprint", True)
