@@ -350,8 +350,8 @@ static inline long start_on_stack(long nr, unsigned long a, unsigned long b, uns
 	register unsigned long x4 __asm__("x4") = e;
 	__asm__ volatile("svc #0\n\t"
 			 "cbnz x0, 1f\n\t"
-			 "ldp x1, x0, [sp], #16\n\t"
-			 "blr x1\n\t"
+			 "ldp x9, x0, [sp], #16\n\t"
+			 "blr x9\n\t"
 			 "mov x8, #93\n\t"
 			 "svc #0\n\t"
 			 "brk #0\n"
