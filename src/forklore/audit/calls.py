@@ -25,6 +25,9 @@ _MAP: Final = ((1, "MAP_SHARED"), (2, "MAP_PRIVATE"), (0x20, "MAP_ANONYMOUS"), (
                (0x4000, "MAP_NORESERVE"))  # fmt: skip
 _TERMINAL: Final = re.compile(r"/dev/pts/\d+")
 _MAP_NORESERVE: Final = 0x4000
+_MAP_STACK: Final = 0x20000
+_HEAPS: Final = frozenset({1 << 20, 2 << 20, 64 << 20, 128 << 20})
+"""HEAP_MAX_SIZE of 32 and 64 bits, and twice that."""
 _ADVICE: Final = {4: "MADV_DONTNEED", 15: "MADV_NOHUGEPAGE", 102: "MADV_GUARD_INSTALL", 103: "MADV_GUARD_REMOVE"}
 
 
@@ -82,8 +85,8 @@ def _told(calls: Iterable[Call | str]) -> Iterator[tuple[str, str]]:
     for call in calls:
         if isinstance(call, str):
             yield "", call
-        elif call.name.startswith("mmap") and call.words[3] & _MAP_NORESERVE:
-            # glibc malloc/arena.c: alloc_new_heap. How it is cut to size depends on where the kernel put it.
+        elif call.name.startswith("mmap") and _is_heap(call):
+            # How it is cut to size depends on where the kernel put it.
             if not arena:
                 yield "", "[malloc: a new arena]"
             arena = True
@@ -92,6 +95,13 @@ def _told(calls: Iterable[Call | str]) -> Iterator[tuple[str, str]]:
         else:
             arena = False
             yield call.name, text(call)
+
+
+def _is_heap(call: Call) -> bool:
+    # glibc malloc/arena.c: alloc_new_heap. MAP_NORESERVE in older ones; in newer ones its size tells, once or twice.
+    _, length, protection, flags = call.words[:4]
+    plain = protection == 0 and not flags & _MAP_STACK
+    return bool(flags & _MAP_NORESERVE) or (plain and length in _HEAPS)
 
 
 def _many(name: str, group: Sequence[str]) -> str:

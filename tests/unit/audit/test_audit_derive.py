@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.units import Nanoseconds, Pid, TaskId, Tid
 from forklore.audit import derive
+from forklore.audit.calls import lines
 from forklore.audit.record import Became, Born, Call, Ended, Happening, Run, Said, Word
 
 PARENT, CHILD = TaskId(1), TaskId(2)
@@ -105,3 +108,13 @@ def test_what_did_not_come_to_the_call_says_why() -> None:
     died = derive.row(run(Ended(PARENT, 11)))
     assert (died.outcome, died.why) == ("cannot", "it ended by SIGSEGV")
     assert derive.row(run()).why == "it was killed"
+
+
+@pytest.mark.parametrize("flags", [0x4022, 0x22])
+@pytest.mark.parametrize("heap", [1 << 20, 64 << 20])
+def test_a_new_arena_is_one_however_it_is_cut_to_size(flags: int, heap: int) -> None:
+    lucky = [call("mmap", 0, heap, 0, flags), call("mprotect", 0, 0x21000, 3)]
+    cut = [call("mmap", 0, 2 * heap, 0, flags), call("munmap", 0, 0x1000), call("munmap", 0x2000, 0x1000), lucky[1]]
+    assert lines(lucky) == lines(cut) == ["[malloc: a new arena]"]
+    stack = call("mmap", 0, heap, 0, 0x20022)
+    assert lines([stack]) == [f"mmap({heap}, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_STACK)"]
