@@ -15,7 +15,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from forklore.abi.units import Pid, Tid, Unavailable
@@ -34,6 +34,8 @@ _ATTEMPTS: Final = 40
 thread that executes, which does not; and again, in a program that does nothing but execute."""
 _PAUSE: Final = 0.001
 """Seconds between two of these: under load the two states can alternate with our looking at them."""
+_BUSY: Final = 0.1
+"""Seconds for which a running thread may be in the middle of making another, before it is asked to stop."""
 _WEXITED: Final = 4
 _P_ALL: Final = 0
 _SIGINFO_SIZE: Final = 128
@@ -89,6 +91,7 @@ class Seizing:
     def _all(self, pid: Pid, known: Callable[[Tid], bool], ours: set[Tid]) -> Iterator[Tid | Unavailable]:
         tried: set[Tid] = set()
         refused: set[Tid] = set()
+        unsettled: set[Tid] = set()
         short = 0
         while True:
             listed = thread_ids(pid)
@@ -100,10 +103,13 @@ class Seizing:
             if not new:
                 if Tid(pid) not in refused and _is_let_go(Tid(pid)):
                     tried.discard(Tid(pid))
-                elif len(listed) >= _number_of_threads(pid) or short == _PASSES:
-                    return
-                else:
+                elif len(listed) < _number_of_threads(pid) and short < _PASSES:
                     short += 1
+                elif unsettled:
+                    _settle(unsettled)
+                    unsettled.clear()
+                else:
+                    return
             for tid in new:
                 tried.add(tid)
                 taken = None if known(tid) and tid != Tid(pid) else self._seize(tid)
@@ -113,6 +119,7 @@ class Seizing:
                     refused.add(tid)
                 else:
                     ours.add(tid)
+                    unsettled.add(tid)
                 yield taken
 
     def _seize(self, tid: Tid) -> Tid | Unavailable | None:
@@ -142,6 +149,35 @@ class Seizing:
             while self._seized == before and (taken := _status()) is not None:
                 self.statuses.append(taken)
             before = self._seized
+
+
+def _settle(tids: Iterable[Tid]) -> None:
+    """Wait until none of these is in a clone that began before it was seized, and whose thread would not be ours.
+
+    A thread that sleeps is in none, and one that runs has left it when it stops or sleeps: running ones get a moment
+    for that, then they are asked to stop. What they make from then on is theirs and ours.
+    """
+    left = _waited(tids, "RD")
+    for tid in left:
+        try:
+            ptrace.interrupt(tid)
+        except ProcessLookupError:
+            continue
+    _waited(left, "RSD")
+
+
+def _waited(tids: Iterable[Tid], letters: str) -> list[Tid]:
+    # Those that are still in one of these states when the time is over.
+    left, over = [tid for tid in tids if _is_in(tid, letters)], time.monotonic() + _BUSY
+    while left and time.monotonic() < over:
+        time.sleep(_PAUSE)
+        left = [tid for tid in left if _is_in(tid, letters)]
+    return left
+
+
+def _is_in(tid: Tid, letters: str) -> bool:
+    fields = proc.status(tid)
+    return not isinstance(fields, Unavailable) and fields.get(b"State", b" ")[:1].decode() in letters
 
 
 def _is_let_go(tid: Tid) -> bool:

@@ -26,6 +26,10 @@ class Kernel:
         self.hidden: set[int] = set()
         """Left out of the next list."""
         self.asked: list[int] = []
+        self.cloning: dict[int, tuple[int, int]] = {}
+        """Threads that run, in the middle of making another when they were seized: how often they are looked at until
+        that is made, and its tid."""
+        self.interrupted: list[int] = []
 
     def thread_ids(self, _pid: Pid) -> list[Tid] | Unavailable:
         if not self.threads:
@@ -55,16 +59,39 @@ class Kernel:
         if tid not in self.threads:
             return Unavailable(errno.ENOENT, "gone")
         return {
-            b"State": b"Z (zombie)" if tid in self.zombies else b"S (sleeping)",
+            b"State": self._state(tid),
             b"TracerPid": str(self.threads[tid]).encode(),
             b"Threads": str(len(self.threads)).encode(),
             b"Tgid": str(PID).encode(),
         }
 
 
+    def _state(self, tid: int) -> bytes:
+        if tid in self.zombies:
+            return b"Z (zombie)"
+        if tid not in self.cloning:
+            return b"t (tracing stop)" if tid in self.interrupted else b"S (sleeping)"
+        looks, made = self.cloning[tid]
+        if looks and self.threads[tid]:
+            self.cloning[tid] = looks - 1, made
+        elif not looks:
+            self.made(tid)
+        return b"R (running)"
+
+    def made(self, tid: int) -> None:
+        _, other = self.cloning.pop(tid)
+        self.threads[other] = 0  # the call began when nobody traced its caller
+
+    def interrupt(self, tid: Tid) -> None:
+        self.interrupted.append(tid)
+        if tid in self.cloning:
+            self.made(tid)
+
+
 def take(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tid | Unavailable], Seizing]:
     monkeypatch.setattr(seizing, "thread_ids", kernel.thread_ids)
     monkeypatch.setattr(ptrace, "seize", kernel.seize)
+    monkeypatch.setattr(ptrace, "interrupt", kernel.interrupt)
     monkeypatch.setattr(proc, "status", kernel.status)
     monkeypatch.setattr(seizing, "_status", lambda: None)
     one = Seizing(0)
@@ -75,6 +102,20 @@ def test_all_threads_and_those_born_meanwhile(monkeypatch: pytest.MonkeyPatch) -
     kernel = Kernel(100, 101, 102)
     kernel.before = {102: [("born", 103)], 103: [("born", 104)]}
     assert take(kernel, monkeypatch)[0] == [100, 101, 102, 103, 104]
+
+
+def test_a_thread_that_was_being_made_when_its_creator_was_seized(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100, 101)
+    kernel.cloning = {101: (5, 102), 102: (3, 103)}
+    assert take(kernel, monkeypatch)[0] == [100, 101, 102, 103]
+    assert kernel.interrupted == []
+
+
+def test_a_thread_that_runs_on_and_on_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100, 101)
+    kernel.cloning = {101: (1 << 30, 102)}
+    assert take(kernel, monkeypatch)[0] == [100, 101, 102]
+    assert kernel.interrupted == [101]
 
 
 def test_a_list_that_ended_early(monkeypatch: pytest.MonkeyPatch) -> None:
