@@ -69,13 +69,10 @@ class Stacks:
         """How many places have had their source lines looked up."""
         self._sources: dict[int, Source | None] = {}
         self._scripts: dict[tuple[object, ...], int] = {}
-        self._tid = Tid(0)
-        """Whose memory :meth:`_read` reads."""
+        self._seen: Glance
+        """Of the caller whose stack is looked at; set when it enters its call."""
         self._memory = -1
         """A descriptor of that task's memory, while one is open."""
-        self._base = 0
-        self._window = b""
-        self._glance: Glance | None = None
         self._ahead: tuple[str, int, int] | None = None
         """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
 
@@ -87,15 +84,14 @@ class Stacks:
         """
         try:
             space = self._space(task)
-            glance, entry.glance = entry.glance or self.glance(task.tid), None
+            seen, entry.glance = entry.glance or self.glance(task.tid), None
         except MemoryError:
             entry.stack = self._unread(t)
             return None
-        self._tid, self._glance = task.tid, glance
-        self._base, self._window, held = glance.base, glance.window, glance.registers
+        self._seen, held = seen, seen.registers
         rest = partial(self._look, task.tid, space, held, entry, t)
         # Of a caller that was met before, all that is to be read is read by now, as a rule.
-        known = not self._keep_frames and space.walked.get((held[held.layout.ip], self._base)) is not None
+        known = not self._keep_frames and space.walked.get((held[held.layout.ip], seen.base)) is not None
         if known and space.interpreter is False and not entry.flags & CLONE_UNTRACED:
             return rest
         rest()
@@ -106,11 +102,11 @@ class Stacks:
         held = ptrace.registers(tid)
         base = held[held.layout.sp]
         if self._ahead is None or self._ahead[0] not in held.layout.offsets:
-            return Glance(held, base, memory.window(tid, Address(base), _WINDOW), 0, b"")
+            return Glance(tid, held, base, memory.window(tid, Address(base), _WINDOW), 0, b"")
         name, distance, size = self._ahead
         beside = held[name] + distance
         near, window = memory.with_window(tid, Address(beside), size, Address(base), _WINDOW)
-        return Glance(held, base, window, beside, near or b"")
+        return Glance(tid, held, base, window, beside, near or b"")
 
     def _look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
         try:
@@ -135,24 +131,24 @@ class Stacks:
         return task.space
 
     def _read(self, address: int, size: int) -> bytes | None:
-        glance = self._glance
-        seen = None if glance is None else glance.read(address, size)
-        if seen is not None:
-            return seen
+        seen = self._seen
+        known = seen.read(address, size)
+        if known is not None:
+            return known
         if size > memory.PAGE_SIZE:
-            got = memory.window(self._tid, Address(address), size)
+            got = memory.window(seen.tid, Address(address), size)
             return got if len(got) == size else None
-        found = memory.read(self._tid, Address(address), size)
+        found = memory.read(seen.tid, Address(address), size)
         if isinstance(found, Unavailable):
             return None
-        if glance is not None and size <= _AHEAD:
-            self._ahead = _relative(glance.registers, address, size) or self._ahead
+        if size <= _AHEAD:
+            self._ahead = _relative(seen.registers, address, size) or self._ahead
         return found
 
     def _stack(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> int:
         arch = self._arch(held)
         registers = dwarf_block(arch, held.raw)
-        start = held[held.layout.ip], self._base
+        start = held[held.layout.ip], self._seen.base
         known = space.walked.get(start)
         if known is not None and not self._keep_frames and self._same(known, registers):
             return known.number
@@ -174,12 +170,14 @@ class Stacks:
         return known.last < len(words) and known.words(words) == known.contents
 
     def _words(self) -> memoryview:
-        return memoryview(self._window)[: len(self._window) & ~7].cast("Q")
+        window = self._seen.window
+        return memoryview(window)[: len(window) & ~7].cast("Q")
 
     def _walked(self, registers: dict[int, int], needs: _Needs, number: int) -> Walked | None:
-        places = sorted({(address - self._base) // 8 for address, _size in needs.reads})
-        aligned = all(size == 8 and (address - self._base) % 8 == 0 for address, size in needs.reads)
-        if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > len(self._window):
+        base = self._seen.base
+        places = sorted({(address - base) // 8 for address, _size in needs.reads})
+        aligned = all(size == 8 and (address - base) % 8 == 0 for address, size in needs.reads)
+        if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > len(self._seen.window):
             return None
         needed = tuple(sorted(needs.registers & registers.keys()))
         words = self._words()
@@ -226,7 +224,8 @@ class Stacks:
             return self._read(address, size)
 
         if needs is None:
-            found = unwind.walk(arch, registers, lookup, self._read, self._depth, stack=(self._base, self._window))
+            stack = self._seen.base, self._seen.window
+            found = unwind.walk(arch, registers, lookup, self._read, self._depth, stack=stack)
         else:
             needs.reads.clear()
             found = unwind.walk(arch, registers, lookup, noted, self._depth, used=needs.registers)

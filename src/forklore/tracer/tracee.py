@@ -30,6 +30,8 @@ class Class(Enum):
 class Glance(Struct, frozen=True):
     """What is read of a caller at once: its registers, its stack, and what it will have to be asked for besides."""
 
+    tid: Tid
+    """Whose it is."""
     registers: Registers
     base: int
     """The stack pointer, …"""

@@ -82,7 +82,7 @@ def test_what_lies_in_the_stack_is_not_read_again(far: int) -> None:
     def glance(tid: Tid) -> Glance:
         asked.append(tid)
         held = Registers(LAYOUTS[Arch.X86_64], bytes(LAYOUTS[Arch.X86_64].size))
-        return Glance(held, UNMAPPED - 8, bytes(8) + raw, 1 << 20, b"descriptor")
+        return Glance(tid, held, UNMAPPED - 8, bytes(8) + raw, 1 << 20, b"descriptor")
 
     at, nr = reader(), syscalls.number(Arch.X86_64, "clone3") or 0
     at.glance = glance
