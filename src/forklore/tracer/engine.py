@@ -156,7 +156,8 @@ class Engine:
         )
 
     def attach(self, pid: Pid, seizing: Seizing) -> tuple[list[tuple[Tracee, ev.Begin]], list[Unavailable]]:
-        """Take every thread of a running process, and why some could not be taken. Nothing is stopped.
+        """Take every thread of a running process, and why some could not be taken. Nothing is stopped, but for
+        a moment threads that compute on and on (:mod:`forklore.linux.seizing`).
 
         The records are the caller's to emit, for the tasks that are still alive then.
         """
