@@ -168,9 +168,10 @@ def test_the_control_is_gone_after_use() -> None:
 
 
 def test_zombies_are_recognised() -> None:
-    with zombie() as ended, child() as alive:
+    with zombie() as ended, child() as alive, child(lambda: os.closerange(0, 1)) as without_stdin:
         assert kcmp.is_zombie(ended)
         assert not kcmp.is_zombie(alive)
+        assert not kcmp.is_zombie(without_stdin)
     assert kcmp.is_zombie(ended)  # gone altogether
 
 

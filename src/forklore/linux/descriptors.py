@@ -14,7 +14,7 @@ import stat
 import struct
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -127,84 +127,140 @@ class Table(Struct, frozen=True):
     closed: int
 
 
+class Raw(Struct, frozen=True, gc=False):
+    """One entry as /proc gave it: to understand it can wait."""
+
+    fd: Fd
+    target: bytes
+    info: bytes
+    """fdinfo; empty where it could not be read."""
+    about: tuple[Kind, Inode, int] | None
+    """Of a path: kind, inode and link count."""
+
+    def described(self) -> Descriptor:
+        """What it says."""
+        target = self.target
+        kind, inode = by_name(target)
+        deleted = False
+        if kind is None:
+            kind = Kind.OTHER
+            if self.about is not None:
+                kind, inode, links = self.about
+                deleted = links == 0
+                if target.startswith(b"/memfd:") and deleted:
+                    kind, deleted = Kind.MEMFD, False
+        position, flags, mount = _numbers(self.info)
+        pid = _value(parse_fdinfo(self.info), b"Pid") if kind is Kind.PIDFD else None
+        return Descriptor(
+            fd=self.fd,
+            kind=kind,
+            target=target,
+            cloexec=None if flags is None else bool(flags & _O_CLOEXEC),
+            flags=None if flags is None else flags & ~_O_CLOEXEC,
+            position=position,
+            mount=mount,
+            inode=inode,
+            deleted=deleted,
+            pid=None if pid is None else Pid(pid),
+        )
+
+
+class Reader:
+    """Reads a task's table in parts, as a context manager; OSError if there is no such task, or it may not be read.
+
+    A task that ends meanwhile is not taken for another that gets its number: its table is empty then, or not there.
+    """
+
+    def __init__(self, tid: Tid) -> None:
+        self._tid = tid
+
+    def __enter__(self) -> Self:
+        self._task = os.open(f"/proc/{self._tid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, *_how: object) -> None:
+        os.close(self._task)
+
+    def numbers(self) -> list[int]:
+        """What is open, in order. OSError as above."""
+        return sorted(map(int, os.listdir(f"/proc/{self._tid}/fd")))
+
+    def targets(self, numbers: Iterable[int]) -> dict[Fd, bytes]:
+        """What each refers to, as /proc names it; nothing of one that was closed since."""
+        found: dict[Fd, bytes] = {}
+        for fd in numbers:
+            try:
+                # Bytes, because the answer is of the type of the question.
+                found[Fd(fd)] = os.readlink(b"fd/%d" % fd, dir_fd=self._task)
+            except OSError:
+                continue  # another task shares the table
+        return found
+
+    def raw(self, fd: Fd, target: bytes) -> Raw:
+        """All of one entry, of which the target is known."""
+        named = not target.startswith(b"/") and by_name(target)[0] is not None
+        about = None if named else self.about(fd)
+        return Raw(fd, target, self.info(fd), about)
+
+    def about(self, fd: Fd) -> tuple[Kind, Inode, int] | None:
+        """Kind, inode and link count of what is open."""
+        return _status(self._task, b"fd/%d" % fd)
+
+    def info(self, fd: Fd) -> bytes:
+        """The beginning of its fdinfo; empty if it cannot be read."""
+        try:
+            info = os.open(b"fdinfo/%d" % fd, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._task)
+        except OSError:
+            return b""
+        try:
+            return os.read(info, _FDINFO)
+        except OSError:
+            return b""
+        finally:
+            os.close(info)
+
+
 def descriptors(tid: Tid, limit: int = LIMIT) -> Table | Unavailable:
-    """The table of a task: four system calls each, five for a path; about 40 µs.
+    """The table of a task: four system calls each, five for a path; about 25 µs.
 
     Nothing that a descriptor refers to is opened or asked: a dead network file system does not stop it.
     """
-    path = f"/proc/{tid}"
     try:
-        task = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        with Reader(tid) as reader:
+            numbers = reader.numbers()
+            targets = reader.targets(numbers[:limit])
+            found = [reader.raw(fd, target) for fd, target in targets.items()]
     except OSError as problem:
-        return unavailable(problem, path)
-    try:
-        numbers = sorted(int(name) for name in os.listdir(f"{path}/fd"))
-        read = [_describe(task, Fd(fd)) for fd in numbers[:limit]]
-    except OSError as problem:
-        return unavailable(problem, f"{path}/fd")
-    finally:
-        os.close(task)
-    found = tuple(descriptor for descriptor in read if descriptor is not None)
-    return Table(found, max(0, len(numbers) - limit), len(read) - len(found))
+        return unavailable(problem, f"/proc/{tid}/fd")
+    kept = min(len(numbers), limit)
+    return Table(tuple(raw.described() for raw in found), len(numbers) - kept, kept - len(found))
 
 
-_STANDARD: Final = ("0", "1", "2")
+_STANDARD: Final = frozenset({0, 1, 2})
 
 
-def only_standard(tid: Tid) -> bool:
-    """Whether a task has nothing open but 0, 1 and 2, and none of them a pipe: the common case, told cheaply."""
-    folder = f"/proc/{tid}/fd"
-    try:
-        names = os.listdir(folder)
-        return all(name in _STANDARD and not os.readlink(f"{folder}/{name}").startswith("pipe:") for name in names)
-    except OSError:
-        return False
+def only_standard(targets: dict[Fd, bytes]) -> bool:
+    """Whether nothing is open but 0, 1 and 2, and none of them a pipe: the common case."""
+    return targets.keys() <= _STANDARD and not any(target.startswith(b"pipe:") for target in targets.values())
 
 
-def _describe(task: int, fd: Fd) -> Descriptor | None:
-    try:
-        # Bytes, because the answer is of the type of the question.
-        target = os.readlink(b"fd/%d" % fd, dir_fd=task)
-    except OSError:
-        return None  # closed since: another task shares the table
-    info = _fdinfo(task, fd)
-    kind, inode = by_name(target)
-    deleted = False
-    if kind is None:
-        about = _status(task, b"fd/%d" % fd)
-        kind = Kind.OTHER
-        if about is not None:
-            kind, inode, links = about
-            deleted = links == 0
-            if target.startswith(b"/memfd:") and deleted:
-                kind, deleted = Kind.MEMFD, False
-    flags = _value(info, b"flags", 8)
-    pid = _value(info, b"Pid") if kind is Kind.PIDFD else None
-    return Descriptor(
-        fd=fd,
-        kind=kind,
-        target=target,
-        cloexec=None if flags is None else bool(flags & _O_CLOEXEC),
-        flags=None if flags is None else flags & ~_O_CLOEXEC,
-        position=_value(info, b"pos"),
-        mount=_value(info, b"mnt_id"),
-        inode=inode,
-        deleted=deleted,
-        pid=None if pid is None else Pid(pid),
-    )
+def cloexec(info: bytes) -> bool | None:
+    """Whether the descriptor of a fdinfo file is closed on exec; None where it does not say."""
+    flags = _numbers(info)[1]
+    return None if flags is None else bool(flags & _O_CLOEXEC)
 
 
-def _fdinfo(task: int, fd: Fd) -> dict[bytes, bytes]:
-    try:
-        info = os.open(b"fdinfo/%d" % fd, os.O_RDONLY | os.O_CLOEXEC, dir_fd=task)
-    except OSError:
-        return {}
-    try:
-        return parse_fdinfo(os.read(info, _FDINFO))
-    except OSError:
-        return {}
-    finally:
-        os.close(info)
+_FIRST: Final = re.compile(rb"pos:\t([0-9]+)\nflags:\t([0-7]+)\nmnt_id:\t([0-9]+)\n")
+"""How fdinfo has begun since mnt_id was added to it (fs/proc/fd.c: seq_show)."""
+
+
+def _numbers(info: bytes) -> tuple[int | None, int | None, int | None]:
+    # Position, flags and mount. The expression takes a sixth of the time that the fields do.
+    usual = _FIRST.match(info)
+    if usual is not None:
+        return int(usual[1]), int(usual[2], 8), int(usual[3])
+    fields = parse_fdinfo(info)
+    return _value(fields, b"pos"), _value(fields, b"flags", 8), _value(fields, b"mnt_id")
 
 
 def parse_fdinfo(raw: bytes) -> dict[bytes, bytes]:

@@ -112,6 +112,8 @@ def _owned_by_root(tid: int) -> bool:
 
 def is_zombie(tid: Tid) -> bool:
     """Whether a task has ended and has no objects any more; also of one that is gone."""
+    if raw(tid, tid, KcmpType.FILE) == Order.EQUAL:
+        return False  # it has its descriptor 0, as most have, and so a table
     # Not /proc/TID/stat, whose price grows with the number of threads.
     stat = read_file(f"/proc/{tid}/task/{tid}/stat", 512)
     if isinstance(stat, Unavailable):

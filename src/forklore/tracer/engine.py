@@ -468,7 +468,9 @@ class Engine:
         options = self._options
         compared = shares.compared_again(task) if task.shares else {}
         self._emit(facts.executed(t, task, entry, former, compared, argv=options.argv, env=options.env))
-        self._watch.executed(task, t)
+        rest = self._watch.executed(task, t)
+        if rest is not None:
+            self._later.append(rest)
         task.time_pending = False
         task.space = None
         self._go(task.tid)

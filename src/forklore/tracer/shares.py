@@ -35,8 +35,10 @@ def compared_again(task: Tracee) -> dict[str, tuple[int, int]]:
     It leaves what the kernel says it shares no more. A zombie is never compared: it holds nothing (kernel/exit.c).
     """
     found: dict[str, tuple[int, int]] = {}
+    other: Tracee | None = None
     for index, together in list(task.shares.items()):
-        other = _someone_else(task, together)
+        if other not in together:
+            other = _someone_else(task, together)
         if other is None:
             continue
         answer = kcmp.raw(task.tid, other.tid, _TYPES[index])

@@ -6,7 +6,7 @@ Each method is called while the task is held, and emits events of its own. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -144,51 +144,100 @@ class Watch:
         if self._copies is not None:
             self._copies.ended(task, t)
 
-    def executed(self, task: Tracee, t: int) -> None:
-        """At the exec event: the new image has not run yet, and what was close-on-exec is closed."""
+    def executed(self, task: Tracee, t: int) -> Callable[[], None] | None:
+        """At the exec event: the new image has not run yet, and what was close-on-exec is closed.
+
+        What is given back is left to do, and ``task`` may run meanwhile.
+        """
         if self._copies is not None:
             self._copies.executed(task, t)
-        if self._descriptors and not fds.only_standard(task.tid):
-            self._emit(surviving(task, self._creator(task), t))
+        return self._survivors(task, t) if self._descriptors else None
+
+    def _survivors(self, task: Tracee, t: int) -> Callable[[], None] | None:
+        try:
+            with fds.Reader(task.tid) as reader:
+                numbers = reader.numbers()
+                targets = reader.targets(numbers[:_MOST])
+                if fds.only_standard(targets):
+                    return None
+                found = [reader.raw(fd, target) for fd, target in targets.items()]
+        except OSError as problem:
+            absent = ev.Absent(problem.errno or 0, f"{problem.filename}: {problem.strerror}")
+            self._emit(ev.Descriptors(t=t, task=task.id, table=absent))
+            return None
+        creator = self._creator(task)
+        same = [None if creator is None else _same(task, creator, raw.fd) for raw in found]
+        left_out = max(0, len(numbers) - _MOST)
+        return lambda: self._emit(surviving(task, creator, t, found, same, left_out))
 
     def _creator(self, task: Tracee) -> Tracee | None:
         maker = self._makers.get(task.group)
         return None if maker is None else maker.for_(task.group)
 
 
-def surviving(task: Tracee, creator: Tracee | None, t: int) -> ev.Descriptors:
-    """What a held task has open, compared with its creator, which may run meanwhile."""
-    found = fds.descriptors(task.tid, _MOST)
-    if isinstance(found, Unavailable):
-        return ev.Descriptors(t=t, task=task.id, table=ev.Absent(found.errno, found.why))
-    pipes = any(held.kind in _PIPES for held in found.descriptors)
-    theirs: dict[Fd, fds.Descriptor] = {}
-    if creator is not None and (pipes or any(held.fd > _STANDARD for held in found.descriptors)):
-        read = fds.descriptors(creator.tid, _MOST)
-        theirs = {} if isinstance(read, Unavailable) else {held.fd: held for held in read.descriptors}
+def surviving(
+    task: Tracee, creator: Tracee | None, t: int, raw: list[fds.Raw], same: list[int | None], left_out: int
+) -> ev.Descriptors:
+    """What a task had open when it had executed, compared with its creator, which may run meanwhile.
+
+    ``same``: kcmp's answer for each and the creator's descriptor of the same number.
+    """
+    found = [each.described() for each in raw]
+    pipes = any(held.kind in _PIPES for held in found)
+    beyond = {held.fd for held in found if held.fd > _STANDARD}
+    theirs = _Theirs() if creator is None or not (pipes or beyond) else _theirs(creator.tid, beyond, pipes=pipes)
     return ev.Descriptors(
         t=t,
         task=task.id,
-        table=[_compared(held, task, creator, theirs) for held in found.descriptors],
-        left_out=found.left_out,
+        table=[
+            _held(held, same=answer, creators_cloexec=theirs.cloexec.get(held.fd))
+            for held, answer in zip(found, same, strict=True)
+        ],
+        left_out=left_out,
         creator=None if creator is None else creator.id,
-        creators_pipes=_pipes(theirs.values()) if pipes else [],
+        creators_pipes=[_held(held, cloexec=held.cloexec) for held in theirs.pipes],
     )
 
 
-def _compared(
-    held: fds.Descriptor, task: Tracee, creator: Tracee | None, theirs: dict[Fd, fds.Descriptor]
-) -> ev.Held:
-    if creator is None or held.fd <= _STANDARD:
-        return _held(held)
-    order = fds.order(task.tid, held.fd, creator.tid, held.fd)
-    same = -order.errno if isinstance(order, Unavailable) else int(order)
-    its = theirs.get(held.fd)
-    return _held(held, same=same, creators_cloexec=None if its is None else its.cloexec)
+class _Theirs(Struct, frozen=True):
+    """What matters of a creator's table."""
+
+    cloexec: dict[Fd, bool | None] = {}
+    pipes: list[fds.Descriptor] = []
 
 
-def _pipes(table: Iterable[fds.Descriptor]) -> list[ev.Held]:
-    return [_held(held, cloexec=held.cloexec) for held in table if held.kind in _PIPES]
+def _theirs(creator: Tid, beyond: set[Fd], *, pipes: bool) -> _Theirs:
+    found = _Theirs({}, [])
+    try:
+        with fds.Reader(creator) as reader:
+            if not pipes:
+                found.cloexec.update((fd, fds.cloexec(reader.info(fd))) for fd in beyond)
+                return found
+            for fd, target in reader.targets(reader.numbers()[:_MOST]).items():
+                if fd not in beyond and not _may_be_pipe(reader, fd, target):
+                    continue
+                held = reader.raw(fd, target).described()
+                if fd in beyond:
+                    found.cloexec[fd] = held.cloexec
+                if held.kind in _PIPES:
+                    found.pipes.append(held)
+    except OSError:
+        return _Theirs()  # it has ended: its descriptors are gone with it
+    return found
+
+
+def _may_be_pipe(reader: fds.Reader, fd: Fd, target: bytes) -> bool:
+    if not target.startswith(b"/"):
+        return target.startswith(b"pipe:")
+    about = reader.about(fd)
+    return about is not None and about[0] is fds.Kind.FIFO
+
+
+def _same(task: Tracee, creator: Tracee, fd: Fd) -> int | None:
+    if fd <= _STANDARD:
+        return None
+    order = fds.order(task.tid, fd, creator.tid, fd)
+    return -order.errno if isinstance(order, Unavailable) else int(order)
 
 
 def _held(

@@ -17,7 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Fd, Tid, Unavailable
-from forklore.linux.descriptors import Descriptor, Holder, Inode, Kind, by_name, descriptors, parse_fdinfo, pipe_ends
+from forklore.linux.descriptors import (
+    Descriptor,
+    Holder,
+    Inode,
+    Kind,
+    Raw,
+    by_name,
+    cloexec,
+    descriptors,
+    parse_fdinfo,
+    pipe_ends,
+)
 
 OWN = Tid(os.getpid())
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -53,6 +64,22 @@ def test_any_name_and_any_fdinfo_have_an_answer(raw: bytes) -> None:
 def test_fdinfo_keeps_the_first_of_repeated_fields() -> None:
     raw = b"pos:\t0\nflags:\t02\nmnt_id:\t15\ntfd:        4 events: 19\ntfd:        5 events: 19\n"
     assert parse_fdinfo(raw) == {b"pos": b"0", b"flags": b"02", b"mnt_id": b"15", b"tfd": b"4 events: 19"}
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (b"pos:\t7\nflags:\t02100001\nmnt_id:\t15\nino:\t3\n", (7, os.O_WRONLY | 0o100000, 15, True)),
+        (b"pos:\t7\nflags:\t0100001\n", (7, os.O_WRONLY | 0o100000, None, False)),
+        (b"flags:\t02\nmnt_id:\t15\npos:\t7\n", (7, os.O_RDWR, 15, False)),
+        (b"flags:\t8\npos:\tx\n", (None, None, None, None)),
+        (b"", (None, None, None, None)),
+    ],
+)
+def test_fdinfo_of_any_kernel_in_any_order(info: bytes, expected: object) -> None:
+    found = Raw(Fd(3), b"pipe:[3]", info, None).described()
+    assert (found.position, found.flags, found.mount, found.cloexec) == expected
+    assert cloexec(info) == found.cloexec
 
 
 @contextmanager
