@@ -126,6 +126,10 @@ def _verdict(budget: plan.Budget, found: dict[tuple[str, str], Figure], title: s
     elif budget.measure == "ratio":
         what, limit = f"{title}: the program's own time, of its untraced time", f"{budget.limit:g}"
         value = figure.ratio_inside if figure else None
+    elif budget.measure == "filter":
+        what, limit = f"{title}: the program's own time, of that with an empty filter", f"{budget.limit:g}"
+        empty = found.get((plan.FILTER, budget.kind))
+        value = _quotient(figure.ratio_inside if figure else None, empty.ratio_inside if empty else None)
     elif budget.measure == "no-stack":
         what, limit = f"{title}: traced with call stacks, of traced without", f"{budget.limit:g}"
         plain = found.get((plan.NO_STACK, budget.kind))

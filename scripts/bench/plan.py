@@ -12,6 +12,7 @@ from typing import Final
 
 UNTRACED: Final = "untraced"
 FLOOR: Final = "floor"
+FILTER: Final = "filter"
 STRACE: Final = "strace-seccomp"
 FORKLORE: Final = "forklore"
 PYTHON: Final = "python-pass"
@@ -68,7 +69,8 @@ class Budget:
     """A promise: ``measure`` of forklore's run of ``kind`` stays at or below ``limit``.
 
     The measures: ``strace`` and ``floor``, the time added as a multiple of what that tool adds; ``ratio``,
-    the program's own time against its untraced time; ``no-stack``, the traced time against that without call
+    the program's own time against its untraced time; ``filter``, the program's own time against that under the bare
+    C loop with an empty seccomp filter; ``no-stack``, the traced time against that without call
     stacks; ``python``, the whole process against an empty Python program.
     """
 
@@ -87,6 +89,7 @@ BUDGETS: Final = (
     Budget("threads", "no-stack", 1.6),
     Budget("spawns", "no-stack", 1.6),
     Budget("calls", "ratio", 1.03),
+    Budget("calls", "filter", 1.03),
     Budget("true", "python", 10.0),
 )
 
@@ -97,6 +100,13 @@ def tools(floor: Path, python: str, forklore: list[str]) -> list[Tool]:
     return [
         Tool(UNTRACED, "untraced", "", lambda _: []),
         Tool(FLOOR, "bare C loop (the floor)", "gcc", lambda out: [str(floor), str(out)]),
+        Tool(
+            FILTER,
+            "bare C loop, with an empty filter",
+            "gcc",
+            lambda out: [str(floor), "-f", str(out)],
+            kinds=frozenset({"calls"}),
+        ),
         Tool(FORKLORE, "forklore run -o", "", lambda out: [*forklore, "run", "-o", str(out), "--"]),
         Tool(
             NO_STACK,
