@@ -24,13 +24,12 @@ from forklore.linux import own, proc, ptrace, seccomp
 from forklore.linux.wait import Kind, WaitStatus, wait_any
 from forklore.tracer import facts, shares
 from forklore.tracer.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
+from forklore.tracer.delivery import Delivery
 from forklore.tracer.entry import EntryReader
 from forklore.tracer.family import Family
 from forklore.tracer.options import Leave, Observe, Options, Stops, Until
 from forklore.tracer.orphans import Maker, Orphans
-from forklore.tracer.relayed import Relayed
 from forklore.tracer.renames import Renames
-from forklore.tracer.restarts import Restarts
 from forklore.tracer.tracee import Birth, Class, Entry, Group, Tracee
 from forklore.tracer.watch import Watch
 
@@ -42,10 +41,6 @@ _ERESTART: Final = frozenset({-512, -513, -514, -516})
 """ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
 
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
-_ROUTINE_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
-"""Signals that end nobody by default: their origin is not worth a request."""
-_FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
-"""Signals of an instruction that does not complete: after one of these that nobody takes, it is executed again."""
 
 
 def trace_options(stops: Stops, *, ends: bool = False, exitkill: bool = True) -> int:
@@ -119,10 +114,7 @@ class Engine:
         self._twice: set[Tid] | None = set() if own.adopts_orphans() else None
         """Whose end was seen, for a reaper of orphans: one whose parent dies before it waits for it is the reaper's own
         child then, and its status comes once more."""
-        self._relayed = Relayed()
-        self._restarts = Restarts(machine)
-        self._sent: dict[int, signal.struct_siginfo] = {}
-        """The last signal of each number that was passed on, as it came to us."""
+        self._delivery = Delivery(machine)
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
         """The wait status of the root, once it has ended."""
@@ -478,34 +470,16 @@ class Engine:
     # Signals and job control
 
     def _on_signal(self, task: Tracee, status: WaitStatus, t: int) -> None:
-        number = status.signal
-        self._restarts.before(task.tid, number)
-        if number not in _ROUTINE_SIGNALS:
-            origin = task.last_signal = ptrace.signal_info(task.tid)
-            if origin.sender is not None and self.root is not None and task.group is self.root.group:
-                if origin.sender == self._me:
-                    second = self._relayed.by_us(number, t)
-                    if not second:
-                        self._as_it_was_sent(task, number)
-                else:
-                    second = self._relayed.by_itself(number, origin.sender, t)
-                number = 0 if second else number
-            elif origin.code > 0 and number in _FAULTS and proc.dies_of(task.tid, number):
-                # It faults again at once, untraced, and ends as it would have without us.
-                self._let_go(task, None)
-                return
-        self._go(task.tid, number)
+        root = self.root is not None and task.group is self.root.group
+        number = self._delivery.of(task, status.signal, t, to_root=root)
+        if number is None:
+            self._let_go(task, None)
+        else:
+            self._go(task.tid, number)
 
     def relayed(self, number: int, origin: signal.struct_siginfo) -> None:
         """The tracer is about to pass on a signal that came to it from ``origin``."""
-        self._relayed.passed(number, origin.si_pid, self._now())
-        self._sent[number] = origin
-
-    def _as_it_was_sent(self, task: Tracee, number: int) -> None:
-        origin = self._sent.get(number)
-        if origin is not None:
-            ptrace.set_signal_origin(task.tid, origin.si_code, origin.si_pid, origin.si_uid)
-            task.last_signal = ptrace.signal_info(task.tid)
+        self._delivery.passing_on(number, origin, self._now())
 
     def _on_group_stop(self, task: Tracee, status: WaitStatus, t: int) -> None:
         if not task.stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from signal import struct_siginfo
 from typing import Final
 
 _ONE_KILL: Final = 1_000_000_000
@@ -20,13 +21,18 @@ class Relayed:
     """
 
     def __init__(self) -> None:
-        self._passed: dict[int, tuple[int, int]] = {}
+        self._passed: dict[int, tuple[struct_siginfo, int]] = {}
         self._seen: defaultdict[int, deque[tuple[int, int]]] = defaultdict(deque)
         self._first: dict[int, tuple[int, int]] = {}
 
-    def passed(self, number: int, sender: int, t: int) -> None:
-        """The tracer is about to pass on a signal that ``sender`` sent to it."""
-        self._passed[number] = sender, t
+    def passed(self, number: int, origin: struct_siginfo, t: int) -> None:
+        """The tracer is about to pass on a signal that came to it from ``origin``."""
+        self._passed[number] = origin, t
+
+    def origin(self, number: int) -> struct_siginfo | None:
+        """How the last signal of that number that was passed on had come."""
+        passed = self._passed.get(number)
+        return None if passed is None else passed[0]
 
     def by_itself(self, number: int, sender: int, t: int) -> bool:
         """A signal that ``sender`` sent to the program is about to be delivered: whether it is a second one."""
@@ -46,10 +52,10 @@ class Relayed:
         seen = self._seen[number]
         self._forget(seen, passed[1] - _ONE_KILL)
         for index, (sender, _t) in enumerate(seen):
-            if sender == passed[0]:
+            if sender == passed[0].si_pid:
                 del seen[index]
                 return True
-        self._first[number] = passed[0], t
+        self._first[number] = passed[0].si_pid, t
         return False
 
     @staticmethod
