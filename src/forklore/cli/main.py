@@ -110,7 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.parse_args([verb])
         return USAGE_ERROR
     try:
-        arguments = parser_for(verb).parse_args(words[1:])
+        parser = parser_for(verb)
+        # Options may stand between the words of all verbs but run, where the first word begins the program's own.
+        parse = parser.parse_args if verb == "run" else parser.parse_intermixed_args
+        arguments = parse(words[1:])
         status: int = _module(verb).run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -26,6 +26,7 @@ examples:
   forklore show trace.jsonl
   forklore show --format json trace.jsonl | jq '.tasks[].comm'
   forklore show --view sites trace.jsonl
+  forklore show --view task 4711 trace.jsonl
   forklore show --format folded trace.jsonl | flamegraph.pl > made.svg
   strace -f -o log.txt make; forklore show log.txt
 """
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one"
         " task",
     )
-    parser.add_argument("id", nargs="?", metavar="ID", help="with --view task: its tid (4711), or its number (#3)")
+    parser.add_argument("id", nargs="?", metavar="ID", help="with --view task: its tid (4711), or its number ('#3')")
     add_view_arguments(parser)
 
 
@@ -67,8 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     from forklore.report.card import NoSuchTaskError
 
     if (arguments.view == "task") != (arguments.id is not None):
-        complain("show: --view task needs the task's ID after FILE, and only that view takes one")
+        complain("show: --view task needs a FILE and the task's ID, and only that view takes one")
         return USAGE_ERROR
+    if arguments.id is not None and _is_id(arguments.file) and not _is_id(arguments.id):
+        arguments.file, arguments.id = arguments.id, arguments.file  # as in: --view task 4711 trace.jsonl
     try:
         if arguments.format == "log":
             _log(arguments)
@@ -83,6 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"{problem.filename or arguments.file}: {problem.strerror}")
         return 1
     return 0
+
+
+def _is_id(word: str) -> bool:
+    return word.removeprefix("#").isdecimal() and not os.path.exists(word)
 
 
 def _whole(arguments: argparse.Namespace) -> None:

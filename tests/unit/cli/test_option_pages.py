@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,33 @@ def test_links_between_pages_lead_somewhere() -> None:
                 headings = re.findall(r"^#+ (.*)$", other.read_text(), re.M)
                 slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
                 assert anchor in slugs, f"{path.name}: {target}#{anchor}"
+
+
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+PLACEHOLDERS = {"PID…": "1", "CMD…": "true", "WHAT…": "EINVAL", "ID": "1"}
+OPTIONAL, SHELL = re.compile(r"\[[^\]]*\]"), re.compile(r"\$\([^)]*\)|\$\$")
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words of every forklore command in the page's code blocks, its verb first."""
+    found = []
+    for block in re.findall(r"^```\w*\n(.*?)^```", page, re.M | re.S):
+        for line in re.findall(r"^ *(?:[$#] )?forklore (.*)", block, re.M):
+            given = shlex.split(SHELL.sub("1", OPTIONAL.sub("", line)), comments=True)
+            ends = [given.index(word) for word in ("|", ">", "2>", "&&", "&") if word in given]
+            words = [PLACEHOLDERS.get(word, word) for word in given[: min(ends, default=None)]]
+            if words and words[0] in VERBS:
+                found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_command_on_a_page_can_be_given(path: Path) -> None:
+    for verb, *words in commands(path.read_text()):
+        parser = parser_for(verb)
+        parse = parser.parse_args if verb == "run" else parser.parse_intermixed_args
+        parse([word.rstrip(";") for word in words])
+
+
+def test_there_are_commands_on_the_pages() -> None:
+    assert {words[0] for path in PAGES for words in commands(path.read_text())} == set(VERBS)

@@ -94,6 +94,19 @@ def test_usage_errors(argv: list[str], status: int, said: str, capsys: pytest.Ca
     assert len(captured.err.splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    "words", [[TRACE, "--view", "task", "#1"], ["--view", "task", "#1", TRACE], ["--view=task", TRACE, "#1"]]
+)
+def test_one_task_in_any_order_of_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("show", *words) == 0
+    assert re.match(r"\d+ python3?\S*  #1 ", capsys.readouterr().out)
+
+
+def test_words_around_options_belong_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("explain", "EINVAL", "--format", "text", "CLONE_THREAD") == 0
+    assert "CLONE_THREAD" in capsys.readouterr().out
+
+
 def test_a_usage_error_says_where_to_read_on(capsys: pytest.CaptureFixture[str]) -> None:
     ended("run", "--nonsense")
     assert capsys.readouterr().err.endswith("(see: forklore run --help)\n")
