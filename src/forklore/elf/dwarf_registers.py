@@ -79,11 +79,18 @@ def dwarf_block(arch: Arch, block: bytes) -> dict[int, int]:
     return dict(zip(numbers, pick(layout.unpack(block)), strict=True))
 
 
+def _places(arch: Arch) -> dict[int, int]:
+    places = {name: place for place, name in enumerate(LAYOUTS[arch].names)}
+    return {number: places[name] for number, name in enumerate(NUMBERS[arch].names) if name and name in places}
+
+
+PLACES: Final[Mapping[Arch, Mapping[int, int]]] = {arch: _places(arch) for arch in NUMBERS}
+"""Where in a register block a DWARF number stands, counted in registers."""
+
+
 def _pick(arch: Arch) -> tuple[struct.Struct, tuple[int, ...], itemgetter[Any]]:
-    layout = LAYOUTS[arch]
-    places = {name: place for place, name in enumerate(layout.names)}
-    found = {number: places[name] for number, name in enumerate(NUMBERS[arch].names) if name and name in places}
-    return layout.format, tuple(found), itemgetter(*found.values())
+    places = PLACES[arch]
+    return LAYOUTS[arch].format, tuple(places), itemgetter(*places.values())
 
 
 _PICKS: Final = {arch: _pick(arch) for arch in NUMBERS}

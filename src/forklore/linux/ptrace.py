@@ -158,13 +158,18 @@ _NT_PRSTATUS: Final = int(pt.RegisterSet.NT_PRSTATUS)
 
 
 class Registers(Struct, frozen=True):
-    """A tracee's general registers as the kernel gave them, with the layout that fits their size."""
+    """A tracee's general registers as the kernel gave them, all of them, with the layout that fits their size."""
 
     layout: Layout
     raw: bytes
 
     def __getitem__(self, name: str) -> int:
-        return self.layout.read(self.raw, name)
+        start = self.layout.offsets[name]
+        return int.from_bytes(self.raw[start : start + self.layout.word], "little")
+
+    def words(self) -> tuple[int, ...]:
+        """Each register in the order of the layout's names."""
+        return self.layout.format.unpack(self.raw)
 
     def replace(self, name: str, value: int) -> Registers:
         """The same registers with one changed."""

@@ -82,8 +82,8 @@ class Region(Struct, eq=False):
 class Walked(Struct, eq=False):
     """A stack that was walked, and all that the walk went by: what is the same again has the same stack."""
 
-    registers: tuple[int, ...]
-    """DWARF numbers, …"""
+    registers: Callable[[Sequence[int]], tuple[int, ...]]
+    """Picks registers out of the block, …"""
     values: tuple[int, ...]
     words: Callable[[Sequence[int]], tuple[int, ...]]
     """Picks the words of the stack, counted from the stack pointer, …"""

@@ -20,7 +20,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_UNTRACED
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf import unwind
-from forklore.elf.dwarf_registers import dwarf_block
+from forklore.elf.dwarf_registers import PLACES, dwarf_block
 from forklore.events import records as ev
 from forklore.linux import memory, proc, ptrace
 from forklore.linux.mappings import Kind, Mapping
@@ -146,12 +146,12 @@ class Stacks:
         return found
 
     def _stack(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> int:
-        arch = self._arch(held)
-        registers = dwarf_block(arch, held.raw)
         start = held[held.layout.ip], self._seen.base
         known = space.walked.get(start)
-        if known is not None and not self._keep_frames and self._same(known, registers):
+        if known is not None and not self._keep_frames and self._same(known, held):
             return known.number
+        arch = self._arch(held)
+        registers = dwarf_block(arch, held.raw)
         # The second time from there: a third is likely, and worth to note what this walk goes by.
         needs = _Needs() if start in space.walked else None
         found = self._walk(space, tid, arch, registers, needs)
@@ -160,11 +160,11 @@ class Stacks:
             entry.frames = found.frames
         if len(space.walked) >= _WALKED_LIMIT:
             space.walked.clear()
-        space.walked[start] = None if needs is None else self._walked(registers, needs, number)
+        space.walked[start] = None if needs is None else self._walked(arch, held, needs, number)
         return number
 
-    def _same(self, known: Walked, registers: dict[int, int]) -> bool:
-        if tuple(registers[number] for number in known.registers) != known.values:
+    def _same(self, known: Walked, held: Registers) -> bool:
+        if known.registers(held.words()) != known.values:
             return False
         words = self._words()
         return known.last < len(words) and known.words(words) == known.contents
@@ -173,18 +173,18 @@ class Stacks:
         window = self._seen.window
         return memoryview(window)[: len(window) & ~7].cast("Q")
 
-    def _walked(self, registers: dict[int, int], needs: _Needs, number: int) -> Walked | None:
+    def _walked(self, arch: Arch, held: Registers, needs: _Needs, number: int) -> Walked | None:
         base = self._seen.base
         places = sorted({(address - base) // 8 for address, _size in needs.reads})
         aligned = all(size == 8 and (address - base) % 8 == 0 for address, size in needs.reads)
         if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > len(self._seen.window):
             return None
-        needed = tuple(sorted(needs.registers & registers.keys()))
-        words = self._words()
-        pick = itemgetter(*places)
-        return Walked(
-            needed, tuple(registers[one] for one in needed), pick, places[-1], pick(words), number
-        )
+        # The stack and the instruction pointer were seen to be the same: with them there are always some to pick.
+        names = held.layout.names
+        block = [place for number, place in PLACES[arch].items() if number in needs.registers]
+        needed = itemgetter(names.index(held.layout.sp), names.index(held.layout.ip), *block)
+        pick, words = itemgetter(*places), self._words()
+        return Walked(needed, needed(held.words()), pick, places[-1], pick(words), number)
 
     def _walk(
         self, space: Space, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
