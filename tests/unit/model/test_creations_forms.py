@@ -43,6 +43,14 @@ def test_a_form_is_that_of_the_whole_call(records: list[ev.Create]) -> None:
         )  # fmt: skip
 
 
+def test_a_struct_counts_for_clone3_alone() -> None:
+    # No tracer writes one with another call, but a file may have it.
+    forms = Forms()
+    for flags, kind in ((0, "process"), (0x10F00, "thread")):
+        record = ev.Create(t=1, task=1, child=2, tid=7, arch=Arch.X86_64, nr=56, args=(flags, 0, 0, 0, 0), struct="00")
+        assert forms.of(record).kind == kind
+
+
 def test_calls_that_differ_in_addresses_have_one_form() -> None:
     forms = Forms()
     made = []
