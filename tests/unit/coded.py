@@ -135,7 +135,9 @@ def coded(draw: st.DrawFn, story: Story) -> dict[str, Any]:
     hows = ["register", "rule", "wrapper", "signal", "pointer", "?\x1b"]
     frames = [ev.Frame(number, draw(st.sampled_from(hows))) for number in places]
     end = draw(st.sampled_from(["outermost", "depth", "no rules;\x1b"]))
-    story.tell(ev.Stack(t=story.t, stack=code, frames=frames, end=end))
+    callers = draw(st.sets(st.integers(1, len(places) - 1))) if len(places) > 1 else ()
+    jumped = [ev.Jumped(caller, draw(st.sampled_from(places))) for caller in callers]
+    story.tell(ev.Stack(t=story.t, stack=code, frames=frames, end=end, jumped=jumped))
     called = draw(st.lists(st.builds(ev.ScriptFrame, function=TEXT, file=TEXT, line=st.none() | COUNT), max_size=3))
     story.tell(ev.Script(t=story.t, script=code, language=draw(st.text(max_size=4)), frames=called, end=end))
     runs = ev.Runs(

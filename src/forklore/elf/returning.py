@@ -8,18 +8,15 @@ parent for whom the call succeeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.elf import x86_code
+from forklore.elf.calling import Fetch, linked
 from forklore.elf.cfi import At, Location, Rule
 from forklore.elf.dwarf_registers import NUMBERS
-
-Fetch = Callable[[int, int], bytes | None]
-"""``fetch(address, size)``: code at a runtime address, or None."""
 
 _MOST_INSTRUCTIONS: Final = 600
 _MOST_BRANCHES: Final = 24
@@ -61,7 +58,7 @@ def depth_at(arch: Arch, fetch: Fetch, entry: int, pc: int) -> int | None:
     An ``entry`` in a procedure linkage table is followed to where it jumps.
     """
     path = _Path(arch, fetch, child=False)
-    start = path.linked(entry)
+    start = linked(arch, fetch, entry)
     return path.descend(start, pc) if 0 <= pc - start < _FARTHEST_ENTRY else None
 
 
@@ -143,17 +140,6 @@ class _Path:
             elif self._step(spot, instruction):
                 waiting.append(spot)
         return None
-
-    def linked(self, entry: int) -> int:
-        """Where a jump through a table of addresses leads, if ``entry`` is one."""
-        code = self._fetch(entry, 16) or b""
-        at = 4 if code[:3] == b"\xf3\x0f\x1e" else 0  # endbr
-        at += code[at : at + 1] == b"\xf2"  # bnd
-        if not self._long or code[at : at + 2] != b"\xff\x25":
-            return entry
-        slot = entry + at + 6 + int.from_bytes(code[at + 2 : at + 6], "little", signed=True)
-        target = self._fetch(slot, self._word)
-        return entry if target is None else int.from_bytes(target, "little")
 
     def _at(self, address: int) -> x86_code.Instruction | None:
         start, code = self._chunk

@@ -70,8 +70,8 @@ class Carried:
         if isinstance(event, ev.Place):
             yield from self._missing(ev.Module, event.module)
         elif isinstance(event, ev.Stack):
-            for frame in event.frames:
-                yield from self._missing(ev.Place, frame.place)
+            for number in (*(frame.place for frame in event.frames), *(one.place for one in event.jumped)):
+                yield from self._missing(ev.Place, number)
         elif isinstance(event, ev.Create | ev.Fail):
             yield from self._missing(ev.Stack, event.stack)
             yield from self._missing(ev.Script, event.script)

@@ -118,6 +118,11 @@ class Checker:
         for frame in event.frames:
             if frame.place not in self._places:
                 raise _unnamed("place", frame.place)
+        for jumped in event.jumped:
+            if jumped.place not in self._places:
+                raise _unnamed("place", jumped.place)
+            if not 0 < jumped.frame < len(event.frames):
+                raise InconsistentError("a frame of its stack that has called another", _short(jumped.frame))
 
     def _script(self, event: Script) -> None:
         _number("script", event.script, self._scripts)

@@ -131,6 +131,15 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     how: str = "rule"
 
 
+class Jumped(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A function that a frame called and that is not on the stack: it went on to the next inner frame's by a jump."""
+
+    frame: int
+    """Of the caller, counted from 0, the innermost."""
+    place: Id
+    """Where the function begins."""
+
+
 class ScriptFrame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A frame of an interpreted program."""
 

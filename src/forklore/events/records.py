@@ -23,6 +23,7 @@ from forklore.events.parts import (
     Held,
     Hex,
     Id,
+    Jumped,
     Line,
     NotCompared,
     Opaque,
@@ -174,6 +175,7 @@ class Stack(Event, tag="stack", frozen=True, kw_only=True):
     frames: list[Frame]
     end: str
     """Why there are no more frames: ``outermost``, ``depth``, or what was in the way."""
+    jumped: list[Jumped] = []
 
 
 class Script(Event, tag="script", frozen=True, kw_only=True):
@@ -397,7 +399,8 @@ AnyEvent = (
 __all__ = [
     "COMPARED", "FORMAT_NAME", "FORMAT_VERSION", "Absent", "Answer", "AnyEvent", "Begin", "Blind", "Borrowed",
     "Call", "Clock", "Count", "Cow", "Create", "Descriptors", "End", "Event", "Exec", "ExecFail", "Exit", "Fail",
-    "Frame", "Gone", "GroupStop", "Header", "Held", "Hex", "Id", "Line", "Lines", "Module", "Name", "NotCompared",
-    "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "Script", "ScriptFrame", "Signal",
-    "Source", "Stack", "Standing", "Text", "Variable", "VforkDone", "Word", "Written", "raw_bytes", "text",
+    "Frame", "Gone", "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "Line", "Lines", "Module", "Name",
+    "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "Script",
+    "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Variable", "VforkDone", "Word", "Written",
+    "raw_bytes", "text",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -140,7 +140,7 @@ def _walk(stack: Stack) -> _Walk:
     in_library = any(_is_libc(frame) for frame in stack.frames)
     walked = _Walk([], by_name=not in_library)
     others = guessed = False
-    for index, frame in enumerate(stack.frames):
+    for index, (frame, on_stack) in enumerate(_frames(stack)):
         guessed = guessed or not frame.sure
         place = frame.place
         found = library_calls.known(place.function, place.path)
@@ -149,6 +149,8 @@ def _walk(stack: Stack) -> _Walk:
         if index and found is not None and found.library == LIBC and library_calls.begins(place.function):
             break
         if found is None:
+            if not on_stack:
+                continue  # a program's own function: what it jumped to need not be what is on the stack
             walked.by_hand = index == 0
             if not walked.by_hand or in_library or place.function is not None:
                 walked.caller = frame
@@ -165,6 +167,14 @@ def _walk(stack: Stack) -> _Walk:
             walked.hidden = not found.call and not library_calls.shared(place.function)
         walked.calls.append(found)
     return walked
+
+
+def _frames(stack: Stack) -> Iterator[tuple[Frame, bool]]:
+    """Frames, and between them the functions that have left none; whether it is on the stack."""
+    for frame in stack.frames:
+        if frame.called is not None:
+            yield Frame(frame.called, frame.how), False
+        yield frame, True
 
 
 def _is_libc(frame: Frame) -> bool:

@@ -38,6 +38,9 @@ class Frame(Struct, frozen=True):
 
     place: Place
     how: str
+    called: Place | None = None
+    """Where the function begins that it called, if that is not on the stack: it went on to the next inner frame's by
+    a jump."""
 
     @property
     def sure(self) -> bool:
@@ -77,7 +80,11 @@ class Stacks(Struct):
             case ev.Lines():
                 self.places[event.place].lines = tuple(event.lines)
             case ev.Stack():
-                frames = tuple(Frame(self.places[frame.place], frame.how) for frame in event.frames)
+                called = {one.frame: self.places[one.place] for one in event.jumped}
+                frames = tuple(
+                    Frame(self.places[frame.place], frame.how, called.get(index))
+                    for index, frame in enumerate(event.frames)
+                )
                 self.stacks[event.stack] = Stack(event.stack, frames, event.end)
             case ev.Script():
                 self.scripts[event.script] = event

@@ -88,8 +88,11 @@ def frame_words(number: int, frame: Frame) -> list[str]:
         outer = f"{_symbol(ev.raw_bytes(last.function))}{module}"
     else:
         outer = bare(place) if place.path else f"{place.address:#x} ({NO_FILE})"
-    how = _HOW.get(frame.how, words.printable(frame.how))
-    found.append(f"#{number} {outer} {source_words(last)}".rstrip() + (f" [{how}]" if how else ""))
+    notes = [_HOW.get(frame.how, words.printable(frame.how))]
+    if frame.called is not None:
+        notes.append(f"called {function_words(frame.called)}, which went on by a jump")
+    noted = "; ".join(filter(None, notes))
+    found.append(f"#{number} {outer} {source_words(last)}".rstrip() + (f" [{noted}]" if noted else ""))
     return found
 
 

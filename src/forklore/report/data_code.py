@@ -31,8 +31,9 @@ def stack_data(stack: Stack) -> dict[str, Any]:
 
 
 def frame_data(frame: Frame) -> dict[str, Any]:
-    """A frame: its place, and how it was found."""
-    return {"place": place_data(frame.place), "how": frame.how, "sure": frame.sure}
+    """A frame: its place, how it was found, and what it called that has left no frame."""
+    called = None if frame.called is None else place_data(frame.called)
+    return {"place": place_data(frame.place), "how": frame.how, "sure": frame.sure, "called": called}
 
 
 def place_data(place: Place) -> dict[str, Any]:

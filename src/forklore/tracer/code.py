@@ -94,6 +94,15 @@ class Walked(Struct, eq=False):
     """… to this stack."""
 
 
+class Extent(Struct, frozen=True):
+    """A function of a process's code."""
+
+    start: int
+    """Its run-time address."""
+    name: bytes
+    """Empty: not known."""
+
+
 class Space:
     """Where code lies in one memory. Its regions are replaced as a whole, so that a fork's copy can share them."""
 
@@ -240,6 +249,18 @@ class Code:
             if loaded.image is not None and len(loaded.functions) < _FUNCTIONS:
                 loaded.functions[inside] = found
         return found
+
+    def extent(self, space: Space, tid: Tid, address: int) -> Extent | None:
+        """The function at a run-time address of a held task; None where it is not known where one begins."""
+        region = space.find(address)
+        if region is None:
+            return None
+        loaded = self.loaded(region, tid)
+        symbol = _symbol(loaded, address - region.bias)
+        start = None if loaded.table is None else loaded.table.function_start(address - region.bias)
+        if start is None:
+            return None if symbol is None else Extent(symbol.address + region.bias, symbol.name)
+        return Extent(start + region.bias, b"" if symbol is None else symbol.name)
 
     def _tell(self, number: int, loaded: Loaded | None, address: int, t: int, *, returns: bool) -> None:
         inside = address - 1 if returns else address

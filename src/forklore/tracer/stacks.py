@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -25,6 +25,7 @@ from forklore.events import records as ev
 from forklore.linux import memory, proc, ptrace
 from forklore.linux.mappings import Kind, Mapping
 from forklore.tracer.code import Code, Loaded, Space, Walked
+from forklore.tracer.jumped import Jumps
 from forklore.tracer.options import Options
 from forklore.tracer.routines import Routines
 from forklore.tracer.tracee import Entry, Glance, Tracee
@@ -62,6 +63,7 @@ class Stacks:
         self._keep_frames = options.vfork_writes
         self._emit = emit
         self.code = Code(emit, machine)
+        self._jumps = Jumps(self.code)
         self._stacks: dict[tuple[tuple[tuple[int, str], ...], str], int] = {}
         self._routines = Routines(machine)
         self._lines_at_once = options.lines_at_once
@@ -155,7 +157,7 @@ class Stacks:
         # The second time from there: a third is likely, and worth to note what this walk goes by.
         needs = _Needs() if start in space.walked else None
         found = self._walk(space, tid, arch, registers, needs)
-        number = self._number(space, tid, found, t)
+        number = self._number(space, tid, arch, found, t)
         if self._keep_frames:
             entry.frames = found.frames
         if len(space.walked) >= _WALKED_LIMIT:
@@ -234,7 +236,7 @@ class Stacks:
     def _arch(self, held: Registers) -> Arch:
         return Arch.I386 if self._machine is Arch.X86_64 and held.layout.word == 4 else self._machine
 
-    def _number(self, space: Space, tid: Tid, found: unwind.Walk, t: int) -> int:
+    def _number(self, space: Space, tid: Tid, arch: Arch, found: unwind.Walk, t: int) -> int:
         frames: list[tuple[int, str]] = []
         returns = False
         for pc, how, _cfa in found.frames:
@@ -242,13 +244,20 @@ class Stacks:
             returns = True
         # Where a stack ends badly differs in each process by what address space randomization does.
         end = _ADDRESS.sub("0x…", found.end)
-        return self._numbered(tuple(frames), end, t)
+        number = self._stacks.get((tuple(frames), end))
+        if number is not None:
+            return number
+        places = [place for place, _how in frames]
+        return self._numbered(tuple(frames), end, t, self._jumps.of(arch, space, tid, found, places, self._read, t))
 
-    def _numbered(self, frames: tuple[tuple[int, str], ...], end: str, t: int) -> int:
+    def _numbered(
+        self, frames: tuple[tuple[int, str], ...], end: str, t: int, jumped: Sequence[ev.Jumped] = ()
+    ) -> int:
         number = self._stacks.get((frames, end))
         if number is None:
             number = self._stacks[frames, end] = len(self._stacks) + 1
-            self._emit(ev.Stack(t=t, stack=number, frames=[ev.Frame(*frame) for frame in frames], end=end))
+            told = [ev.Frame(*frame) for frame in frames]
+            self._emit(ev.Stack(t=t, stack=number, frames=told, end=end, jumped=list(jumped)))
         return number
 
     def _script(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:

@@ -37,7 +37,9 @@ CODE: list[ev.Event] = [
     ev.Module(t=1, module=1, path="/lib/libc.so.6"),
     ev.Place(t=1, place=1, module=1, address=0x500, function="fork", start=0x400),
     ev.Lines(t=1, place=1, lines=[ev.Line("fork", "fork.c", 7)]),
-    ev.Stack(t=1, stack=1, frames=[ev.Frame(1, "register")], end="outermost"),
+    ev.Place(t=1, place=2, module=1, address=0x340, function="system", start=0x300),
+    ev.Place(t=1, place=3, module=1, address=0x200, function="popen", start=0x200),
+    ev.Stack(t=1, stack=1, frames=[ev.Frame(1, "register"), ev.Frame(2)], end="outermost", jumped=[ev.Jumped(1, 3)]),
 ]
 BEGIN = ev.Begin(t=0, task=1, tid=10, tgid=10, how="root", parent_tid=3, comm="sh")
 
@@ -66,7 +68,11 @@ def test_each_file_is_a_trace_of_its_own(tmp_path: Path) -> None:
         assert (root.tid, root.name, root.images[-1].argv) == (10, b"sh", (b"sh",))
         made = [task for task in trace.tasks.values() if task.creation is not None]
         assert made
-        assert all(task.stack is not None for task in made)
+        for task in made:
+            assert task.stack is not None
+            called = task.stack.frames[1].called
+            assert called is not None
+            assert called.function == b"popen"
         assert {line.file for place in trace.code.places.values() for line in place.lines} == {"fork.c"}
         reasons = [why for _what, why in trace.notes] + [blind.why for blind in trace.header.blind]
         at = files.index(file)

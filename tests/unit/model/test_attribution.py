@@ -181,6 +181,48 @@ def test_system_of_a_stripped_library_is_inferred() -> None:
     assert "do_system" in found.why
 
 
+def jumping(
+    inner: list[tuple[bytes, str | None]], called: tuple[bytes, str], outer: list[tuple[bytes, str | None]] = MAIN
+) -> Stack:
+    """A stack where start_pool's call was that of a function that jumped to the one that is on the stack."""
+    found = stack(*inner, *outer)
+    frames = list(found.frames)
+    frames[len(inner)] = Frame(frames[len(inner)].place, "rule", place_of(*called, number=99))
+    return Stack(1, tuple(frames), "outermost")
+
+
+@pytest.mark.parametrize(
+    ("inner", "called", "chain"),
+    [
+        (libc("__clone", "__spawni"), "posix_spawnp", ("posix_spawnp",)),  # as glibc for aarch64 has it
+        (libc("__clone", "__spawni"), "posix_spawn", ("posix_spawn",)),
+        (libc("__clone", None), "posix_spawnp", ("posix_spawnp",)),
+        (libc("__clone", None, None), "posix_spawn", ("posix_spawn",)),
+        (libc("clone3", None, None, "posix_spawn", "do_system"), "system", ("system", "posix_spawn")),
+        (libc(None, None, "posix_spawn", None), "system", ("system", "posix_spawn")),
+    ],
+)
+def test_a_function_that_jumped_on_is_known_by_the_call_of_it(
+    inner: list[tuple[bytes, str | None]], called: str, chain: tuple[str, ...]
+) -> None:
+    found = attribute(SPAWN, jumping(inner, (LIBC, called)))
+    assert who(found) == (chain, "start_pool", "stack", True)
+
+
+def test_a_function_of_the_program_that_jumped_on_is_no_caller() -> None:
+    # What it jumped to may have jumped on in its turn.
+    found = attribute(SPAWN, jumping(libc("clone3", "__spawnix", "posix_spawn"), (PROGRAM, "starts")))
+    assert who(found) == (("posix_spawn",), "start_pool", "stack", True)
+
+
+def test_a_function_that_jumped_on_in_a_program_with_its_library_in_it() -> None:
+    inner: list[tuple[bytes, str | None]] = [(PROGRAM, "__clone"), (PROGRAM, "__spawni")]
+    found = attribute(SPAWN, jumping(inner, (PROGRAM, "posix_spawnp"), MAIN[:2]))
+    assert who(found) == (("posix_spawnp",), "start_pool", "stack", True)
+    found = attribute(SPAWN, jumping(inner, (PROGRAM, "starts"), MAIN[:2]))
+    assert who(found) == (("posix_spawn",), "start_pool", "stack", True)
+
+
 def test_a_stack_that_contradicts_the_call_is_not_believed() -> None:
     found = attribute(THREAD, stack(*libc("_Fork", "fork"), *MAIN))
     assert who(found) == (("pthread_create",), "start_pool", "fingerprint", True)
