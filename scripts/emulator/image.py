@@ -89,6 +89,11 @@ class Image:
         return self.folder / "initrd"
 
     @property
+    def programs(self) -> Path:
+        """What the tests have compiled there in earlier runs, by the sources' and the compiler's identities."""
+        return self.folder / "programs"
+
+    @property
     def built(self) -> bool:
         """Whether it was made; it may have to be prepared."""
         return (self.folder / "built").exists()

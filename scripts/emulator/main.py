@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
+import compileall
+import json
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ET
 from collections import Counter
 from contextlib import AbstractContextManager
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 from emulator.boot import booted, console, last_words
 from emulator.image import ROOT, Image, require, say
@@ -60,10 +61,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, metavar="DIR", help="where results go (a new folder)")
     parser.add_argument("--only", metavar="STAGE,...", help=f"some stages of: {' '.join(NAMES)}")
     parser.add_argument("--rebuild", action="store_true", help="make the image again")
+    parser.add_argument("--variants", type=int, default=0, metavar="N", help="of each test at most (0: all)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="tests at the same time (1)")
     parser.add_argument("--preloaded", action="store_true", help="start no Python for each run of forklore: faster")
     parser.add_argument("--shell", action="store_true", help="run the lines of standard input there, one by one")
     parser.add_argument("--pidfile", type=Path, metavar="FILE", help="for the emulator's pid")
-    return parser.parse_args()
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    # Words come between options, too, and those after -- look like options.
+    arguments = parser.parse_intermixed_args(given[:end])
+    arguments.pytest += given[end + 1 :]
+    return arguments
 
 
 def _boot(
@@ -90,13 +98,19 @@ def _make(image: Image, arguments: argparse.Namespace) -> None:
     image.finished()
 
 
-def _share(folder: Path, arguments: argparse.Namespace) -> None:
+def _share(folder: Path, image: Image, arguments: argparse.Namespace) -> None:
     (folder / "results").mkdir(parents=True)
     (folder / "plugin").mkdir()
-    for plugin in ("patience.py", "preloaded.py"):
-        shutil.copy(GUEST / plugin, folder / "plugin" / plugin)
-    (folder / "plugins").write_text("-p patience -p preloaded" if arguments.preloaded else "-p patience")
+    plugins = ["patience", "outcomes", "variants", *(["preloaded"] if arguments.preloaded else [])]
+    for plugin in plugins:
+        shutil.copy(GUEST / f"{plugin}.py", folder / "plugin")
+    words = [word for plugin in plugins for word in ("-p", plugin)]
+    words += ["-n", str(arguments.workers)] if arguments.workers > 1 else []
+    (folder / "plugins").write_text(" ".join(words))
     (folder / "patience").write_text(str(arguments.patience))
+    (folder / "variants").write_text(str(arguments.variants))
+    image.programs.mkdir(exist_ok=True)
+    shutil.copytree(image.programs, folder / "programs")
     leave = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
     for name in SOURCES:
         path = ROOT / name
@@ -104,16 +118,22 @@ def _share(folder: Path, arguments: argparse.Namespace) -> None:
             shutil.copytree(path, folder / "source" / name, ignore=leave, symlinks=True)
         elif path.exists():
             shutil.copy(path, folder / "source" / name)
+    # Of use where the machine's Python is of the same version as this one.
+    compileall.compile_dir(
+        folder / "source/src", quiet=2, stripdir=str(folder / "source"), prependdir="/forklore",
+        invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
+    )  # fmt: skip
 
 
 def _stages(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     if arguments.pytest:
         return [("asked", shlex.join(arguments.pytest))]
-    wanted = NAMES if arguments.only is None else arguments.only.split(",")
+    there = {name: shlex.join(words) for name, words in stages()}
+    wanted = list(there) if arguments.only is None else arguments.only.split(",")
     unknown = set(wanted) - set(NAMES)
     if unknown:
         raise Problem(f"no stage {' '.join(sorted(unknown))}: there are {' '.join(NAMES)}")
-    return [(name, shlex.join(words)) for name, words in stages() if name in wanted]
+    return [(name, there[name]) for name in wanted if name in there]
 
 
 def _tests(image: Image, arguments: argparse.Namespace) -> int:
@@ -122,7 +142,7 @@ def _tests(image: Image, arguments: argparse.Namespace) -> int:
     asked = _stages(arguments)
     with tempfile.TemporaryDirectory(prefix="forklore-emulated-") as temporary:
         shared = Path(temporary)
-        _share(shared, arguments)
+        _share(shared, image, arguments)
         (shared / "stages").write_text("".join(f"{name}\t{words}\n" for name, words in asked))
         begun = time.monotonic()
         try:
@@ -131,6 +151,7 @@ def _tests(image: Image, arguments: argparse.Namespace) -> int:
                     say(f"{time.monotonic() - begun:6.0f} s  {line}")
         except KeyboardInterrupt:
             say("interrupted: what follows is what there is so far")
+        shutil.copytree(shared / "programs", image.programs, dirs_exist_ok=True)
         for made in (shared / "results").iterdir():
             shutil.copy(made, results / made.name)
     outcomes: dict[str, str] = {}  # a test that is in two stages counts once
@@ -143,7 +164,9 @@ def _tests(image: Image, arguments: argparse.Namespace) -> int:
 
 def _told(name: str, results: Path) -> dict[str, str]:
     # Prints a stage's counts and what failed. A stage that came to no end has what it had said, and is one more, lost.
-    outcomes = _outcomes(results / f"{name}.xml", results / f"{name}.txt") or {name: "lost"}
+    outcomes = _outcomes(results / f"{name}.jsonl")
+    if not (results / f"{name}.xml").exists():
+        outcomes[name] = "lost"
     print(f"{name:24} {_counts(Counter(outcomes.values()))}")
     if outcomes.get(name) == "lost":
         print(f"    came to no end: see {results / f'{name}.txt'} and {results / 'console'}")
@@ -153,20 +176,12 @@ def _told(name: str, results: Path) -> dict[str, str]:
     return outcomes
 
 
-def _outcomes(made: Path, said: Path) -> dict[str, str]:
-    outcomes = {}
-    if made.exists():
-        for case in ET.parse(made).iter("testcase"):
-            tags = {child.tag for child in case}
-            kind = "failed" if tags & {"failure", "error"} else "skipped" if "skipped" in tags else "passed"
-            outcomes[f"{case.get('classname')}::{case.get('name')}"] = kind
-    elif said.exists():
-        for line in said.read_text(errors="replace").splitlines():
-            found = re.match(r"(tests/.*?)\.py::(.*) (PASSED|FAILED|ERROR|SKIPPED)\b", line)
-            if found:
-                kind = {"PASSED": "passed", "SKIPPED": "skipped"}.get(found[3], "failed")
-                outcomes[f"{found[1].replace('/', '.')}::{found[2]}"] = kind
-        outcomes[said.stem] = "lost"
+def _outcomes(said: Path) -> dict[str, str]:
+    outcomes: dict[str, str] = {}
+    for line in said.read_text(errors="replace").splitlines() if said.exists() else ():
+        one = json.loads(line)
+        if outcomes.get(one["test"]) != "failed":  # its teardown may have passed
+            outcomes[one["test"]] = one["outcome"]
     return outcomes
 
 
@@ -178,7 +193,7 @@ def _counts(counts: Counter[str]) -> str:
 def _shell(image: Image, arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="forklore-emulated-") as temporary:
         shared = Path(temporary)
-        _share(shared, arguments)
+        _share(shared, image, arguments)
         log = shared / "console"
         with _boot(image, shared, "shell", arguments) as process:
             if next(console(process, log), None) is None:

@@ -6,6 +6,7 @@ it has the memory and the command line of pytest. For looking at many tests in l
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -45,6 +46,7 @@ def _forked(
         return
     sys.stdout.flush()
     sys.stderr.flush()
+    gc.freeze()  # a collection in the child would write to, and so copy, all pages of the tests' process
     pid = os.fork()
     if pid == 0:
         keep = pass_fds if close_fds else None
