@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 
 import pytest
 from tracing import Program, Trace_, bare
@@ -35,13 +37,17 @@ def test_the_init_of_a_pid_namespace_dies_of_a_fault(
         pytest.skip(f"no pid namespace for us here: {alone.out.strip()}")
     run = traced(path, how, options=[f"--stops={stops}"], whole=False)
     assert (run.status, run.out) == (alone.status, alone.out)
-    assert "init ended signal=11" in run.out
+    # What abort() does when its signal ends nothing: hlt on x86, a breakpoint elsewhere (sysdeps/*/abort-instr.h).
+    fault = signal.SIGTRAP if how == "abort" and os.uname().machine != "x86_64" else signal.SIGSEGV
+    assert f"init ended signal={fault.value}" in run.out
     (init,) = run.created()
     assert init.gone == "released"
 
 
 @pytest.mark.parametrize("call", ["epoll", "sigwait", "semop"])
 def test_an_ignored_signal_does_not_end_a_wait_without_limit(call: str, program: Program, traced: Trace_) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the result has taken the place of the first argument: docs/transparency.md, ignored-signals")
     path = program("guest_interrupted")
     alone, run = bare(path, f"{call}-endless"), traced(path, f"{call}-endless")
     assert "EINTR" not in alone.out

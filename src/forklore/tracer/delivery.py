@@ -16,6 +16,7 @@ _ROUTINE: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, sign
 """Signals that end nobody by default: their origin is not worth a request."""
 _FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 """Signals of an instruction that does not complete: after one of these that nobody takes, it is executed again."""
+_X86: Final = (Arch.X86_64, Arch.X32, Arch.I386)
 
 
 class Delivery:
@@ -25,6 +26,8 @@ class Delivery:
         self._me = os.getpid()
         self._relayed = Relayed()
         self._restarts = Restarts(machine)
+        # x86's breakpoint instruction completes. That of others does not, and abort() ends with it there.
+        self._faults = _FAULTS if machine in _X86 else _FAULTS | {signal.SIGTRAP}
 
     def passing_on(self, number: int, origin: signal.struct_siginfo, t: int) -> None:
         """The tracer is about to send the program a signal that came to it from ``origin``."""
@@ -42,7 +45,7 @@ class Delivery:
         origin = task.last_signal = ptrace.signal_info(task.tid)
         if origin.sender is not None and to_root:
             return 0 if self._second(task, number, origin.sender, t) else number
-        if origin.code > 0 and number in _FAULTS and proc.dies_of(task.tid, number):
+        if origin.code > 0 and number in self._faults and proc.dies_of(task.tid, number):
             return None  # it faults again at once, untraced, and ends as it would have without us
         return number
 
