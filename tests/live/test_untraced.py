@@ -5,6 +5,8 @@ The program looks at its own registers and memory after each call and fails if a
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from tracing import Program, Trace_, Traced, creation, tids
 
@@ -80,6 +82,10 @@ def test_clone_ptrace_attaches_it_without_an_event(options: list[str], program: 
     child = run.task(run.line("child").number("pid"))
     grandchild = run.task(run.line("grandchild").number("pid"))
     assert (child.stop, child.traced) == (None, True)
+    assert run.creator(grandchild) is child
+    if options == ["--stops=events"] and os.uname().machine != "x86_64":
+        # In the child's registers its result is where the flags were: it is known to be there, and no more.
+        assert (child.how, child.creation) == ("adopted", None)
+        return
     assert creation(child).flags.raw == CLONE_UNTRACED | CLONE_PTRACE
     assert run.creator(child) is run.root
-    assert run.creator(grandchild) is child

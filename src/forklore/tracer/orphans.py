@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_UNTRACED
+from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import proc
 from forklore.linux.wait import WaitStatus
@@ -30,6 +31,9 @@ class Orphans:
         self._family = family
         self._reader = reader
         self._stops = stops
+        layout = LAYOUTS[machine]
+        self._kept = int(layout.ret == layout.args[0])
+        """The first argument that a result leaves in its register: the second one on aarch64 and riscv64."""
         self.statuses: dict[Tid, WaitStatus] = {}
         """The first status of each."""
         self.creating: set[Tracee] = set()
@@ -66,12 +70,12 @@ class Orphans:
         if self.statuses[tid].ended:
             # Nothing of it is left to look at. With stops at entries its creator is among those that died creating.
             return self._died_creating.pop() if len(self._died_creating) == 1 else None
-        # The child's registers are its creator's, so the call that it came from can be told.
+        # The child's registers are its creator's but for the result, so the call that it came from can be told.
         if not self._died_creating:
             return None
         made = self._call(tid, t)
         for index, (creator, entry) in enumerate(self._died_creating):
-            if made is not None and (made.nr, made.words) == (entry.nr, entry.words):
+            if made is not None and made.nr == entry.nr and made.words[self._kept :] == entry.words[self._kept :]:
                 del self._died_creating[index]
                 return creator, entry
         return None
@@ -85,7 +89,7 @@ class Orphans:
     def _someone_may_announce(self, tid: Tid) -> bool:
         if self._stops is not Stops.EVENTS:
             return bool(self.creating)
-        if self._some_killed:
+        if self._some_killed or self._kept:  # without its flags, whether a call keeps its event back cannot be told
             return self.suspects.may_announce(tid)
         fields = proc.status(tid)
         if isinstance(fields, Unavailable):
