@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program, Trace_, run, shape, until_event
+from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program, Trace_, bare, run, shape, until_event
 
 import forklore
 
@@ -147,6 +147,28 @@ def test_by_default_forklore_stays_for_what_is_left(tmp_path: Path) -> None:
     trace = forklore.load(tmp_path / "t")
     assert all(task.death is not None for task in trace.tasks.values())
     assert trace.end_reason == "done"
+
+
+def test_a_thread_that_stopped_before_its_creator_told_of_it_is_let_go(tmp_path: Path) -> None:
+    # The root's end, with which all is let go, comes between the two: see reordered_run.py.
+    script = (
+        "import os, threading\n"
+        "out, into = os.pipe()\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    thread = threading.Thread(target=os.read, args=(out, 1)); thread.start(); thread.join()\n"
+        "    os.write(1, b'joined'); os._exit(0)\n"
+        "while len(os.listdir(f'/proc/{pid}/task')) < 2: os.sched_yield()\n"
+        "os.write(into, b'.'); os._exit(5)\n"
+    )
+    reordered = Path(__file__).with_name("reordered_run.py")
+    options = ("-q", "-o", tmp_path / "t", "--wait=root", "--leave=detach")
+    # The output is complete when all that were let go have ended.
+    run = bare(sys.executable, reordered, "run", *options, "--", sys.executable, "-c", script)
+    assert (run.status, run.out) == (5, "joined"), run.err
+    trace = forklore.load(tmp_path / "t")
+    assert [task.how for task in trace.tasks.values()] == ["root", "created", "adopted"]
+    assert [task.gone for task in trace.tasks.values()] == [None, "released", "released"]
 
 
 def test_threads_that_are_let_go_live_on(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from forklore.abi import ptrace as pt
@@ -328,7 +329,8 @@ class Engine:
             self._inherited(child.group, t)
         if self._killing:
             self.kill()
-        self._handlers.get(status.kind, self._on_other)(child, status, t)
+        with suppress(ProcessLookupError):  # killed: its end has a status of its own
+            self._handlers.get(status.kind, self._on_other)(child, status, t)
 
     # Calls
 
@@ -571,6 +573,9 @@ class Engine:
         if self._options.leave is Leave.KILL:
             self.kill()
             return
+        # Whoever would announce these is let go before it does.
+        for tid in list(self._orphans.statuses):
+            self._adopt(tid, None)
         self._leaving = True
         for birth in self._awaited.values():
             if birth.creator is not None and birth.creator.alive:
