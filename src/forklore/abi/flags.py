@@ -9,9 +9,11 @@ unshare(2), setns(2) and close_range(2), and of the kernel's history for what th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from forklore.abi._generated_sched import CLONE_AUTOREAP as CLONE_AUTOREAP
 from forklore.abi._generated_sched import CLONE_CHILD_CLEARTID as CLONE_CHILD_CLEARTID
@@ -66,19 +68,20 @@ class Flag(NamedTuple):
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(Struct, frozen=True, dict=True):
     """The flags that one call knows, ordered by value. ``name`` is the call's."""
 
     name: str
     flags: tuple[Flag, ...]
-    mask: int = field(init=False, repr=False, compare=False)
-    """All flags together."""
-    _by_name: Mapping[str, Flag] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", sum({flag.value for flag in self.flags}))
-        object.__setattr__(self, "_by_name", {flag.name: flag for flag in self.flags})
+    @cached_property
+    def mask(self) -> int:
+        """All flags together."""
+        return sum({flag.value for flag in self.flags})
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Flag]:
+        return {flag.name: flag for flag in self.flags}
 
     def split(self, raw: int) -> tuple[tuple[Flag, ...], int]:
         """The flags set in ``raw``, ordered by value, and the bits of it that no flag of this call explains.

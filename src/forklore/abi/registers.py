@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from struct import Struct
+from functools import cached_property
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from forklore.abi import _generated_registers as _registers
 from forklore.abi.arch import Arch
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True, dict=True):
     """The register block of one ABI: ``names`` in memory order, each of ``word`` bytes, little-endian.
 
     ``nr``, ``args``, ``ret``, ``sp`` and ``ip`` name the registers of a system call's number, six arguments
@@ -27,15 +29,16 @@ class Layout:
     ret: str
     sp: str
     ip: str
-    offsets: Mapping[str, int] = field(init=False, repr=False, compare=False)
-    format: Struct = field(init=False, repr=False, compare=False)
-    """Unpacks a whole block into unsigned words in the order of ``names``."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "offsets", {name: index * self.word for index, name in enumerate(self.names)}
-        )
-        object.__setattr__(self, "format", Struct(f"<{len(self.names)}{'I' if self.word == 4 else 'Q'}"))
+    @cached_property
+    def offsets(self) -> Mapping[str, int]:
+        """Where each register begins, in bytes."""
+        return {name: index * self.word for index, name in enumerate(self.names)}
+
+    @cached_property
+    def format(self) -> struct.Struct:
+        """Unpacks a whole block into unsigned words in the order of ``names``."""
+        return struct.Struct(f"<{len(self.names)}{'I' if self.word == 4 else 'Q'}")
 
     @property
     def size(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import sys
@@ -127,18 +126,21 @@ class LineSource:
             return line
         try:
             line = self._stream.readline(LINE_LIMIT + 1)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            found = f"damaged data after line {self.number} ({error})"
-            raise TraceError(self.name, self.number + 1, "a whole gzip file", found) from error
-        except OSError as error:
-            found = error.strerror or str(error)
-            raise TraceError(self.name, self.number + 1, "a file that can be read", found) from error
+        except (EOFError, zlib.error, OSError) as error:
+            raise self._unreadable(error) from error
         if self._compressed:
             self._total += len(line)
             if self._total > INFLATED_LIMIT:
                 expected = f"at most {INFLATED_LIMIT >> 30} GiB after decompression"
                 raise TraceError(self.name, self.number + 1, expected, "more; decompress the file before reading it")
         return line
+
+    def _unreadable(self, error: Exception) -> TraceError:
+        expected, found = "a whole gzip file", f"damaged data after line {self.number} ({error})"
+        # gzip.BadGzipFile is an OSError, too, and the only one without an errno.
+        if isinstance(error, OSError) and (error.errno is not None or not self._compressed):
+            expected, found = "a file that can be read", error.strerror or str(error)
+        return TraceError(self.name, self.number + 1, expected, found)
 
     def _skip(self) -> None:
         while (part := self._read()) and not part.endswith(b"\n"):
@@ -156,4 +158,6 @@ def open_lines(path: str | os.PathLike[str]) -> LineSource:
 def _inflated(stream: IO[bytes]) -> IO[bytes]:
     if not isinstance(stream, io.BufferedReader) or stream.peek(2)[:2] != _GZIP_MAGIC:
         return stream
+    import gzip  # a trace that is being written needs none of it
+
     return io.BufferedReader(gzip.GzipFile(fileobj=stream), _BUFFER)
