@@ -149,6 +149,7 @@ def set_signal_origin(tid: Tid, code: int, sender: int, user: int) -> None:
 
 
 _GETREGSET: Final = int(pt.Request.GETREGSET)
+_PEEKUSER: Final = int(pt.Request.PEEKUSR)
 _block: Final = ctypes.create_string_buffer(512)
 _block_view: Final = memoryview(_block)
 _vector: Final = Iovec(ctypes.addressof(_block), 512)
@@ -201,6 +202,14 @@ def registers(tid: Tid) -> Registers:
         raise OSError(errno.ENOTSUP, f"registers of {size} bytes are of no known layout", f"tracee {tid}")
     _layouts[size] = layout
     return Registers(layout, bytes(_block_view[:size]))
+
+
+def user_word(tid: Tid, offset: int) -> int:
+    """PTRACE_PEEKUSER: one word of a stopped tracee's ``struct user``, signed; -1 if it is gone, or if it is that.
+
+    A quarter of the price of :func:`registers`.
+    """
+    return int(_ptrace(_PEEKUSER, tid, offset, 0))
 
 
 def set_registers(tid: Tid, changed: Registers) -> None:

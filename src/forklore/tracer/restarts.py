@@ -43,8 +43,10 @@ class Restarts:
         """A tracee in signal-delivery-stop is to take ``signal``. It must not have changed registers of its own."""
         if self._layout is None:
             return
+        if ptrace.user_word(tid, self._layout.offsets["rax"]) != -errno.EINTR:
+            return
         held = ptrace.registers(tid)
-        if held.layout is not self._layout or held["rax"] != -errno.EINTR & 0xFFFF_FFFF_FFFF_FFFF:
+        if held.layout is not self._layout:
             return
         number, words = held.call(Arch.X86_64)
         found = self._calls.get(number)
