@@ -146,7 +146,7 @@ def _call(entry: Entry) -> _Call | None:
             return None
         flags, _pidfd, _child_tid, parent_tid, _signal, stack, size, tls = _STRUCT.unpack_from(raw)
         return _Call("clone3", flags, stack + size, parent_tid, tls)
-    if entry.name == "clone":
+    if entry.name == "clone" and entry.words[1]:  # a stack, which is the second word on every architecture here
         words = dict(zip(clone_order(entry.arch), entry.words, strict=False))
         return _Call("clone", entry.flags, words["stack"], words["parent_tid"], words["tls"])
     return None

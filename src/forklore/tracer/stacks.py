@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from forklore.linux.ptrace import Registers
 
 _WINDOW: Final = 2 * memory.PAGE_SIZE
-"""How much of a stack is read at once."""
+"""How much of a stack is read at once, …"""
+_LEAST: Final = 256
+"""… and of one that was met before at least, and a multiple of this."""
 _AHEAD: Final = 64
 """Bytes that are worth to be read ahead of being asked for."""
 _LEAST_OFTEN: Final = 10
@@ -75,6 +77,8 @@ class Stacks:
         """Of the caller whose stack is looked at; set when it enters its call."""
         self._memory = -1
         """A descriptor of that task's memory, while one is open."""
+        self._enough: dict[int, int] = {}
+        """By the instruction pointer of callers that were met before: how much of the stack was of use."""
         self._ahead: tuple[str, int, int] | None = None
         """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
 
@@ -103,11 +107,13 @@ class Stacks:
         """The registers and the stack of a task that is held, and what the last one was asked for besides."""
         held = ptrace.registers(tid)
         base = held[held.layout.sp]
+        # No more than is of use: to read a page that a fork has left shared can be to copy it (mm/gup.c).
+        length = self._enough.get(held[held.layout.ip], _WINDOW)
         if self._ahead is None or self._ahead[0] not in held.layout.offsets:
-            return Glance(tid, held, base, memory.window(tid, Address(base), _WINDOW), 0, b"")
+            return Glance(tid, held, base, memory.window(tid, Address(base), length), 0, b"")
         name, distance, size = self._ahead
         beside = held[name] + distance
-        near, window = memory.with_window(tid, Address(beside), size, Address(base), _WINDOW)
+        near, window = memory.with_window(tid, Address(beside), size, Address(base), length)
         return Glance(tid, held, base, window, beside, near or b"")
 
     def _look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
@@ -163,7 +169,17 @@ class Stacks:
         if len(space.walked) >= _WALKED_LIMIT:
             space.walked.clear()
         space.walked[start] = None if needs is None else self._walked(arch, held, needs, number)
+        self._note(start[0], space.walked[start])
         return number
+
+    def _note(self, ip: int, walked: Walked | None) -> None:
+        if walked is None or self._keep_frames:
+            self._enough.pop(ip, None)
+            return
+        if len(self._enough) >= _WALKED_LIMIT:
+            self._enough.clear()
+        needed = max(8 * walked.last + 8, self._seen.used, self._enough.get(ip, 0))
+        self._enough[ip] = min(_WINDOW, -(-needed // _LEAST) * _LEAST)
 
     def _same(self, known: Walked, held: Registers) -> bool:
         if known.registers(held.words()) != known.values:

@@ -27,7 +27,7 @@ class Class(Enum):
     OTHER = auto()
 
 
-class Glance(Struct, frozen=True):
+class Glance(Struct):
     """What is read of a caller at once: its registers, its stack, and what it will have to be asked for besides."""
 
     tid: Tid
@@ -41,12 +41,16 @@ class Glance(Struct, frozen=True):
     """Another address, …"""
     near: bytes
     """… and what lies there; empty where nothing was read."""
+    used: int = 0
+    """Up to where the stack was of use, counted from the stack pointer."""
 
     def read(self, address: int, size: int) -> bytes | None:
         """Bytes of the caller's memory, where they are among these."""
         offset = address - self.base
-        if 0 <= offset <= len(self.window) - size:
-            return self.window[offset : offset + size]
+        end = offset + size
+        if offset >= 0 and end <= len(self.window):
+            self.used = max(self.used, end)
+            return self.window[offset:end]
         if address == self.beside and size <= len(self.near):
             return self.near[:size]
         return None
