@@ -74,7 +74,9 @@ class Orphans:
         if not self._died_creating:
             return None
         made = self._call(tid, t)
-        for index, (creator, entry) in enumerate(self._died_creating):
+        # The last that died: one that died before may have made none, and is in the list for ever.
+        for index in reversed(range(len(self._died_creating))):
+            creator, entry = self._died_creating[index]
             if made is not None and made.nr == entry.nr and made.words[self._kept :] == entry.words[self._kept :]:
                 del self._died_creating[index]
                 return creator, entry

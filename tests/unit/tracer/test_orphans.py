@@ -51,3 +51,22 @@ def test_the_creator_is_the_one_whose_call_the_child_shows(arch: Arch) -> None:
         orphans.statuses[CHILD] = WaitStatus(0, Kind.TRAP)
         assert list(orphans.ready(0)) == [(CHILD, (creators[number], entries[number]))]
     assert list(orphans.ready(0)) == [(CHILD, None)]  # each made one
+
+
+def test_of_those_who_died_in_equal_calls_it_is_the_last() -> None:
+    # A task can be killed in its call before there is a child.
+    family = Family(Options())
+    root = family.add(Tid(100), Pid(100), Pid(99), depth=0)
+    entry = call(Arch.AARCH64, signal.SIGCHLD, 0, 0, 0, 0, 0)
+    reader = cast("EntryReader", SimpleNamespace(from_registers=lambda _tid, _t: in_child(entry)))
+    orphans = Orphans(family, reader, Stops.SECCOMP, Arch.AARCH64)
+    for tid in (Tid(200), Tid(201)):
+        creator = family.born(root, tid, 0)
+        creator.entry = entry
+        orphans.creating.add(creator)
+        family.forget(creator)
+        orphans.ended(creator, killed=True)
+    orphans.statuses[CHILD] = WaitStatus(0, Kind.TRAP)
+    ((_, maker),) = orphans.ready(0)
+    assert maker is not None
+    assert maker[0].tid == 201
