@@ -393,8 +393,22 @@ class _Walker:
         if not self._called(target)[0]:
             return False
         self._where[numbers.fp] = record
-        self._take(target, record + 2 * word, record + 2 * word, "pointer")
+        end = record + 2 * word
+        known = self._by_record(target, int.from_bytes(got[:word], "little")) if self._arch is Arch.AARCH64 else None
+        self._take(target, end if known is None else max(known, end), end, "pointer")
         return True
+
+    def _by_record(self, target: int, record: int) -> int | None:
+        """The stack pointer of the frame at ``target``, whose own frame record lies at ``record``.
+
+        On aarch64 a record can be anywhere in its frame: where the callee's frame ends, only the caller's rule tells.
+        """
+        code = self._lookup(target)
+        rule = None if code is None or code.table is None else code.table.rule_at(target - code.bias - 1)
+        home = None if rule is None else rule.saved.get(self._numbers.fp)
+        if rule is None or home is None or home[0] is not At.OFFSET or rule.cfa_register != self._numbers.sp:
+            return None
+        return record - home[1] - rule.cfa_offset
 
     def _returned(self, rule: Rule) -> None:
         """End where what a rule found is no return address, as in a stack that was overwritten."""

@@ -345,6 +345,17 @@ def test_a_leaf_s_return_address_is_in_the_link_register() -> None:
     assert (frames(task.walk()), task.walk().end) == (expected, "outermost")
 
 
+def test_a_callers_rule_says_where_its_frame_record_lies() -> None:
+    # The frame of the code without rules has 0x40 bytes above its record; that of its caller begins with the record.
+    task = aarch64(b"\x00\x00\x00\x94" * 3)
+    caller = SP + 0x50
+    task.registers |= {32: BARE + 8, 29: SP, 30: 0}
+    task.push(SP, caller, RULED + 0x8)
+    task.push(caller, 0, RULED + 0x308)
+    task.push(SP + 16, 0x1234, 0x5678)
+    assert frames(task.walk()) == [(BARE + 8, "register"), (RULED + 0x8, "pointer"), (RULED + 0x308, "pointer")]
+
+
 def test_a_caller_that_has_not_saved_its_return_address_ends_the_stack() -> None:
     task = aarch64()
     task.push(SP, 0, RULED + 0x108)
