@@ -254,10 +254,11 @@ class Stacks:
 
     def _number(self, space: Space, tid: Tid, arch: Arch, found: unwind.Walk, t: int) -> int:
         frames: list[tuple[int, str]] = []
-        returns = False
-        for pc, how, _cfa in found.frames:
+        for index, (pc, how, _cfa) in enumerate(found.frames):
+            # What a signal interrupted goes on there, and a handler returns to where its trampoline begins.
+            trampoline = index + 1 < len(found.frames) and found.frames[index + 1][1] == "signal"
+            returns = index > 0 and how != "signal" and not trampoline
             frames.append((self.code.place(space, tid, pc, t, returns=returns), how))
-            returns = True
         # Where a stack ends badly differs in each process by what address space randomization does.
         end = _ADDRESS.sub("0x…", found.end)
         number = self._stacks.get((tuple(frames), end))
