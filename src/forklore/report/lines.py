@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Final, Literal, TextIO
 
@@ -80,7 +81,11 @@ def write(lines: Iterable[Line], file: TextIO, *, color: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=file, force_terminal=True, highlight=False, markup=False, soft_wrap=True)
+    # Somebody asked for colour: rich has none for such a terminal by itself.
+    system: Literal["auto", "standard"] = "standard" if os.environ.get("TERM") in ("dumb", "unknown") else "auto"
+    console = Console(
+        file=file, force_terminal=True, color_system=system, highlight=False, markup=False, soft_wrap=True
+    )
     for line in lines:
         console.print(Text.assemble(*((piece.text, STYLES[piece.role]) for piece in line)), end="\n")
     file.flush()
