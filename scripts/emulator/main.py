@@ -123,6 +123,8 @@ def _share(folder: Path, image: Image, arguments: argparse.Namespace) -> None:
         folder / "source/src", quiet=2, stripdir=str(folder / "source"), prependdir="/forklore",
         invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
     )  # fmt: skip
+    shutil.make_archive(str(folder / "source"), "tar", folder / "source")  # each file of its own takes long to read
+    shutil.rmtree(folder / "source")
 
 
 def _stages(arguments: argparse.Namespace) -> list[tuple[str, str]]:

@@ -18,18 +18,28 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import pytest
+
+FRESH = ("test_transparency.py", "test_transparency_harness.py")
+"""Files of tests that compare what a process has from its start with what the traced program gets."""
+
 _COMMAND = [sys.executable, "-m", "forklore"]
 _execute_child: Callable[..., None] = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
 
 def pytest_configure() -> None:
-    """Import all of forklore, and take over its starts."""
+    """Import all of forklore."""
     import forklore
 
     for module in pkgutil.walk_packages(forklore.__path__, "forklore."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    subprocess.Popen._execute_child = _forked  # type: ignore[attr-defined]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Some tests have theirs started as ever."""
+    start = _execute_child if item.path.name in FRESH else _forked
+    subprocess.Popen._execute_child = start  # type: ignore[attr-defined]
 
 
 def _forked(
@@ -77,9 +87,16 @@ def _become(
             preexec_fn()
         if keep is not None:
             _close_all_but({0, 1, 2, *keep})
+            for number in keep:
+                os.set_inheritable(number, True)
         if env is not None:
             os.environ.clear()
             os.environ.update(env)
+        # It asks the kernel for the environment that it was executed with.
+        entries = [name + b"=" + value for name, value in os.environb.items()]
+        proc: Any = sys.modules["forklore.linux.proc"]
+        of_task = proc.environment
+        proc.environment = lambda tid=None: entries if tid is None else of_task(tid)
         sys.argv = ["forklore", *words[3:]]
         sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
