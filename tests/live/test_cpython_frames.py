@@ -116,7 +116,8 @@ class Stacks(Held):
         self._found.pop(tid, None)
 
     def created(self, creator: Tid, child: Tid, how: Kind) -> None:
-        pointer = ptrace.registers(creator)["fs_base"] if self._pointer else None
+        held = ptrace.registers(creator)
+        pointer = held["fs_base"] if self._pointer and "fs_base" in held.layout.offsets else None
         tgid = _tgid(creator)
         interpreter = self._found.get(tgid)
         if interpreter is None:
@@ -153,7 +154,9 @@ def test_every_creation_has_the_frames_that_python_itself_tells(python: str) -> 
     assert run.out == b"ok\n"
     assert [plain(stack) for stack in run.stacks] == told(python)
     assert {stack.end for stack in run.stacks} == {"outermost"}
-    assert {stack.found for stack in run.stacks} == {"pthread"}
+    # What points to a thread's descriptor is among the registers that ptrace tells on x86_64 alone.
+    found = "pthread" if os.uname().machine == "x86_64" else "native id"
+    assert {stack.found for stack in run.stacks} == {found}
 
 
 def test_a_subinterpreter_has_its_own_frames(python: str) -> None:
