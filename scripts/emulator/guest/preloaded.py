@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-FRESH = ("test_transparency.py", "test_transparency_harness.py")
-"""Files of tests that compare what a process has from its start with what the traced program gets."""
+FRESH = ("test_surroundings.py", "test_transparency.py", "test_transparency_harness.py")
+"""Files of tests of what a process has from its start: environment, descriptors, limits."""
 
 _COMMAND = [sys.executable, "-m", "forklore"]
 _execute_child: Callable[..., None] = subprocess.Popen._execute_child  # type: ignore[attr-defined]
