@@ -20,12 +20,16 @@ from transparent.differences import Comparison, Difference, compare
 from transparent.documented import Rule, explained, rules
 from transparent.launch import NOBODY, Order, readable, run
 from transparent.observed import Run
-from transparent.workloads import LISTS, SCRIPTS, Workload
+from transparent.workload import Workload
+from transparent.workloads import LISTS, SCRIPTS
 
 PAGE: Final = SCRIPTS.parent / "docs" / "transparency.md"
 STOPS: Final = ("seccomp", "syscalls", "events")
 _MORE: Final = 3
-"""Bare runs that are added, one by one, while something differs: what a bare run shows sometimes is no difference."""
+_MORE_OF_QUICK: Final = 12
+_QUICK: Final = 10.0
+"""Bare runs that are added, one by one, while something differs: what a bare run shows sometimes is no difference. Of
+programs that take less than so many seconds, more."""
 _START: Final = "import sys; sys.path[:0] = {paths!r}; from forklore.cli.main import main; sys.exit(main())"
 
 
@@ -40,6 +44,8 @@ class Outcome(msgspec.Struct):
     documented: list[tuple[Difference, tuple[str, ...]]]
     unsteady: list[str]
     skipped: str = ""
+    statuses: tuple[str, ...] = ()
+    """How the bare runs ended."""
 
 
 class Harness:
@@ -71,7 +77,8 @@ class Harness:
             traced = [self._run(work, uid, stops) for _ in range(self._times)]
             holds = frozenset({stops, "user" if uid or os.geteuid() else "root"})
             found = compare(bare, traced)
-            while self._strange(work, found, holds) and len(bare) < self._times + _MORE:
+            more = _MORE_OF_QUICK if max(each.seconds for each in bare) < _QUICK else _MORE
+            while self._strange(work, found, holds) and len(bare) < self._times + more:
                 bare.append(self._run(work, uid, None))
                 found = compare(bare, traced)
             yield self._outcome(work, stops, holds, bare, traced, found)
@@ -93,6 +100,7 @@ class Harness:
         return Outcome(
             work.name, stops, median(run.seconds for run in bare), median(run.seconds for run in traced),
             self._strange(work, found, holds), named, list(found.unsteady),
+            statuses=tuple(sorted({run.shown["status"].text for run in bare})),
         )  # fmt: skip
 
     def _run(self, work: Workload, uid: int, stops: str | None) -> Run:
@@ -143,6 +151,7 @@ def report(outcome: Outcome, *, every: bool) -> str:
     for each in outcome.undocumented:
         lines += [f"      {each.name} ({each.view}; in {each.times} traced runs):", *_shown(each)]
     if every:
+        lines += [f"      alone: {', '.join(outcome.statuses)}"] if set(outcome.statuses) != {"exit 0"} else []
         by_rule: dict[str, list[str]] = {}
         for each, names in outcome.documented:
             for name in names:

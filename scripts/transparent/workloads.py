@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,30 +12,11 @@ from typing import Final
 
 import msgspec
 
+from transparent.packaged import bash_tests, perl_tests
+from transparent.workload import Workload, lacks
+
 SCRIPTS: Final = Path(__file__).resolve().parent.parent
 PROGRAMS: Final = SCRIPTS.parent / "tests" / "live"
-
-
-class Workload(msgspec.Struct, frozen=True):
-    """A command, in its surroundings."""
-
-    name: str
-    command: tuple[str, ...]
-    witness: bool = True
-    """Whether the preloaded witness watches: not where it would cost more than what it watches."""
-    user: bool = False
-    """As an ordinary user, if root runs this."""
-    uid: int | None = None
-    """As this user, if root runs this."""
-    terminal: bool = False
-    limit: float = 120.0
-    environment: Mapping[str, str] = MappingProxyType({})
-    needs: str = ""
-    """What is missing on this machine, and how to get it; empty if nothing is."""
-
-
-def _lacks(tool: str, package: str) -> str:
-    return "" if shutil.which(tool) else f"no {tool} on this machine (Debian: apt install {package})"
 
 
 def _shell(name: str, script: str, **how: object) -> Workload:
@@ -83,6 +64,7 @@ _PYTHON_TESTS: Final = (
     "test_subprocess", "test_os", "test_signal", "test_fork1", "test_wait3", "test_wait4", "test_posix", "test_pty",
     "test_popen", "test_thread", "test_threading", "test_threadsignals", "test_faulthandler", "test_eintr",
     "test_multiprocessing_fork", "test_multiprocessing_spawn", "test_multiprocessing_forkserver",
+    "test_multiprocessing_main_handling", "test_threading_local", "test_threadedtempfile", "test_cmd_line",
     "test_concurrent_futures", "test_select", "test_poll", "test_epoll", "test_selectors", "test_resource",
     "test_ioctl", "test_openpty", "test_tempfile", "test_mailbox", "test_fcntl", "test_asyncio.test_subprocess",
     "test_asyncio.test_unix_events",
@@ -114,7 +96,7 @@ def python() -> list[Workload]:
         needs = "" if interpreter else "no python with that test (Debian: apt install libpython3-testsuite)"
         lists.append(
             Workload(
-                f"python {name}", (interpreter or "python3", "-c", _RESULTS, name), needs=needs, limit=400.0,
+                f"python {name}", (interpreter or "python3", "-c", _RESULTS, name), needs=needs, limit=900.0,
                 environment={"PYTHONDONTWRITEBYTECODE": "1"},
             )
         )  # fmt: skip
@@ -132,7 +114,7 @@ def _python_with(test: str) -> str | None:
 
 
 def perl() -> list[Workload]:
-    """Perl's process calls."""
+    """Perl's process calls, and its own tests of them."""
     scripts = {
         "fork": 'for my $i (1..20) { my $p = fork; if (!$p) { exit $i } waitpid $p, 0; print "$i ", $? >> 8, "\\n" } '
         'print wait, " $! \\n";',
@@ -146,12 +128,13 @@ def perl() -> list[Workload]:
         "exec": 'system { "sh" } "other", "-c", "echo \\$0; exit 9"; print $? >> 8, "\\n"; print `echo backquoted`; '
         'exec "nonexistent" or print "$!\\n"; exec "sh", "-c", "exit 6"',
     }  # fmt: skip
-    needs = _lacks("perl", "perl")
-    return [Workload(f"perl {name}", ("perl", "-e", script), needs=needs) for name, script in scripts.items()]
+    needs = lacks("perl", "perl")
+    own = [Workload(f"perl {name}", ("perl", "-e", script), needs=needs) for name, script in scripts.items()]
+    return own + perl_tests()
 
 
 def bash() -> list[Workload]:
-    """Bash's job control, traps, coprocesses and substitutions; on a terminal where it asks for one."""
+    """Bash's job control, on a terminal, traps, coprocesses and substitutions; and its own tests."""
     scripts = {
         "traps": "trap 'echo usr1' USR1; kill -USR1 $$; trap 'echo chld' CHLD; sleep 0 & wait; trap 'echo exit' EXIT; "
         "(trap 'echo sub' EXIT); trap -p; kill -TERM $$; echo no",
@@ -177,7 +160,8 @@ def bash() -> list[Workload]:
         "sh -c 'kill -TSTP 0; echo on again'; echo $?; fg; echo $?; ps -o stat= -p $$; jobs; :"
     )
     lists = [Workload(f"bash {name}", ("bash", "-c", script)) for name, script in scripts.items()]
-    return [*lists, Workload("bash job control", ("bash", "-ic", control), terminal=True, limit=30.0)]
+    lists.append(Workload("bash job control", ("bash", "-ic", control), terminal=True, limit=30.0))
+    return lists + bash_tests()
 
 
 def node() -> list[Workload]:
@@ -197,7 +181,7 @@ def node() -> list[Workload]:
         "signals": "process.on('SIGUSR2',()=>{console.log('usr2');process.kill(process.pid,'SIGTERM')});"
         "setTimeout(()=>{},9999);process.kill(process.pid,'SIGUSR2')",
     }
-    needs = _lacks("node", "nodejs")
+    needs = lacks("node", "nodejs")
     return [Workload(f"node {name}", ("node", "-e", script), needs=needs) for name, script in scripts.items()]
 
 
@@ -207,7 +191,10 @@ public class Guest {
     public static void main(String[] words) throws Exception {
         for (int i = 0; i < 5; i++)
             System.out.println(new ProcessBuilder("sh", "-c", "exit " + i).start().waitFor());
-        Process killed = new ProcessBuilder("sleep", "99").start();
+        Process killed = new ProcessBuilder("cat").start();
+        killed.getOutputStream().write(10);
+        killed.getOutputStream().flush();
+        killed.getInputStream().read();
         System.out.println(killed.isAlive() + " " + killed.destroyForcibly().waitFor());
         System.out.println(new String(new ProcessBuilder("echo", "out").start().getInputStream().readAllBytes()));
         try { new ProcessBuilder("/nonexistent").start(); } catch (java.io.IOException e) {
@@ -227,7 +214,7 @@ public class Guest {
 
 def java() -> list[Workload]:
     """Java's Process, by jspawnhelper (posix_spawn), vfork and fork."""
-    needs = _lacks("java", "default-jdk-headless")
+    needs = lacks("java", "default-jdk-headless")
     script = 'cat > Guest.java; java -Xshare:auto -Djdk.lang.Process.launchMechanism="$0" Guest.java < /dev/null'
     feed = f"cat <<'END' | sh -c '{script}' \"$0\"\n{_JAVA}END\n"
     return [
@@ -265,25 +252,40 @@ def postgres() -> list[Workload]:
 
 _STRESSORS: Final = (
     "fork", "vfork", "clone", "pthread", "exec", "spawn", "zombie", "kill", "session", "seccomp", "daemon",
-    "vforkmany", "sigchld", "sigq", "sigsegv", "sigtrap", "sigsuspend", "sigpending", "sigfd", "sigrt", "sigabrt",
-    "sigio", "sigpipe", "sigxcpu", "wait", "pidfd", "ptrace", "schedpolicy", "exit-group", "prctl",
-    "personality", "getrandom", "set", "nanosleep", "timer", "timerfd", "itimer", "clock", "alarm", "futex",
-    "eventfd", "epoll", "poll", "mq", "sem", "sem-sysv", "msg", "tee", "pipe", "chroot", "close", "dup", "enosys",
-    "env", "resched", "rseq", "switch", "tsc", "tun", "userfaultfd", "yield", "affinity", "sockpair", "usersyscall",
-    "vm-rw", "x86syscall", "procfs", "loadavg", "key",
+    "vforkmany", "unshare", "netlink-proc", "netlink-task", "kcmp", "cap",
+    "nice", "ioprio", "landlock", "pty", "sleep", "signal", "signest", "sigchld", "sigfpe", "sigq", "sigsegv",
+    "sigtrap", "sigsuspend", "sigpending", "sigfd", "sigrt", "sigabrt", "sigio", "sigpipe", "bad-altstack",
+    "context", "longjmp", "priv-instr", "misaligned", "stack", "vm-segv", "dnotify", "hrtimers", "io-uring",
+    "membarrier", "mutex", "race-sched", "ring-pipe", "fifo", "flock", "lease", "lockofd", "shm",
+    "sockmany", "sockfd", "munmap", "wait", "pidfd", "ptrace", "schedpolicy", "exit-group", "prctl", "personality",
+    "getrandom", "set", "nanosleep", "timer", "timerfd", "itimer", "clock", "alarm", "futex", "eventfd", "epoll",
+    "poll", "mq", "sem", "sem-sysv", "msg", "tee", "pipe", "chroot", "close", "dup", "enosys", "env", "resched",
+    "switch", "tun", "userfaultfd", "yield", "affinity", "sockpair", "usersyscall", "vm-rw",
+    "procfs", "loadavg", "key",
 )  # fmt: skip
+"""Not those that fill the whole machine's disk or memory (forkheavy, resources, mmapfork)."""
+_NOT_AS_ROOT: Final = frozenset({"exec", "spawn"})
+_OPERATIONS: Final = MappingProxyType({"mutex": 10**7, "sem": 10**7})
+"""Where 40 are too few: a first thread that does them all before its creator goes on is reported as a failure."""
 
 
 def stress() -> list[Workload]:
     """stress-ng's stressors of processes, signals and what interrupts them, a moment of one instance each."""
-    needs = _lacks("stress-ng", "stress-ng")
+    named: list[tuple[str, tuple[str, ...]]] = [(name, ()) for name in _STRESSORS]
+    named += [("exec", ("--exec-fork-method", how)) for how in ("clone", "fork", "spawn", "vfork")]
+    lacking = lacks("stress-ng", "stress-ng")
+    known = "" if lacking else subprocess.check_output(["stress-ng", "--stressors"], text=True)
     return [
         Workload(
-            f"stress-ng {name}",
-            ("stress-ng", f"--{name}", "1", f"--{name}-ops", "40", "-t", "5", "--verify", "--oom-avoid"),
-            witness=False, needs=needs, limit=60.0,
+            " ".join(("stress-ng", name, *how[1:])),
+            (
+                "stress-ng", f"--{name}", "1", f"--{name}-ops", str(_OPERATIONS.get(name, 40)), "-t", "5", "--verify",
+                "--oom-avoid", *how,
+            ),
+            needs=lacking or ("" if name in known.split() else "this stress-ng has no such stressor"),
+            witness=False, limit=60.0, user=name in _NOT_AS_ROOT,
         )
-        for name in _STRESSORS
+        for name, how in named
     ]  # fmt: skip
 
 
@@ -322,21 +324,21 @@ def debuggers() -> list[Workload]:
     )
     crash = "ulimit -c 0; gdb -q -batch -ex run -ex bt --args sh -c 'exit 3'"
     scripts = {
-        "gdb": (crash, _lacks("gdb", "gdb")),
-        "gdb attach": ("sleep 3 & gdb -q -batch -p $! -ex detach 2>&1 | tail -1; kill $!", _lacks("gdb", "gdb")),
-        "strace": ("strace -f -o out sh -c 'true & wait'; echo $?; grep -c exited out", _lacks("strace", "strace")),
-        "leak checker": (leak, _lacks("gcc", "gcc libc6-dev")),
+        "gdb": (crash, lacks("gdb", "gdb")),
+        "gdb attach": ("sleep 3 & gdb -q -batch -p $! -ex detach 2>&1 | tail -1; kill $!", lacks("gdb", "gdb")),
+        "strace": ("strace -f -o out sh -c 'true & wait'; echo $?; grep -c exited out", lacks("strace", "strace")),
+        "leak checker": (leak, lacks("gcc", "gcc libc6-dev")),
         "bwrap": (
             "bwrap --dev-bind / / --unshare-all --die-with-parent sh -c 'echo $$; id -u'",
-            _lacks("bwrap", "bubblewrap"),
+            lacks("bwrap", "bubblewrap"),
         ),
         "setpriv": (
             "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --pdeathsig KILL id",
-            _lacks("setpriv", "util-linux"),
+            lacks("setpriv", "util-linux"),
         ),
-        "su": ("su -s /bin/sh nobody -c 'id -un; exit 3'; echo $?", _lacks("su", "util-linux")),
-        "set-id as a user": ("passwd -S; echo $?; chage -l nobody | head -1; echo $?", _lacks("passwd", "passwd")),
-        "script": ("script -qec 'tty -s; echo $?; exit 4' /dev/null; echo $?", _lacks("script", "bsdutils")),
+        "su": ("su -s /bin/sh nobody -c 'id -un; exit 3'; echo $?", lacks("su", "util-linux")),
+        "set-id as a user": ("passwd -S; echo $?; chage -l nobody | head -1; echo $?", lacks("passwd", "passwd")),
+        "script": ("script -qec 'tty -s; echo $?; exit 4' /dev/null; echo $?", lacks("script", "bsdutils")),
     }  # fmt: skip
     # The leak checker refuses to run where another library is loaded before it.
     return [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transparent import packaged
 from transparent.differences import Difference, compare
 from transparent.documented import BadTableError, explained, rules
 from transparent.observed import Form, Run, Seen, masked, views, witnessed
@@ -150,3 +151,22 @@ def test_every_documented_difference_is_explained_on_the_page() -> None:
     page = PAGE.read_text()
     headings = {line.removeprefix("## ").strip() for line in page.splitlines() if line.startswith("## ")}
     assert {rule.name for rule in rules(page)} <= headings
+
+
+def test_tests_whose_sources_are_not_unpacked_are_skipped_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaged, "SOURCES", tmp_path)
+    (tmp_path / "bash-5.2" / "doc").mkdir(parents=True)
+    every = packaged.bash_tests() + packaged.perl_tests()
+    assert {work.needs.partition(" (")[0] for work in every} == {
+        f"no sources of bash in {tmp_path}", f"no sources of perl in {tmp_path}",
+    }  # fmt: skip
+
+
+def test_the_newest_of_the_unpacked_sources_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "SOURCES", tmp_path)
+    for version in ("5.9", "5.10.15", "5.1"):
+        (tmp_path / f"bash-{version}" / "tests").mkdir(parents=True)
+    scripts = {work.command[2] for work in packaged.bash_tests()}
+    assert [f"{tmp_path}/bash-5.10.15/tests " in script for script in scripts] == [True]
