@@ -54,6 +54,15 @@ class Walk(Struct, frozen=True):
     end: str
     """``outermost``, ``depth``, or what was in the way, in words."""
 
+    def called(self, index: int) -> bool:
+        """Whether a frame is left by a call, so that its pc is a return address.
+
+        Not the innermost one and not one that a signal interrupted; and a handler's trampoline was never called: its
+        pc is where it begins.
+        """
+        trampoline = index + 1 < len(self.frames) and self.frames[index + 1][1] == "signal"
+        return index > 0 and self.frames[index][1] != "signal" and not trampoline
+
 
 class _End(Exception):  # noqa: N818 - how each walk ends
     """No more frames; why."""

@@ -34,8 +34,8 @@ class Jumps:
         jumped = []
         for index in range(1, len(frames)):
             pc, how, _cfa = frames[index]
-            if how in ("signal", "pointer") or (index + 1 < len(frames) and frames[index + 1][1] == "signal"):
-                continue  # it was interrupted, or is a guess, or a handler's trampoline, which nothing calls
+            if how == "pointer" or not found.called(index):
+                continue  # a guess, or nothing that has called another
             pair = places[index - 1], places[index]
             if pair not in self._known:
                 inner = frames[index - 1][0] - (index > 1)

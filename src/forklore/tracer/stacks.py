@@ -255,10 +255,7 @@ class Stacks:
     def _number(self, space: Space, tid: Tid, arch: Arch, found: unwind.Walk, t: int) -> int:
         frames: list[tuple[int, str]] = []
         for index, (pc, how, _cfa) in enumerate(found.frames):
-            # What a signal interrupted goes on there, and a handler returns to where its trampoline begins.
-            trampoline = index + 1 < len(found.frames) and found.frames[index + 1][1] == "signal"
-            returns = index > 0 and how != "signal" and not trampoline
-            frames.append((self.code.place(space, tid, pc, t, returns=returns), how))
+            frames.append((self.code.place(space, tid, pc, t, returns=found.called(index)), how))
         # Where a stack ends badly differs in each process by what address space randomization does.
         end = _ADDRESS.sub("0x…", found.end)
         number = self._stacks.get((tuple(frames), end))

@@ -207,7 +207,7 @@ class _Theirs(Struct, frozen=True):
 
 
 def _theirs(creator: Tid, beyond: set[Fd], *, pipes: bool) -> _Theirs:
-    found = _Theirs({}, [])
+    found = _Theirs()
     try:
         with fds.Reader(creator) as reader:
             if not pipes:
