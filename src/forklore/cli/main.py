@@ -80,6 +80,14 @@ def parser_for(verb: str) -> Parser:
     return parser
 
 
+def parsed(verb: str, words: Sequence[str]) -> argparse.Namespace:
+    """What was given to a verb. SystemExit for a usage error, and for --help."""
+    parser = parser_for(verb)
+    # Options may stand between the words of all verbs but run, where the first word begins the program's own.
+    parse = parser.parse_args if verb == "run" else parser.parse_intermixed_args
+    return parse(words)
+
+
 def _module(verb: str) -> ModuleType:
     return importlib.import_module(f"forklore.cli.{verb}")
 
@@ -110,11 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.parse_args([verb])
         return USAGE_ERROR
     try:
-        parser = parser_for(verb)
-        # Options may stand between the words of all verbs but run, where the first word begins the program's own.
-        parse = parser.parse_args if verb == "run" else parser.parse_intermixed_args
-        arguments = parse(words[1:])
-        status: int = _module(verb).run(arguments)
+        status: int = _module(verb).run(parsed(verb, words[1:]))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from forklore.cli.main import VERBS, parser_for
+from forklore.cli.main import VERBS, parsed, parser_for
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -82,9 +82,7 @@ def commands(page: str) -> list[list[str]]:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_command_on_a_page_can_be_given(path: Path) -> None:
     for verb, *words in commands(path.read_text()):
-        parser = parser_for(verb)
-        parse = parser.parse_args if verb == "run" else parser.parse_intermixed_args
-        parse([word.rstrip(";") for word in words])
+        parsed(verb, [word.rstrip(";") for word in words])
 
 
 def test_there_are_commands_on_the_pages() -> None:
