@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from this_machine import NATIVE
+
+from forklore.abi.arch import Arch
 
 Place = tuple[str | None, str | None, int | None]
 """Function, file and line."""
@@ -166,11 +169,18 @@ def gdb_files(program: Path, addresses: list[int]) -> dict[int, str | None]:
     return {address: match and match[1] for address, match in zip(addresses, found, strict=True)}
 
 
-_REGISTERS = [
-    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
-    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-]  # fmt: skip
-"""In the order of their DWARF numbers."""
+_REGISTERS = {
+    Arch.X86_64: [
+        "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
+        "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    ],
+    Arch.AARCH64: [*(f"x{number}" for number in range(31)), "sp"],
+    Arch.RISCV64: [f"x{number}" for number in range(32)],
+}[NATIVE]  # fmt: skip
+"""gdb's names, in the order of their DWARF numbers."""
+
+FRAME_POINTER = {Arch.X86_64: 6, Arch.AARCH64: 29, Arch.RISCV64: 8}[NATIVE]
+"""The DWARF number of the register that holds the frame's address without optimization."""
 
 _STEPPER = r"""
 import json

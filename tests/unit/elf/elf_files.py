@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oracle_tools import run
+from this_machine import LIBRARIES
 
-LIBC = Path("/lib/x86_64-linux-gnu/libc.so.6")
+LIBC = LIBRARIES / "libc.so.6"
 
 
 def compiled(directory: Path, source: str, *options: str, name: str = "program", compiler: str = "gcc") -> Path:

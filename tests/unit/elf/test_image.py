@@ -11,6 +11,7 @@ from elf_files import LIBC, compiled, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_tools import run
+from this_machine import NATIVE, processor_time, x86_64_only
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Fd, Unavailable
@@ -52,8 +53,9 @@ def test_segments_and_sections_are_those_of_readelf(program: Path) -> None:
 
 
 @pytest.mark.parametrize(("options", "kind", "bits", "arch"), [
-    (["-no-pie"], "exec", 64, Arch.X86_64), (["-pie", "-fPIE"], "dyn", 64, Arch.X86_64),
-    (["-c"], "rel", 64, Arch.X86_64), (["-m32", "-c"], "rel", 32, Arch.I386), (["-mx32", "-c"], "rel", 32, Arch.X32)])
+    (["-no-pie"], "exec", 64, NATIVE), (["-pie", "-fPIE"], "dyn", 64, NATIVE), (["-c"], "rel", 64, NATIVE),
+    pytest.param(["-m32", "-c"], "rel", 32, Arch.I386, marks=x86_64_only),
+    pytest.param(["-mx32", "-c"], "rel", 32, Arch.X32, marks=x86_64_only)])
 def test_kind_and_arch(tmp_path: Path, options: list[str], kind: str, bits: int, arch: Arch) -> None:
     image = opened(compiled(tmp_path, "int main(void) { return 0; }", *options))
     assert (image.kind, image.bits, image.arch) == (kind, bits, arch)
@@ -200,9 +202,9 @@ def test_junk_after_the_magic_gives_an_answer(junk: bytes) -> None:
 
 def test_a_large_library_opens_without_being_read() -> None:
     if not LIBC.exists():
-        pytest.skip(f"{LIBC} is not there: not an x86_64 Debian")
+        pytest.skip(f"{LIBC} is not there: not a Debian")
     started = time.thread_time()
     image = opened(LIBC)
     symbols = Symbols(image)
     assert symbols.find(b"fork") is not None
-    assert time.thread_time() - started < 0.1
+    assert time.thread_time() - started < processor_time(0.1)

@@ -11,6 +11,7 @@ from elf_files import LIBC, compiled, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_tools import run
+from this_machine import processor_time
 
 from forklore.abi.units import Address, Unavailable
 from forklore.elf.image import Image
@@ -80,7 +81,7 @@ def test_a_program_agrees_with_nm(program: Path) -> None:
     (str(LIBC), ["-D"], 1), ("/usr/bin/python3", ["-D"], 3)])
 def test_installed_files_agree_with_nm(path: str, options: list[str], every: int) -> None:
     if not Path(path).exists():
-        pytest.skip(f"{path} is not there: not an x86_64 Debian")
+        pytest.skip(f"{path} is not there: not a Debian")
     functions = nm(path, *options)
     if len(functions) < 100:
         pytest.skip(f"{path} exports too few functions: {len(functions)}")
@@ -137,10 +138,11 @@ def test_assembly_without_a_size_reaches_to_the_next_function(program: Path) -> 
     bare = symbols.find(b"bare")
     assert bare is not None
     assert bare.size == 0
-    assert symbols.at(bare.address + 3) == bare
-    after = symbols.at(bare.address + 4)
+    after = symbols.find(b"after")
     assert after is not None
-    assert after.name == b"after"
+    assert after.address > bare.address + 3, "four instructions"
+    assert symbols.at(after.address - 1) == bare
+    assert symbols.at(after.address) == after
 
 
 def test_a_stripped_program_has_no_names_for_its_own_functions(program: Path, tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_broken_mini_debug_information_is_told(program: Path, tmp_path: Path, co
                                   b"system", b"popen", b"timer_create"])
 def test_glibc_functions_have_their_documented_names(name: bytes) -> None:
     if not LIBC.exists():
-        pytest.skip(f"{LIBC} is not there: not an x86_64 Debian")
+        pytest.skip(f"{LIBC} is not there: not a Debian")
     symbols = Symbols(opened(LIBC))
     found = symbols.find(name)
     assert found is not None
@@ -264,7 +266,7 @@ def test_many_symbols_cost_neither_time_nor_memory() -> None:
         found = symbols.at(0x400000 + 32 * number + 5)
         assert found is not None
         assert found.name == b"f%d" % number
-    assert time.thread_time() - started < 0.5, "a thousand lookups, one block of addresses"
+    assert time.thread_time() - started < processor_time(0.5), "a thousand lookups, one block of addresses"
     found = symbols.find(b"f%d" % (count - 1))
     assert found is not None
     assert found.address == 0x400000 + 32 * (count - 1)
@@ -276,4 +278,4 @@ def test_a_table_of_one_value_is_bounded(same: int) -> None:
     started = time.thread_time()
     assert (symbols.at(0x401001) is None) == (same == 0)
     symbols.at(0x401001, 0x401001)
-    assert time.thread_time() - started < 2
+    assert time.thread_time() - started < processor_time(2)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from dwarf_programs import CXX, build, need, stepped
+from dwarf_programs import CXX, FRAME_POINTER, build, need, stepped
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,7 +86,7 @@ def test_values_read_as_gdb_prints_them(tmp_path: Path) -> None:
     variables = Variables(program)
     compared = set()
     for look in stepped(program, 150)[40:]:
-        found = variables.locals_at(look["pc"], look["cfa"], {6: look["registers"][6]})
+        found = variables.locals_at(look["pc"], look["cfa"], {FRAME_POINTER: look["registers"][FRAME_POINTER]})
         types = {each.name: each.type for each in found}
         for name in {"a", "number", "local", "inner", "half", "colour", "i"} & set(look["locals"]):
             ((_address, _size, raw, value),) = look["locals"][name]
