@@ -32,8 +32,10 @@ int main(int argc, char **argv)
 	dismiss(&child);
 
 	struct task borrower = partner_with(CLONE_VM | flag, 1);
-	if (with && !same(&me, "time", &borrower, "time"))
+	if (with && !same(&me, "time", &borrower, "time")) {
+		dismiss(&borrower);
 		skip("this kernel moves a CLONE_VM child into its new time namespace at once");
+	}
 	claim("created", "time_ns", "inode", same(&me, "time", &borrower, "time"), 1, me.pid, borrower.pid);
 	claim("created", "time_for_children", "inode", same(&me, "time_for_children", &borrower, "time_for_children"),
 	      !with, me.pid, borrower.pid);
