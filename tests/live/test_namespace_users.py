@@ -218,7 +218,16 @@ def test_as_whoever_runs_the_tests(name: str, level: str, tmp_path: Path) -> Non
     run = run_held(tmp_path / "t.jsonl", [*case.words, *SHELL], level)
     assert_agrees(run)
     assert_stood(run.trace)
-    assert apart(run, run.shell) == apart(run, run.inside) == set(case.apart.split())
+    wanted = set(case.apart.split())
+    assert apart(run, run.inside) == wanted
+    assert apart(run, run.shell) == (wanted if execve_enters_time() else wanted - {"time"})
+
+
+def execve_enters_time() -> bool:
+    """Whether a task itself enters the time namespace that it made, at its next execve; in Linux 6.1 it does not."""
+    link = "/proc/self/ns/time"
+    done = bare("unshare", "-T", "readlink", link)
+    return done.status != 0 or done.out.strip() != os.readlink(link)
 
 
 @pytest.fixture

@@ -416,14 +416,14 @@ class Engine:
         compared = shares.compared_again(task) if changed else {}
         namespaces = changed and entry.name != "close_range" and self._observe in (Observe.AUTO, Observe.FULL)
         if changed:
-            task.parted = task.parted or self._parted(task.tid)
+            task.parted = task.parted or self._awaits(task.tid, "pid")
             task.time_pending = task.time_pending or entry.name == "setns" or bool(entry.words[0] & CLONE_NEWTIME)
         self._emit(facts.other(t, task, entry, result, compared, ns=namespaces))
 
     @staticmethod
-    def _parted(tid: Tid) -> bool:
-        # unshare(CLONE_NEWPID) and setns leave the caller where it is and send its next child elsewhere.
-        own, for_children = (proc.read_link(f"/proc/{tid}/ns/{name}") for name in ("pid", "pid_for_children"))
+    def _awaits(tid: Tid, kind: str) -> bool:
+        # unshare and setns leave the caller in its pid and time namespace and send its next child to another.
+        own, for_children = (proc.read_link(f"/proc/{tid}/ns/{name}") for name in (kind, f"{kind}_for_children"))
         return own != for_children
 
     def _without_event(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
@@ -465,7 +465,8 @@ class Engine:
         rest = self._watch.executed(task, t)
         if rest is not None:
             self._later.append(rest)
-        task.time_pending = False
+        if task.time_pending:  # entered now, but not yet in Linux 6.1 (fs/exec.c: begin_new_exec)
+            task.time_pending = self._awaits(task.tid, "time")
         task.space = None
         self._go(task.tid)
 

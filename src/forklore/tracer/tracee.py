@@ -127,7 +127,7 @@ class Tracee(Struct, eq=False):
     shares: dict[int, set[Tracee]] = {}
     """What it holds together with others, by the index in COMPARED (see shares.py)."""
     time_pending: bool = False
-    """It enters another time namespace when it executes."""
+    """It enters another time namespace when it executes, and its children do when they are made."""
     last_signal: SignalInfo | None = None
     vfork_child: TaskId | None = None
     space: Space | None = None
