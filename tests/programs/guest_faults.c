@@ -27,7 +27,11 @@ static void raise_fault(int number)
 		raise(SIGTRAP);
 #endif
 	else
+#ifdef __riscv /* where __builtin_trap is a breakpoint */
+		__asm__ volatile("unimp");
+#else
 		__builtin_trap();
+#endif
 }
 
 static void catch_it(const char *name, int number)

@@ -360,6 +360,27 @@ static inline long start_on_stack(long nr, unsigned long a, unsigned long b, uns
 			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
 			 : "memory", "cc");
 	return (long)x0;
+#elif defined(__riscv) && __riscv_xlen == 64
+	register long a7 __asm__("a7") = nr;
+	register unsigned long a0 __asm__("a0") = a;
+	register unsigned long a1 __asm__("a1") = b;
+	register unsigned long a2 __asm__("a2") = c;
+	register unsigned long a3 __asm__("a3") = d;
+	register unsigned long a4 __asm__("a4") = e;
+	__asm__ volatile("ecall\n\t"
+			 "bnez a0, 1f\n\t"
+			 "ld t0, 0(sp)\n\t"
+			 "ld a0, 8(sp)\n\t"
+			 "addi sp, sp, 16\n\t"
+			 "jalr t0\n\t"
+			 "li a7, 93\n\t"
+			 "ecall\n\t"
+			 "unimp\n"
+			 "1:"
+			 : "+r"(a0)
+			 : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4)
+			 : "memory");
+	return (long)a0;
 #else
 #error "start_on_stack has no assembly for this arch yet"
 #endif
