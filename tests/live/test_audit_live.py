@@ -30,6 +30,7 @@ ARCHIVES = (
     ("/usr/lib/x86_64-linux-gnu/libc.a", "/lib/x86_64-linux-gnu/libc.so.6"),
     ("/usr/lib/x86_64-linux-musl/libc.a", "/usr/lib/x86_64-linux-musl/libc.so"),
     ("/usr/lib/aarch64-linux-gnu/libc.a", "/lib/aarch64-linux-gnu/libc.so.6"),
+    ("/usr/lib/riscv64-linux-gnu/libc.a", "/lib/riscv64-linux-gnu/libc.so.6"),
     ("/usr/lib32/libc.a", "/lib32/libc.so.6"),
 )
 HERE = [target for target in under(Path("/")) if runs_here(target, machine()) and not target.static]

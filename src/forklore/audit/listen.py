@@ -83,8 +83,7 @@ class Listener(Engine):
         self._add(call)
         if self._begun and name in self._refuse:
             call.injected = self._refuse[name]
-            held = ptrace.registers(task.tid)
-            ptrace.set_registers(task.tid, held.replace(held.layout.nr, -1))
+            ptrace.skip_call(task.tid)
 
     def _left(self, task: Tracee, t: Nanoseconds, result: int) -> None:
         call = self._calls.pop(task.id, None)

@@ -221,7 +221,7 @@ def set_registers(tid: Tid, changed: Registers) -> None:
 
 
 def skip_call(tid: Tid) -> None:
-    """Have a tracee in seccomp stop leave its call with ENOSYS, as the kernel does where nobody traces."""
+    """Have a tracee that is about to make a call, in seccomp or entry stop, leave it with ENOSYS instead."""
     held = registers(tid)
     layout = held.layout
     # The number that counts is not the one in x8, or r7 of a 32-bit program (arch/arm64/kernel/ptrace.c).
