@@ -134,6 +134,8 @@ def in_gdb(program: Path, word: str, script: Path) -> list[Shown]:
     )  # fmt: skip
     commands = [word for line in lines for word in ("-ex", line)]
     done = bare(need("gdb", "gdb"), "-batch", "-nx", *commands, program, stdin=subprocess.DEVNULL)
+    if "'catch syscall' is not supported" in done.err:
+        pytest.skip("this gdb cannot stop at system calls of this architecture")
     found: list[Shown] = []
     for line in done.out.splitlines():
         if line.startswith("FRAME"):

@@ -39,6 +39,8 @@ def assert_followed(run: Traced) -> None:
 @pytest.mark.parametrize("stops", ["seccomp", "syscalls"])
 @pytest.mark.parametrize("m32", [False, True], ids=["64-bit", "32-bit"])
 def test_followed(stops: str, m32: bool, program: Program, traced: Trace_) -> None:
+    if os.uname().machine == "riscv64":
+        pytest.skip("clone's flags are out of a tracer's reach there (arch/riscv/kernel/traps.c: orig_a0)")
     run = traced(program("untraced", m32=m32), options=[f"--stops={stops}"])
     assert (run.status, run.line("ok")["cases"]) == (0, str(len(CASES))), run.err
     assert_followed(run)
