@@ -35,6 +35,8 @@ int main(int argc, char **argv)
 	} else {
 		prove("before", what->effect, 1, &me, &child);
 		tell_must(&child, act_exec, 0, "execve");
+		if (what->flag == CLONE_NEWTIME)
+			need_entered_by_execve(&child);
 		prove("after", what->effect, !ends, &me, &child);
 		dismiss(&child);
 	}

@@ -87,6 +87,7 @@ static struct task sibling_elsewhere(void)
 	tell_must(&sibling, act_unshare, CLONE_NEWTIME, "unshare");
 	expect(tell(&sibling, act_set_offset, 0) == 0, "the clocks of a namespace without processes can be set");
 	tell_must(&sibling, act_exec, 0, "execve");
+	need_entered_by_execve(&sibling);
 	return sibling;
 }
 
@@ -95,7 +96,7 @@ int main(int argc, char **argv)
 	end_if_image(argc, argv);
 	what = resource_asked(argc, argv, CHOICE);
 	prepare_for(what, wants_user(argc, argv, 1));
-	struct task me = self(), child = partner(0), sibling = sibling_elsewhere();
+	struct task me = self(), sibling = sibling_elsewhere(), child = partner(0);
 	if (what->flag == CLONE_NEWPID) {
 		prove_children("before", 1, &me, &child, &sibling);
 		tell_must(&child, enter_that_of, sibling.pid, "setns");
