@@ -15,7 +15,9 @@ from msgspec import structs
 from programs import Missing, build
 from tracing import ENVIRONMENT, FORKLORE, Done
 
+from forklore.audit import listen
 from forklore.audit.compare import compare
+from forklore.audit.record import Ended
 from forklore.audit.result import Audit, decode, encode, lasting
 from forklore.audit.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.linux.proc import machine
@@ -268,6 +270,26 @@ def test_a_prebuilt_probe_does_as_well(tmp_path: Path) -> None:
     done = forklore("audit", "--format=json", "--no-refusals", "--probe", probe)
     assert done.status == 0, done.err
     assert "prebuilt" in json.loads(done.out)["how"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "script", "killed"),
+    [
+        (0.5, 60.0, "exec sleep 1000", True),  # makes no call any more
+        (3.0, 60.0, "for i in 1 2 3 4 5 6 7 8; do sleep 0.5; done", False),  # takes longer than that, and goes on
+        (3.0, 1.0, "while :; do sleep 0.1; done", True),
+    ],
+)
+def test_a_probe_is_killed_when_it_is_stuck(
+    limit: float, most: float, script: str, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "LIMIT", limit)
+    monkeypatch.setattr(listen, "MOST", most)
+    here = machine()
+    assert here is not None
+    log, _pid, was_killed = listen.listen(here, ["/bin/sh", "-c", script], [], {})
+    assert was_killed == killed
+    assert any(isinstance(past, Ended) for past in log)
 
 
 def test_views() -> None:

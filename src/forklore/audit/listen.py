@@ -25,12 +25,15 @@ from forklore.tracer.tracee import Tracee
 
 OPTIONS: Final = Options(stops=Stops.SYSCALLS, observe=Observe.KCMP, argv=False, stack_depth=0)
 LIMIT: Final = 8.0
-"""Seconds after which a probe that does not end is killed: a call takes a few milliseconds."""
+"""Seconds without a system call after which a probe that does not end is killed: a call takes microseconds."""
+MOST: Final = 60.0
+"""Seconds after which a probe is killed that makes calls and does not end: all of it takes milliseconds."""
 STACK: Final = 8 << 20
 """Bytes of the probe's RLIMIT_STACK, the kernel's default."""
 LOG_LIMIT: Final = 50_000
 """Happenings after which a probe is killed."""
 
+_TICK: Final = 0.25
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 _STRING: Final = 4096
 
@@ -51,6 +54,8 @@ class Listener(Engine):
     def __init__(self, machine: Arch, refuse: Mapping[str, int]) -> None:
         super().__init__(machine, OPTIONS, time.monotonic_ns(), self._seen, _nothing)
         self.log: list[Happening] = []
+        self.stops = 0
+        """At calls, of any task."""
         self._refuse = refuse
         self._calls: dict[int, Call] = {}
         self._programs: set[int] = set()
@@ -58,6 +63,7 @@ class Listener(Engine):
         self._begun = False
 
     def _on_syscall(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        self.stops += 1
         if task.id not in self._programs:
             op, audit, nr, words = ptrace.syscall_info(task.tid)
             if not isinstance(words, int):
@@ -143,24 +149,34 @@ def listen(
     except OSError:
         launched.abandon()
         raise
-    late = threading.Event()
-
-    def stop() -> None:
-        late.set()
-        engine.kill()  # kill(2) may come from any thread; the loop sees the ends
-
-    timer = threading.Timer(LIMIT, stop)
-    timer.start()
+    ended, late = threading.Event(), threading.Event()
+    watch = threading.Thread(target=_end_if_stuck, args=(engine, ended, late), name="audit-limit")
+    watch.start()
     try:
         _usual_stack(launched.pid)
         launched.go()
         engine.run()
     finally:
-        timer.cancel()
+        ended.set()
+        watch.join()
     failure = launched.failure()
     if failure is not None:
         raise OSError(failure[1], os.strerror(failure[1]), os.fsdecode(arguments[0]))
     return engine.log, launched.pid, late.is_set() or len(engine.log) >= LOG_LIMIT
+
+
+def _end_if_stuck(engine: Listener, ended: threading.Event, late: threading.Event) -> None:
+    # A slow machine is not a stuck probe: what counts is that nothing comes any more.
+    begun = heard = time.monotonic()
+    seen = 0
+    while not ended.wait(_TICK):
+        now = time.monotonic()
+        if engine.stops != seen:
+            seen, heard = engine.stops, now
+        if now - heard > LIMIT or now - begun > MOST:
+            late.set()
+            engine.kill()  # kill(2) may come from any thread; the loop sees the ends
+            return
 
 
 def _usual_stack(pid: Pid) -> None:
