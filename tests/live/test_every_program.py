@@ -43,6 +43,8 @@ def comparable(name: str, out: str) -> list[str]:
 def assert_same(name: str, arguments: tuple[str, ...], program: Program, traced: Trace_, *options: str) -> None:
     if name in NEEDS_ROOT and os.geteuid() != 0:
         pytest.skip(f"{name} needs CAP_CHECKPOINT_RESTORE, as root has it")
+    if name == "guest_interrupted" and arguments[0].endswith("-endless") and os.uname().machine != "x86_64":
+        pytest.skip("the result has taken the place of the first argument: docs/transparency.md, ignored-signals")
     if name == "nproc_eagain":  # a user of its own: another worker's run counts against the same limit
         arguments = (str(61000 + os.getpid() % 4000),)
     path = program(name)

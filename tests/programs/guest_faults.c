@@ -27,8 +27,10 @@ static void raise_fault(int number)
 		raise(SIGTRAP);
 #endif
 	else
-#ifdef __riscv /* where __builtin_trap is a breakpoint */
+#if defined(__riscv) /* here and below, __builtin_trap is a breakpoint */
 		__asm__ volatile("unimp");
+#elif defined(__aarch64__)
+		__asm__ volatile(".inst 0");
 #else
 		__builtin_trap();
 #endif
