@@ -77,6 +77,19 @@ def parent_of(pid: Pid) -> Pid | None:
     return None if ppid is None else Pid(ppid)
 
 
+def call(tid: Tid) -> tuple[int, tuple[int, int, int, int, int, int]] | None:
+    """The number and the argument words of the call that a task sleeps or is held in; None: in none, or not to be read.
+
+    The first word is the one that the call was made with, also where its register holds the result by now.
+    """
+    raw = read_file(f"/proc/{tid}/syscall", 512)  # fs/proc/base.c: proc_pid_syscall
+    fields = [] if isinstance(raw, Unavailable) else raw.split()
+    if len(fields) != 9 or not fields[0].isdigit():
+        return None
+    a, b, c, d, e, f = (int(word, 16) for word in fields[1:7])
+    return int(fields[0]), (a, b, c, d, e, f)
+
+
 def dies_of(tid: Tid, signal: int) -> bool:
     """Whether a task is of the first process of a pid namespace and has no handler for a signal.
 

@@ -16,10 +16,10 @@ from msgspec import Struct
 from forklore.abi.flags import CLONE_VFORK
 from forklore.abi.syscalls import name
 from forklore.abi.units import Address, Pid, Tid, Unavailable
-from forklore.linux import memory
+from forklore.linux import memory, proc
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.observe import Cgroup, State, cgroup, read_stat, refused, state
-from forklore.linux.proc import machine, read_file
+from forklore.linux.proc import machine
 
 Maker = Literal["io_uring", "vhost", "kernel"]
 
@@ -165,10 +165,10 @@ def _in_vfork(tid: Tid) -> bool:
     # A caller waits in its call until the child lets go of the memory (kernel/fork.c: wait_for_vfork_done), and
     # nothing else holds a creation call for long. Where the call may not be read, it is not known.
     arch = machine()
-    words = read_file(f"/proc/{tid}/syscall", 512)
-    if arch is None or isinstance(words, Unavailable) or not words[:1].isdigit():
+    held = proc.call(tid)
+    if arch is None or held is None:
         return False
-    nr, first = int(words.split()[0]), int(words.split()[1], 16)
+    nr, (first, *_) = held
     call = name(arch, nr)
     if call == "clone3":
         raw = memory.read(tid, Address(first), 8)  # clone_args begins with the flags

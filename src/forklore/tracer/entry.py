@@ -82,7 +82,9 @@ class EntryReader:
     def from_registers(self, tid: Tid, t: int) -> Entry | None:
         """The call that ``tid`` is in, from its registers: at an event stop that no entry stop came before.
 
-        The number and the arguments are still there (they are overwritten at the return, which has not happened).
+        The number and the arguments are still there (they are overwritten at the return, which has not happened), but
+        for the first on aarch64 and riscv64, whose register a child begins with the result in, and on riscv64 its
+        creator too (arch/riscv/kernel/traps.c: do_trap_ecall_u): /proc tells that one.
         """
         held = ptrace.registers(tid)
         _, audit, _, _ = ptrace.syscall_info(tid)
@@ -91,6 +93,9 @@ class EntryReader:
         if arch is None:
             return None
         _, words = held.call(arch)
+        if held.layout.ret == held.layout.args[0]:
+            told = proc.call(tid)
+            words = words if told is None else told[1]
         entry = self.read(tid, t, audit, nr, words, may_clear=False)  # too late: the child is made
         return entry if entry is not None and entry.kind is Class.CREATION else None
 

@@ -208,3 +208,26 @@ def test_untraced_is_cleared_in_the_struct_and_put_back() -> None:
     assert buffer.raw == raw
     assert not entry("clone3", ctypes.addressof(buffer), len(raw)).cleared
     assert buffer.raw == raw
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_from_registers_that_hold_the_result_in_place_of_the_first_argument(
+    machine: Arch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, nr = LAYOUTS[machine], syscalls.number(machine, "clone")
+    assert nr is not None
+    flags = CLONE_VM | CLONE_FS | 17
+    values = {name: 0x100 + place for place, name in enumerate(layout.args)} | {layout.args[0]: flags, layout.nr: nr}
+    values |= {layout.ret: 0} if layout.ret == layout.args[0] else {}
+    held = Registers(layout, layout.format.pack(*(values.get(name, 0) for name in layout.names)))
+    told = (nr, (flags, *(values[name] for name in layout.args[1:])))
+    monkeypatch.setattr("forklore.linux.ptrace.registers", lambda _tid: held)
+    monkeypatch.setattr("forklore.linux.ptrace.syscall_info", lambda _tid: (0, machine.audit, 0, 0))
+    monkeypatch.setattr("forklore.linux.proc.call", lambda _tid: told)
+    found = reader(machine).from_registers(OWN, 5)
+    assert found is not None
+    assert (found.words, found.flags) == (told[1], CLONE_VM | CLONE_FS)
+    monkeypatch.setattr("forklore.linux.proc.call", lambda _tid: None)
+    unread = reader(machine).from_registers(OWN, 5)
+    assert unread is not None
+    assert unread.words[1:] == told[1][1:]
