@@ -35,7 +35,7 @@ Layout = Callable[[], "PthreadLayout | Unavailable"]
 
 _NPTL: Final = CLONE_VM | CLONE_THREAD | CLONE_SETTLS | CLONE_PARENT_SETTID
 _TLS_IS_DESCRIPTOR: Final = frozenset({Arch.X86_64, Arch.X32})
-"""Where the thread pointer is the descriptor's address. i386's is a struct user_desc, aarch64's points behind it."""
+"""Where the thread pointer is the descriptor's address. i386's is a struct user_desc, others' points behind it."""
 _DESCRIPTOR_LIMIT: Final = 1 << 16
 _STRUCT: Final = struct.Struct("<8Q")
 _CODE: Final = 96
@@ -87,7 +87,17 @@ _AARCH64: Final = (
     _Wrapper("musl", "clone", (b"\xe1\x03\xc1\xa8\x20\x00\x3f\xd6",), 0, 8),
     _Wrapper("go", "clone", (b"\x40\x9a\x80\xd2",), -24, -8),  # mov x0, #1234
 )
-_WRAPPERS: Final = {Arch.X86_64: _X86_64, Arch.X32: _X86_64, Arch.I386: _I386, Arch.AARCH64: _AARCH64}
+_RISCV64: Final = (
+    _Wrapper("clone", "clone3", (b"\x36\x85\x02\x96",), "a2", "a3"),  # mv a0, a3; jalr a2
+    _Wrapper("musl", "clone", (b"\x82\x65\x22\x65\x82\x95",), 0, 8),  # ld a1, 0(sp); ld a0, 8(sp); jalr a1
+    _Wrapper("clone", "clone", (b"\x82\x65\x22\x65\x82\x95",), 0, 8),  # the same in glibc
+    _Wrapper("go", "clone", (b"\x13\x05\x20\x4d",), -24, -8),  # li a0, 1234
+)
+_WRAPPERS: Final = {
+    Arch.X86_64: _X86_64, Arch.X32: _X86_64, Arch.I386: _I386, Arch.AARCH64: _AARCH64, Arch.RISCV64: _RISCV64,
+}  # fmt: skip
+_AS_MUSL: Final = frozenset({Arch.AARCH64, Arch.RISCV64})
+"""Where glibc's clone() goes on as musl's does: on aarch64 before 2.24."""
 
 
 class _Call(Struct, frozen=True):
@@ -198,8 +208,8 @@ def _by_code(
         return ev.Runs(how=wrapper.how, unknown=_UNREADABLE)
     fn, arg = found
     if wrapper.how == "musl":
-        old_glibc = libc == "glibc" and arch is Arch.AARCH64
-        thread = call.flags & CLONE_THREAD and not old_glibc
+        glibc = libc == "glibc" and arch in _AS_MUSL
+        thread = call.flags & CLONE_THREAD and not glibc
         return _musl_thread(fn, arg, call, arch.pointer, read) if thread else ev.Runs(how="clone", fn=fn, arg=arg)
     return ev.Runs(how=wrapper.how, fn=fn, arg=arg)
 

@@ -28,6 +28,9 @@ GLIBC_A64_CLONE: Final = bytes.fromhex("1f0000f1 a0000054 4b000054 c0035fd6 1d00
 GLIBC_A64_CLONE3: Final = bytes.fromhex("1f0000f1 a0000054 4b000054 c0035fd6 1d0080d2 e0030caa 60013fd6")
 MUSL_A64: Final = bytes.fromhex("400000b4 c0035fd6 1d0080d2 e103c1a8 20003fd6")
 GO_A64: Final = bytes.fromhex("1f001feb 60000054 e03300b9 c0035fd6 ea035ef8 409a80d2 5f0100eb")
+CLONE_RV: Final = bytes.fromhex("63450500 11c5 8280 2955 6fd0f6a1 0100 8265 2265 8295")
+GLIBC_RV_CLONE3: Final = bytes.fromhex("63450500 11c5 8280 2955 6fd0f689 0100 3685 0296")
+GO_RV: Final = bytes.fromhex("63050500 23240102 67800000 833201fe 1305204d 63045500")
 MUSL_I386: Final = bytes.fromhex("85c0 7510 89e8 31ed ffd0")
 GO_I386: Final = bytes.fromhex("83f800 7405 89442418 c3 8b6c240c 81fdd2040000")
 GLIBC_2_17: Final = bytes.fromhex("4885c0 7c11 7401 c3 31ed f7c700010000 7502 ebf0 58 5f ffd0")
@@ -96,9 +99,36 @@ def test_aarch64_musl_and_glibc_before_2_24_push_both() -> None:
     assert runs == ev.Runs(how="clone", fn=FN, arg=ARG)
 
 
+def test_riscv64_glibc_keeps_both_in_registers_for_clone3() -> None:
+    layout = PthreadLayout(start_routine=1544, tid=208, size=1920, pointer=8)
+    memory = {IP: GLIBC_RV_CLONE3, ARG + 1544: words(0x40_2000, 77)}
+    held = registers(Arch.RISCV64, a2=FN, a3=ARG)
+    runs = found(Arch.RISCV64, entry(Arch.RISCV64, 0x100, clone3=True), held, memory)
+    assert runs == ev.Runs(how="clone", fn=FN, arg=ARG)
+    made = entry(Arch.RISCV64, NPTL, tid=ARG + 208, tls=ARG + 1936, clone3=True)
+    runs = found(Arch.RISCV64, made, held, memory, layout=layout)
+    assert runs == ev.Runs(how="nptl", fn=FN, arg=ARG, routine=0x40_2000, routine_arg=77)
+
+
+def test_riscv64_musl_and_glibc_push_both_for_clone() -> None:
+    layout = PthreadLayout(start_routine=1544, tid=208, size=1920, pointer=8)
+    memory = {IP: CLONE_RV, TOP: words(FN, ARG), ARG: words(0x40_2000, 77), ARG + 1544: words(0x40_3000, 78)}
+    held = registers(Arch.RISCV64)
+    runs = found(Arch.RISCV64, entry(Arch.RISCV64, THREAD), held, memory)
+    assert runs == ev.Runs(how="musl", fn=FN, arg=ARG, routine=0x40_2000, routine_arg=77)
+    runs = found(Arch.RISCV64, entry(Arch.RISCV64, 0x111), held, memory, "glibc")
+    assert runs == ev.Runs(how="clone", fn=FN, arg=ARG)
+    made = entry(Arch.RISCV64, NPTL, tid=ARG + 208, tls=ARG + 1936)
+    runs = found(Arch.RISCV64, made, held, memory, "glibc", layout=layout)
+    assert runs == ev.Runs(how="nptl", fn=FN, arg=ARG, routine=0x40_3000, routine_arg=78)
+
+
 def test_go_keeps_them_below_or_at_the_new_stack() -> None:
     memory = {IP: GO_A64, TOP - 32: words(1234, FN, 0x9999, ARG)}
     runs = found(Arch.AARCH64, entry(Arch.AARCH64, 0x50F00), registers(Arch.AARCH64), memory)
+    assert runs == ev.Runs(how="go", fn=FN, arg=ARG)
+    memory = {IP: GO_RV, TOP - 32: words(1234, FN, 0x9999, ARG)}
+    runs = found(Arch.RISCV64, entry(Arch.RISCV64, 0x50F00), registers(Arch.RISCV64), memory)
     assert runs == ev.Runs(how="go", fn=FN, arg=ARG)
     memory = {IP: GO_I386, TOP: words(ARG, 0x9999, FN, 1234, size=4)}
     runs = found(Arch.X86_64, entry(Arch.I386, 0x50F00), registers(Arch.I386), memory)
