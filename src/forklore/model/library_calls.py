@@ -33,7 +33,7 @@ _LIBC_FORMS: Final[dict[str, str]] = {
     "_Fork": "_Fork",
     "vfork": "vfork __vfork __libc_vfork",
     "clone": "clone __clone __clone2",
-    "clone3": "clone3 __clone3 __clone_internal __clone_internal_fallback",
+    "clone3": "clone3 __clone3 __clone3_internal __clone_internal __clone_internal_fallback",
     "syscall": "syscall",
     "posix_spawn": "posix_spawn __posix_spawn __posix_spawn_compat __spawni __spawnix __spawn_process",
     "posix_spawnp": "posix_spawnp __posix_spawnp __posix_spawnp_compat",

@@ -82,6 +82,10 @@ def who(found: Attribution) -> tuple[tuple[str, ...], str | None, str, bool]:
         (SPAWN, ["clone3", "__spawnix", "posix_spawn", "exec_comm", "wordexp"], ("wordexp", "posix_spawn")),
         (SPAWN, ["clone3", "__spawnix", "pidfd_spawn"], ("pidfd_spawn",)),
         (THREAD, ["clone3", "__clone_internal", "create_thread", "__pthread_create_2_1"], ("pthread_create",)),
+        (
+            THREAD, ["__clone3", "__clone3_internal", "__clone_internal", "create_thread", "pthread_create"],
+            ("pthread_create",),
+        ),
         (THREAD, ["__clone", "create_thread", "pthread_create@@GLIBC_2.2.5"], ("pthread_create",)),
         (THREAD, ["clone3", "create_thread", "__pthread_create_2_1", "thrd_create"], ("thrd_create", "pthread_create")),
         (THREAD, ["clone3", "pthread_create", "__timer_start_helper_thread", "__pthread_once_slow", "timer_create"],
