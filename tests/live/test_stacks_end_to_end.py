@@ -29,8 +29,9 @@ from forklore.report.lines import plain
 from forklore.report.tree import Limits, tree_lines
 
 Build = Callable[..., Path]
+MACHINE: Final = os.uname().machine
 OWN_CODE: Final = pytest.mark.skipif(
-    os.uname().machine != "x86_64", reason="the program's instructions, written by hand, are those of x86_64"
+    MACHINE != "x86_64", reason="the program's instructions, written by hand, are those of x86_64"
 )
 
 
@@ -52,6 +53,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
     @functools.cache
     def compiled(name: str, flags: str, libc: str = "glibc", debug: str = "kept") -> Path:
+        if libc == "musl" and MACHINE == "riscv64":
+            pytest.skip("musl's code has neither call-frame rules nor frame pointers there: stacks end in it")
         try:
             build(name, libc="musl" if libc == "musl" else "glibc")
         except Missing as missing:
@@ -192,6 +195,8 @@ def test_a_recorded_stack_is_gdb_s(
 @pytest.mark.parametrize(("flags", "word"), [("-O0", "fork"), ("-O2 -fomit-frame-pointer", "popen")])
 def test_a_recorded_stack_goes_through_musl(flags: str, word: str, made: Build, traced: Trace_) -> None:
     # gdb gives up in its code, which has no rules.
+    if "-fomit-frame-pointer" in flags and MACHINE != "x86_64":
+        pytest.skip("other code than x86's is not followed: without a frame record of its caller, nothing leads on")
     program = made("stack_shapes", flags, "musl")
     task = traced(program, word).created()[0]
     chain = [f"by_{word}", "inner", "middle", "middle", "middle", "outer", "main"]
@@ -199,7 +204,7 @@ def test_a_recorded_stack_goes_through_musl(flags: str, word: str, made: Build, 
     assert names[-len(chain) :] == chain
     assert word in names
     # Other code than x86's is not followed: there musl's frame records lead on, which are no proof.
-    assert all(frame.sure for frame in frames(task)) or os.uname().machine != "x86_64"
+    assert all(frame.sure for frame in frames(task)) or MACHINE != "x86_64"
 
 
 # What the library is asked for
@@ -242,7 +247,9 @@ def test_every_call_that_makes_tasks_with_its_caller(
         for task in tasks:
             found = attributed(task)
             assert (found.chain, found.source) == ((MUSL if libc == "musl" else CHAINS)[line["call"]], "stack"), line
-            assert found.sure, found.why
+            # The forms of calls that a linked library's names are confirmed by are fewer on other machines.
+            apart = libc == "glibc" and "-static" not in flags
+            assert found.sure or not (apart or MACHINE == "x86_64"), found.why
             assert found.caller_line is not None
             assert found.caller_line.line == line.number("line"), line
     for caller_name, routine in ROUTINES.items():
@@ -252,7 +259,7 @@ def test_every_call_that_makes_tasks_with_its_caller(
 
 @pytest.mark.parametrize("flags", ["-O2", "-O2 -fno-plt", "-O2 -no-pie", "-O2 -static"])
 def test_a_library_function_that_jumps_on_is_told_by_the_call_of_it(flags: str, made: Build, traced: Trace_) -> None:
-    if "-fno-plt" in flags and os.uname().machine != "x86_64":
+    if "-fno-plt" in flags and MACHINE != "x86_64":
         pytest.skip("without a linkage table the call's target comes out of a register, but on x86_64")
     program = made("stack_calls", flags)
     run = traced(program)
