@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from forklore.audit.elffile import (
 from forklore.audit.instructions import Site
 
 if TYPE_CHECKING:
+    from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
 
 CREATORS: Final = frozenset({
@@ -44,6 +46,7 @@ FILE_LIMIT: Final = 1 << 30
 """Bytes of a file that is looked into."""
 SYMBOL_LIMIT: Final = 1_000_000
 VERSION_LIMIT: Final = 5_000
+_DT_RELA: Final = 7
 SHOWN: Final = 500
 """Characters of a name that are shown."""
 
@@ -105,7 +108,7 @@ def _imports(elf: ELFFile) -> Iterator[str]:
         symbols, strings = (segment.get_table_offset(tag)[1] for tag in ("DT_SYMTAB", "DT_STRTAB"))
         if symbols is None or strings is None:
             continue
-        count, size = segment.num_symbols(), elf.structs.Elf_Sym.sizeof()
+        count, size = _symbol_count(elf, segment, symbols), elf.structs.Elf_Sym.sizeof()
         if count > SYMBOL_LIMIT:
             raise BrokenElfError(f"it has {count} dynamic symbols, more than {SYMBOL_LIMIT}")
         for at in range(symbols, symbols + count * size, size):
@@ -113,6 +116,40 @@ def _imports(elf: ELFFile) -> Iterator[str]:
             if entry.st_shndx == "SHN_UNDEF" and entry.st_name:
                 raw = parse_cstring_from_stream(elf.stream, strings + entry.st_name)
                 yield names.take((raw or b"").decode("utf-8", "backslashreplace"))
+
+
+def _symbol_count(elf: ELFFile, segment: DynamicSegment, symbols: int) -> int:
+    # Nothing says how many there are. A hash table tells of those that others may look up: where a program exports
+    # nothing, of none (bfd/elflink.c: an empty DT_GNU_HASH begins at symbol 1). The section has all of them, and where
+    # there are no sections, each import has a relocation.
+    counts = [int(segment.num_symbols())]
+    counts += [
+        int(section["sh_size"]) // elf.structs.Elf_Sym.sizeof()
+        for section in elf.iter_sections("SHT_DYNSYM")
+        if section["sh_offset"] == symbols
+    ]
+    if len(counts) == 1:
+        counts += [highest + 1 for highest in _relocated(elf, segment)]
+    return max(counts)
+
+
+def _relocated(elf: ELFFile, segment: DynamicSegment) -> Iterator[int]:
+    # The highest symbol of each relocation table.
+    values = {tag.entry.d_tag: int(tag.entry.d_val) for tag in segment.iter_tags()}
+    word, shift = ("Q", 32) if elf.elfclass == 64 else ("I", 8)
+    order = "<" if elf.little_endian else ">"
+    for table, size, addends in (
+        ("DT_RELA", "DT_RELASZ", True), ("DT_REL", "DT_RELSZ", False),
+        ("DT_JMPREL", "DT_PLTRELSZ", values.get("DT_PLTREL") == _DT_RELA),
+    ):  # fmt: skip
+        offset = segment.get_table_offset(table)[1]
+        if offset is None or offset >= elf.stream_len:
+            continue
+        elf.stream.seek(offset)
+        raw = elf.stream.read(min(values.get(size, 0), elf.stream_len - offset))
+        entry = struct.Struct(order + word * (3 if addends else 2))
+        whole = memoryview(raw)[: len(raw) // entry.size * entry.size]
+        yield max((fields[1] >> shift for fields in entry.iter_unpack(whole)), default=0)
 
 
 def _needed(elf: ELFFile) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -70,6 +71,27 @@ def test_a_program_says_what_it_imports() -> None:
     assert set(looked.creators) & {"fork", "vfork"}
     assert looked.interpreter is not None
     assert looked.needed
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["sections", "no sections"])
+@pytest.mark.parametrize("options", [["-pie", "-fPIE"], ["-no-pie"], ["-m32", "-no-pie"]], ids=" ".join)
+def test_imports_of_a_program_that_exports_nothing(options: list[str], bare: bool, tmp_path: Path) -> None:
+    # Its hash table, which holds what others may look up, is empty.
+    program = tmp_path / "program"
+    source = b"int fork(void); int system(const char *); int main(void) { return fork() + system(0); }"
+    command = ["gcc", *options, "-Wl,--hash-style=gnu", "-x", "c", "-", "-o", str(program)]
+    done = subprocess.run(command, input=source, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"gcc {' '.join(options)} makes no program: {done.stderr.decode().splitlines()[0]}")
+    content = bytearray(program.read_bytes())
+    if bare:  # e_shoff, and e_shnum with e_shstrndx
+        wide = content[4] == 2
+        content[40:48] = bytes(8) if wide else content[40:48]
+        content[32:36] = content[32:36] if wide else bytes(4)
+        content[60:64] = bytes(4) if wide else content[60:64]
+        content[48:52] = content[48:52] if wide else bytes(4)
+        program.write_bytes(content)
+    assert static.look(program).creators == ["fork", "system"]
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x7fELF", b"\x7fELF" + b"\xff" * 200, b"#!/bin/sh\n"])
