@@ -80,7 +80,7 @@ def parent_of(pid: Pid) -> Pid | None:
 def call(tid: Tid) -> tuple[int, tuple[int, int, int, int, int, int]] | None:
     """The number and the argument words of the call that a task sleeps or is held in; None: in none, or not to be read.
 
-    The first word is the one that the call was made with, also where its register holds the result by now.
+    The first word is the one that the call was made with, where its register says something else, too.
     """
     raw = read_file(f"/proc/{tid}/syscall", 512)  # fs/proc/base.c: proc_pid_syscall
     fields = [] if isinstance(raw, Unavailable) else raw.split()

@@ -83,8 +83,9 @@ class EntryReader:
         """The call that ``tid`` is in, from its registers: at an event stop that no entry stop came before.
 
         The number and the arguments are still there (they are overwritten at the return, which has not happened), but
-        for the first on aarch64 and riscv64, whose register a child begins with the result in, and on riscv64 its
-        creator too (arch/riscv/kernel/traps.c: do_trap_ecall_u): /proc tells that one.
+        for the first on riscv64, whose register says -ENOSYS: /proc tells that one (arch/riscv/kernel/traps.c:
+        do_trap_ecall_u). Of a child on aarch64 and riscv64 nothing tells it: it begins with the result there, and
+        has forgotten the call when it stops (arch/arm64/kernel/signal.c: do_signal).
         """
         held = ptrace.registers(tid)
         _, audit, _, _ = ptrace.syscall_info(tid)
