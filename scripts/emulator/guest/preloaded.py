@@ -6,6 +6,7 @@ it has the memory and the command line of pytest. For looking at many tests in l
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -109,8 +110,9 @@ def _become(
         traceback.print_exc()
         status = 1
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # a reader that has left: this process must not go on as pytest
+                stream.flush()
         os._exit(status)
 
 

@@ -93,6 +93,7 @@ def take(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tid | Un
     monkeypatch.setattr(ptrace, "seize", kernel.seize)
     monkeypatch.setattr(ptrace, "interrupt", kernel.interrupt)
     monkeypatch.setattr(proc, "status", kernel.status)
+    monkeypatch.setattr(seizing, "state", lambda _tid: Unavailable(errno.EACCES, "not told"))
     monkeypatch.setattr(seizing, "_status", lambda: None)
     one = Seizing(0)
     return list(one.process(PID, lambda _tid: False)), one
