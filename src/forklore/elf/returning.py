@@ -305,15 +305,22 @@ def _written(instruction: x86_code.Instruction) -> int | None:
 
 
 _RET, _NOP = 0xD65F03C0, 0xD503201F
+_B: Final = 0x05
+"""The upper six bits of an unconditional branch."""
+_PACIASP: Final = b"\x3f\x23\x03\xd5"
+_PUSH_RECORD: Final = 0xA9807BFD  # stp x29, x30, [sp, #-…]!
 
 
 def _leaf(fetch: Fetch, pc: int, *, child: bool) -> Way | None:
-    """aarch64: a wrapper that compares and branches between its system call and its return touches no stack."""
+    """aarch64: a wrapper that compares and branches between its system call and its return touches no stack.
+
+    It may also end by a jump to another function, whose beginning saves the return address of this one.
+    """
     code = fetch(pc, 8 * 4)
     for at in range(0, len(code or b"") - 3, 4):
         assert code is not None
         word = int.from_bytes(code[at : at + 4], "little")
-        if word == _RET:
+        if word == _RET or (word >> 26 == _B and _begins(fetch, pc + at + _distance(word))):
             numbers = NUMBERS[Arch.AARCH64]
             link = numbers.link
             assert link is not None
@@ -324,3 +331,15 @@ def _leaf(fetch: Fetch, pc: int, *, child: bool) -> Way | None:
         if not (compare or branch or zero or word == _NOP):
             return None
     return None
+
+
+def _distance(branch: int) -> int:
+    return 4 * ((branch & 0x03FFFFFF) - ((branch & 0x02000000) << 1))
+
+
+def _begins(fetch: Fetch, address: int) -> bool:
+    """Whether a function begins there: its return address is signed or not, and pushed with the frame pointer."""
+    code = fetch(address, 8) or b""
+    if code[:4] == _PACIASP:
+        code = code[4:]
+    return len(code) >= 4 and int.from_bytes(code[:4], "little") & 0xFFC07FFF == _PUSH_RECORD

@@ -377,6 +377,24 @@ def test_aarch64_wrappers_return_by_the_link_register(words: tuple[int, ...], ch
     assert task.walk().end.startswith("a new task") == child
 
 
+@pytest.mark.parametrize(
+    ("beginning", "leaf"),
+    [
+        ((0xD503233F, 0xA9BE7BFD), True),  # paciasp; stp x29, x30, [sp, #-32]!: musl's __syscall_ret
+        ((0xA9BF7BFD, 0x910003FD), True),
+        ((0xF94007F3, 0xA8C27BFD), False),  # ldr x19, [sp, #8]; ldp x29, x30, [sp], #32: the end of a function
+        ((0xD503233F, 0xD10083FF), False),
+    ],
+)
+def test_an_aarch64_function_may_end_by_a_jump_to_another(beginning: tuple[int, int], leaf: bool) -> None:
+    task = aarch64(b"".join(struct.pack("<I", word) for word in (0x14000003, 0, 0, *beginning)))  # b +12
+    task.registers |= {32: BARE, 30: RULED + 0x308, 0: 1}
+    found = frames(task.walk())
+    assert found == [(BARE, "register"), (RULED + 0x308, "wrapper")][: 1 + leaf]
+    task.registers[0] = 0
+    assert frames(task.walk()) == found, "the child of a vfork goes the same way"
+
+
 def test_a_new_aarch64_task_is_known_where_rules_cover_its_creator() -> None:
     # cmp x0, 0; b.eq; b.lt; ret: glibc's clone, whose rules say that the return address is in x30, for both tasks
     code = b"".join(struct.pack("<I", word) for word in (0xF100001F, 0x540000A0, 0x5400004B, 0xD65F03C0))
