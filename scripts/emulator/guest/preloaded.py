@@ -111,7 +111,7 @@ def _become(
         status = 1
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):  # a reader that has left: this process must not go on as pytest
+            with contextlib.suppress(OSError, ValueError):  # broken or closed: this must not go on as pytest
                 stream.flush()
         os._exit(status)
 
