@@ -76,9 +76,14 @@ def _signed(value: int, bits: int) -> int:
     return value - ((value >> bits - 1 & 1) << bits)
 
 
+def branch_distance(word: int) -> int:
+    """Bytes from an aarch64 ``b`` or ``bl`` to where it leads."""
+    return 4 * _signed(word & 0x03FFFFFF, 26)
+
+
 def _aarch64_call(fetch: Fetch, returns: int) -> int | None:
     (word,) = _words(fetch, returns - 4, 1)
-    return returns - 4 + 4 * _signed(word & 0x03FFFFFF, 26) if word >> 26 == 0x25 else None  # bl
+    return returns - 4 + branch_distance(word) if word >> 26 == 0x25 else None  # bl
 
 
 def _aarch64_slot(fetch: Fetch, entry: int) -> int | None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.elf import x86_code
-from forklore.elf.calling import Fetch, linked
+from forklore.elf.calling import Fetch, branch_distance, linked
 from forklore.elf.cfi import At, Location, Rule
 from forklore.elf.dwarf_registers import NUMBERS
 
@@ -320,7 +320,7 @@ def _leaf(fetch: Fetch, pc: int, *, child: bool) -> Way | None:
     for at in range(0, len(code or b"") - 3, 4):
         assert code is not None
         word = int.from_bytes(code[at : at + 4], "little")
-        if word == _RET or (word >> 26 == _B and _begins(fetch, pc + at + _distance(word))):
+        if word == _RET or (word >> 26 == _B and _begins(fetch, pc + at + branch_distance(word))):
             numbers = NUMBERS[Arch.AARCH64]
             link = numbers.link
             assert link is not None
@@ -331,10 +331,6 @@ def _leaf(fetch: Fetch, pc: int, *, child: bool) -> Way | None:
         if not (compare or branch or zero or word == _NOP):
             return None
     return None
-
-
-def _distance(branch: int) -> int:
-    return 4 * ((branch & 0x03FFFFFF) - ((branch & 0x02000000) << 1))
 
 
 def _begins(fetch: Fetch, address: int) -> bool:

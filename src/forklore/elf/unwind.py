@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from forklore.abi.arch import Arch
 from forklore.elf import sigframes
+from forklore.elf.calling import branch_distance
 from forklore.elf.cfi import BY_EXPRESSION, At, Location, Rule
 from forklore.elf.dwarf_registers import NUMBERS
 from forklore.elf.expressions import Read, evaluate
@@ -450,8 +451,7 @@ class _Walker:
         if self._arch is Arch.AARCH64:
             (word,) = _LONG.unpack(self._memory(target - 4, 4) or bytes(4))
             if word >> 26 == 0x25:  # bl
-                distance = (word & 0x03FFFFFF) - ((word & 0x02000000) << 1)
-                return True, 4 * distance - 4
+                return True, branch_distance(word) - 4
             return word & 0xFEFFF000 == 0xD63F0000, None  # blr, blraa, …
         return True, None
 
