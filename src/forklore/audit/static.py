@@ -119,8 +119,8 @@ def _imports(elf: ELFFile) -> Iterator[str]:
 
 
 def _symbol_count(elf: ELFFile, segment: DynamicSegment, symbols: int) -> int:
-    # Nothing says how many there are. A hash table tells of those that others may look up: where a program exports
-    # nothing, of none (bfd/elflink.c: an empty DT_GNU_HASH begins at symbol 1). The section has all of them, and where
+    # Nothing says how many there are. A DT_GNU_HASH table tells of those that others may look up: where a program
+    # exports nothing, of none (bfd/elflink.c: an empty one begins at symbol 1). The section has all of them, and where
     # there are no sections, each import has a relocation.
     counts = [int(segment.num_symbols())]
     counts += [
@@ -128,7 +128,7 @@ def _symbol_count(elf: ELFFile, segment: DynamicSegment, symbols: int) -> int:
         for section in elf.iter_sections("SHT_DYNSYM")
         if section["sh_offset"] == symbols
     ]
-    if len(counts) == 1:
+    if len(counts) == 1 and segment.get_table_offset("DT_GNU_HASH")[1] is not None:
         counts += [highest + 1 for highest in _relocated(elf, segment)]
     return max(counts)
 
