@@ -94,7 +94,7 @@ class EntryReader:
         if arch is None:
             return None
         _, words = held.call(arch)
-        if held.layout.ret == held.layout.args[0]:
+        if arch is Arch.RISCV64:
             told = proc.call(tid)
             words = words if told is None else told[1]
         entry = self.read(tid, t, audit, nr, words, may_clear=False)  # too late: the child is made
