@@ -4,15 +4,6 @@
  */
 #include "sharing.h"
 
-static ino_t namespace_of(const struct task *task, const char *name)
-{
-	char path[64];
-	struct stat about;
-	snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)task->pid, name);
-	must(stat(path, &about), path);
-	return about.st_ino;
-}
-
 static int same(const struct task *a, const char *a_name, const struct task *b, const char *b_name)
 {
 	return namespace_of(a, a_name) == namespace_of(b, b_name);

@@ -179,16 +179,19 @@ static inline void need_namespace(const char *name)
 		skip("no %s: the kernel has no such namespaces", path);
 }
 
+static inline ino_t namespace_of(const struct task *task, const char *name)
+{
+	char path[64];
+	struct stat about;
+	snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)task->pid, name);
+	must(stat(path, &about), path);
+	return about.st_ino;
+}
+
 /* A task that unshared its time namespace enters it by execve, but not yet in Linux 6.1, where its children do. */
 static inline void need_entered_by_execve(struct task *task)
 {
-	struct stat own, later;
-	char path[64];
-	snprintf(path, sizeof path, "/proc/%d/ns/time", (int)task->pid);
-	must(stat(path, &own), path);
-	snprintf(path, sizeof path, "/proc/%d/ns/time_for_children", (int)task->pid);
-	must(stat(path, &later), path);
-	if (own.st_ino == later.st_ino)
+	if (namespace_of(task, "time") == namespace_of(task, "time_for_children"))
 		return;
 	dismiss(task);
 	skip("an execve does not enter the time namespace that was made for children in this kernel");
