@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import platform
 import sysconfig
 import time
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import Final
 import pytest
 
 from forklore.abi.arch import Arch
+from forklore.linux import proc
 
-NATIVE: Final = Arch(platform.machine())
+_MACHINE: Final = proc.machine()
+assert _MACHINE is not None, "the tests run where forklore does"
+NATIVE: Final = _MACHINE
 """What the compiler makes without being told."""
 
 LIBRARIES: Final = Path("/usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "")
