@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 from programs import BARE, NEEDS_ROOT
-from tracing import Program, Trace_, bare
-
-SKIPPED = 77
-"""How a program says that this machine does not have what it shows."""
+from tracing import SKIPPED, Program, Trace_, bare
 
 EVERY = [(name, arguments) for name, lists in BARE.items() for arguments in lists]
 CHANGES = re.compile(

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import psutil
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Line, Program, assert_whole, bare, said
+from tracing import ENVIRONMENT, FORKLORE, SKIPPED, TIMEOUT, Line, Program, assert_whole, bare, said
 
 from forklore.cli.show import load
 from forklore.events.records import Absent, Standing
@@ -28,8 +28,6 @@ from forklore.model.tasks import Task, Trace
 NAMES: Final = tuple(name for name in NAMESPACES if os.path.lexists(f"/proc/self/ns/{name}"))
 """Those that this kernel has."""
 LEVELS: Final = ("auto", "full")
-SKIPPED: Final = 77
-"""What a test program exits with when this kernel or user forbids what it is about."""
 INSIDE: Final = f"(exec readlink /proc/self {' '.join(f'/proc/self/ns/{name}' for name in NAMES)}); echo held; read end"
 """The shell's child says its own number in the pid namespace of /proc and where it is; then the shell waits."""
 SHELL: Final = ("/bin/sh", "-c", INSIDE)

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 from programs import BARE
-from tracing import Done, Line, Program, bare
+from tracing import SKIPPED, Done, Line, Program, bare
 
-SKIPPED = 77
 NAMESPACES = {
     "newcgroup": "cgroup_ns", "newipc": "ipc_ns", "newnet": "net_ns", "newns": "mnt_ns", "newpid": "pid_ns",
     "newuser": "user_ns", "newuts": "uts_ns",

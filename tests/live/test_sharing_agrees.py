@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 from programs import BARE, Missing, build
+from tracing import SKIPPED
 
 from forklore.cli.show import load
 from forklore.model.sharing import RESOURCES
 from forklore.model.tasks import Task, Trace
 
-SKIPPED = 77
-"""What a program exits with when this kernel or user forbids what it is about."""
 LINE = re.compile(r"shared resource=(\S+) answer=(yes|no) by=\S+ when=(\S+) pid=(\d+) child=(\d+)")
 PROGRAMS = [
     (name, words)

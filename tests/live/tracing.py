@@ -124,6 +124,10 @@ Trace_ = Callable[..., Traced]
 """What the ``traced`` fixture is: command words, ``options=`` for forklore, and what subprocess.run takes."""
 
 
+SKIPPED: Final = 77
+"""How a test program ends that cannot show what it is about: this kernel, machine or user forbids it."""
+
+
 def bare(*command: str | os.PathLike[str], **how: Any) -> Done:
     """Run a command without forklore."""
     how = {"env": ENVIRONMENT, **how}
