@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -202,6 +203,24 @@ def build(name: str, *, static: bool = False, libc: Libc = "glibc", m32: bool = 
     if not target.exists():
         _compile(command, source, target)
     return target
+
+
+@functools.cache
+def musl_version() -> tuple[int, ...]:
+    """Of the musl that programs are built with; empty where there is none."""
+    for library in Path("/lib").glob("ld-musl-*.so.1"):
+        said = subprocess.run([library], capture_output=True, text=True, check=False).stderr
+        version = re.search(r"Version (\d+)\.(\d+)\.(\d+)", said)
+        assert version is not None, said
+        return tuple(map(int, version.groups()))
+    return ()
+
+
+def musl_forks() -> str | None:
+    """Why musl's vfork is a fork here; None if it is not: 1.2.5 has one for each machine, 1.2.3 only for some."""
+    if os.uname().machine == "x86_64" or musl_version() >= (1, 2, 5):
+        return None
+    return f"musl before 1.2.5 ({musl_version()}) has no vfork for this machine, but a fork (src/process/vfork.c)"
 
 
 def build_directory() -> Path:

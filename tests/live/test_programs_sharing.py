@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from programs import BARE
+from programs import BARE, musl_forks
 from tracing import SKIPPED, Done, Line, Program, bare
 
 NAMESPACES = {
@@ -260,7 +260,7 @@ def test_an_ordinary_user_sees_the_same(name: str, arguments: tuple[str, ...], p
 @pytest.mark.parametrize("how", [{"libc": "musl"}, {"static": True}, {"m32": True}], ids=["musl", "static", "m32"])
 @pytest.mark.parametrize("name", sorted({name for name, _ in ABOUT_SHARING}))
 def test_other_builds_say_the_same(name: str, how: dict[str, str | bool], program: Program) -> None:
-    if name == "textbook_vfork" and "libc" in how and os.uname().machine != "x86_64":
-        pytest.skip("musl 1.2.3 has no vfork of its own for this machine: its vfork is a fork (src/process/vfork.c)")
+    if name == "textbook_vfork" and "libc" in how and (why := musl_forks()):
+        pytest.skip(why)
     arguments = BARE[name][0]
     assert claims(run(program(name, **how), *arguments)) == claims(run(program(name), *arguments))

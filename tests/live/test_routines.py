@@ -1,7 +1,6 @@
 """What children are given to run, read at the stop of their creation; the programs print the addresses themselves."""
 
 import os
-import re
 import shutil
 import subprocess
 from contextlib import suppress
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from held import Held, in_child
-from programs import build_directory
+from programs import build_directory, musl_version
 from tracing import Line, Program, said
 
 from forklore.abi.units import Address, Tid, Unavailable
@@ -116,19 +115,10 @@ def test_a_threads_routine_and_argument_are_what_the_program_gave(program: Progr
     in_child(check)
 
 
-def _musl() -> tuple[int, ...]:
-    """The version of this machine's musl."""
-    library = next(iter(Path("/lib").glob("ld-musl-*.so.1")))
-    said = subprocess.run([library], capture_output=True, text=True, check=False).stderr
-    version = re.search(r"Version (\d+)\.(\d+)\.(\d+)", said)
-    assert version is not None, said
-    return tuple(map(int, version.groups()))
-
-
 @pytest.mark.parametrize("how", BUILDS)
 def test_what_clone_was_given_and_what_returns_from_its_call(program: Program, how: str) -> None:
     path = program("runs_clone", **BUILDS[how])
-    if how == "musl" and _musl() >= (1, 2, 5):
+    if how == "musl" and musl_version() >= (1, 2, 5):
         pytest.skip("musl's clone() has its children begin with a function of its own (src/linux/clone.c: clone_start)")
 
     def check() -> None:

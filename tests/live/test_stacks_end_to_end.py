@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from programs import FLAGS, SOURCES, Missing, build
+from programs import FLAGS, SOURCES, Missing, build, musl_forks
 from tracing import Trace_, Traced, bare
 
 from forklore.abi.units import TaskId
@@ -465,8 +465,8 @@ def variables(run: Traced) -> dict[tuple[ev.Text | None, ev.Text], tuple[str | N
     ("flags", "libc", "debug"), [("-O0 -g", "glibc", "kept"), ("-O2 -g", "glibc", "apart"), ("-O1 -g", "musl", "kept")]
 )
 def test_what_a_vfork_child_wrote_has_names(flags: str, libc: str, debug: str, made: Build, traced: Trace_) -> None:
-    if libc == "musl" and MACHINE != "x86_64":
-        pytest.skip("musl 1.2.3 has no vfork of its own for this machine: its vfork is a fork (src/process/vfork.c)")
+    if libc == "musl" and (why := musl_forks()):
+        pytest.skip(why)
     run = traced(made("vfork_names", flags, libc, debug), options=["--vfork-writes"])
     expected = {("main", "a"): ("5", "10"), (None, "total"): ("0", "42"), (None, "state.n"): ("1", "9")}
     found = variables(run)
