@@ -18,13 +18,13 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from forklore.audit import static, view
-from forklore.audit.audit import audit
-from forklore.audit.compare import compare
-from forklore.audit.package import cache, unpack
-from forklore.audit.result import Audit, encode, lasting
-from forklore.audit.run import prober
-from forklore.audit.target import Target, targets
+from forklore.features.audit import static, view
+from forklore.features.audit.audit import audit
+from forklore.features.audit.compare import compare
+from forklore.features.audit.package import cache, unpack
+from forklore.features.audit.result import Audit, encode, lasting
+from forklore.features.audit.run import prober
+from forklore.features.audit.target import Target, targets
 
 ROOT = Path(__file__).resolve().parent.parent
 

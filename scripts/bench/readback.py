@@ -8,7 +8,7 @@ from time import process_time
 
 from forklore.events import jsonl
 from forklore.model.build import build
-from forklore.report.tree import tree_lines
+from forklore.report.tree.tree import tree_lines
 
 begun = process_time()
 EVENTS = sum(1 for _ in jsonl.read(sys.argv[1]))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from forklore.version import VERSION as __version__  # noqa: N811 - the name that Python has for it
+
 __all__ = ["__version__", "explain", "load", "trace"]
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from forklore.decode.explain import explain
-from forklore.events.recognise import open_any
+from forklore.features.explain.answers import explain
 from forklore.model.build import built
 from forklore.model.tasks import Trace
+from forklore.sources.files import open_any
 
 __all__ = ["TraceFailedError", "explain", "load", "trace"]
 

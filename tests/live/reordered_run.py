@@ -11,7 +11,7 @@ from forklore.abi.units import Tid, Unavailable
 from forklore.cli.main import main
 from forklore.linux import proc
 from forklore.linux.wait import Kind, WaitStatus
-from forklore.tracer.engine import Engine
+from forklore.sources.ptrace.engine import Engine
 
 
 class Reordered(Engine):
@@ -49,7 +49,7 @@ def is_thread(tid: Tid) -> bool:
 
 
 if __name__ == "__main__":
-    import forklore.tracer.session
+    import forklore.sources.ptrace.session
 
-    forklore.tracer.session.Engine = Reordered  # type: ignore[attr-defined]
+    forklore.sources.ptrace.session.Engine = Reordered  # type: ignore[attr-defined]
     sys.exit(main(sys.argv[1:]))

@@ -235,8 +235,8 @@ _FIFTY_TIMES: Final = """if True:
     import os, signal, sys
     from forklore.abi.units import Pid
     from forklore.events import records as ev
-    from forklore.tracer.attach import Attachment
-    from forklore.tracer.options import Options, Stops
+    from forklore.sources.ptrace.attach import Attachment
+    from forklore.sources.ptrace.options import Options, Stops
 
     for turn in range(50):
         seen = []

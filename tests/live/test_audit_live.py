@@ -16,11 +16,11 @@ from programs import Missing, build
 from tracing import ENVIRONMENT, FORKLORE, Done
 
 from forklore.abi.arch import Arch
-from forklore.audit import listen
-from forklore.audit.compare import compare
-from forklore.audit.record import Ended
-from forklore.audit.result import Audit, decode, encode, lasting
-from forklore.audit.target import NoTargetError, Target, from_file, running, runs_here, under
+from forklore.features.audit import listen
+from forklore.features.audit.compare import compare
+from forklore.features.audit.record import Ended
+from forklore.features.audit.result import Audit, decode, encode, lasting
+from forklore.features.audit.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.linux.proc import machine
 
 LIMIT = 120

@@ -12,9 +12,10 @@ from held import Held, forked, in_child
 from tracing import Line, Program, said
 
 from forklore.abi.units import Tid, Unavailable
-from forklore.linux import pagemap
-from forklore.linux.contents import Checksums, Sums, changed, checksums
-from forklore.linux.cow import (
+from forklore.linux.memory import PAGE_SIZE
+from forklore.linux.pages import pagemap
+from forklore.linux.pages.contents import Checksums, Sums, changed, checksums
+from forklore.linux.pages.cow import (
     NONE,
     OWN,
     SHARED,
@@ -29,7 +30,6 @@ from forklore.linux.cow import (
     over,
     snapshot,
 )
-from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.wait import Kind
 
 ME = Tid(os.getpid())

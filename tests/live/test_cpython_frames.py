@@ -25,7 +25,7 @@ from elftools.elf.sections import SymbolTableSection
 from held import Held
 
 from forklore.abi.units import Tid, Unavailable
-from forklore.elf.cpython import Interpreter, PyStack
+from forklore.elf.cpython.frames import Interpreter, PyStack
 from forklore.linux import ptrace
 from forklore.linux.wait import Kind
 

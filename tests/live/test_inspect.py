@@ -61,7 +61,7 @@ def held(*command: str | os.PathLike[str], user: int | None = None) -> Iterator[
 # Becomes an ordinary user with all modules loaded, for that user may be kept from this checkout or this Python.
 AS_NOBODY = f"""if True:
     import os, sys
-    import forklore.cli.inspect, forklore.report.inspect
+    import forklore.cli.inspect, forklore.features.inspect.text
     from forklore.cli.main import main
     os.setgroups([])
     os.setresgid({NOBODY}, {NOBODY}, {NOBODY})

@@ -13,13 +13,13 @@ from programs import build_directory, musl_version
 from tracing import Line, Program, said
 
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.elf.image import Image
-from forklore.elf.threads import PthreadLayout, layout_from_image
+from forklore.elf.image.image import Image
+from forklore.elf.image.thread_descriptors import PthreadLayout, layout_from_image
 from forklore.events import records as ev
 from forklore.linux import memory, proc, ptrace
 from forklore.linux.wait import Kind, WaitStatus
-from forklore.tracer.entry import EntryReader
-from forklore.tracer.routines import Routines
+from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.stacks.routines import Routines
 
 _MACHINE = proc.machine()
 _C_LIBRARIES = ("libc.so", "libc-2", "libpthread")

@@ -27,7 +27,7 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.decode.calls import decode_call
 from forklore.decode.creation import decode_creation
-from forklore.decode.rules import Context, reasons, refusals
+from forklore.decode.rules.table import Context, reasons, refusals
 
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the probe's machine code is x86_64's"),

@@ -22,8 +22,8 @@ from forklore.model.attribution import Attribution
 from forklore.model.names import function_name, whole_name
 from forklore.model.stacks import Place
 from forklore.model.tasks import Task
-from forklore.report.edges import Edges, own_name
 from forklore.report.sites import sites
+from forklore.report.tree.edges import Edges, own_name
 
 
 def need(name: str, package: str, *elsewhere: str) -> str:

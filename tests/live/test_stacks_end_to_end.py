@@ -24,9 +24,9 @@ from forklore.events import records as ev
 from forklore.model.attribution import Attribution, attribute
 from forklore.model.stacks import Frame
 from forklore.model.tasks import Task
-from forklore.report.edges import Edges
-from forklore.report.lines import plain
-from forklore.report.tree import Limits, tree_lines
+from forklore.report.styled_lines import plain
+from forklore.report.tree.edges import Edges
+from forklore.report.tree.tree import Limits, tree_lines
 
 Build = Callable[..., Path]
 MACHINE: Final = os.uname().machine

@@ -13,7 +13,7 @@ from tracing import ENVIRONMENT, TIMEOUT, Program
 COUNTING = """
 import sys
 from forklore.elf import unwind
-from forklore.tracer.session import Session
+from forklore.sources.ptrace.session import Session
 
 walks, walk = [], unwind.walk
 def counted(*words, **how):

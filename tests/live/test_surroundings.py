@@ -164,11 +164,11 @@ def test_little_address_space(tmp_path: Path) -> None:
 
 _NO_MEMORY_FOR_STACKS = """if True:
     import sys
-    import forklore.elf.unwind
+    import forklore.elf.cfi.unwind
     from forklore.cli.main import main
     def walk(*_arguments, **_options):
         raise MemoryError
-    forklore.elf.unwind.walk = walk
+    forklore.elf.cfi.unwind.walk = walk
     sys.exit(main(["run", *sys.argv[1:]]))
 """
 
@@ -247,8 +247,8 @@ def test_as_init_it_takes_in_what_the_program_leaves(tmp_path: Path) -> None:
 # Runs as an ordinary user with all modules loaded, for that user may be kept from this checkout or this Python.
 AS_NOBODY = f"""if True:
     import os, sys
-    import forklore.cli.run, forklore.cli.tracing, forklore.events.jsonl, forklore.linux.ending, forklore.tracer.session
-    import forklore.tracer.stacks, locale
+    import forklore.cli.run, forklore.cli.tracing, forklore.events.jsonl, forklore.linux.exit_as
+    import forklore.sources.ptrace.session, forklore.sources.stacks.call_stacks, locale
     from forklore.cli.main import main, parser_for
     from forklore.linux.libc import prctl
     parser_for("run").parse_args(["--", "true"])

@@ -25,9 +25,9 @@ from programs import FLAGS, SOURCES, Missing, build
 from forklore.abi.arch import Arch
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.elf.dwarf_registers import dwarf_block
-from forklore.elf.frames import FrameTable
-from forklore.elf.unwind import Code, Walk, walk
+from forklore.elf.cfi.frame_table import FrameTable
+from forklore.elf.cfi.unwind import Code, Walk, walk
+from forklore.elf.dwarf.registers import dwarf_block
 from forklore.linux import memory, ptrace
 from forklore.linux.wait import Kind
 
@@ -438,7 +438,7 @@ def _loaded_libc() -> str:
 
 
 def test_instructions_are_objdump_s(made: Build) -> None:
-    from forklore.elf import x86_code
+    from forklore.elf.cfi import x86_code
 
     for flags, long_mode in (("-O2 -static", True), ("-O2 -m32", False)):
         path = made(flags).path

@@ -8,7 +8,7 @@ import pytest
 from tracing import FORKLORE, Program, Trace_, bare, creation
 
 from forklore.abi.flags import CLONE_VFORK
-from forklore.model.held import Holding
+from forklore.model.vfork_holds import Holding
 
 ENDINGS = {"exit": "exit", "exec": "exec", "kill": "death"}
 

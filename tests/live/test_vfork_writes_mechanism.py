@@ -11,8 +11,8 @@ from tracing import Line, Program, said
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import ptrace
-from forklore.linux.borrowed import LIMIT, Before, Change, Where, Writes, capture, written
 from forklore.linux.memory import read
+from forklore.linux.pages.vfork_memory import LIMIT, Before, Change, Where, Writes, capture, written
 from forklore.linux.wait import Kind
 
 LIVE = {

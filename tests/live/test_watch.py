@@ -13,7 +13,7 @@ from tracing import ENVIRONMENT, FORKLORE, Program, Trace_, Traced, bare
 import forklore
 from forklore.events import records as ev
 from forklore.model.pipes import pipes
-from forklore.report.borrowed import lasting
+from forklore.report.words.vfork_memory import lasting
 
 
 def shown(run: Traced, *options: str) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from forklore.abi.units import Tid
 from forklore.cli.main import main
 from forklore.linux.wait import WaitStatus
-from forklore.tracer.engine import Engine
-from forklore.tracer.tracee import Entry, Tracee
+from forklore.sources.ptrace.engine import Engine
+from forklore.sources.ptrace.tracee import Entry, Tracee
 
 COUNTS: Counter[str] = Counter()
 
@@ -52,9 +52,9 @@ def ptrace_child(task: Tracee) -> Tid:
 
 
 if __name__ == "__main__":
-    import forklore.tracer.session
+    import forklore.sources.ptrace.session
 
-    forklore.tracer.session.Engine = Watched  # type: ignore[attr-defined]
+    forklore.sources.ptrace.session.Engine = Watched  # type: ignore[attr-defined]
     code = main(sys.argv[2:])
     Path(sys.argv[1]).write_text(json.dumps(COUNTS))
     sys.exit(code)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forklore.events import records as ev
-    from forklore.tracer.attach import Attachment
-    from forklore.tracer.options import Options
+    from forklore.sources.ptrace.attach import Attachment
+    from forklore.sources.ptrace.options import Options
 
 HELP = """\
 Trace programs that are running: all their threads, and what they create from
@@ -67,8 +67,8 @@ def _seconds(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Attach; the exit status."""
     from forklore.abi.units import Pid
-    from forklore.tracer.attach import Attachment
-    from forklore.tracer.beginning import TraceRefusedError
+    from forklore.sources.ptrace.attach import Attachment
+    from forklore.sources.ptrace.header import TraceRefusedError
 
     keep_stderr()
     try:
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    from forklore.tracer.options import Observe, Options, Stops
+    from forklore.sources.ptrace.options import Observe, Options, Stops
 
     return Options(
         stops=Stops.SYSCALLS if arguments.syscalls else Stops.EVENTS,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
-    from forklore.audit.result import Audit
-    from forklore.audit.target import Target
+    from forklore.features.audit.result import Audit
+    from forklore.features.audit.target import Target
 
 HELP = "say how a C library creates processes and threads, function by function"
 
@@ -55,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the audit; 0, 1 if a library could not be audited, 2 for what cannot be understood."""
-    from forklore.audit.build import NoProbeError
-    from forklore.audit.elffile import BrokenElfError
-    from forklore.audit.result import NotAnAuditError
-    from forklore.audit.target import NoTargetError
+    from forklore.features.audit.build import NoProbeError
+    from forklore.features.audit.elf_file import BrokenElfError
+    from forklore.features.audit.result import NotAnAuditError
+    from forklore.features.audit.target import NoTargetError
 
     try:
         if args.build_probe is not None:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def refusal(problem: OSError) -> str:
     """What the system refused, of which file, and what to do about it."""
-    from forklore.audit.package import cache
+    from forklore.features.audit.package import cache
 
     said = problem.strerror or str(problem)
     if problem.filename is None:
@@ -95,9 +95,9 @@ def refusal(problem: OSError) -> str:
 
 
 def audit_of(target: Target, probe: Path | None = None, *, refuse: bool = True) -> Audit:
-    """Audit one library. Errors as :func:`forklore.audit.run.prober` has them, and OSError."""
-    from forklore.audit.audit import audit
-    from forklore.audit.run import prober
+    """Audit one library. Errors as :func:`forklore.features.audit.run.prober` has them, and OSError."""
+    from forklore.features.audit.audit import audit
+    from forklore.features.audit.run import prober
 
     built = "prebuilt" if probe is not None else "built on this machine without the library's headers"
     by = (
@@ -113,8 +113,8 @@ def audits_in(name: Path, args: argparse.Namespace | None = None, *, shared_only
 
     ``shared_only``: not of a libc.a that lies beside shared libraries.
     """
-    from forklore.audit.result import SIZE_LIMIT, decode
-    from forklore.audit.target import targets
+    from forklore.features.audit.result import SIZE_LIMIT, decode
+    from forklore.features.audit.target import targets
 
     if name.is_file() and name.stat().st_size <= SIZE_LIMIT:
         with name.open("rb") as file:
@@ -129,8 +129,8 @@ def audits_in(name: Path, args: argparse.Namespace | None = None, *, shared_only
 
 def _each(found: list[Target], probe: Path | None, *, refuse: bool) -> list[Audit]:
     # A libc.a that lies with shared libraries may have come without what to link it with, and a probe fits one kind.
-    from forklore.audit.build import NoProbeError
-    from forklore.audit.target import NoTargetError
+    from forklore.features.audit.build import NoProbeError
+    from forklore.features.audit.target import NoTargetError
 
     beside = not all(target.static for target in found)
     audits = []
@@ -146,7 +146,7 @@ def _each(found: list[Target], probe: Path | None, *, refuse: bool) -> list[Audi
 
 def _audits(args: argparse.Namespace, programs: list[Path]) -> list[Audit]:
     # Static programs go to `programs`.
-    from forklore.audit.target import StaticProgramError, running, runs_here, under
+    from forklore.features.audit.target import StaticProgramError, running, runs_here, under
     from forklore.linux.proc import machine
 
     refuse = not args.no_refusals
@@ -166,8 +166,8 @@ def _audits(args: argparse.Namespace, programs: list[Path]) -> list[Audit]:
 
 
 def _show(audits: list[Audit], args: argparse.Namespace) -> None:
-    from forklore.audit import profile, view
-    from forklore.audit.result import encode
+    from forklore.features.audit import profile, view
+    from forklore.features.audit.result import encode
 
     if args.format == "html":
         sys.stdout.write(view.page(audits))
@@ -190,15 +190,15 @@ def _show(audits: list[Audit], args: argparse.Namespace) -> None:
 def _build(place: Path, libraries: list[Path]) -> int:
     import shutil
 
-    from forklore.audit.build import probe
-    from forklore.audit.target import NoTargetError, from_file
+    from forklore.features.audit.build import probe
+    from forklore.features.audit.target import NoTargetError, from_file
     from forklore.linux.proc import machine
 
     if len(libraries) > 1:
         complain("--build-probe builds one probe: for this machine, or for one LIBC")
         return 2
     if libraries:
-        from forklore.audit.link import program
+        from forklore.features.audit.link import program
 
         target = from_file(libraries[0])
         shutil.copy(program(target.path, target.arch) if target.static else probe(target.arch), place)
@@ -222,7 +222,7 @@ def _static(args: argparse.Namespace) -> int:
 
 def _look(files: list[Path], args: argparse.Namespace, *, more: bool) -> None:
     # more: something was printed before.
-    from forklore.audit import static
+    from forklore.features.audit import static
 
     for index, name in enumerate(files):
         found = static.look(name)

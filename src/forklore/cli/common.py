@@ -11,8 +11,8 @@ from forklore.cli.main import complain
 
 if TYPE_CHECKING:
     from forklore.model.tasks import Trace
-    from forklore.report.lines import Line
-    from forklore.report.tree import Limits
+    from forklore.report.styled_lines import Line
+    from forklore.report.tree.tree import Limits
 
 DEFAULT_COLUMNS = 80
 
@@ -81,7 +81,7 @@ def columns(arguments: argparse.Namespace, file: TextIO) -> int:
 
 def limits(arguments: argparse.Namespace, file: TextIO) -> Limits:
     """The tree's limits, as asked for."""
-    from forklore.report.tree import Limits
+    from forklore.report.tree.tree import Limits
 
     width = columns(arguments, file)
     if arguments.all:
@@ -91,7 +91,7 @@ def limits(arguments: argparse.Namespace, file: TextIO) -> Limits:
 
 def print_tree(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> None:
     """The tree, to ``file``."""
-    from forklore.report.tree import tree_lines
+    from forklore.report.tree.tree import tree_lines
 
     print_lines(trace, tree_lines(trace, limits(arguments, file)), arguments, file)
 
@@ -106,7 +106,7 @@ def print_sites(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> No
 
 def print_lines(trace: Trace, lines: Iterable[Line], arguments: argparse.Namespace, file: TextIO) -> None:
     """A view of a trace, after what is wrong with its file."""
-    from forklore.report.lines import write
+    from forklore.report.styled_lines import write
 
     for warning in trace.warnings:
         complain(warning)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
-    from forklore.audit.result import Audit
+    from forklore.features.audit.result import Audit
     from forklore.model.census import Census
 
 HELP = "say in words what changed between two traces, or two audits of C libraries"
@@ -98,8 +98,8 @@ def _traces(args: argparse.Namespace) -> int:
 
 
 def _census(name: Path) -> Census:
-    from forklore.events.recognise import open_any
     from forklore.model.census import census
+    from forklore.sources.files import open_any
 
     found = census(open_any(name))
     for warning in found.warnings:
@@ -108,12 +108,12 @@ def _census(name: Path) -> Census:
 
 
 def _audits(args: argparse.Namespace) -> int:
-    from forklore.audit.build import NoProbeError
-    from forklore.audit.compare import compare
-    from forklore.audit.elffile import BrokenElfError
-    from forklore.audit.result import NotAnAuditError
-    from forklore.audit.target import NoTargetError
     from forklore.cli.audit import refusal
+    from forklore.features.audit.build import NoProbeError
+    from forklore.features.audit.compare import compare
+    from forklore.features.audit.elf_file import BrokenElfError
+    from forklore.features.audit.result import NotAnAuditError
+    from forklore.features.audit.target import NoTargetError
 
     try:
         comparison = compare(_audit(args.old), _audit(args.new))
@@ -133,8 +133,8 @@ def _audits(args: argparse.Namespace) -> int:
 
 
 def _audit(name: Path) -> Audit:
-    from forklore.audit.target import NoTargetError
     from forklore.cli.audit import audits_in
+    from forklore.features.audit.target import NoTargetError
 
     found = audits_in(name, shared_only=True)
     if len(found) != 1:

@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report on stdout; the exit status says whether tracing works at all."""
-    from forklore.decode.machine import can_trace, judge
-    from forklore.linux.probe import collect
-    from forklore.report import doctor
+    from forklore.features.doctor import text
+    from forklore.features.doctor.conclusions import can_trace, judge
+    from forklore.features.doctor.probe import collect
 
     facts = collect()
     checks = judge(facts)
-    report = doctor.document if args.format == "json" else doctor.text
+    report = text.document if args.format == "json" else text.text
     sys.stdout.write(report(facts, checks))
     return 0 if can_trace(checks) else 1

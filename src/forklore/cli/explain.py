@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the explanation; 0, or 2 for what cannot be understood."""
-    from forklore.report.explain import explain, to_json, to_text
+    from forklore.features.explain.text import explain, to_json, to_text
 
     try:
         explanation = explain(*args.what, call=args.call, kernel=args.kernel, arch=Arch(args.arch))

@@ -11,11 +11,11 @@ from forklore.abi.errors import errno_name
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.cli.common import add_color_argument, columns, positive, wants_color
 from forklore.cli.main import complain
+from forklore.features.inspect import inspection as made
+from forklore.features.inspect.inspection import Dropped, Elsewhere, Inspection, Task
 from forklore.linux import kcmp
 from forklore.linux import tasks as running
 from forklore.linux.observe import RESOURCES
-from forklore.model import inspection as made
-from forklore.model.inspection import Dropped, Elsewhere, Inspection, Task
 
 HELP = """\
 Show what running tasks share right now: memory, descriptors, working directory,
@@ -63,12 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
         if not inspection.tasks or dropped.tid in _named(arguments):
             complain(f"{dropped.tid}: {dropped.why}")
     if arguments.format == "json":
-        from forklore.report.inspect import to_json
+        from forklore.features.inspect.text import to_json
 
         sys.stdout.buffer.write(to_json(inspection))
     elif inspection.tasks:
-        from forklore.report.inspect import lines
-        from forklore.report.lines import write
+        from forklore.features.inspect.text import lines
+        from forklore.report.styled_lines import write
 
         view = lines(inspection, columns(arguments, sys.stdout), each=arguments.each)
         write(view, sys.stdout, color=wants_color(arguments.color, sys.stdout))

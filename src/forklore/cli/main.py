@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final, NoReturn
 
-from forklore import __version__
+from forklore.version import VERSION
 
 VERBS: Final = {
     "run": "trace a program and show the tree of what it created",
@@ -99,7 +99,7 @@ def _top() -> Parser:
         epilog=_EXAMPLES,
         formatter_class=Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"forklore {__version__}")
+    parser.add_argument("--version", action="version", version=f"forklore {VERSION}")
     verbs = "\n".join(f"  {verb:<9}{text}" for verb, text in VERBS.items())
     group = parser.add_argument_group("verbs", f"{verbs}\n\nforklore VERB --help says more of each")
     group.add_argument("verb", choices=VERBS, metavar="VERB", help=argparse.SUPPRESS)

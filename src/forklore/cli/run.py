@@ -13,8 +13,8 @@ from forklore.cli.main import OWN_FAILURE, complain
 from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, keep_stderr, with_log
 
 if TYPE_CHECKING:
-    from forklore.tracer.options import Options
-    from forklore.tracer.session import Session
+    from forklore.sources.ptrace.options import Options
+    from forklore.sources.ptrace.session import Session
 
 HELP = """\
 Run a program under ptrace and show the tree of processes and threads it created.
@@ -102,8 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         complain("run: --stack shows the stacks that --no-stack leaves unread; give one of the two")
         return OWN_FAILURE
     from forklore.linux.spawn import NotExecutableError, NotFoundError
-    from forklore.tracer.beginning import TraceRefusedError
-    from forklore.tracer.session import Session
+    from forklore.sources.ptrace.header import TraceRefusedError
+    from forklore.sources.ptrace.session import Session
 
     keep_stderr()
     try:
@@ -149,7 +149,7 @@ def _os_error(problem: OSError) -> str:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    from forklore.tracer.options import Follow, Leave, Observe, Options, Stops, Until
+    from forklore.sources.ptrace.options import Follow, Leave, Observe, Options, Stops, Until
 
     return Options(
         stops=Stops(arguments.stops) if arguments.stops else None,
@@ -207,7 +207,7 @@ class _Recording:
 
 
 def _trace(session: Session, arguments: argparse.Namespace) -> int:
-    from forklore.linux.ending import end_as
+    from forklore.linux.exit_as import end_as
 
     tree = not (arguments.log or arguments.quiet)
     outputs = Outputs(session.header, arguments, tree=tree, reread=True)

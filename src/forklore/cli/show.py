@@ -12,7 +12,7 @@ from forklore.cli.main import USAGE_ERROR, complain
 
 if TYPE_CHECKING:
     from forklore.model.tasks import Trace
-    from forklore.report.lines import Line
+    from forklore.report.styled_lines import Line
 
 _TABLE_LINES = 400
 
@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
     """The trace in a file, whoever wrote it. Raises OSError and TraceError."""
-    from forklore.events.recognise import open_any
     from forklore.model.build import built
+    from forklore.sources.files import open_any
 
     return built(open_any(path), sharing=sharing)
 
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
 def run(arguments: argparse.Namespace) -> int:
     """Show; the exit status."""
     from forklore.events.lines import TraceError
-    from forklore.report.card import NoSuchTaskError
+    from forklore.report.task_card import NoSuchTaskError
 
     if (arguments.view == "task") != (arguments.id is not None):
         complain("show: --view task needs a FILE and the task's ID, and only that view takes one")
@@ -116,7 +116,7 @@ def _for_programs(trace: Trace, arguments: argparse.Namespace) -> bytes:
         from forklore.report.sites import sites_json
 
         return sites_json(trace)
-    from forklore.report.data import to_json
+    from forklore.export.json_trace import to_json
 
     return to_json(trace)
 
@@ -124,23 +124,23 @@ def _for_programs(trace: Trace, arguments: argparse.Namespace) -> bytes:
 def _view(trace: Trace, arguments: argparse.Namespace) -> list[Line]:
     width = columns(arguments, sys.stdout)
     if arguments.view == "task":
-        from forklore.report.card import card_lines, find
+        from forklore.report.task_card import card_lines, find
 
         return card_lines(trace, find(trace, arguments.id), width)
     if arguments.view == "descriptors":
         from forklore.report.descriptors import descriptor_lines
 
         return descriptor_lines(trace, width)
-    from forklore.report.table import table_lines
+    from forklore.report.sharing_table import table_lines
 
     return table_lines(trace, None if arguments.all else width, None if arguments.all else _TABLE_LINES)
 
 
 def _log(arguments: argparse.Namespace) -> None:
-    from forklore.events.recognise import open_any
     from forklore.model.build import Builder
-    from forklore.report.lines import write
     from forklore.report.log import LogView
+    from forklore.report.styled_lines import write
+    from forklore.sources.files import open_any
 
     source = open_any(arguments.file)
     builder = Builder(source.header)

@@ -209,8 +209,8 @@ def with_log(
     from forklore.abi.units import TaskId
     from forklore.events.records import Exit, Gone
     from forklore.model.build import Builder
-    from forklore.report.lines import write
     from forklore.report.log import LogView
+    from forklore.report.styled_lines import write
 
     builder = Builder(header)
     view = LogView(builder)

@@ -100,7 +100,7 @@ class Runs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
 
     how: str
     """How it was found: ``clone``, ``nptl``, ``musl``, ``go``, ``rust``, ``c++``, ``raw`` (see
-    :mod:`forklore.tracer.routines`)."""
+    :mod:`forklore.sources.stacks.routines`)."""
     fn: Word | None = None
     """What the C library's clone() was given to call."""
     fn_place: Id | None = None
@@ -187,7 +187,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     start: Word
     length: Count
     where: str
-    """Which part of the parent's memory: ``live stack``, ``data``, … (:class:`forklore.linux.borrowed.Where`)."""
+    """Which part of the parent's memory: ``live stack``, ``data``, …
+    (:class:`forklore.linux.pages.vfork_memory.Where`)."""
     mapping: Text
     """The mapping's name in /proc/PID/maps; empty for one without."""
     old: Hex

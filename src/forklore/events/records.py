@@ -203,7 +203,7 @@ class Fail(Call, tag="fail", frozen=True, kw_only=True):
 
     errno: int
     limits: dict[str, int] = {}
-    """Numbers that may have decided, read right after: see :mod:`forklore.decode.rules`."""
+    """Numbers that may have decided, read right after: see :mod:`forklore.decode.rules.table`."""
     stack: Id | None = None
     script: Id | None = None
 

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from forklore.events.carried import Carried
+from forklore.events.carried_over import Carried
 from forklore.events.jsonl import Writer, limit_note, open_trace
 from forklore.events.lines import escaped
 from forklore.events.records import Blind, Event, Header, Lines, Note, text

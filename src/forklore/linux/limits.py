@@ -16,7 +16,10 @@ _SYSTEM: Final = {
 
 
 def deciding(tid: Tid) -> dict[str, int]:
-    """What could be read of the limits on new tasks, for a task that is held: names as in ``forklore.decode.rules``."""
+    """What could be read of the limits on new tasks, for a task that is held.
+
+    Names as in ``forklore.decode.rules.table``.
+    """
     found = {name: value for name, path in _SYSTEM.items() if (value := setting(path)) is not None}
     found.update(_of_user(tid))
     found.update(_of_cgroup(tid))

@@ -11,13 +11,13 @@ from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation
 from forklore.events import records as ev
-from forklore.model.bulk import uncollected
 from forklore.model.creations import Forms, decoded
 from forklore.model.stacks import Stack
 from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Naming, Reaper, Task, Trace
+from forklore.model.without_gc import uncollected
 
 if TYPE_CHECKING:
-    from forklore.decode.rules import Reason
+    from forklore.decode.rules.table import Reason
     from forklore.events import jsonl
     from forklore.model.sharing import Sharing
 
@@ -224,8 +224,8 @@ class Builder:
     def _reasons(self, call: Creation | Call, errno: int, limits: dict[str, int]) -> tuple[Reason, ...]:
         # The rules are many, and most traces have no use for them: loaded when the first call fails.
         from forklore.abi.capabilities import capability_names
-        from forklore.decode.rule import Context
-        from forklore.decode.rules import reasons
+        from forklore.decode.rules.rule import Context
+        from forklore.decode.rules.table import reasons
 
         capabilities = limits.get("cap_eff")
         context = Context(

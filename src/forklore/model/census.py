@@ -16,9 +16,9 @@ from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.calls import CloseRange
 from forklore.events import records as ev
 from forklore.model.build import Builder
-from forklore.model.bulk import uncollected
 from forklore.model.names import function_name
 from forklore.model.tasks import FailedExec, Failure, Kind, Task
+from forklore.model.without_gc import uncollected
 
 if TYPE_CHECKING:
     from forklore.events import jsonl

@@ -19,7 +19,7 @@ from forklore.model.creations import Form, decoded
 from forklore.model.stacks import Stack, Stacks
 
 if TYPE_CHECKING:
-    from forklore.decode.rules import Reason
+    from forklore.decode.rules.table import Reason
     from forklore.model.sharing import Sharing
 
 Kind = Literal["process", "thread", "task"]

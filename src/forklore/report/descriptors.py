@@ -9,9 +9,9 @@ from typing import Final
 from forklore.events.records import Absent, Descriptors, raw_bytes
 from forklore.model.pipes import Holder, Pipe, pipes
 from forklore.model.tasks import Task, Trace
-from forklore.report import words
-from forklore.report.held import beyond, held_name, origin
-from forklore.report.lines import Line, Piece
+from forklore.report.styled_lines import Line, Piece
+from forklore.report.words import words
+from forklore.report.words.descriptors import beyond, held_name, origin
 
 _NUMBER: Final = 6
 

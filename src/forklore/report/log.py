@@ -11,12 +11,12 @@ from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
 from forklore.model.build import Builder
 from forklore.model.tasks import Task
-from forklore.report import words
-from forklore.report.borrowed import borrowed_words
-from forklore.report.copies import cow_words
-from forklore.report.edges import Edge, Edges
-from forklore.report.held import given, held_words
-from forklore.report.lines import Line, Piece
+from forklore.report.styled_lines import Line, Piece
+from forklore.report.tree.edges import Edge, Edges
+from forklore.report.words import words
+from forklore.report.words.cow import cow_words
+from forklore.report.words.descriptors import given, held_words
+from forklore.report.words.vfork_memory import borrowed_words
 
 _UNTOLD: Final[tuple[type, ...]] = (ev.Module, ev.Place, ev.Lines, ev.Stack, ev.Script)
 """Told with the creations that refer to them."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct, field
 
+from forklore.export.json_code import attribution_data
 from forklore.model.stacks import Frame, Stack
 from forklore.model.tasks import Failure, Task, Trace
-from forklore.report import words
-from forklore.report.code import function_words, functions, script_words
-from forklore.report.data_code import attribution_data
-from forklore.report.edges import Edge, Edges
-from forklore.report.lines import Line, Piece, fit
+from forklore.report.styled_lines import Line, Piece, fit
+from forklore.report.tree.edges import Edge, Edges
+from forklore.report.words import words
+from forklore.report.words.code import function_words, functions, script_words
 
 if TYPE_CHECKING:
     from forklore.model.attribution import Attribution

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from forklore.events import records as ev
 from forklore.model.stacks import Stack
 from forklore.model.tasks import Failure, Task
-from forklore.report import words
-from forklore.report.code import frame_words, script_words
-from forklore.report.lines import Role
+from forklore.report.styled_lines import Role
+from forklore.report.words import words
+from forklore.report.words.code import frame_words, script_words
 
 
 class ShownStacks:

@@ -12,8 +12,8 @@ from forklore.events import records as ev
 from forklore.model.census import Act, Census, Ending, Execution, Maker, Manner, Refusal
 from forklore.model.compare import Change, Comparison, Counted, Ended, Made, Shared
 from forklore.model.tasks import Death
-from forklore.report import words
-from forklore.report.code import clipped
+from forklore.report.words import words
+from forklore.report.words.code import clipped
 
 DIFF_FORMAT: Final = {"name": "forklore-trace-diff", "version": [1, 0]}
 _MANY: Final = {"process": "processes", "thread": "threads", "task": "tasks"}

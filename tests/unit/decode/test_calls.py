@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.decode.calls import CloseRange, Implication, Setns, Setsid, UnknownCall, Unshare, decode_call
-from forklore.decode.rules import reasons, refusals
+from forklore.decode.rules.table import reasons, refusals
 from forklore.decode.unsharing import ended_by, ends, exec_ends
 
 X86 = Arch.X86_64

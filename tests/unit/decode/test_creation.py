@@ -13,10 +13,10 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import Creation, clone_order, decode_creation
-from forklore.decode.equivalent import to_clone, to_clone3
 from forklore.decode.known import candidates, recognise
-from forklore.decode.rules import reasons, refusals
+from forklore.decode.rules.table import reasons, refusals
 from forklore.decode.sharing import fates, shared_names
+from forklore.features.explain.equivalent import to_clone, to_clone3
 
 SIGCHLD = 17
 X86 = Arch.X86_64

@@ -8,7 +8,7 @@ from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.decode.creation import decode_creation, from_flags
 from forklore.decode.known import candidates, recognise
-from forklore.decode.wellknown import WELL_KNOWN
+from forklore.features.explain.well_known import WELL_KNOWN
 
 
 @pytest.mark.parametrize(

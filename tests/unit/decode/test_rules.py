@@ -6,13 +6,13 @@ import errno
 from pathlib import Path
 
 import pytest
+from pages.rules import page
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.abi.errors import errno_number
 from forklore.decode.creation import decode_creation, from_flags
-from forklore.decode.rules import RULES, Context, reasons, refusals
-from forklore.decode.rules_page import page
+from forklore.decode.rules.table import RULES, Context, reasons, refusals
 
 X86 = Arch.X86_64
 FORK = decode_creation(X86, 57, ())
@@ -115,7 +115,7 @@ def test_the_table_is_sound() -> None:
 
 
 def test_the_page_of_rules_is_current() -> None:
-    # After a change of the rules: PYTHONPATH=src python -m forklore.decode.rules_page > docs/rules.md
+    # After a change of the rules: scripts/generate-pages
     assert (DOCS / "rules.md").read_text() == page()
 
 

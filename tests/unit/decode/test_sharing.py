@@ -6,14 +6,14 @@ import itertools
 from pathlib import Path
 
 import pytest
+from pages.sharing import page
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.decode.calls import Unshare, decode_call
 from forklore.decode.creation import from_flags
 from forklore.decode.sharing import NAMESPACES, TREE_RESOURCES, fates, shared_names, unshare_fates
-from forklore.decode.sharing_page import page
-from forklore.decode.wellknown import WELL_KNOWN
+from forklore.features.explain.well_known import WELL_KNOWN
 
 X86 = Arch.X86_64
 
@@ -73,5 +73,5 @@ def test_unshare_touches_what_it_names_and_no_more() -> None:
 
 
 def test_the_page_of_sharing_is_current() -> None:
-    # After a change of the tables: PYTHONPATH=src python -m forklore.decode.sharing_page > docs/sharing.md
+    # After a change of the tables: scripts/generate-pages
     assert (Path(__file__).parents[3] / "docs" / "sharing.md").read_text() == page()

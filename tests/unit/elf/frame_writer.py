@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from forklore.abi.arch import Arch
-from forklore.elf.frames import Content, FrameTable, Section
+from forklore.elf.cfi.frame_table import Content, FrameTable, Section
 
 
 def uleb(value: int) -> bytes:

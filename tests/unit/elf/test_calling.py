@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
-from forklore.elf.calling import Fetch, called_at, linked
+from forklore.elf.cfi.call_instructions import Fetch, called_at, linked
 
 
 def memory(pieces: Mapping[int, bytes]) -> Fetch:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
-from forklore.elf._cpython_layouts import LAYOUTS, PUBLISHED, VERSIONS
-from forklore.elf.cpython import Interpreter, PyFrame, PyStack
-from forklore.elf.cpython_layout import ABSENT, COOKIE, Layout, layout_of
-from forklore.elf.cpython_lines import line_at
-from forklore.elf.cpython_objects import LARGEST_TABLE, LONGEST_TEXT
+from forklore.elf.cpython._layouts import LAYOUTS, PUBLISHED, VERSIONS
+from forklore.elf.cpython.frames import Interpreter, PyFrame, PyStack
+from forklore.elf.cpython.layout import ABSENT, COOKIE, Layout, layout_of
+from forklore.elf.cpython.lines import line_at
+from forklore.elf.cpython.objects import LARGEST_TABLE, LONGEST_TEXT
 
 THREAD, TID = 0x7F00_0000_1000, 4711
 NAMES = sorted(LAYOUTS, key=lambda name: (int(name.strip("t")[2:]), name))

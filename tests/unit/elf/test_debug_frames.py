@@ -11,11 +11,11 @@ from oracle_tools import run
 from this_machine import NATIVE, x86_64_only
 
 from forklore.abi.arch import Arch
-from forklore.elf import debug_frames
-from forklore.elf.debug_frames import further_rules, keeps_its_stack
-from forklore.elf.frames import FrameTable
-from forklore.elf.image import Image
-from forklore.elf.symbols import Symbols
+from forklore.elf.cfi import debug_frames
+from forklore.elf.cfi.debug_frames import further_rules, keeps_its_stack
+from forklore.elf.cfi.frame_table import FrameTable
+from forklore.elf.image.image import Image
+from forklore.elf.image.symbols import Symbols
 
 FUNCTIONS = {} if NATIVE is not Arch.X86_64 else {
     "switches": ("mov 8(%rsp), %rdi", "mov 56(%rdx), %rbx", "mov %rbx, %rsp", "call *(%rdi)", "ret"),

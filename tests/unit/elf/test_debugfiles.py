@@ -8,9 +8,9 @@ from elf_files import compiled
 from oracle_tools import run
 
 from forklore.abi.units import Unavailable
-from forklore.elf.debugfiles import find_alternate_file, find_debug_file
-from forklore.elf.image import Image
-from forklore.elf.symbols import Symbols
+from forklore.elf.image.debug_files import find_alternate_file, find_debug_file
+from forklore.elf.image.image import Image
+from forklore.elf.image.symbols import Symbols
 
 SOURCE = "static __attribute__((noinline)) int inner(int n) { return n * 3; } int main(int n) { return inner(n); }"
 

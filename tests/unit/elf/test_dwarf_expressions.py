@@ -7,7 +7,7 @@ from frame_writer import sleb, uleb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forklore.elf.expressions import evaluate
+from forklore.elf.dwarf.expressions import evaluate
 
 MEMORY = bytes(range(64))
 TOP = (1 << 64) - 1

@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
-from forklore.elf import frames
-from forklore.elf.cfi import BY_EXPRESSION, At, Rule
+from forklore.elf.cfi import frame_table
+from forklore.elf.cfi.rules import BY_EXPRESSION, At, Rule
 
 PUSHED = b"\x41\x0e\x10\x86\x02"  # after one byte: CFA is rsp+16, rbp at cfa-16
 
@@ -216,13 +216,13 @@ def test_further_rules_are_asked_for_once_and_only_when_needed() -> None:
     content += fde(0, 0, struct.pack("<QQ", 0x7000, 0x100), PUSHED, augmented=False, debug=True)
     asked = 0
 
-    def further() -> frames.FrameTable:
+    def further() -> frame_table.FrameTable:
         nonlocal asked
         asked += 1
         return table(content, debug_frame=(0, 0, len(content)))
 
     frame, _ = eh_frame([(0x5000, 0x100, b"")])
-    found = frames.FrameTable(
+    found = frame_table.FrameTable(
         frame, bits=64, arch=Arch.X86_64, eh_frame_hdr=None, eh_frame=(0, SECTION, len(frame)), debug_frame=None,
         further=further,
     )  # fmt: skip
@@ -301,7 +301,7 @@ def test_a_search_table_that_does_not_fit_is_not_used(count: int) -> None:
 
 
 def test_an_index_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "MOST_INDEXED", 11)  # of which one is the CIE
+    monkeypatch.setattr(frame_table, "MOST_INDEXED", 11)  # of which one is the CIE
     found = eh_frame_table([(0x5000 + 16 * number, 16, b"") for number in range(20)], header=False)
     starts = [found.function_start(0x5000 + 16 * number) for number in range(20)]
     assert [start is not None for start in starts] == [True] * 10 + [False] * 10

@@ -15,9 +15,9 @@ from this_machine import NATIVE, processor_time, x86_64_only
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Fd, Unavailable
-from forklore.elf.debugfiles import find_debug_file
-from forklore.elf.image import Image
-from forklore.elf.symbols import Symbols
+from forklore.elf.image.debug_files import find_debug_file
+from forklore.elf.image.image import Image
+from forklore.elf.image.symbols import Symbols
 
 
 def opened(path: Path | str) -> Image:
@@ -91,7 +91,7 @@ def test_offsets_become_addresses_as_mmap_moves_whole_pages(program: Path) -> No
 @pytest.fixture(params=[0, 1 << 30], ids=["mapped", "read"])
 def copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Small files are read as a whole, large ones mapped: which of the two every file is here."""
-    monkeypatch.setattr("forklore.elf.image._COPIED", request.param)
+    monkeypatch.setattr("forklore.elf.image.image._COPIED", request.param)
     return bool(request.param)
 
 
@@ -108,7 +108,7 @@ def test_a_descriptor_stays_the_callers(program: Path, copied: bool) -> None:
 def test_a_mapped_file_cut_short_is_told_before_it_is_read(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forklore.elf.image._COPIED", 0)
+    monkeypatch.setattr("forklore.elf.image.image._COPIED", 0)
     copy = tmp_path / "copy"
     copy.write_bytes(program.read_bytes())
     image = opened(copy)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
-from forklore.elf.interpreter import interpreter
+from forklore.elf.image.interpreter import interpreter
 
 
 def test_a_script_names_its_interpreter(tmp_path: Path) -> None:

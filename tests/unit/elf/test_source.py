@@ -14,10 +14,10 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forklore.elf import dwarf_numbers as numbers
-from forklore.elf.dwarf_file import Input
-from forklore.elf.source import Source, Where
-from forklore.elf.variables import Variables, name_range
+from forklore.elf.dwarf import numbers as numbers
+from forklore.elf.dwarf.file import Input
+from forklore.elf.dwarf.source import Source, Where
+from forklore.elf.dwarf.variables import Variables, name_range
 
 Sections = list[tuple[bytes, list[tuple[int, int]], list[int]]]
 PIECES = [b"\0", b"\xff", b"\x7f", b"\x80" * 20, b"\xff" * 8]

@@ -14,8 +14,8 @@ from oracle_tools import run
 from this_machine import processor_time
 
 from forklore.abi.units import Address, Unavailable
-from forklore.elf.image import Image
-from forklore.elf.symbols import Symbol, Symbols
+from forklore.elf.image.image import Image
+from forklore.elf.image.symbols import Symbol, Symbols
 
 FUNC, LOCAL_FUNC, WEAK_FUNC, IFUNC, LOCAL_LABEL, OBJECT, TLS = 0x12, 0x02, 0x22, 0x1A, 0x00, 0x11, 0x16
 

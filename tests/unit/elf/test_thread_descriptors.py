@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
-from forklore.elf.image import Image
-from forklore.elf.threads import PthreadLayout, descriptor, layout_from_image
+from forklore.elf.image.image import Image
+from forklore.elf.image.thread_descriptors import PthreadLayout, descriptor, layout_from_image
 
 ROUTINE, TID, SIZE = b"_thread_db_pthread_start_routine", b"_thread_db_pthread_tid", b"_thread_db_sizeof_pthread"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
 from forklore.abi.registers import LAYOUTS
-from forklore.elf.dwarf_registers import NUMBERS, dwarf_block, dwarf_registers
-from forklore.elf.frames import FrameTable
-from forklore.elf.unwind import Code, Walk, walk
+from forklore.elf.cfi.frame_table import FrameTable
+from forklore.elf.cfi.unwind import Code, Walk, walk
+from forklore.elf.dwarf.registers import NUMBERS, dwarf_block, dwarf_registers
 
 RULED, BARE = 0x5000, 0x20000
 """Where the code with rules and the code without lie."""

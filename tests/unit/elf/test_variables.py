@@ -11,8 +11,8 @@ from dwarf_programs import CXX, FRAME_POINTER, build, need, stepped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forklore.elf.dwarf_types import Member, Type
-from forklore.elf.variables import Variable, Variables, name_range, render
+from forklore.elf.dwarf.types import Member, Type
+from forklore.elf.dwarf.variables import Variable, Variables, name_range, render
 
 FLAGS = [[level, version] for level in ("-O0", "-O2") for version in ("-gdwarf-4", "-gdwarf-5")]
 INT = Type("signed", "int", 4)

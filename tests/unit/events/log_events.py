@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from forklore.events.check import Checker
 from forklore.events.jsonl import Trace
-from forklore.events.recognise import open_any
 from forklore.events.records import Begin, Create, Event
+from forklore.sources.files import open_any
 
 DATA = Path(__file__).parent / "data"
 E = TypeVar("E", bound=Event)

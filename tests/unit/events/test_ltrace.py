@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from log_events import DATA, events_of, only, read, tree
 
-from forklore.events.recognise import open_any
 from forklore.events.records import (
     Absent,
     Begin,
@@ -22,6 +21,7 @@ from forklore.events.records import (
     Other,
     VforkDone,
 )
+from forklore.sources.files import open_any
 
 FORK = 0x1200011
 

@@ -16,7 +16,7 @@ from log_events import DATA, events_of
 from forklore.events import lines
 from forklore.events.check import Checker
 from forklore.events.lines import TraceError
-from forklore.events.recognise import open_any
+from forklore.sources.files import open_any
 
 LOGS = sorted(DATA.glob("*.log"))
 TOOLS = {path.name: path.name.partition("-")[0] for path in LOGS}

@@ -24,7 +24,6 @@ from forklore.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
 )
-from forklore.events.recognise import open_any
 from forklore.events.records import (
     Absent,
     Begin,
@@ -43,6 +42,7 @@ from forklore.events.records import (
     Signal,
     VforkDone,
 )
+from forklore.sources.files import open_any
 
 FORK = "clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD, child_tidptr=0x7f00)"
 START = '10 execve("/bin/sh", ["sh", "-c", "true"], 0x7ffe /* 35 vars */) = 0\n'

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Address
-from forklore.linux.borrowed import Before, Bounds, Where, _Listing, differences, remapped, subtract
 from forklore.linux.mappings import Mappings, parse
+from forklore.linux.pages.vfork_memory import Before, Bounds, Where, _Listing, differences, remapped, subtract
 
 MAPS = b"""\
 400000-402000 rw-p 00000000 fe:00 7   /bin/program

@@ -11,7 +11,7 @@ import pytest
 
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux.memory import PAGE_SIZE
-from forklore.linux.pagemap import EXCLUSIVE, FILE, PRESENT, Pagemap, Region, flags, open_pagemap, probe
+from forklore.linux.pages.pagemap import EXCLUSIVE, FILE, PRESENT, Pagemap, Region, flags, open_pagemap, probe
 
 OWN = Tid(os.getpid())
 

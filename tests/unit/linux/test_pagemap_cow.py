@@ -9,9 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Tid, Unavailable
-from forklore.linux.cow import NONE, OWN, SHARED, SWAPPED, CowSnapshot, Source, Span, common, compare, grouped, over
 from forklore.linux.memory import PAGE_SIZE
-from forklore.linux.pagemap import FRAME, Region
+from forklore.linux.pages.cow import (
+    NONE,
+    OWN,
+    SHARED,
+    SWAPPED,
+    CowSnapshot,
+    Source,
+    Span,
+    common,
+    compare,
+    grouped,
+    over,
+)
+from forklore.linux.pages.pagemap import FRAME, Region
 
 Page = tuple[int, int]
 """What it is, and its frame."""

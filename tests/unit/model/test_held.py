@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.abi.units import TaskId
 from forklore.events import records as ev
-from forklore.model.held import Held, Holding
 from forklore.model.tasks import Trace
-from forklore.report.card import card_lines
-from forklore.report.lines import plain
-from forklore.report.vfork import vfork_data, vfork_lines, vfork_words
+from forklore.model.vfork_holds import Held, Holding
+from forklore.report.styled_lines import plain
+from forklore.report.task_card import card_lines
+from forklore.report.words.vfork_holds import vfork_data, vfork_lines, vfork_words
 
 
 def released(story: Story, task: int, child: int, tid: int) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from forklore.abi.flags import CLONE_FILES, CLONE_NEWNET, CLONE_VFORK, CLONE_VM
 from forklore.events import records as ev
-from forklore.events.recognise import open_any
 from forklore.model.census import Act, Census, Ending, Execution, Maker, Manner, Refusal, census, count
 from forklore.model.compare import Counted, Ended, Made, Shared, compare
+from forklore.sources.files import open_any
 
 TRACES = Path(__file__).parents[3] / "traces"
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from forklore.report.lines import Piece, write
+from forklore.report.styled_lines import Piece, write
 
 
 @pytest.mark.parametrize("terminal", ["dumb", "unknown", "xterm-256color", None])

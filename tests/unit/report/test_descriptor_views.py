@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from forklore.abi.units import Nanoseconds, TaskId
 from forklore.events import records as ev
 from forklore.model.pipes import Holder, pipes
-from forklore.report import held
 from forklore.report.descriptors import descriptor_lines
-from forklore.report.lines import plain
+from forklore.report.styled_lines import plain
+from forklore.report.words import descriptors
 
 READ, WRITE = 0, 1
 
@@ -81,14 +81,14 @@ def test_where_a_descriptor_comes_from() -> None:
     (record,) = task(trace, 2).descriptors
 
     def origin(**how: Any) -> str:
-        return held.origin(pipe(4, WRITE, **how), record, trace)
+        return descriptors.origin(pipe(4, WRITE, **how), record, trace)
 
     assert origin(same=0, creators_cloexec=True) == "the same open file as 100's 4, close-on-exec there"
     assert origin(same=-9) == "100 has no 4 at this moment"
     assert origin(same=2) == "not what 100 has at 4"
     assert origin(same=-1) == "not compared with 100's: EPERM"
     outside = ev.Descriptors(t=0, task=2, table=[])
-    assert held.origin(pipe(4, WRITE), outside, trace).startswith("not compared: ")
+    assert descriptors.origin(pipe(4, WRITE), outside, trace).startswith("not compared: ")
 
 
 def test_what_the_program_was_started_with_is_no_doing_of_its_own() -> None:
@@ -96,10 +96,10 @@ def test_what_the_program_was_started_with_is_no_doing_of_its_own() -> None:
     root = story.begin()
     given = ev.Held(fd=10, kind="file", target="/x", inode=3)
     story.tell(ev.Descriptors(t=story.t, task=root, table=[given]))
-    but = held.given(story.trace())
-    assert held.held_words([ev.Descriptors(t=0, task=1, table=[given])], but) == ""
+    but = descriptors.given(story.trace())
+    assert descriptors.held_words([ev.Descriptors(t=0, task=1, table=[given])], but) == ""
     more = ev.Descriptors(t=0, task=1, table=[given, *(pipe(fd, READ) for fd in range(3, 8))], left_out=2)
-    assert held.held_words([more], but) == "holds 7 descriptors beyond 0-2: 5 × pipe"
+    assert descriptors.held_words([more], but) == "holds 7 descriptors beyond 0-2: 5 × pipe"
 
 
 @given(stories())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from forklore.abi.flags import CLONE_UNTRACED
 from forklore.events import records as ev
-from forklore.report.data import to_data, to_json
+from forklore.export.json_trace import to_data, to_json
 
 PAGE = (Path(__file__).parents[3] / "docs/json.md").read_text()
 SECTIONS = {

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 
 from forklore.abi.flags import CLONE_FS, CLONE_UNTRACED
 from forklore.events import records as ev
-from forklore.report.lines import plain
 from forklore.report.log import LogView
+from forklore.report.styled_lines import plain
 
 
 def log(story: Story) -> list[str]:

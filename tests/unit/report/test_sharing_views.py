@@ -8,12 +8,12 @@ from hypothesis import given
 
 from forklore.abi.flags import CLONE_IO, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import TaskId
+from forklore.decode.object_groups import letter
 from forklore.events import records as ev
-from forklore.model.groups import letter
 from forklore.model.sharing import object_answers
-from forklore.report.card import NoSuchTaskError, card_lines, find
-from forklore.report.lines import plain
-from forklore.report.table import table_lines
+from forklore.report.sharing_table import table_lines
+from forklore.report.styled_lines import plain
+from forklore.report.task_card import NoSuchTaskError, card_lines, find
 
 
 @pytest.mark.parametrize(("number", "wanted"), [(0, "A"), (25, "Z"), (26, "AA"), (51, "AZ"), (52, "BA"), (702, "AAA")])

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from forklore.events import records as ev
-from forklore.report.card import card_lines
-from forklore.report.lines import plain, width_of
 from forklore.report.log import LogView
 from forklore.report.sites import folded_lines, site_lines, sites, sites_json
-from forklore.report.tree import Limits, tree_lines
+from forklore.report.styled_lines import plain, width_of
+from forklore.report.task_card import card_lines
+from forklore.report.tree.tree import Limits, tree_lines
 
 STACKS_PAGE = (Path(__file__).parents[3] / "docs/stacks.md").read_text()
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from forklore.abi.flags import CLONE_PARENT, CLONE_UNTRACED
 from forklore.events import records as ev
-from forklore.report.lines import plain, width_of
-from forklore.report.tree import UNLIMITED, Limits, tree_lines
+from forklore.report.styled_lines import plain, width_of
+from forklore.report.tree.tree import UNLIMITED, Limits, tree_lines
 
 ROW = re.compile(r"^((?:[│ ]  )*)[├└]─ (.*)$")
 MANY = re.compile(r"^([\d,]+) × ")

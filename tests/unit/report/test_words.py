@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
 from forklore.model.tasks import Death
-from forklore.report import words
+from forklore.report.words import words
 
 US, MS, S, MIN = 1_000, 1_000_000, 1_000_000_000, 60_000_000_000
 

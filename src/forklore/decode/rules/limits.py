@@ -1,0 +1,161 @@
+"""What a creation can lack although its arguments are right: a place, memory, a pid, or leave to make the
+call."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from forklore.abi import flags as f
+from forklore.decode.creation import Creation
+from forklore.decode.rules.rule import (
+    AnyCall,
+    Context,
+    Judge,
+    Numbers,
+    Rule,
+    all_of,
+    at_least,
+    has_all,
+    lacks,
+    negate,
+    perhaps,
+    possible_if,
+    reached,
+)
+
+CREATORS: Final = ("fork", "vfork", "clone", "clone3")
+_COPY: Final = "kernel/fork.c: copy_process"
+_SECCOMP: Final = "kernel/seccomp.c: __seccomp_filter"
+
+
+def _no_clone3(call: AnyCall, context: Context) -> bool | None:
+    if not isinstance(call, Creation) or call.call != "clone3":
+        return False
+    return negate(at_least(context, (5, 3)))
+
+
+def _nproc(call: AnyCall, context: Context) -> bool | None:
+    """RLIMIT_NPROC binds neither root nor a caller with one of two capabilities."""
+    exempt = context.capable("CAP_SYS_RESOURCE", "CAP_SYS_ADMIN")
+    if context.user == 0 or exempt:
+        return False
+    # Without its capabilities known, an ordinary user is taken to have none of these two.
+    bound = None if context.user is None and exempt is None else True
+    return all_of(reached("rlimit_nproc", "user_tasks")(call, context), bound)
+
+
+def _nproc_numbers(context: Context) -> str | None:
+    limit, tasks = context.limits.get("rlimit_nproc"), context.limits.get("user_tasks")
+    if limit is None:
+        return None
+    user = "the user" if context.user is None else f"user {context.user}"
+    has = "" if tasks is None else f" and {user} has {tasks} tasks"
+    return f"RLIMIT_NPROC is {limit}{has}"
+
+
+def _threads_numbers(context: Context) -> str | None:
+    most, now = context.limits.get("threads_max"), context.limits.get("threads_now")
+    if most is None:
+        return None
+    return f"kernel.threads-max is {most}" + ("" if now is None else f" and the machine has {now} tasks")
+
+
+def _pids_numbers(context: Context) -> str | None:
+    most, now = context.limits.get("pids_max"), context.limits.get("pids_current")
+    if most is None:
+        return None
+    return f"pids.max is {most}" + ("" if now is None else f" and the cgroup has {now} tasks")
+
+
+def _pid_max_numbers(context: Context) -> str | None:
+    most, now = context.limits.get("pid_max"), context.limits.get("threads_now")
+    if most is None:
+        return None
+    return f"kernel.pid_max is {most}" + ("" if now is None else f" and the machine has {now} tasks")
+
+
+def _overcommit(call: AnyCall, context: Context) -> bool | None:
+    if context.limits.get("overcommit_memory") == 1:
+        return False
+    return possible_if(lacks(f.CLONE_VM))(call, context)
+
+
+def _overcommit_numbers(context: Context) -> str | None:
+    mode = context.limits.get("overcommit_memory")
+    named = {0: "heuristic", 2: "strict"}
+    return None if mode is None else f"vm.overcommit_memory is {mode} ({named.get(mode, 'unknown')})"
+
+
+def _r(id_: str, errno: str, judge: Judge, text: str, advice: str, source: str = _COPY, *,
+       since: tuple[int, int] | None = None, numbers: Numbers | None = None) -> Rule:  # fmt: skip
+    return Rule(id_, errno, CREATORS, source, text, advice, judge, since=since, numbers=numbers)
+
+
+ENTRY: Final = (
+    _r("clone3-unknown", "ENOSYS", _no_clone3,
+       "this kernel has no clone3, which came with Linux 5.3", "fall back to clone, as C libraries do",
+       "clone(2)"),
+    _r("seccomp-enosys", "ENOSYS", perhaps,
+       "a seccomp filter answers the call with ENOSYS; container runtimes do so for clone3, whose flags a "
+       "filter "
+       "cannot read", "nothing, if the program falls back to clone; else allow the call in the "
+                      "profile", _SECCOMP),
+    _r("seccomp-no-tracer", "ENOSYS", perhaps,
+       "a seccomp filter hands the call to a tracer (SECCOMP_RET_TRACE) and there is none any more",
+       "filters outlive the tracer that installed them: start the program anew", _SECCOMP),
+    _r("seccomp-eperm", "EPERM", perhaps,
+       "a seccomp filter answers the call with EPERM; container runtimes do so for clone with namespace "
+       "flags",
+       "allow the call in the profile, or give the container CAP_SYS_ADMIN", _SECCOMP),
+)  # fmt: skip
+"""What happens before the kernel looks at the arguments."""
+
+ALLOCATE: Final = (
+    _r("task-memory", "ENOMEM", perhaps,
+       "no memory for the task or its kernel stack, or the memory cgroup is at its limit",
+       "look at memory.max of the cgroup and at free memory", "kernel/fork.c: dup_task_struct"),
+)  # fmt: skip
+
+TASKS: Final = (
+    _r("rlimit-nproc", "EAGAIN", _nproc,
+       "the user has as many tasks, threads included, as RLIMIT_NPROC allows",
+       "raise ulimit -u, or end some of the user's tasks", numbers=_nproc_numbers),
+    _r("threads-max", "EAGAIN", reached("threads_max", "threads_now"),
+       "the machine has as many tasks as kernel.threads-max allows",
+       "raise the sysctl kernel.threads-max", numbers=_threads_numbers),
+    _r("deadline-parent", "EAGAIN", perhaps,
+       "the caller runs under SCHED_DEADLINE, which children must not inherit",
+       "set SCHED_FLAG_RESET_ON_FORK", "kernel/sched/core.c: sched_fork"),
+    _r("fs-in-exec", "EAGAIN", possible_if(has_all(f.CLONE_FS)),
+       "another thread that shares root and working directory is inside execve at this moment",
+       "try again", "kernel/fork.c: copy_fs"),
+    _r("memory-overcommit", "ENOMEM", _overcommit,
+       "copying the caller's memory would commit more than the overcommit rule allows: every writable "
+       "private page counts, "
+       "though none is copied yet", "use vfork or posix_spawn, which copy nothing, or see "
+                                    "vm.overcommit_memory",
+       "mm/mmap.c: dup_mmap", numbers=_overcommit_numbers),
+    _r("killed-in-copy", "EINTR", possible_if(lacks(f.CLONE_VM)),
+       "the caller was killed while it waited for its memory map", "nothing: no user code sees this",
+       "mm/mmap.c: dup_mmap"),
+)  # fmt: skip
+
+PIDS: Final = (
+    _r("pids-exhausted", "EAGAIN", reached("pid_max", "threads_now"),
+       "no pid is free: every number below kernel.pid_max is in use (zombies, sessions and groups hold "
+       "theirs)",
+       "raise the sysctl kernel.pid_max", "kernel/pid.c: alloc_pid", numbers=_pid_max_numbers),
+    _r("pidns-init-dead", "ENOMEM", perhaps,
+       "the init of the pid namespace that the child would be in has ended: nothing can be created there "
+       "any more",
+       "after unshare(CLONE_NEWPID), keep the first child alive", "kernel/pid.c: alloc_pid"),
+)  # fmt: skip
+
+CGROUP_LIMIT: Final = (
+    _r("pids-max", "EAGAIN", reached("pids_max", "pids_current"),
+       "the cgroup, or one above it, has as many tasks as pids.max allows",
+       "raise pids.max (systemd: TasksMax=; docker: --pids-limit)", "kernel/cgroup/pids.c: pids_can_fork",
+       numbers=_pids_numbers),
+    _r("killed-late", "EINTR", perhaps,
+       "the caller got SIGKILL during the call", "nothing: no user code sees this"),
+)  # fmt: skip

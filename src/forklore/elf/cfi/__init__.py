@@ -1,0 +1,1 @@
+"""Call frames: from a task's registers to those of its callers."""

@@ -1,0 +1,1 @@
+"""The frames of a CPython interpreter, read from its memory."""

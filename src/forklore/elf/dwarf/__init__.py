@@ -1,0 +1,1 @@
+"""DWARF: source lines, variables and their types."""

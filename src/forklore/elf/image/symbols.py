@@ -1,0 +1,182 @@
+"""Which function covers an address of an ELF file, and where a name is: with a million symbols as with ten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Address, Unavailable
+from forklore.elf.image.dynsym import DynamicSymbols
+from forklore.elf.image.image import Image
+from forklore.elf.image.symtab import (
+    STB_GLOBAL,
+    STB_GNU_UNIQUE,
+    STB_WEAK,
+    STT_NOTYPE,
+    STT_OBJECT,
+    Entry,
+    Table,
+    section_table,
+)
+
+_MAX_CACHED = 1 << 16
+_MAX_MINI = 1 << 24
+_MAX_MINI_CONTENT = 1 << 26
+_MAX_XZ_MEMORY = 1 << 27
+_RANKS: Final = {STB_GLOBAL: 0, STB_GNU_UNIQUE: 0, STB_WEAK: 1}
+"""A documented name is often the weak alias of a hidden one; a local name is never one that a manual has."""
+
+
+class Symbol(Struct, frozen=True, gc=False):
+    """A symbol: its name without version, its address in the file's own numbering, its size in bytes (0: not said)."""
+
+    name: bytes
+    address: Address
+    size: int
+
+
+class Symbols:
+    """The symbols of an image: its own, those of its separate debug file, and those in ``.gnu_debugdata``.
+
+    The images stay the caller's, and open while this is used. Of a table, the first two million entries are looked at.
+    """
+
+    def __init__(self, image: Image, debug: Image | None = None) -> None:
+        self._image = image
+        self._dynamic = DynamicSymbols(image)
+        full = [table for place in (image, debug) if place is not None
+                and (table := section_table(place, ".symtab")) is not None]
+        self._tables = [*full, *([self._dynamic.table] if self._dynamic.table is not None else [])]
+        self._mini: Table | Unavailable | None = None
+        self._at: dict[tuple[int, int | None], Symbol | None] = {}
+        self._named: dict[bytes, Symbol | None] = {}
+
+    def at(self, address: int, start: int | None = None) -> Symbol | None:
+        """The function that covers an address; None where no symbol does.
+
+        ``start`` is where the function begins, if call-frame information says so; without it a function is found up
+        to 256 KiB from its beginning. Of several names for one place the one from the manual is given: ``fork``, not
+        ``__libc_fork``. A symbol without a size (assembly) reaches to the next one in its section.
+        """
+        key = (address, start)
+        if key in self._at:
+            return self._at[key]
+        if self._image.loads and self._image.executable(address) is None:
+            return None
+        found = None if start is None or start > address else self._first(
+            _best(table, table.starting(start)) for table in self._readable())
+        if found is None:
+            found = self._first(_covering(table, address, start) for table in self._readable())
+        if len(self._at) >= _MAX_CACHED:
+            self._at.clear()
+        self._at[key] = found
+        return found
+
+    def find(self, name: bytes) -> Symbol | None:
+        """The function or object of that name, exported ones first; None for thread-local and undefined ones."""
+        if not name or b"\0" in name:
+            return None
+        if name not in self._named:
+            if len(self._named) >= _MAX_CACHED:
+                self._named.clear()
+            entries = (entry for entry in self._called(name)
+                       if entry.defined and (entry.type == STT_OBJECT or entry.code))
+            found = next(entries, None)
+            self._named[name] = None if found is None else Symbol(name, Address(found.value), found.size)
+        return self._named[name]
+
+    def unread(self) -> Unavailable | None:
+        """Why the symbols in ``.gnu_debugdata`` are left out, once they were asked for."""
+        return self._mini if isinstance(self._mini, Unavailable) else None
+
+    def _called(self, name: bytes) -> Iterator[Entry]:
+        if self._dynamic.hashed and self._image.whole:
+            yield from self._dynamic.called(name)
+        for table in self._readable():
+            if table is not self._dynamic.table or not self._dynamic.hashed:
+                yield from table.called(name)
+
+    def _readable(self) -> Iterator[Table]:
+        for table in self._tables:
+            if table.image.whole:
+                yield table
+        if self._mini is None:
+            self._mini = _mini_table(self._image)
+        if isinstance(self._mini, Table):
+            yield self._mini
+
+    @staticmethod
+    def _first(found: Iterable[Symbol | None]) -> Symbol | None:
+        return next((symbol for symbol in found if symbol is not None), None)
+
+
+def _covering(table: Table, address: int, start: int | None) -> Symbol | None:
+    """The symbol whose size covers the address or, failing that, the nearest below it if that has no size."""
+    nearest: list[Entry] = []
+    covering: list[Entry] = []
+    ended = False
+    for entry in table.before(address):
+        if covering and entry.value != covering[0].value:
+            break
+        if not entry.code or _mapping_symbol(table, entry):
+            continue
+        if not nearest or entry.value == nearest[0].value:
+            nearest.append(entry)
+        if entry.size and address < entry.value + entry.size:
+            covering.append(entry)
+        elif nearest[0].value < entry.value + entry.size:
+            ended = True  # A label in a function reaches no further than the function.
+    reaching = [] if ended else [entry for entry in nearest if (start is None or entry.value >= start)
+                                 and _same_section(table, entry, address)]
+    return _best(table, covering or reaching)
+
+
+def _best(table: Table, entries: Iterable[Entry]) -> Symbol | None:
+    named = [(entry, table.name(entry)) for entry in entries if entry.code and not _mapping_symbol(table, entry)]
+    entry, name = min(named, key=_preference, default=(None, b""))
+    return None if entry is None or not name else Symbol(name, Address(entry.value), entry.size)
+
+
+def _preference(named: tuple[Entry, bytes]) -> tuple[bool, bool, int, int, int, bytes]:
+    entry, name = named
+    underscores = len(name) - len(name.lstrip(b"_"))
+    return not name, entry.type == STT_NOTYPE, underscores, _RANKS.get(entry.binding, 2), len(name), name
+
+
+def _mapping_symbol(table: Table, entry: Entry) -> bool:
+    """``$x`` and ``$d`` mark instructions and data for disassemblers (ELF for the Arm 64-bit Architecture; RISC-V)."""
+    marked = entry.type == STT_NOTYPE and table.image.arch in (Arch.AARCH64, Arch.RISCV64)
+    return marked and table.name(entry).startswith(b"$")
+
+
+def _same_section(table: Table, entry: Entry, address: int) -> bool:
+    section = table.image.section_number(entry.section) if table.numbered else None
+    if section is not None:
+        return section.address <= address < section.address + section.memory_size
+    load = table.image.executable(address)
+    return load is not None and load == table.image.executable(entry.value)
+
+
+def _mini_table(image: Image) -> Table | Unavailable:
+    """The symbol table in ``.gnu_debugdata``: an ELF file of its own, packed by xz (gdb manual, "MiniDebugInfo")."""
+    section = image.section(".gnu_debugdata")
+    if section is None:
+        return Unavailable(0, "there is no .gnu_debugdata")
+    if section.size > _MAX_MINI:
+        return Unavailable(0, f".gnu_debugdata is {section.size} bytes long, and at most {_MAX_MINI} are unpacked")
+    import lzma
+
+    unpack = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_MAX_XZ_MEMORY)
+    try:
+        content = unpack.decompress(image.bytes_of(section, _MAX_MINI), _MAX_MINI_CONTENT)
+    except (lzma.LZMAError, EOFError) as problem:
+        return Unavailable(0, f".gnu_debugdata cannot be unpacked: {problem}")
+    if not unpack.eof:
+        return Unavailable(0, f".gnu_debugdata is cut short, or longer than {_MAX_MINI_CONTENT} bytes when unpacked")
+    inner = Image.of_bytes(content)
+    if isinstance(inner, Unavailable):
+        return Unavailable(0, f".gnu_debugdata: {inner.why}")
+    return section_table(inner, ".symtab") or Unavailable(0, ".gnu_debugdata holds no symbol table")

@@ -1,0 +1,1 @@
+"""Whole features: what each observes, what it concludes and what it prints."""

@@ -1,0 +1,83 @@
+"""The probe linked with a static library: one program that holds every function of the library that the probe calls.
+
+The references are weak, which by themselves fetch no member of an archive: the linker is told (``-u``) to fetch those
+that the archive's index has, and the others stay 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from forklore.abi.arch import Arch
+from forklore.features.audit import archive
+from forklore.features.audit.archive import BrokenArchiveError
+from forklore.features.audit.build import ARCH_FLAGS, NO_COMPILER, NoProbeError, compile_probe, compiler, source
+from forklore.features.audit.elf_file import BrokenElfError, opened
+from forklore.features.audit.package import cache
+
+PARTS: Final = ("libpthread.a", "librt.a", "libutil.a", "libanl.a")
+"""Where the parts of glibc lay before they were joined (2.34); empty since."""
+_STARTS: Final = ("crt1.o", "crti.o", "crtn.o")
+_COMPILE: Final = ("-DSTATIC", "-O1", "-std=gnu11", "-ffreestanding", "-fno-pie", "-fno-stack-protector", "-fno-lto")
+_LINK: Final = ("-static", "-no-pie", "-nostdlib", "-fno-lto", "-Wl,--build-id=sha1")
+
+
+def program(library: Path, arch: Arch) -> Path:
+    """The probe with the libc.a ``library`` in it, from the cache or linked by the compiler. NoProbeError."""
+    found = compiler()
+    if found is None:
+        raise NoProbeError(
+            f"{NO_COMPILER} to link with {library}: link elsewhere with `forklore audit --build-probe FILE LIBC.a` and"
+            " give the result with --probe FILE"
+        )
+    missing = [name for name in _STARTS if not (library.parent / name).is_file()]
+    if missing:
+        raise NoProbeError(
+            f"{library}: {', '.join(missing)} is not beside it, with which its programs start: give the archive where"
+            " it is installed or unpacked whole (Debian: libc6-dev, musl-dev)"
+        )
+    parts = [library, *(part for name in PARTS if (part := library.parent / name).is_file())]
+    key = hashlib.sha256("\0".join([found, str(library), *ARCH_FLAGS.get(arch, []), *_COMPILE, *_LINK]).encode())
+    for piece in (source(), *(path.read_bytes() for path in (*parts, *(library.parent / name for name in _STARTS)))):
+        key.update(hashlib.sha256(piece).digest())
+    target = cache() / "probes" / f"static-{arch}-{key.hexdigest()[:24]}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            _link(found, arch, parts, Path(folder)).rename(target)
+    return target
+
+
+def _link(found: str, arch: Arch, parts: list[Path], folder: Path) -> Path:
+    code, made, linked = folder / "probe.c", folder / "probe.o", folder / "probe"
+    code.write_bytes(source())
+    machine = ARCH_FLAGS.get(arch, [])
+    compile_probe([found, *machine, *_COMPILE, "-c", str(code), "-o", str(made)], arch)
+    symbols = frozenset[str]().union(*map(_symbols, parts))
+    fetched = [f"-Wl,-u,{name}" for name in _wanted(made) if name in symbols]
+    first, second, last = (str(parts[0].parent / name) for name in _STARTS)
+    group = ["-Wl,--start-group", *map(str, parts), "-lgcc", "-lgcc_eh", "-Wl,--end-group"]
+    compile_probe([found, *machine, *_LINK, *fetched, "-o", str(linked), first, second, str(made), *group, last], arch)
+    return linked
+
+
+def _symbols(part: Path) -> frozenset[str]:
+    try:
+        return archive.read(part.read_bytes(), str(part)).symbols
+    except (BrokenArchiveError, BrokenElfError):
+        return frozenset()  # an empty archive has no index, and what is no archive the linker refuses
+
+
+def _wanted(made: Path) -> Iterator[str]:
+    from elftools.elf.sections import SymbolTableSection
+
+    with opened(made) as elf:
+        for section in elf.iter_sections("SHT_SYMTAB"):
+            assert isinstance(section, SymbolTableSection)
+            for symbol in section.iter_symbols():
+                if symbol.entry.st_info.bind == "STB_WEAK" and symbol.entry.st_shndx == "SHN_UNDEF":
+                    yield str(symbol.name)

@@ -1,0 +1,71 @@
+"""The doctor's report, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from forklore.features.doctor.conclusions import Check, Facts, State, can_trace
+
+FORMAT: Final = {"name": "forklore-doctor", "version": [1, 0]}
+_WIDTH: Final = 80
+_MARKS: Final = {State.OK: "ok", State.LIMITED: "limited", State.BLOCKED: "blocked", State.INFO: "note"}
+
+
+def _safe(text: str) -> str:
+    """The text with what could steer a terminal shown as escapes: process names are theirs to choose."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """The answer in one sentence."""
+    if not can_trace(list(checks)):
+        return "forklore cannot trace programs here."
+    limited = [check.name for check in checks if check.state is State.LIMITED]
+    if limited:
+        return f"forklore traces programs here, with limits: {', '.join(limited)}."
+    return "forklore traces programs here, without limits."
+
+
+def _paragraph(label: str, text: str, indent: int) -> Iterator[str]:
+    first = " " * indent + label
+    yield from textwrap.wrap(
+        _safe(text), _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
+    )
+
+
+def lines(facts: Facts, checks: Sequence[Check]) -> Iterator[str]:
+    """The report as lines of at most 80 columns, without line feeds."""
+    user = f"uid {facts.uid} ({_safe(facts.user)})"
+    yield f"Linux {facts.kernel} {facts.machine}, {user}, Python {facts.python}"
+    yield ""
+    column = max(len(check.name) for check in checks) + 2
+    for check in checks:
+        yield from _paragraph(f"{_MARKS[check.state]:<9}{check.name:<{column}}", check.found, 0)
+        if check.loses:
+            yield from _paragraph("lost: ", check.loses, 9)
+        if check.remedy:
+            yield from _paragraph("do:   ", check.remedy, 9)
+    yield ""
+    yield from textwrap.wrap(verdict(checks), _WIDTH, break_on_hyphens=False)
+
+
+def text(facts: Facts, checks: Sequence[Check]) -> str:
+    """The report for people."""
+    return "\n".join(lines(facts, checks)) + "\n"
+
+
+def document(facts: Facts, checks: Sequence[Check]) -> str:
+    """The report for programs: one JSON object; an answer is true, false, or ``{"errno": …, "why": …}``."""
+    whole = {
+        "format": FORMAT,
+        "can_trace": can_trace(list(checks)),
+        "verdict": verdict(checks),
+        "checks": [msgspec.to_builtins(check) for check in checks],
+        "facts": msgspec.to_builtins(facts),
+    }
+    return json.dumps(whole, indent=1) + "\n"

@@ -1,0 +1,1 @@
+"""Answers about flags, structs, calls and refusals, without a program."""

@@ -1,0 +1,1 @@
+"""Pages of other tasks: what is common, copied, changed."""

@@ -1,0 +1,1 @@
+"""The tree of tasks in a terminal."""

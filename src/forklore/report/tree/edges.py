@@ -1,0 +1,164 @@
+"""Who made a task, in short: the library call, the function that called it, and what the task was given to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from forklore.events import records as ev
+from forklore.model.tasks import Failure, Task, Trace
+from forklore.report.words import words
+from forklore.report.words.code import clipped, function_words, place_words, script_words
+
+if TYPE_CHECKING:
+    from forklore.model.attribution import Attribution
+
+_LIBRARY: Final = 60
+_OWN_ROUTINE: Final = frozenset({"clone", "clone3"})
+"""Library calls whose ``fn`` is the program's own; that of the others is a helper of the library."""
+
+
+class Edge(Struct, frozen=True, gc=False):
+    """The edge from a creator to what it made."""
+
+    library: str
+    """``popen → posix_spawn``, ``pthread_create(worker)``; empty where it is not known."""
+    caller: str
+    """``start_pool, pool.c:88``, ``build.py:41 compile_all``; empty where it is not known."""
+    function: str
+    """The caller without its line."""
+    runs: str
+    """What a thread was given to run; empty where it is not known, and for what a library gives its own helpers."""
+    sure: bool
+    last: str = ""
+    """The library call that made the system call: ``posix_spawn`` for popen; empty where it is not known."""
+
+    def text(self, *, brief: bool = False) -> str:
+        """``pthread_create(worker) ← start_pool, pool.c:88``, with ``≈`` before what is a guess. ``brief``: no line."""
+        return _joined(self.library, self.function if brief else self.caller, sure=self.sure)
+
+
+def edges_text(edges: Sequence[Edge], *, brief: bool = False) -> str:
+    """The text of tasks that are shown together: several callers are counted. Empty for none."""
+    if len(edges) < 2:
+        return edges[0].text(brief=brief) if edges else ""
+    libraries, lasts = {edge.library for edge in edges}, {edge.last for edge in edges}
+    library = libraries.pop() if len(libraries) == 1 else lasts.pop() if len(lasts) == 1 else ""
+    return _joined(library, words.count(len(edges), "site"), sure=all(edge.sure for edge in edges))
+
+
+def _joined(library: str, caller: str, *, sure: bool) -> str:
+    text = f"{library} ← {caller}" if library and caller else library or (f"← {caller}" if caller else "")
+    return text if sure or not text else f"≈ {text}"
+
+
+class Edges:
+    """Who made what in a trace. What has one stack and one call is worked out once."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._attributions: dict[object, Attribution] = {}
+        self._edges: dict[object, Edge | None] = {}
+
+    def attribution(self, made: Task | Failure) -> Attribution | None:
+        """Who made it, as the model has it; None where its call was not seen."""
+        if made.creation is None:
+            return None
+        key = _key(made)
+        found = None if key is None else self._attributions.get(key)
+        if found is None:
+            from forklore.model.attribution import attribute  # a trace without creations does not pay for it
+
+            found = attribute(made.creation, made.stack, made.script, _runs(made))
+            if key is not None:
+                self._attributions[key] = found
+        return found
+
+    def of(self, made: Task | Failure) -> Edge | None:
+        """Who made it, in short; None where nothing is known that the call itself does not say."""
+        key = _key(made)
+        if key is None:
+            return self._edge(made)
+        if key not in self._edges:
+            self._edges[key] = self._edge(made)
+        return self._edges[key]
+
+    def _edge(self, made: Task | Failure) -> Edge | None:
+        found, runs = self.attribution(made), _runs(made)
+        if found is None:
+            return None
+        routine = self.routine(found, runs)
+        function = caller = ""
+        if found.script_frame is not None:
+            caller = function = script_words(found.script_frame)
+        elif found.caller is not None:
+            place, line = found.caller.place, found.caller_line
+            caller, function = place_words(place, line), function_words(place, line)
+        if not routine and not caller and _says_nothing(made, found):
+            return None
+        # What an interpreter does for its own call is told on the card.
+        library = clipped(found.script_call or " → ".join(found.chain), _LIBRARY)
+        if library and routine:
+            library += f"({routine})"
+        if not (library or caller or routine):
+            return None
+        sure = found.sure and found.source != "fingerprint"
+        return Edge(library, caller, function, routine, sure, clipped(found.chain[-1], _LIBRARY) if found.chain else "")
+
+    def routine(self, found: Attribution, runs: ev.Runs | None) -> str:
+        """What a task was given to run; empty where that is a helper of a library or interpreter, or not known."""
+        if runs is None or found.script_call:
+            return ""
+        if runs.routine is not None or runs.routine_place is not None:
+            place = None if runs.routine_place is None else self._trace.code.places[runs.routine_place]
+            if len(found.chain) > 1 and found.caller and place and place.module is not found.caller.place.module:
+                # std::thread gives pthread_create a function of its own: what it calls in turn is not known.
+                return ""
+            return self.place(runs.routine_place, runs.routine)
+        if found.chain and found.chain[-1] not in _OWN_ROUTINE:
+            return ""
+        return self.place(runs.fn_place, runs.fn)
+
+    def place(self, number: int | None, address: int | None, *, source: bool = False) -> str:
+        """A place of the trace, or else its address. ``source``: with its line."""
+        place = None if number is None else self._trace.code.places[number]
+        if place is not None:
+            return place_words(place) if source else function_words(place)
+        return "" if address is None else f"{address:#x}"
+
+
+def _runs(made: Task | Failure) -> ev.Runs | None:
+    return made.runs if isinstance(made, Task) else None
+
+
+def _key(made: Task | Failure) -> object:
+    # None: told by the words of the call itself, which differ from task to task.
+    if made.stack is None:
+        return None
+    if isinstance(made, Task):
+        called: object = made.form
+    else:
+        called = made.creation.call, made.creation.flags.raw
+    if called is None:
+        return None
+    runs = _runs(made)
+    script = None if made.script is None else made.script.script
+    ran = None if runs is None else (runs.how, runs.fn, runs.fn_place, runs.routine, runs.routine_place)
+    return (made.stack.number, script, called, ran)
+
+
+def _says_nothing(made: Task | Failure, found: Attribution) -> bool:
+    # A clone that is a fork by its flags is shown as one without any fingerprint.
+    creation = made.creation
+    return found.source == "fingerprint" and creation is not None and found.chain in (("fork",), ("vfork",))
+
+
+def own_name(task: Task) -> str:
+    """The name that a task was given after its creation or last exec, escaped; empty for one with none of its own."""
+    if not task.names or task.comm != task.names[-1].comm:
+        return ""
+    if task.images and task.images[-1].comm == task.comm:
+        return ""
+    return words.printable(task.comm or b"")

@@ -1,0 +1,201 @@
+"""Which siblings look the same, so that a thousand of them take one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct, field
+
+from forklore.abi.units import TaskId
+from forklore.model.sharing import object_answers
+from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
+from forklore.model.vfork_holds import Holding
+from forklore.report.tree.edges import Edge, Edges, own_name
+from forklore.report.tree.extras import Extras
+from forklore.report.words.descriptors import given
+from forklore.report.words.vfork_holds import vfork_words
+
+_SITES: Final = 6
+"""Tasks that look the same and come from more sites than that take one line for the rarer of them."""
+_NUMBER: Final = re.compile(r"\d+")
+
+Leaf = Failure | FailedExec | MadeCall
+"""Something that a task did and that made no task."""
+
+
+class Row(Struct):
+    """A line of the tree: tasks that look the same, or the same thing done several times, and what hangs below."""
+
+    tasks: list[Task] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
+    below: int = 0
+    """How many tasks hang below one of ``tasks``, at any depth."""
+    edges: tuple[Edge, ...] = ()
+    """Who made them: one edge for all, or several where the sites are folded together; none where it is not known."""
+    held: str = ""
+    """Whom its vfork held, in words."""
+    extras: tuple[str, ...] = ()
+    """What is to say of its pages, borrowed memory and descriptors."""
+
+
+class Folded:
+    """The tree of a trace with equal siblings together. ``least``: how many equal ones make a fold.
+
+    ``stacks``: only those with one call stack are equal.
+    """
+
+    def __init__(self, trace: Trace, least: int = 3, *, stacks: bool = False) -> None:
+        self._trace = trace
+        self._least = least
+        self._stacks = stacks
+        self._edges = Edges(trace)
+        self._extras = Extras(trace, given(trace))
+        self._holding = Holding(trace)
+        self._made: dict[TaskId, Edge | None] = {}
+        self._shapes: dict[object, int] = {}
+        self._shape: dict[TaskId, int] = {}
+        """What a task and all below it look like, but for who made the task itself."""
+        self._below: dict[TaskId, int] = {}
+        self._rows: dict[TaskId, list[Row]] = {}
+        # A creator is always seen before what it creates, so backwards every child comes before its creator.
+        for task in reversed(trace.tasks.values()):
+            self._measure(task)
+
+    def _measure(self, task: Task) -> None:
+        self._made[task.id] = self._edges.of(task)
+        below, shapes, done = 0, (), ()  # type: tuple[int, tuple[int, ...], tuple[object, ...]]
+        if task.children:
+            children = [self._trace.tasks[child] for child in task.children]
+            below = len(children) + sum(self._below[child.id] for child in children)
+            shapes = tuple(sorted([self._whole(child) for child in children]))
+        if task.failures or task.failed_execs or task.calls:
+            done = tuple(sorted(map(self._leaf_key, leaves(task)), key=repr))
+        extras = self._extras.look(task) if task.cow or task.borrowed or task.descriptors else None
+        self._below[task.id] = below
+        self._shape[task.id] = self._number((look(task), extras, shapes, done))
+
+    def _number(self, key: object) -> int:
+        return self._shapes.setdefault(key, len(self._shapes))
+
+    def _whole(self, task: Task) -> int:
+        # With who made it: what hangs below one task of a row is shown for all of them, edges included.
+        return self._number((self._shape[task.id], self._site(task)))
+
+    def _site(self, made: Task | Failure) -> object:
+        edge = self._made[made.id] if isinstance(made, Task) else self._edges.of(made)
+        if not self._stacks:
+            return edge
+        stack, script = made.stack, made.script
+        return (edge, None if stack is None else stack.number, None if script is None else script.script)
+
+    def below(self, task: Task) -> int:
+        """How many tasks hang below a task, at any depth."""
+        return self._below[task.id]
+
+    def rows(self, task: Task) -> list[Row]:
+        """What hangs directly below a task, in the order of time, equal ones together."""
+        if task.id not in self._rows:
+            self._rows[task.id] = self._rows_below(task)
+        return self._rows[task.id]
+
+    def _rows_below(self, task: Task) -> list[Row]:
+        tasks: dict[int, list[Task]] = {}
+        calls: dict[object, Row] = {}
+        order: dict[int, int] = {}
+        for index, item in enumerate(in_order(task, self._trace)):
+            if isinstance(item, Task):
+                tasks.setdefault(self._shape[item.id], []).append(item)
+                order[id(item)] = index
+            else:
+                row = calls.setdefault(self._leaf_key(item), Row(edges=self._leaf_edges(item)))
+                row.leaves.append(item)
+                order.setdefault(id(row.leaves[0]), index)
+        rows = [row for alike in tasks.values() for row in self._by_site(alike)] + list(calls.values())
+        return sorted(rows, key=lambda row: order[id(row.tasks[0] if row.tasks else row.leaves[0])])
+
+    def _by_site(self, alike: list[Task]) -> list[Row]:
+        sites: dict[object, list[Task]] = {}
+        for task in alike:
+            sites.setdefault(self._site(task), []).append(task)
+        often = [found for found in sites.values() if len(found) >= self._least]
+        if len(often) > _SITES and not self._stacks:
+            often = sorted(often, key=len, reverse=True)[: _SITES - 1]
+        rows = [self.row(found) for found in often]
+        shown = {task.id for found in often for task in found}
+        rest = [task for task in alike if task.id not in shown]
+        if not self._stacks:
+            known = [task for task in rest if self._made[task.id] is not None]
+            if len(known) >= self._least:
+                rows.append(self.row(known))
+                rest = [task for task in rest if self._made[task.id] is None]
+        return [*rows, *(self.row([task]) for task in rest)]
+
+    def row(self, tasks: list[Task]) -> Row:
+        """The row of tasks that look the same."""
+        edges = dict.fromkeys(edge for task in tasks if (edge := self._made[task.id]) is not None)
+        held = self._holding.of(tasks[0]) if len(tasks) == 1 else None
+        return Row(
+            tasks, [], self._below[tasks[0].id], tuple(edges),
+            "" if held is None else vfork_words(held, self._trace), tuple(self._extras.texts(tasks)),
+        )  # fmt: skip
+
+    def _leaf_edges(self, leaf: Leaf) -> tuple[Edge, ...]:
+        edge = self._edges.of(leaf) if isinstance(leaf, Failure) else None
+        return () if edge is None else (edge,)
+
+    def _leaf_key(self, leaf: Leaf) -> tuple[object, ...]:
+        if isinstance(leaf, Failure):
+            reasons = tuple(reason.text for reason in leaf.reasons)
+            return ("refused", leaf.creation.text(), leaf.errno, reasons, self._site(leaf))
+        if isinstance(leaf, FailedExec):
+            return ("exec", leaf.paths, leaf.errnos)
+        return ("call", leaf.call.text(), leaf.result)
+
+
+def look(task: Task) -> tuple[object, ...]:
+    """All that a task's line says but its numbers and times."""
+    form = task.form
+    return (
+        task.kind,
+        # Names that differ in a number are those of one pool.
+        _NUMBER.sub("#", own) if (own := own_name(task)) else task.name,
+        bool(own),
+        form,
+        tuple(image.file for image in task.images),
+        None if task.death is None else (task.death.code, task.death.signal, task.death.core),
+        task.gone,
+        task.traced,
+        task.untraced_cleared,
+        bool(task.reapers),
+        bool(task.ns_tids),
+        task.heir is not None,
+        bool(task.stops),
+        None if form is None else tuple(a.observed for a in object_answers(form.flags, task.kcmp)),
+    )
+
+
+def leaves(task: Task) -> Iterable[Leaf]:
+    """What a task's lines below it are about, besides its children."""
+    searched = {image.file.rpartition(b"/")[2] for image in task.images if image.file}
+    yield from task.failures
+    for failed in task.failed_execs:
+        last = failed.paths[-1]
+        # A search through PATH that succeeded is told in the exec itself.
+        if not (isinstance(last, bytes) and last.rpartition(b"/")[2] in searched):
+            yield failed
+    yield from task.calls
+
+
+def in_order(task: Task, trace: Trace) -> list[Task | Leaf]:
+    """Children and other doings of a task by time; where a log has no times, children first."""
+    children: list[Task | Leaf] = [trace.tasks[child] for child in task.children]
+    others: list[Task | Leaf] = list(leaves(task))
+    if not others:
+        return children
+    return sorted([*children, *others], key=lambda item: _when(item) or 0)
+
+
+def _when(item: Task | Leaf) -> int | None:
+    return item.created if isinstance(item, Task) else item.t

@@ -1,0 +1,251 @@
+"""The text of one line of the tree, in four lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Unavailable
+from forklore.decode.creation import Creation
+from forklore.decode.sharing import shared_names
+from forklore.events.records import raw_bytes
+from forklore.model.sharing import object_answers
+from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
+from forklore.report.styled_lines import Line, Piece
+from forklore.report.tree.edges import Edge, edges_text, own_name
+from forklore.report.tree.fold import Leaf, Row
+from forklore.report.words import words
+
+
+class Detail(IntEnum):
+    """How much a line says of a call's flags."""
+
+    FULL = 0
+    SHORT = 1
+    """Without the prefix CLONE_."""
+    NONE = 2
+    """What they share, but not the flags."""
+    BRIEF = 3
+    """Where it is known who made them: that, without the line, in place of the call and what it shares."""
+
+
+SEPARATOR = Piece(" · ", "quiet")
+
+
+def joined(parts: list[Line]) -> Line:
+    """Parts with a separator between them; empty ones left out."""
+    line: list[Piece] = []
+    for part in parts:
+        if part and line:
+            line.append(SEPARATOR)
+        line.extend(part)
+    return tuple(line)
+
+
+def task_head(row: Row, *, runs: bool = False) -> Line:
+    """Number and name: ``4712 ls``, ``thread 4715 "pool-3"``, ``12 × 4720…4731 cc1``.
+
+    A thread has its own name, or none where it is known what it runs, but never its creator's. ``runs``: with what it
+    runs even where the library call has that in its parentheses.
+    """
+    first, last = row.tasks[0], row.tasks[-1]
+    pieces: list[Piece] = []
+    if len(row.tasks) > 1:
+        pieces.append(Piece(f"{len(row.tasks):,} × ", "loud"))
+    if first.kind != "process":
+        pieces.append(Piece(f"{first.kind} "))
+    tids = str(first.tid) if len(row.tasks) == 1 else f"{first.tid}…{last.tid}"
+    pieces.append(Piece(tids, "tid"))
+    own = own_name(first)
+    ran = _runs(row)
+    name = "" if first.kind == "thread" and (own or ran) else words.task_name(first)
+    if name:
+        pieces += [Piece(" "), Piece(name, "name")]
+    if own and own != name:
+        last_own = own_name(last)
+        pieces.append(Piece(f' "{own}"' if own == last_own else f' "{own}"…"{last_own}"', "name"))
+    if ran and (runs or not row.edges[0].library or len({edge.library for edge in row.edges}) > 1):
+        pieces += [Piece(" runs "), Piece(ran, "name")]
+    return tuple(pieces)
+
+
+def _runs(row: Row) -> str:
+    ran = {edge.runs for edge in row.edges}
+    return ran.pop() if len(ran) == 1 and row.tasks[0].kind == "thread" else ""
+
+
+def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
+    """How it was made, what it shares, what it executes, and what is unusual about it."""
+    task = row.tasks[0]
+    single = len(row.tasks) == 1
+    parts: list[Line] = []
+    if text := edges_text(row.edges, brief=detail is Detail.BRIEF):
+        parts.append((Piece(text, "maker"),))
+    if task.creation is not None:
+        told = detail is Detail.BRIEF and bool(row.edges and row.edges[0].library)
+        parts += _creation(task, task.creation, detail, row.edges, told=told)
+    elif task.how == "attached":
+        parts.append((Piece("was running", "quiet"),))
+    elif task.how == "continued":
+        parts.append((Piece(f"carried over from {_file_before(trace)}", "quiet"),))
+    elif task.how != "root":
+        parts.append((Piece("its creation was not seen", "loud"),))
+    parts.append(_exec(task, single))
+    if row.held:
+        parts.append((Piece(row.held, "quiet"),))
+    parts.extend((Piece(text, "loud"),) for text in (*_unusual(task, trace, single), *row.extras))
+    return [part for part in parts if part]
+
+
+def _file_before(trace: Trace) -> str:
+    name = trace.header.continues
+    return "the file before" if name is None else words.base_name(raw_bytes(name))
+
+
+def _creation(task: Task, creation: Creation, detail: Detail, edges: tuple[Edge, ...], *, told: bool) -> list[Line]:
+    # ``told``: the library call stands for the system call, and for what that shares by design.
+    parts: list[Line] = []
+    word = _manner(creation)
+    said = told or (bool(edges) and edges[0].library.endswith(word or "?"))
+    if word and creation.call not in ("fork", "vfork") and not said:
+        parts.append((Piece(word, "call"),))
+    if told:
+        pass
+    elif detail >= Detail.NONE and creation.call.startswith("clone"):
+        parts.append((Piece(f"{creation.call}(…)", "flags"),))
+    else:
+        parts.append((Piece(creation.text(abbreviate=detail is not Detail.FULL), "flags"),))
+    names = shared_names(creation)
+    # What was seen counts, not what the flags say; where nothing was seen, the flags.
+    answers = object_answers(creation.flags.raw, task.kcmp)
+    seen = {answer.resource: answer.observed for answer in answers if answer.observed != "unknown"}
+    shared = [name for name in names if not name.startswith("new") and seen.get(name, "shared") == "shared"]
+    shared += [name for name, how in seen.items() if how == "shared" and name not in names]
+    if shared and not told:
+        parts.append((Piece("shares " + " ".join(shared)),))
+    new = [name.removeprefix("new") for name in names if name.startswith("new")]
+    if new:
+        parts.append((Piece(f"new {' '.join(new)} {'namespace' if len(new) == 1 else 'namespaces'}", "loud"),))
+    parts.extend((Piece(f"{a.resource}: {a.sentence}", "loud"),) for a in answers if a.sentence is not None)
+    return parts
+
+
+def _manner(creation: Creation) -> str | None:
+    raw = creation.flags.raw
+    if raw is None or creation.is_thread:
+        return None
+    if not raw & CLONE_VM:
+        return "fork"
+    return "vfork" if raw & CLONE_VFORK else None
+
+
+def _exec(task: Task, single: bool) -> Line:
+    if not task.images:
+        return ()
+    images = task.images if task.how != "root" else task.images[1:]
+    if not images:
+        return ()
+    chain = " → ".join(words.path(image.path) for image in images)
+    text = f"exec {chain}"
+    tried = sum(len(f.paths) for f in task.failed_execs)
+    if tried and single:
+        text += f" ({words.count(tried, 'path')} tried before)"
+    if single and task.how != "root" and task.exec_after is not None:
+        text += f" after {words.span(task.exec_after)}"
+    return (Piece(text, "exec"),)
+
+
+def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
+    found: list[str] = []
+    if task.untraced_cleared:
+        found.append("asked for CLONE_UNTRACED, followed all the same")
+    if not task.traced:
+        found.append("not followed")
+    flags = task.creation.flags.raw if task.creation is not None else None
+    if flags is not None and flags & CLONE_PARENT and task.kind == "process" and single:
+        found.append(f"child of {_who(task.parent, trace)}, not of its creator")
+    if task.ns_tids and single:
+        inside = "/".join(map(str, task.ns_tids[1:]))
+        found.append(f"pid {inside} inside its namespace")
+    if task.heir is not None:
+        found.append(f"superseded by exec of thread {_former(task, trace)}")
+    if task.images and task.images[-1].former_tid is not None:
+        found.append(f"took over tid {task.tid} at exec, was {task.images[-1].former_tid}")
+    if task.reapers:
+        found.append(f"orphan, now of {task.reapers[-1].tid}" if single else "orphans")
+    if task.stops:
+        found.append("was stopped")
+    return found
+
+
+def _who(number: int | None, trace: Trace) -> str:
+    return "a process outside the trace" if number is None else str(trace.tasks[number].tid)  # type: ignore[index]
+
+
+def _former(task: Task, trace: Trace) -> str:
+    heir = trace.tasks[task.heir] if task.heir is not None else task
+    images = [image for image in heir.images if image.former_tid is not None]
+    return str(images[0].former_tid) if images else str(heir.tid)
+
+
+def task_end(row: Row) -> Line:
+    """How it ended and how long it lived."""
+    task = row.tasks[0]
+    if task.death is None:
+        return (Piece(words.printable(task.gone or "no end seen"), "quiet"),)
+    good = task.death.code == 0
+    pieces = [Piece(words.death(task.death), "good" if good else "bad")]
+    lifetimes = [t.lifetime for t in row.tasks if t.lifetime is not None]
+    if lifetimes:
+        low, high = words.span(min(lifetimes)), words.span(max(lifetimes))
+        pieces.append(Piece(f" · {low}" if low == high else f" · {low} to {high}", "quiet"))
+    return tuple(pieces)
+
+
+def leaf_line(row: Row, detail: Detail) -> tuple[Line, Line]:
+    """Something that made no task: a refused creation or exec, or an unsharing call; and the reason, if it has one."""
+    leaf = row.leaves[0]
+    times: Line = (Piece(f"{len(row.leaves):,} × ", "loud"),) if len(row.leaves) > 1 else ()
+    text: Callable[[Leaf, Detail], Line] = _LEAVES[type(leaf)]
+    maker = edges_text(row.edges, brief=detail is Detail.BRIEF)
+    why: Line = () if isinstance(leaf, FailedExec) else (Piece(words.because(leaf.reasons)),) if leaf.reasons else ()
+    mark, *said = text(leaf, detail)
+    made: Line = (Piece(maker, "maker"), SEPARATOR) if maker else ()
+    return (*times, mark, *made, *said), why
+
+
+def _refused(leaf: Leaf, detail: Detail) -> Line:
+    assert isinstance(leaf, Failure)
+    call = leaf.creation.text(abbreviate=detail is not Detail.FULL)
+    if detail >= Detail.NONE and leaf.creation.call.startswith("clone"):
+        call = f"{leaf.creation.call}(…)"
+    return (Piece("✗ ", "bad"), Piece(call, "flags"), Piece(f" = {words.error(leaf.errno)}", "bad"))
+
+
+def _exec_refused(leaf: Leaf, _detail: Detail) -> Line:
+    assert isinstance(leaf, FailedExec)
+    shown, places = leaf.paths[-1], len(set(leaf.paths))
+    text = words.path(shown)
+    if places > 1 and not isinstance(shown, Unavailable):
+        text = f"{words.base_name(shown)} in {places} directories"
+    pieces = [Piece("✗ ", "bad"), Piece(f"execve {text}", "exec"), Piece(f" = {words.error(leaf.errnos[-1])}", "bad")]
+    if len(leaf.paths) > places:
+        pieces.append(Piece(f" ({len(leaf.paths)} attempts)"))
+    return tuple(pieces)
+
+
+def _call(leaf: Leaf, detail: Detail) -> Line:
+    assert isinstance(leaf, MadeCall)
+    text = leaf.call.text(abbreviate=detail is not Detail.FULL)
+    target = f" [{words.printable(leaf.target)}]" if leaf.target else ""
+    if leaf.result is None or leaf.result >= 0:
+        return (Piece("· ", "quiet"), Piece(text + target, "flags"))
+    return (Piece("✗ ", "bad"), Piece(text + target, "flags"), Piece(f" = {words.error(-leaf.result)}", "bad"))
+
+
+_LEAVES: dict[type, Callable[[Leaf, Detail], Line]] = {
+    Failure: _refused,
+    FailedExec: _exec_refused,
+    MadeCall: _call,
+}

@@ -1,0 +1,105 @@
+"""A place in code, in words. Names come from files of strangers: cut to a length that can be read, and escaped."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from forklore.events import records as ev
+from forklore.model.names import function_name, short_name, whole_name
+from forklore.model.stacks import Frame, Place
+from forklore.report.words import words
+
+_SHORT: Final = 40
+_LONG: Final = 160
+NO_FILE: Final = "code without a file"
+"""What a compiler at run time makes, as a rule."""
+_HOW: Final = {
+    "register": "",
+    "rule": "",
+    "wrapper": "wrapper",
+    "signal": "interrupted by a signal handler",
+    "pointer": "a guess, by the frame pointer",
+}
+
+
+def clipped(text: str, most: int = _SHORT) -> str:
+    """Escaped, and cut to ``most`` characters."""
+    # Cut before it is escaped too: a symbol can be a megabyte.
+    shown = words.printable(text[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def bare(place: Place) -> str:
+    """A place without names: ``libfoo.so+0x1234``. Outside of any file not its address, which differs in each run."""
+    module = clipped(words.base_name(place.path)) if place.path else ""
+    return f"{module}+{place.address:#x}" if module else NO_FILE
+
+
+def function_words(place: Place, line: ev.Line | None = None) -> str:
+    """The function there, or the bare place. ``line``: as for :func:`forklore.model.names.function_name`."""
+    name = function_name(place, line)
+    return clipped(name) if name else bare(place)
+
+
+def functions(place: Place) -> list[str]:
+    """Every function that is open there: the one that the code belongs to, then those inlined in it."""
+    inlined = [line.function for line in place.lines[-2::-1]]
+    names = [_symbol(ev.raw_bytes(name)) if name is not None else "?" for name in inlined]
+    if place.function is not None:
+        return [_symbol(place.function), *names]
+    last = place.lines[-1].function if place.lines else None
+    return [bare(place) if last is None else _symbol(ev.raw_bytes(last)), *names]
+
+
+def source_words(line: ev.Line | None) -> str:
+    """``pool.c:88``; empty where it is not known."""
+    if line is None or line.file is None:
+        return ""
+    name = clipped(words.base_name(ev.raw_bytes(line.file)))
+    return name if line.line is None else f"{name}:{line.line}"
+
+
+def place_words(place: Place, line: ev.Line | None = None) -> str:
+    """``start_pool, pool.c:88``; without debug information ``start_pool``, without names ``libfoo.so+0x1234``."""
+    source = source_words(line if line is not None else place.lines[0] if place.lines else None)
+    return f"{function_words(place, line)}, {source}" if source else function_words(place, line)
+
+
+def script_words(frame: ev.ScriptFrame) -> str:
+    """``build.py:41 compile_all``."""
+    source = source_words(ev.Line(file=frame.file, line=frame.line))
+    return f"{source} {clipped(_text(frame.function))}".strip()
+
+
+def frame_words(number: int, frame: Frame) -> list[str]:
+    """A frame on a line, after a line for each function that is inlined there, the innermost first."""
+    place = frame.place
+    module = f" ({clipped(words.base_name(place.path))})" if place.path else ""
+    found = []
+    for line in place.lines[:-1]:
+        name = "?" if line.function is None else _symbol(ev.raw_bytes(line.function))
+        found.append(f"#{number} {name}{module} {source_words(line)}".rstrip() + " [inlined]")
+    # What the code itself belongs to has the offset; what is inlined there was told before.
+    last = place.lines[-1] if place.lines else None
+    if place.function is not None:
+        offset = "" if place.offset is None else f"+{place.offset:#x}"
+        outer = f"{_symbol(place.function)}{offset}{module}"
+    elif last is not None and last.function is not None:
+        outer = f"{_symbol(ev.raw_bytes(last.function))}{module}"
+    else:
+        outer = bare(place) if place.path else f"{place.address:#x} ({NO_FILE})"
+    notes = [_HOW.get(frame.how, words.printable(frame.how))]
+    if frame.called is not None:
+        notes.append(f"called {function_words(frame.called)}, which went on by a jump")
+    noted = "; ".join(filter(None, notes))
+    found.append(f"#{number} {outer} {source_words(last)}".rstrip() + (f" [{noted}]" if noted else ""))
+    return found
+
+
+def _symbol(raw: bytes) -> str:
+    whole = whole_name(raw)
+    return clipped(whole if len(whole) <= _LONG else short_name(raw), _LONG)
+
+
+def _text(value: ev.Text) -> str:
+    return ev.raw_bytes(value).decode(errors="backslashreplace")

@@ -1,0 +1,108 @@
+"""Small pieces of text: times, names, signals, escaped bytes. Nothing from a traced program is shown raw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forklore.abi.errors import errno_name
+from forklore.abi.signals import signal_name
+from forklore.abi.units import Unavailable
+from forklore.model.tasks import Death, Image, Task
+
+if TYPE_CHECKING:
+    from forklore.decode.rules.table import Reason
+
+_US, _MS, _S = 1_000, 1_000_000, 1_000_000_000
+_SCALES = (
+    (9_950, _US, 1, "µs"),
+    (99_500, _US, 0, "µs"),
+    (9_950 * _US, _MS, 1, "ms"),
+    (999_500 * _US, _MS, 0, "ms"),
+    (9_950 * _MS, _S, 1, "s"),
+    (119_500 * _MS, _S, 0, "s"),
+)
+"""Below the first of each, a duration in that unit, with so many digits behind the point: 9.96 ms are 10 ms."""
+
+
+def span(ns: int) -> str:
+    """A duration to at most three figures: ``0.3 ms``, ``41 ms``, ``2.1 s``, ``3 min 5 s``."""
+    if ns < 0:
+        return f"-{span(-ns)}"
+    for limit, unit, digits, name in _SCALES:
+        if ns < limit:
+            return f"{ns / unit:.{digits}f} {name}"
+    minutes, rest = divmod(round(ns / _S), 60)
+    return f"{minutes} min {rest} s"
+
+
+def printable(raw: bytes | str) -> str:
+    """Text that a terminal cannot mistake for commands: control characters and invalid UTF-8 as backslash escapes."""
+    text = raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
+def path(value: bytes | Unavailable) -> str:
+    """A path, or why it is not known."""
+    if isinstance(value, Unavailable):
+        return f"? ({printable(value.why)})"
+    return printable(value) or '""'
+
+
+def base_name(raw: bytes) -> str:
+    """The last part of a path."""
+    return printable(raw.rstrip(b"/").rpartition(b"/")[2] or raw)
+
+
+def image_name(image: Image) -> str:
+    """What to call an executed program."""
+    return base_name(image.file) if image.file else printable(image.comm or b"?")
+
+
+def task_name(task: Task) -> str:
+    """What to call a task; empty where nothing is known."""
+    return printable(task.name or b"")
+
+
+def death(end: Death) -> str:
+    """How a task ended: ``exit 0``, ``SIGSEGV (core dumped)``."""
+    if end.signal is not None:
+        text = signal_name(end.signal)
+        if end.sender is not None:
+            text += f" from {end.sender}"
+        return text + (" (core dumped)" if end.core else "")
+    return "ended" if end.code is None else f"exit {end.code}"
+
+
+def error(number: int) -> str:
+    """An errno's name."""
+    return errno_name(number)
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """``1 process``, ``2 processes``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def signal(number: int) -> str:
+    """A signal's name."""
+    return signal_name(number)
+
+
+def command(argv: tuple[bytes, ...]) -> str:
+    """A command line as a shell would take it, as far as it can be printed."""
+    import shlex
+
+    return printable(" ".join(shlex.quote(raw.decode(errors="backslashreplace")) for raw in argv))
+
+
+def because(reasons: tuple[Reason, ...]) -> str:
+    """Why a call was refused: the first rule that fits, and how many others may have. Empty for no reasons."""
+    if not reasons:
+        return ""
+    first = reasons[0]
+    more = f" (or {count(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
+    return ("" if first.certain else "perhaps ") + first.text + more

@@ -1,0 +1,1 @@
+"""Where events come from. Each source gives a header and its events, and knows nothing of views."""

@@ -1,0 +1,139 @@
+"""strace's printed calls, turned back into the words that the kernel was given."""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Any, Final
+
+from forklore.abi.arch import Arch
+from forklore.abi.clone_args import FIELDS, VER0, VER2
+from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.events.records import Absent, Text, text
+from forklore.sources.logs import words
+from forklore.sources.logs.text import members, string, strings, unescaped
+
+CREATING: Final = frozenset({b"fork", b"vfork", b"clone", b"clone3"})
+CHANGING: Final = frozenset({b"unshare", b"setns", b"close_range", b"setsid"})
+EXECUTING: Final = frozenset({b"execve", b"execveat"})
+
+POINTER_NOT_PRINTED: Final = words.WORD_MASK
+"""Stands in a rebuilt clone_args for a set_tid pointer: the log has what it points to, not the pointer."""
+
+_NAMED: Final = re.compile(rb"[a-z_]+=")
+_TAIL: Final = re.compile(rb'/\* bytes (\d+)\.\.(\d+) \*/ "((?:[^"\\]|\\.)*)"(?!\.)', re.DOTALL)
+_FD_NAME: Final = re.compile(rb"[0-9]+<(.*)>\Z", re.DOTALL)
+_BACKWARDS: Final = frozenset({Arch.I386, Arch.AARCH64, Arch.RISCV64})
+
+
+def creation(arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
+    """The fields of a creation's record, and its flags (without the signal) as far as they can be known."""
+    call: dict[str, Any] = {"arch": arch, "nr": words.call_number(arch, name.decode()), "args": ()}
+    if name == b"vfork":
+        return call, CLONE_VM | CLONE_VFORK
+    if name == b"fork":
+        return call, 0
+    if name == b"clone":
+        call["args"], flags = _clone(arch, args)
+        return call, flags
+    flags = _clone3(call, args)
+    return call, flags
+
+
+def _clone(arch: Arch, args: list[bytes]) -> tuple[tuple[int | None, ...], int | None]:
+    if args and not _NAMED.match(args[0]):
+        raw = tuple(words.word(arg) for arg in args[:5])
+        return raw, raw[0]
+    named = dict((*part.partition(b"=")[::2],) for part in args)
+    flags = words.flag_word(named.get(b"flags", b""))
+    stack = words.word(named.get(b"child_stack", named.get(b"stack", b"")))
+    parent = words.word(named.get(b"parent_tidptr", b""))
+    child = words.word(named.get(b"child_tidptr", b""))
+    tls = words.word(named.get(b"tls", b""))
+    return (flags, stack, parent, *((tls, child) if arch in _BACKWARDS else (child, tls))), flags
+
+
+def _clone3(call: dict[str, Any], args: list[bytes]) -> int | None:
+    size = words.word(args[1]) if len(args) > 1 else None
+    printed = args[0] if args else b""
+    if not printed.startswith(b"{"):
+        pointer = words.word(printed)
+        call["args"] = (pointer, size)
+        why = "the log has only the pointer" if pointer else "a null pointer, or none in the log"
+        call["struct"] = Absent(errno=0, why=why)
+        return None
+    call["args"] = (None, size)
+    fields = members(printed)
+    values = dict.fromkeys((f.name for f in FIELDS), 0)
+    values["flags"] = _or_zero(words.flag_word(fields.get(b"flags", b"")))
+    values["exit_signal"] = _or_zero(words.signal_word(fields.get(b"exit_signal", b"0")))
+    for name in ("pidfd", "child_tid", "parent_tid", "stack", "stack_size", "tls", "set_tid_size", "cgroup"):
+        values[name] = _or_zero(words.word(_before_name(fields.get(name.encode(), b"0"))))
+    values["set_tid"] = _set_tid(call, fields.get(b"set_tid", b"NULL"))
+    whole = struct.pack(f"<{len(values)}Q", *values.values())
+    tail = _TAIL.search(printed)
+    if tail is not None and int(tail[1][:6]) == VER2:
+        whole += unescaped(tail[3])
+    if size is not None and VER0 <= size < len(whole):
+        whole = whole[:size]
+    elif size is not None and size <= 4096 and tail is None:
+        whole = whole.ljust(size, b"\0")
+    call["struct"] = whole.hex()
+    if words.flag_word(fields.get(b"flags", b"")) is None:
+        call["struct"] = Absent(errno=0, why="the log has no flags for it that are understood")
+        return None
+    return values["flags"]
+
+
+def _set_tid(call: dict[str, Any], printed: bytes) -> int:
+    pointer = words.word(printed)
+    if pointer is not None:
+        if pointer:
+            call["set_tid"] = Absent(errno=0, why="the log has only the pointer")
+        return pointer
+    tids = [words.number(part) for part in printed.strip(b"[]").split(b",")]
+    good = [tid for tid in tids if tid is not None and -(1 << 31) <= tid < 1 << 31]
+    if len(good) == len(tids):
+        call["set_tid"] = struct.pack(f"<{len(good)}i", *good).hex()
+    else:
+        call["set_tid"] = Absent(errno=0, why="the log does not have it whole")
+    return POINTER_NOT_PRINTED
+
+
+def _or_zero(value: int | None) -> int:
+    return 0 if value is None else value & words.WORD_MASK
+
+
+def _before_name(text: bytes) -> bytes:
+    """A descriptor without the name that ``-y`` adds."""
+    return text.partition(b"<")[0]
+
+
+def change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
+    """The fields of the record of unshare, setns, close_range or setsid."""
+    call: dict[str, Any] = {"arch": arch, "nr": words.call_number(arch, name.decode())}
+    if name == b"unshare":
+        call["args"] = (words.flag_word(args[0]) if args else None,)
+    elif name == b"setns":
+        fd = args[0] if args else b""
+        call["args"] = (words.word(_before_name(fd), 32), words.flag_word(args[1]) if len(args) > 1 else None)
+        named = _FD_NAME.match(fd)
+        if named is not None:
+            call["target"] = unescaped(named[1]).decode("utf-8", "backslashreplace")
+    elif name == b"close_range":
+        ends = (words.word(_before_name(arg), 32) for arg in (*args, b"", b"")[:2])
+        call["args"] = (*ends, words.flag_word(args[2]) if len(args) > 2 else None)
+    return call
+
+
+def image(args: list[bytes]) -> tuple[Text | Absent, list[Text] | Absent, bool]:
+    """The path and the arguments of an execve, and whether the log has them whole."""
+    path = string(args[0]) if args else None
+    argv = strings(args[1]) if len(args) > 1 else None
+    whole = (path is None or path[1]) and (argv is None or argv[1])
+    not_printed = Absent(errno=0, why="the log has no string for it")
+    return (
+        not_printed if path is None else text(path[0]),
+        not_printed if argv is None else [text(arg) for arg in argv[0]],
+        whole,
+    )

@@ -1,0 +1,106 @@
+"""What is asked of the kernel and written down when a creation's two sides are both held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from msgspec.structs import astuple
+
+from forklore.abi.arch import Arch
+from forklore.abi.flags import (
+    CLONE_INTO_CGROUP,
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    CLONE_NNP,
+)
+from forklore.abi.units import Pid
+from forklore.events import records as ev
+from forklore.linux import observe
+from forklore.sources.ptrace import records, sharing
+from forklore.sources.ptrace.options import Observe
+from forklore.sources.ptrace.tracee import Birth, Entry, Tracee
+from forklore.sources.ptrace.watch import Watch
+
+CHILD_DIED: Final = ev.Absent(0, "the child was killed before its first stop")
+CREATOR_DIED: Final = ev.Absent(0, "the creator was killed before the child's first stop")
+CREATOR_GONE: Final = ev.Absent(0, "the creator was let go before the child's first stop")
+
+_APART: Final = (
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWCGROUP
+    | CLONE_NEWTIME | CLONE_INTO_CGROUP | CLONE_NNP
+)  # fmt: skip
+"""Flags that put a child elsewhere than its creator."""
+
+
+class Births:
+    """Tells of each creation once: as soon as its child has stopped, or when one of the two will not any more."""
+
+    def __init__(self, machine: Arch, level: Observe, emit: Callable[[ev.Event], None], watch: Watch) -> None:
+        self._machine = machine
+        self._level = level
+        self._emit = emit
+        self._watch = watch
+
+    def tell(self, birth: Birth, apart: ev.Absent | None = None) -> None:
+        """Write a creation's event, unless it is written. ``apart``: why its two sides cannot be looked at together."""
+        write = self.look(birth, apart)
+        if write is not None:
+            write()
+
+    def look(self, birth: Birth, apart: ev.Absent | None = None) -> Callable[[], None] | None:
+        """Ask what can be asked only while the two are held; what is left to do writes the event, unless it is written.
+
+        With :attr:`may_run` the two may run while that is done.
+        """
+        child, creator, entry = birth.child, birth.creator, birth.entry
+        if birth.told or creator is None:
+            return None
+        birth.told = True
+        seen: observe.Pair | None = None
+        standing: ev.Standing | ev.Absent | None = None
+        if apart is None:
+            if self._level is not Observe.NONE:
+                seen = observe.pair(creator.tid, child.tid, None if entry is None else entry.flags)
+            if self._may_stand_apart(child, creator, entry):
+                standing = records.standing(child.tid)
+        return partial(self._write, birth, creator, apart, seen, standing)
+
+    def may_run(self, birth: Birth) -> bool:
+        """Whether writing what was seen asks nothing more of the two, so that they need not be held for it."""
+        return not birth.child.nested and not self._watch.measures
+
+    def _write(
+        self, birth: Birth, creator: Tracee, apart: ev.Absent | None, pair: observe.Pair | None,
+        standing: ev.Standing | ev.Absent | None,
+    ) -> None:  # fmt: skip
+        child, entry = birth.child, birth.entry
+        seen: tuple[int, ...] | ev.Absent | None = apart if self._level is not Observe.NONE else None
+        if pair is not None:
+            seen = astuple(pair)
+            sharing.joined(creator, child, seen)
+        self._emit(
+            records.create(
+                birth.t, creator.id, child.id, child.tid, entry, self._machine,
+                stop=birth.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=standing,
+            )
+        )  # fmt: skip
+        if apart is None and entry is not None:
+            self._watch.created(creator, child, entry, birth.t)
+
+    def _may_stand_apart(self, child: Tracee, creator: Tracee, entry: Entry | None) -> bool:
+        # A child is in its creator's namespaces and cgroup by rule (kernel/fork.c: copy_process), unless its call or
+        # an unshare or setns before it says otherwise. Reading all of that costs more than a fork.
+        if self._level is Observe.FULL and Pid(child.tid) == child.group.tgid:
+            return True
+        if self._level in (Observe.NONE, Observe.KCMP):
+            return False
+        pending = creator.parted or creator.time_pending
+        return pending or entry is None or bool(entry.flags & _APART)

@@ -1,0 +1,644 @@
+"""The loop: one wait status after another becomes a stop, each stop becomes events and a restart.
+
+One thread, waitpid(-1, __WALL), no polling. A successful creation is told by its event stop; the entry stop before
+it kept the arguments, and the creator is held until the child's own first stop, so that both can be looked at
+together. The child's stop may come before the creator's event (kernel/fork.c: kernel_clone wakes the child first):
+a tid that nobody announced is kept, never taken for a stranger.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from forklore.abi import ptrace as pt
+from forklore.abi.arch import Arch
+from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
+from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.events import records as ev
+from forklore.linux import proc, ptrace, seccomp, this_process
+from forklore.linux.wait import Kind, WaitStatus, wait_any
+from forklore.sources.ptrace import records, sharing
+from forklore.sources.ptrace.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
+from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until
+from forklore.sources.ptrace.orphans import Maker, Orphans
+from forklore.sources.ptrace.signal_delivery import Delivery
+from forklore.sources.ptrace.task_names import Renames
+from forklore.sources.ptrace.task_table import Family
+from forklore.sources.ptrace.tracee import Birth, Class, Entry, Group, Tracee
+from forklore.sources.ptrace.watch import Watch
+
+if TYPE_CHECKING:
+    from forklore.linux.seizing import Seizing
+    from forklore.sources.stacks.call_stacks import Stacks
+
+_ERESTART: Final = frozenset({-512, -513, -514, -516})
+"""ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
+
+_EXIT: Final = int(pt.SyscallInfoOp.EXIT)
+
+
+def trace_options(stops: Stops, *, ends: bool = False, exitkill: bool = True) -> int:
+    """PTRACE_O_* for every tracee: all three creation events always, for the kernel never falls back to another."""
+    options = (
+        pt.Option.TRACESYSGOOD
+        | pt.Option.TRACEFORK
+        | pt.Option.TRACEVFORK
+        | pt.Option.TRACECLONE
+        | pt.Option.TRACEVFORKDONE
+        | pt.Option.TRACEEXEC
+    )
+    if stops is Stops.SECCOMP:
+        options |= pt.Option.TRACESECCOMP
+    if ends:
+        options |= pt.Option.TRACEEXIT
+    if exitkill:
+        options |= pt.Option.EXITKILL
+    return int(options)
+
+
+Handler = Callable[[Tracee, WaitStatus, int], None]
+
+
+class _Steps(dict[int, tuple[WaitStatus, Handler]]):
+    # What each status word means and who handles it, filled as they occur: they are few.
+    def __init__(self, handlers: dict[Kind, Handler], other: Handler) -> None:
+        super().__init__()
+        self._handlers = handlers
+        self._other = other
+
+    def __missing__(self, word: int) -> tuple[WaitStatus, Handler]:
+        status = WaitStatus.decode(word)
+        step = self[word] = (status, self._handlers.get(status.kind, self._other))
+        return step
+
+
+class Engine:
+    """Traces what one root task starts. ``emit`` takes each event, ``idle`` is called before each wait."""
+
+    def __init__(
+        self, machine: Arch, options: Options, start: int, emit: Callable[[ev.Event], None], idle: Callable[[], None]
+    ) -> None:
+        self._machine = machine
+        self._options = options
+        self._stops = options.effective_stops()
+        self._observe = options.observe
+        self._start = start
+        self._emit = emit
+        self._idle = idle
+        self._reader = EntryReader(machine, argv=options.argv, follow_untraced=options.follow_untraced)
+        self._go = ptrace.cont_to_syscall if self._stops is Stops.SYSCALLS else ptrace.cont
+        self._family = Family(options)
+        self._orphans = Orphans(self._family, self._reader, self._stops, machine)
+        self._awaited: dict[Tid, Birth] = {}
+        """Announced tasks that have not stopped."""
+        self._stacks: Stacks | None = None
+        """Made when the first creation is seen: a program that makes nothing does not pay for it."""
+        self._watch = Watch(options, self._family.live, emit)
+        self._renames = Renames(emit)
+        self._births = Births(machine, options.observe, emit, self._watch)
+        self._later: list[Callable[[], None]] = []
+        """What is left to do of the last stop and needs nobody held: it is done while the tracees run."""
+        self._before: deque[tuple[Tid, int]] = deque()
+        """Statuses that came while tasks were attached to."""
+        self._abandoned = False
+        self._leaving = False
+        self._asked_to_leave = False
+        self._killing = False
+        self._me = os.getpid()
+        self._twice: set[Tid] | None = set() if this_process.adopts_orphans() else None
+        """Whose end was seen, for a reaper of orphans: one whose parent dies before it waits for it is the reaper's own
+        child then, and its status comes once more."""
+        self._delivery = Delivery(machine)
+        self.root: Tracee | None = None
+        self.root_status: WaitStatus | None = None
+        """The wait status of the root, once it has ended."""
+        self._handlers: dict[Kind, Handler] = {
+            Kind.SECCOMP: self._on_seccomp,
+            Kind.FORK: self._on_creation,
+            Kind.VFORK: self._on_creation,
+            Kind.CLONE: self._on_creation,
+            Kind.EXEC: self._on_exec,
+            Kind.EXIT: self._on_exiting,
+            Kind.VFORK_DONE: self._on_vfork_done,
+            Kind.SYSCALL: self._on_syscall,
+            Kind.SIGNAL: self._on_signal,
+            Kind.GROUP_STOP: self._on_group_stop,
+            Kind.TRAP: self._on_trap,
+            Kind.EXITED: self._on_end,
+            Kind.KILLED: self._on_end,
+        }
+
+    # The loop
+
+    def seize(self, pid: Pid) -> None:
+        """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
+        ptrace.seize(Tid(pid), trace_options(self._stops, ends=self._options.cow))
+        self.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
+        standing = records.standing(Tid(pid)) if self._observe in (Observe.AUTO, Observe.FULL) else None
+        self._emit(
+            ev.Begin(
+                t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me, standing=standing
+            )
+        )
+
+    def attach(self, pid: Pid, seizing: Seizing) -> tuple[list[tuple[Tracee, ev.Begin]], list[Unavailable]]:
+        """Take every thread of a running process, and why some could not be taken. Nothing is stopped, but for
+        a moment threads that compute on and on (:mod:`forklore.linux.seizing`).
+
+        The records are the caller's to emit, for the tasks that are still alive then.
+        """
+        begun: list[tuple[Tracee, ev.Begin]] = []
+        refused: list[Unavailable] = []
+        parent = proc.parent_of(pid)
+        for taken in seizing.process(pid, self._family.live.__contains__):
+            if isinstance(taken, Unavailable):
+                refused.append(taken)
+                continue
+            former = self._family.live.get(taken)
+            if former is not None:
+                self._family.forget(former)
+            task = self._family.add(taken, pid, parent, depth=0)
+            comm = proc.comm(taken)
+            task.comm = None if isinstance(comm, Unavailable) else comm
+            begin = ev.Begin(
+                t=self._now(), task=task.id, tid=taken, tgid=pid, how="attached", parent_tid=parent,
+                comm=None if task.comm is None else ev.text(task.comm),
+                standing=records.standing(taken) if self._observe in (Observe.AUTO, Observe.FULL) else None,
+            )  # fmt: skip
+            begun.append((task, begin))
+            if self._stops is Stops.SYSCALLS:
+                try:
+                    ptrace.interrupt(taken)
+                except ProcessLookupError:
+                    continue  # it ended: its status comes
+        for tid in seizing.executed:
+            self._family.forget(self._family.live[tid])
+        seizing.executed.clear()
+        self._before.extend(seizing.statuses)
+        seizing.statuses.clear()
+        return begun, refused
+
+    def run(self) -> None:
+        """Trace until the options say that it is over."""
+        clock, start, idle = time.monotonic_ns, self._start, self._idle
+        live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
+        wait, later = self._wait, self._later
+        while not self._abandoned:
+            if later:
+                self._catch_up()
+            if self._orphans.statuses:
+                self._adopt_orphans()
+            idle()
+            try:
+                tid, word = wait()
+            except InterruptedError:
+                if self._asked_to_leave:
+                    self._asked_to_leave = False
+                    self.leave()
+                continue
+            except ChildProcessError:
+                break
+            t = clock() - start
+            status, handler = steps[word]
+            task = live.get(tid)
+            try:
+                if task is None or tid in awaited:
+                    task = self._first_status(tid, status)
+                    if task is None:
+                        continue
+                if self._leaving and not status.ended:
+                    self._let_go(task, status)
+                else:
+                    handler(task, status, t)
+            except ProcessLookupError:
+                # SIGKILL takes a tracee out of any stop; a status of its own will tell of its end.
+                continue
+        self._close()
+
+    def _catch_up(self) -> None:
+        for do in self._later:
+            do()
+        self._later.clear()
+
+    def _wait(self) -> tuple[Tid, int]:
+        return self._before.popleft() if self._before else wait_any()
+
+    def _now(self) -> int:
+        return time.monotonic_ns() - self._start
+
+    # New tasks
+
+    def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        tid = Tid(ptrace.event_message(task.tid))
+        entry = task.entry
+        if entry is None or entry.kind is not Class.CREATION:
+            entry = self._reader.from_registers(task.tid, t)
+            if entry is not None:
+                self._look_behind(task, entry, t)
+        task.entry = None
+        self._orphans.creating.discard(task)
+        if self._twice:
+            self._twice.discard(tid)  # a number used again
+        child = self._family.born(task, tid, entry.flags if entry is not None else 0)
+        if status.kind is Kind.VFORK:
+            task.vfork_child = child.id
+        self._awaited[tid] = Birth(child, task, entry, t, status.kind.name.lower())
+        if child.group is task.group:
+            self._renames.look(task.group, t)
+        early = self._orphans.announced(tid)
+        if early is not None and self._first_status(tid, early) is not None:
+            self._handlers.get(early.kind, self._on_other)(child, early, t)
+
+    def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
+        # None: there is nothing more to do with this status now.
+        birth = self._awaited.pop(tid, None)
+        if birth is None and status.ended and self._twice and tid in self._twice:
+            self._twice.discard(tid)
+            return None
+        if birth is None:
+            if self._leaving and not status.ended:
+                ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
+            else:
+                self._orphans.statuses[tid] = status
+            return None
+        child = birth.child
+        self._together(birth, status)
+        if child.keep:
+            return child
+        self._family.forget(child)
+        if not status.ended:
+            ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
+        return None
+
+    def _together(self, birth: Birth, status: WaitStatus) -> None:
+        # Here creator and child are both held, unless there is no creator to hold.
+        child, creator, entry = birth.child, birth.creator, birth.entry
+        stopped = not status.ended
+        write = self._births.look(birth, None if stopped else CHILD_DIED)
+        if write is not None:
+            # Nothing else is told of a child that stops as all do at first, before this is.
+            if status.kind is Kind.TRAP and not self._leaving and self._births.may_run(birth):
+                self._later.append(write)
+            else:
+                write()
+        if creator is None:
+            return
+        if entry is not None and entry.cleared:
+            if stopped:
+                self._reader.put_back(child.tid, entry)
+            if creator.alive:
+                self._reader.put_back(creator.tid, entry)
+        if creator.alive:
+            try:
+                self._go(creator.tid)
+            except ProcessLookupError:
+                return  # killed while it was held
+
+    def _adopt_orphans(self) -> None:
+        for tid, made in self._orphans.ready(self._now()):
+            self._adopt(tid, made)
+
+    def _adopt(self, tid: Tid, made: Maker | None) -> None:
+        status = self._orphans.statuses.pop(tid)
+        t = self._now()
+        if made is not None:
+            creator, entry = made
+            child = self._family.born(creator, tid, entry.flags)
+            self._emit(
+                records.create(
+                    t, creator.id, child.id, tid, entry, self._machine,
+                    stop=None, traced=True, nested=child.nested,
+                )
+            )
+        else:
+            fields = proc.status(tid)
+            tgid, parent = Pid(tid), None
+            if not isinstance(fields, Unavailable):
+                tgid = Pid(proc.number(fields, b"Tgid") or tid)
+                parent = Pid(proc.number(fields, b"PPid") or 0)
+            child = self._family.add(tid, tgid, parent, depth=1)
+            self._emit(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
+        if made is not None and not made[0].alive:
+            self._inherited(child.group, t)
+        if self._killing:
+            self.kill()
+        with suppress(ProcessLookupError):  # killed: its end has a status of its own
+            self._handlers.get(status.kind, self._on_other)(child, status, t)
+
+    # Calls
+
+    def _on_seccomp(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        _op, audit, nr, words = ptrace.syscall_info(task.tid)
+        foreign = ptrace.seccomp_data() != seccomp.MARK
+        if isinstance(words, int):
+            entry = None
+        else:
+            entry = self._reader.read(task.tid, t, audit, nr, words, may_clear=not foreign)
+        if foreign:  # a filter of the program's own asks for a tracer of its own, which it has not
+            ptrace.skip_call(task.tid)
+        if entry is None or entry.kind is Class.NAME:
+            if not foreign:
+                self._named(task, entry, t)
+            ptrace.cont(task.tid)
+            return
+        self._enter(task, entry)
+        # To the exit stop, should the call fail: an event on the way there restarts with PTRACE_CONT.
+        ptrace.cont_to_syscall(task.tid)
+
+    def _enter(self, task: Tracee, entry: Entry) -> None:
+        task.entry = entry
+        if entry.kind is Class.CREATION:
+            self._orphans.creating.add(task)
+            self._look_behind(task, entry, entry.t)
+        elif entry.kind is Class.EXEC:
+            self._watch.executing(task)
+
+    def _look_behind(self, task: Tracee, entry: Entry, t: int) -> None:
+        options = self._options
+        if options.stack_depth == 0:
+            return
+        if self._stacks is None:
+            from forklore.sources.stacks.call_stacks import Stacks
+
+            self._stacks = Stacks(self._machine, options, self._emit)
+            self._reader.glance = self._stacks.glance
+            if options.vfork_writes:
+                from forklore.sources.stacks.variables import VariableNames
+
+                self._watch.names = VariableNames(self._stacks.code).of
+        rest = self._stacks.enter(task, entry, t)
+        if rest is not None:
+            self._later.append(rest)
+
+    def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
+        # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
+        if entry is not None and isinstance(entry.path, bytes) and entry.path != task.comm:
+            task.comm, task.named = entry.path, t
+            self._emit(ev.Name(t=t, task=task.id, comm=ev.text(entry.path), how="prctl"))
+
+    def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        op, audit, nr, words = ptrace.syscall_info(task.tid)
+        if isinstance(words, int):
+            entry, task.entry = task.entry, None
+            if op == _EXIT and entry is not None:
+                self._returned(task, entry, words, t)
+        else:
+            found = self._reader.read(task.tid, t, audit, nr, words)
+            if found is None or found.kind is Class.NAME:
+                self._named(task, found, t)
+            else:
+                self._enter(task, found)
+        self._go(task.tid)
+
+    def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+        self._orphans.creating.discard(task)
+        if entry.cleared:
+            self._reader.put_back(task.tid, entry)
+        if result in _ERESTART:
+            return
+        if entry.kind is Class.OTHER:
+            self._unshared(task, entry, result, t)
+        elif result < 0:
+            build = records.exec_fail if entry.kind is Class.EXEC else records.fail
+            self._emit(build(t, task, entry, -result))
+        elif entry.kind is Class.CREATION:
+            self._without_event(task, entry, result, t)
+
+    def _unshared(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+        changed = result >= 0 and entry.name != "setsid"
+        compared = sharing.compared_again(task) if changed else {}
+        namespaces = changed and entry.name != "close_range" and self._observe in (Observe.AUTO, Observe.FULL)
+        if changed:
+            task.parted = task.parted or self._awaits(task.tid, "pid")
+            task.time_pending = task.time_pending or entry.name == "setns" or bool(entry.words[0] & CLONE_NEWTIME)
+        self._emit(records.other(t, task, entry, result, compared, ns=namespaces))
+
+    @staticmethod
+    def _awaits(tid: Tid, kind: str) -> bool:
+        # unshare and setns leave the caller in its pid and time namespace and send its next child to another.
+        own, for_children = (proc.read_link(f"/proc/{tid}/ns/{name}") for name in (kind, f"{kind}_for_children"))
+        return own != for_children
+
+    def _without_event(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+        # A creation that sent no event: CLONE_UNTRACED, left in place. The result is the child's tid in the
+        # caller's pid namespace, which is the tracer's own but for nested ones.
+        # CLONE_PTRACE attached it all the same, whether or not its first stop was seen by now.
+        traced = Tid(result) in self._orphans.statuses or bool(entry.flags & CLONE_PTRACE and not task.parted)
+        if traced:
+            child = self._family.born(task, Tid(result), entry.flags)
+            number = child.id
+            # The creator is at its call's exit and goes on by itself.
+            self._awaited[Tid(result)] = Birth(child, None, None, t, "", told=True)
+        else:
+            number = self._family.next_id()
+        self._emit(
+            records.create(
+                t, task.id, number, Tid(result), entry, self._machine, stop=None, traced=traced, nested=False
+            )
+        )
+        early = self._orphans.statuses.pop(Tid(result), None)
+        if early is not None and self._first_status(Tid(result), early) is not None:
+            self._handlers.get(early.kind, self._on_other)(child, early, t)
+
+    def _on_vfork_done(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        tid = ptrace.event_message(task.tid)
+        child, task.vfork_child = task.vfork_child, None
+        self._emit(ev.VforkDone(t=t, task=task.id, child=child, tid=tid))
+        self._watch.given_back(task, t)
+        self._go(task.tid)
+
+    def _on_exec(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        former = Tid(ptrace.event_message(task.tid))
+        if former != task.tid and former in self._family.live:
+            task = self._superseded(task, former, t)
+        entry, task.entry = task.entry, None
+        options = self._options
+        compared = sharing.compared_again(task) if task.shares else {}
+        self._emit(records.executed(t, task, entry, former, compared, argv=options.argv, env=options.env))
+        rest = self._watch.executed(task, t)
+        if rest is not None:
+            self._later.append(rest)
+        if task.time_pending:  # entered now, but not yet in Linux 6.1 (fs/exec.c: begin_new_exec)
+            task.time_pending = self._awaits(task.tid, "time")
+        task.space = None
+        self._go(task.tid)
+
+    # Signals and job control
+
+    def _on_signal(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        root = self.root is not None and task.group is self.root.group
+        number = self._delivery.of(task, status.signal, t, to_root=root)
+        if number is None:
+            self._let_go(task, None)
+        else:
+            self._go(task.tid, number)
+
+    def relayed(self, number: int, origin: signal.struct_siginfo) -> None:
+        """The tracer is about to pass on a signal that came to it from ``origin``."""
+        self._delivery.passing_on(number, origin, self._now())
+
+    def _on_group_stop(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        if not task.stopped:
+            task.stopped = True
+            self._emit(ev.GroupStop(t=t, task=task.id, signal=status.signal))
+        ptrace.listen(task.tid)
+
+    def _on_trap(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        if task.stopped:
+            task.stopped = False
+            self._emit(ev.Resume(t=t, task=task.id))
+        self._orphans.suspects.stopped(task)
+        self._go(task.tid)
+
+    def _on_other(self, task: Tracee, _status: WaitStatus, _t: int) -> None:
+        self._go(task.tid)
+
+    # Ends
+
+    def _on_exiting(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        self._watch.exiting(task, t)
+        self._go(task.tid)
+
+    def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        if Pid(task.tid) == task.group.tgid:
+            task = self._executed_unseen(task, t)
+        if task.entry is not None and task.entry.kind is Class.EXEC:
+            self._emit(records.killed_in_exec(t, task, task.entry))
+        origin = task.last_signal
+        if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
+            self._emit(
+                ev.Signal(
+                    t=t, task=task.id, signal=origin.signal, code=origin.code, sender=origin.sender,
+                    address=origin.address,
+                )
+            )
+        for birth in self._awaited.values():
+            if birth.creator is task:
+                self._births.tell(birth, CREATOR_DIED)
+        self._emit(ev.Exit(t=t, task=task.id, status=status.status))
+        if self._twice is not None:
+            self._twice.add(task.tid)
+        sharing.ended(task)
+        self._watch.ended(task, t)
+        self._orphans.ended(task, killed=status.kind is Kind.KILLED)
+        group = task.group
+        self._renames.look(group, t)
+        if self._family.forget(task):
+            for child in list(self._family.orphans(task.group)):
+                self._inherited(child, t)
+        if task is self.root:
+            self.root_status = status
+            if self._options.until is Until.ROOT:
+                self.leave()
+
+    def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
+        # A leader's status comes after those of all its threads. One that is left has executed, and was killed before
+        # its event could be asked which it had been: it ends as the leader.
+        left = [task.tid for task in leader.group.tasks if task is not leader]
+        return self._superseded(leader, left[0], t) if len(left) == 1 else leader
+
+    def _superseded(self, leader: Tracee, former: Tid, t: int) -> Tracee:
+        self._emit(ev.Gone(t=t, task=leader.id, why="superseded"))
+        task = self._family.take_over(former, leader)
+        if leader is self.root:
+            self.root = task
+        return task
+
+    def _inherited(self, group: Group, t: int) -> None:
+        # Its parent is gone: who waits for it now, the kernel knows.
+        reaper = proc.parent_of(group.tgid)
+        orphan = self._family.leader(group.tgid)
+        if reaper is None or orphan is None or reaper == group.parent:
+            return
+        self._family.hand_over(group, reaper)
+        leader = self._family.leader(reaper)
+        parent = None if leader is None else leader.id
+        self._emit(ev.Reparent(t=t, task=orphan.id, parent_tid=reaper, parent=parent))
+
+    # Leaving
+
+    @property
+    def left(self) -> int:
+        """How many tasks are traced now."""
+        return len(self._family.live)
+
+    def leave(self) -> None:
+        """End the trace: kill what is left, or let it go on, as the options say. The loop then runs out of tracees."""
+        if self._options.leave is Leave.KILL:
+            self.kill()
+            return
+        # Whoever would announce these is let go before it does.
+        for tid in list(self._orphans.statuses):
+            self._adopt(tid, None)
+        self._leaving = True
+        for birth in self._awaited.values():
+            if birth.creator is not None and birth.creator.alive:
+                self._births.tell(birth, CREATOR_GONE)
+                self._let_go(birth.creator, None)
+        for task in list(self._family.live.values()):
+            try:
+                ptrace.interrupt(task.tid)
+            except ProcessLookupError:
+                continue
+
+    def ask_to_leave(self) -> None:
+        """:meth:`leave`, from another thread than the loop's."""
+        if self._options.leave is Leave.KILL:
+            self.kill()  # kill(2) may come from any thread; the loop sees the ends
+            return
+        self._asked_to_leave = True
+        while self._asked_to_leave and self.left:
+            # A signal just before waitpid would be lost, so it is sent until the loop has taken note.
+            os.kill(self._me, signal.SIGIO)
+            time.sleep(0.02)
+
+    def abandon(self) -> None:
+        """End the loop, from another thread or a signal handler, and leave all tasks as they are.
+
+        The kernel detaches them when the tracing thread ends, and none of them is stopped or interrupted for it
+        (kernel/ptrace.c: exit_ptrace).
+        """
+        self._abandoned = True
+
+    def kill(self) -> None:
+        """SIGKILL every group that is traced, and what they make meanwhile; their ends are reported as any other."""
+        self._killing = True
+        for tgid in list(self._family.groups):
+            try:
+                os.kill(tgid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def _let_go(self, task: Tracee, status: WaitStatus | None) -> None:
+        entry = task.entry
+        if entry is not None and entry.cleared:
+            self._reader.put_back(task.tid, entry)
+        ptrace.detach(task.tid, status.signal if status is not None and status.kind is Kind.SIGNAL else 0)
+        self._emit(ev.Gone(t=self._now(), task=task.id, why="released"))
+        self._family.forget(task)
+
+    def _close(self) -> None:
+        self._catch_up()
+        why = "released" if self._abandoned else "lost"
+        for birth in self._awaited.values():
+            self._births.tell(birth, CREATOR_GONE)
+            if birth.entry is not None and birth.entry.cleared and birth.creator is not None:
+                self._reader.put_back(birth.creator.tid, birth.entry)
+        for task in self._family.live.values():
+            self._emit(ev.Gone(t=self._now(), task=task.id, why=why))
+        self._family.live.clear()
+
+    def finish(self) -> None:
+        """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""
+        if self._stacks is not None:
+            try:
+                self._stacks.write_lines(self._now())
+            except MemoryError:
+                return  # the lines that were found are written, and how the program ended is still to be told

@@ -1,0 +1,203 @@
+"""Reading a call at its entry stop, while its arguments and what they point to are still there."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from forklore.abi import syscalls
+from forklore.abi.arch import Arch, arch_of
+from forklore.abi.clone_args import VER0
+from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Address, Tid, Unavailable
+from forklore.linux import memory, proc, ptrace, seccomp
+from forklore.linux.ptrace import Entry as Words
+from forklore.sources.ptrace.tracee import Class, Entry, Glance
+
+ARGUMENT_LIMIT: Final = 4096
+"""How many arguments of an exec are recorded."""
+STRING_LIMIT: Final = 1 << 16
+"""How many bytes of each."""
+
+_CLONE_MASK: Final = 0xFFFFFFFF
+_CSIGNAL: Final = 0xFF
+_SET_TID: Final = struct.Struct("=QQ")
+_SET_TID_OFFSET: Final = 64
+_SET_TID_END: Final = _SET_TID_OFFSET + _SET_TID.size
+_SET_TID_MAX: Final = 32
+_COUNT_LIMIT: Final = 1 << 22
+_COMM_LENGTH: Final = 15
+_AT_FDCWD: Final = 0xFFFFFF9C
+
+
+_KINDS: Final = {
+    **dict.fromkeys(seccomp.CREATIONS, Class.CREATION),
+    **dict.fromkeys(seccomp.EXECS, Class.EXEC),
+    **dict.fromkeys(seccomp.UNSHARING, Class.OTHER),
+    **dict.fromkeys(seccomp.NAMING, Class.NAME),
+}
+
+
+class EntryReader:
+    """Turns an entry stop into an :class:`Entry`, or None for a call that is not ours."""
+
+    def __init__(self, machine: Arch, *, argv: bool, follow_untraced: bool) -> None:
+        self._argv = argv
+        self._follow_untraced = follow_untraced
+        self.glance: Callable[[Tid], Glance] | None = None
+        """Reads a caller's stack, where that is wanted anyway: more of what is to be read lies there."""
+        readers: dict[str, Callable[[Tid, Entry], None]] = {
+            "clone": self._clone,
+            "clone3": self._clone3,
+            "vfork": self._vfork,
+            "execve": self._execve,
+            "execveat": self._execveat,
+            "setns": self._setns,
+            "prctl": self._prctl,
+        }
+        # By what the stop says, the audit arch and the number, which hash faster than an Arch.
+        self._calls = {
+            (arch.audit, number): (arch, kind, name, readers.get(name))
+            for arch in seccomp.host_arches(machine)
+            for name, kind in _KINDS.items()
+            if (number := syscalls.number(arch, name)) is not None
+        }
+
+    def read(
+        self, tid: Tid, t: int, audit: int, nr: int, words: Words, *, may_clear: bool = True
+    ) -> Entry | None:
+        """The call that ``tid`` is about to make; CLONE_UNTRACED is cleared in it unless ``may_clear`` forbids it."""
+        found = self._calls.get((audit, nr))
+        if found is None:
+            return None
+        arch, kind, name, reader = found
+        entry = Entry(kind, name, t, arch, nr, words)
+        if reader is not None:
+            reader(tid, entry)
+        if may_clear and self._follow_untraced and entry.flags & CLONE_UNTRACED:
+            entry.cleared = set_flags(tid, entry, entry.flags & ~CLONE_UNTRACED)
+        return entry
+
+    def from_registers(self, tid: Tid, t: int) -> Entry | None:
+        """The call that ``tid`` is in, from its registers: at an event stop that no entry stop came before.
+
+        The number and the arguments are still there (they are overwritten at the return, which has not happened), but
+        for the first on riscv64, whose register says -ENOSYS: /proc tells that one (arch/riscv/kernel/traps.c:
+        do_trap_ecall_u). Of a child on aarch64 and riscv64 nothing tells it: it begins with the result there, and
+        has forgotten the call when it stops (arch/arm64/kernel/signal.c: do_signal).
+        """
+        held = ptrace.registers(tid)
+        _, audit, _, _ = ptrace.syscall_info(tid)
+        nr = held[held.layout.nr]
+        arch = arch_of(audit, nr)
+        if arch is None:
+            return None
+        _, words = held.call(arch)
+        if arch is Arch.RISCV64:
+            told = proc.call(tid)
+            words = words if told is None else told[1]
+        entry = self.read(tid, t, audit, nr, words, may_clear=False)  # too late: the child is made
+        return entry if entry is not None and entry.kind is Class.CREATION else None
+
+    @staticmethod
+    def _clone(_tid: Tid, entry: Entry) -> None:
+        entry.flags = entry.words[0] & _CLONE_MASK & ~_CSIGNAL
+
+    @staticmethod
+    def _vfork(_tid: Tid, entry: Entry) -> None:
+        entry.flags = CLONE_VM | CLONE_VFORK
+
+    def _clone3(self, tid: Tid, entry: Entry) -> None:
+        address, size = entry.words[0], entry.words[1]
+        if size > memory.PAGE_SIZE:
+            entry.struct = Unavailable(0, f"its size is given as {size}, more than the kernel reads")
+            return
+        # The struct is a variable of the caller's, as a rule, and lies in its stack.
+        entry.glance = self.glance(tid) if self.glance is not None else None
+        found = None if entry.glance is None else entry.glance.read(address, size)
+        raw = entry.struct = found if found is not None else memory.read(tid, Address(address), size)
+        if isinstance(raw, Unavailable) or size < VER0:
+            return
+        entry.flags = int.from_bytes(raw[:8], "little")
+        if size >= _SET_TID_END:
+            where, count = _SET_TID.unpack_from(raw, _SET_TID_OFFSET)
+            if where and 0 < count <= _SET_TID_MAX:
+                entry.set_tid = memory.read(tid, Address(where), 4 * count)
+
+    def _execve(self, tid: Tid, entry: Entry) -> None:
+        pages = memory.Pages(tid)
+        entry.path = pages.string(Address(entry.words[0]), STRING_LIMIT)
+        self._arguments(pages, Address(entry.words[1]), entry)
+
+    def _execveat(self, tid: Tid, entry: Entry) -> None:
+        pages = memory.Pages(tid)
+        path = pages.string(Address(entry.words[1]), STRING_LIMIT)
+        entry.path = path if isinstance(path, Unavailable) else _from_directory(tid, entry.words[0], path)
+        self._arguments(pages, Address(entry.words[2]), entry)
+
+    def _arguments(self, pages: memory.Pages, argv: Address, entry: Entry) -> None:
+        if not self._argv:
+            return
+        pointers = pages.pointers(argv, entry.arch, ARGUMENT_LIMIT)
+        if isinstance(pointers, Unavailable):
+            entry.argv = pointers
+            return
+        addresses, complete = pointers
+        strings: list[bytes] = []
+        for address in addresses:
+            string = pages.string(address, STRING_LIMIT)
+            if isinstance(string, Unavailable):
+                entry.argv = string
+                return
+            strings.append(string)
+        entry.argv = strings
+        if not complete:
+            counted = pages.pointers(argv, entry.arch, _COUNT_LIMIT)
+            entry.argc = None if isinstance(counted, Unavailable) else len(counted[0])
+
+    @staticmethod
+    def _setns(tid: Tid, entry: Entry) -> None:
+        entry.target = proc.descriptor(tid, entry.words[0] & _CLONE_MASK)
+
+    @staticmethod
+    def _prctl(tid: Tid, entry: Entry) -> None:
+        if entry.words[0] & _CLONE_MASK == seccomp.PR_SET_NAME:
+            entry.path = memory.Pages(tid).string(Address(entry.words[1]), _COMM_LENGTH)
+
+    def put_back(self, tid: Tid, entry: Entry) -> None:
+        """Give a tracee the CLONE_UNTRACED back that :meth:`read` cleared."""
+        set_flags(tid, entry, entry.flags)
+
+
+def set_flags(tid: Tid, entry: Entry, flags: int) -> bool:
+    """Write a creation's flags where its call reads them: clone_args, or clone's first register.
+
+    Answers whether that could be done: it cannot where the kernel keeps the first argument out of ptrace's reach.
+    """
+    try:
+        if entry.struct is not None:
+            memory.write(tid, Address(entry.words[0]), flags.to_bytes(8, "little"))
+            return True
+        held = ptrace.registers(tid)
+        name = held.argument_names(entry.arch)[0]
+        if name == held.layout.ret and (entry.arch is Arch.RISCV64 or flags & CLONE_UNTRACED):
+            # aarch64 and riscv64: the register becomes the result's, so there is nothing to put back, and riscv64
+            # takes the argument from a copy that ptrace does not reach (arch/riscv/kernel/traps.c: orig_a0).
+            return False
+        value = (entry.words[0] & _CSIGNAL) | flags
+        ptrace.set_registers(tid, held.replace(name, value))
+    except OSError:
+        return False
+    return True
+
+
+def _from_directory(tid: Tid, directory: int, path: bytes) -> bytes | Unavailable:
+    # execveat(fd, "", AT_EMPTY_PATH) executes the descriptor itself; a relative path starts at it.
+    fd = directory & _CLONE_MASK
+    if path.startswith(b"/") or fd == _AT_FDCWD:
+        return path
+    base = proc.descriptor(tid, fd)
+    if isinstance(base, Unavailable):
+        return base
+    return base + b"/" + path if path else base

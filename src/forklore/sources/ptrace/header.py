@@ -1,0 +1,41 @@
+"""What every trace begins with, launched or attached: the machine it can be made on, and the header."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from forklore.abi.arch import Arch
+from forklore.events import records as ev
+from forklore.linux import proc
+from forklore.sources.ptrace.options import Options
+from forklore.version import VERSION
+
+
+class TraceRefusedError(Exception):
+    """The machine or its kernel does not let this program be traced; the text says why and what to do."""
+
+
+def machine() -> Arch:
+    """The arch of this machine. Raises TraceRefusedError where forklore does not know it."""
+    found = proc.machine()
+    if found is None:
+        raise TraceRefusedError(
+            f"this machine is a {os.uname().machine}; forklore traces on x86_64, aarch64 and riscv64"
+        )
+    return found
+
+
+def header(arch: Arch, start: int, options: Options) -> ev.Header:
+    """What a trace of this machine says of itself; ``start`` is when it began, in ns of the monotonic clock."""
+    system = os.uname()
+    return ev.Header(
+        source=ev.Source("forklore", VERSION),
+        host=system.nodename,
+        kernel=system.release,
+        arch=arch,
+        boot_id=proc.boot_id(),
+        clock=ev.Clock(start, time.time_ns()),
+        options=options.record(),
+        uid=os.getuid(),
+    )

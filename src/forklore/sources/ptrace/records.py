@@ -1,0 +1,177 @@
+"""From what the tracer holds to the records of the event log."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import TaskId, Tid, Unavailable
+from forklore.events import records as ev
+from forklore.linux import limits, observe, proc
+from forklore.linux.namespaces import namespaces
+from forklore.sources.ptrace.tracee import Entry, Tracee
+
+NOT_RECORDED: Final = ev.Absent(0, "not recorded")
+
+
+def hexadecimal(value: bytes | Unavailable | None) -> str | ev.Absent | None:
+    """Bytes of a struct, or why there are none."""
+    if value is None:
+        return None
+    return ev.Absent(value.errno, value.why) if isinstance(value, Unavailable) else value.hex()
+
+
+def text(value: bytes | Unavailable | None) -> ev.Text | ev.Absent:
+    """A string, or why there is none."""
+    if value is None:
+        return NOT_RECORDED
+    return ev.Absent(value.errno, value.why) if isinstance(value, Unavailable) else ev.text(value)
+
+
+def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | ev.Absent:
+    """Strings, or why there are none."""
+    if values is None:
+        return NOT_RECORDED
+    return ev.Absent(values.errno, values.why) if isinstance(values, Unavailable) else [ev.text(v) for v in values]
+
+
+def create(
+    t: int, creator: TaskId, child: TaskId, tid: Tid, entry: Entry | None, machine: Arch, *,
+    stop: str | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | ev.Absent | None = None,
+    standing: ev.Standing | ev.Absent | None = None,
+) -> ev.Create:
+    """A creation, decoded by nobody yet: its raw words, the struct they point to, the child's tids, what was seen."""
+    ns_tids = None
+    if nested:
+        found = proc.ns_tids(tid)
+        ns_tids = found if found is not None and len(found) > 1 else None
+    if entry is None:
+        return ev.Create(
+            t=t, task=creator, arch=machine, nr=None, child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids,
+            kcmp=kcmp, standing=standing,  # type: ignore[arg-type]
+        )
+    return ev.Create(
+        t=t, task=creator, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
+        set_tid=hexadecimal(entry.set_tid), child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids,
+        untraced_cleared=entry.cleared, kcmp=kcmp, standing=standing,  # type: ignore[arg-type]
+        stack=entry.stack, script=entry.script, runs=entry.runs,
+    )
+
+
+def fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.Fail:
+    """A refused creation, with the numbers that may have decided; the task is held at the call's exit."""
+    return ev.Fail(
+        t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
+        set_tid=hexadecimal(entry.set_tid), errno=errno, limits=limits.deciding(task.tid),
+        stack=entry.stack, script=entry.script,
+    )
+
+
+def exec_fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.ExecFail:
+    """A refused execve."""
+    return ev.ExecFail(t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), errno=errno)
+
+
+def standing(tid: Tid) -> ev.Standing | ev.Absent:
+    """How the kernel has a task that is held: parent, group, session, signals, seccomp, namespaces, cgroup."""
+    found = observe.state(tid)
+    if isinstance(found, Unavailable):
+        return ev.Absent(found.errno, found.why)
+    cgroups = proc.read_file(f"/proc/{tid}/cgroup")
+    return ev.Standing(
+        ppid=found.ppid,
+        pgrp=found.pgrp,
+        session=found.session,
+        exit_signal=found.exit_signal,
+        no_new_privs=found.no_new_privs,
+        seccomp=found.seccomp,
+        seccomp_filters=found.seccomp_filters,
+        umask=found.umask,
+        namespaces=namespaces_of(tid),
+        cgroups=ev.Absent(cgroups.errno, cgroups.why)
+        if isinstance(cgroups, Unavailable)
+        else [ev.text(line) for line in cgroups.splitlines()],
+    )
+
+
+def namespaces_of(tid: Tid) -> dict[str, int | ev.Absent]:
+    """The inode of each namespace of a task that is held."""
+    return {
+        name: ev.Absent(inode.errno, inode.why) if isinstance(inode, Unavailable) else inode
+        for name, inode in namespaces(tid).items()
+    }
+
+
+def other(
+    t: int, task: Tracee, entry: Entry, result: int | None, compared: dict[str, tuple[int, int]], *, ns: bool
+) -> ev.Other:
+    """unshare, setns, close_range or setsid, as it returned; with the namespaces it has now, where ``ns``."""
+    target = entry.target
+    if isinstance(target, Unavailable):
+        named: str | None = target.why
+    else:
+        named = None if target is None else target.decode(errors="backslashreplace")
+    return ev.Other(
+        t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named,
+        compared=compared, standing=ev.Standing(namespaces=namespaces_of(task.tid)) if ns else None,
+    )
+
+
+def executed(
+    t: int, task: Tracee, entry: Entry | None, former: Tid, compared: dict[str, tuple[int, int]], *,
+    argv: bool, env: bool,
+) -> ev.Exec:
+    """A new image; the task is held at its exec event. Without an entry stop, /proc tells what it can.
+
+    Notes the task's new name.
+    """
+    tid = task.tid
+    if entry is not None:
+        path, arguments, argc = entry.path, entry.argv, entry.argc
+    else:
+        path, arguments, argc = proc.executable(tid), proc.arguments(tid) if argv else None, None
+    name = proc.comm(tid)
+    task.comm = None if isinstance(name, Unavailable) else name
+    environment = proc.environment(tid) if env else None
+    return ev.Exec(
+        t=t,
+        task=task.id,
+        path=text(path),
+        argv=texts(arguments),
+        argc=argc,
+        exe=text(proc.executable(tid)),
+        comm=None if task.comm is None else ev.text(task.comm),
+        former_tid=former if former != tid else None,
+        began=None if entry is None else entry.t,
+        compared=compared,
+        standing=ev.Standing(namespaces=namespaces_of(tid)) if task.time_pending else None,
+        envp=[ev.text(entry) for entry in environment] if isinstance(environment, list) else None,
+    )
+
+
+_COMM_LENGTH: Final = 15
+
+
+def killed_in_exec(t: int, task: Tracee, entry: Entry) -> ev.Exec | ev.Note:
+    """A task was killed after it called execve and before its exec event: what can still be told of it.
+
+    SIGKILL takes a task out of the event stop, or keeps it from stopping (kernel/signal.c: ptrace_stop). Its name
+    changes at the point of no return (fs/exec.c: begin_new_exec), and a zombie that its parent has not waited for
+    still has it.
+    """
+    path = entry.path if isinstance(entry.path, bytes) else b""
+    wanted = path.rpartition(b"/")[2][:_COMM_LENGTH]
+    name = proc.comm(task.tid)
+    if wanted and name == wanted and task.comm != wanted:
+        gone = ev.Absent(0, "killed before it could be read")
+        return ev.Exec(
+            t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), argc=entry.argc, exe=gone,
+            comm=ev.text(wanted), began=entry.t,
+        )
+    shown = path.decode(errors="backslashreplace") or "a program"
+    return ev.Note(
+        t=t,
+        task=task.id,
+        what=f"whether {task.tid} executed {shown}",
+        why="it was killed after it called execve and before it could report",
+    )

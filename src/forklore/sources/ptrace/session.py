@@ -1,0 +1,176 @@
+"""One traced run: what is decided before the program starts, the header, and the loop around it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from errno import ENOENT
+from types import FrameType
+
+import msgspec
+
+from forklore.abi.units import Unavailable
+from forklore.elf.image.interpreter import interpreter
+from forklore.events import records as ev
+from forklore.linux import proc, seccomp, spawn, this_process
+from forklore.linux.signal_relay import Relay
+from forklore.linux.wait import Kind, WaitStatus
+from forklore.sources.ptrace.engine import Engine
+from forklore.sources.ptrace.header import TraceRefusedError, header, machine
+from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Stops, Until
+
+
+class Session:
+    """A program about to be traced: make one, give its :attr:`header` to who writes it, then :meth:`run` it once."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        options: Options = DEFAULTS,
+        environment: Sequence[bytes] | None = None,
+        *,
+        relay_signals: bool = False,
+    ) -> None:
+        """Find the program and decide how to trace it.
+
+        ``environment`` is the program's, entry by entry; by default the one that this process was executed with.
+        ``relay_signals``: this process stands for the program, so what is sent to it is passed on; only in the main
+        thread. Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that exclude
+        each other.
+        """
+        self._machine = machine()
+        self.command = command
+        self.options = options
+        self._environment = environment
+        self._relay_signals = relay_signals
+        self.engine: Engine | None = None
+        self._filter: spawn.Filter | None = None
+        self._path = spawn.find(self.command[0])
+        if self.options.effective_stops() is Stops.SECCOMP:
+            no_new_privs = seccomp.needs_no_new_privs(this_process.effective_capabilities())
+            program = seccomp.assemble(seccomp.host_arches(self._machine))
+            self._filter = spawn.Filter(program, no_new_privs, self._machine)
+        self._start = time.monotonic_ns()
+        self.header = msgspec.structs.replace(
+            header(self._machine, self._start, options),
+            command=[ev.text(os.fsencode(word)) for word in self.command],
+            blind=self._blind(),
+        )
+
+    def _blind(self) -> list[ev.Blind]:
+        options, stops = self.options, self.options.effective_stops()
+        blind: list[ev.Blind] = []
+        if stops is Stops.EVENTS:
+            blind.append(
+                ev.Blind(
+                    "creations and execs that fail, unshare, setns, close_range, setsid, children made with"
+                    " CLONE_UNTRACED",
+                    "no seccomp filter and no syscall stops: "
+                    + ("--stops events" if options.stops else "a task that is let go must not carry the filter")
+                    + "; --stops syscalls sees them, at the price of two stops for every system call",
+                )
+            )
+        if not options.follow_untraced:
+            blind.append(ev.Blind("what children made with CLONE_UNTRACED do", "--no-follow-untraced"))
+        if options.follow != "all":
+            blind.append(ev.Blind("what tasks do that are not followed", f"--follow {options.follow}"))
+        if options.max_depth is not None:
+            blind.append(ev.Blind(f"what tasks do deeper than {options.max_depth}", "--max-depth"))
+        if options.until is Until.ROOT:
+            fate = "killed" if options.leave is Leave.KILL else "let go"
+            blind.append(ev.Blind("what is left when the program ends", f"--wait root: it is {fate} then"))
+        if self._filter is not None and self._filter.no_new_privs:
+            blind.append(
+                ev.Blind(
+                    "the program runs with no_new_privs set",
+                    "the seccomp filter of an ordinary user needs it; set-id programs gain nothing under an ordinary"
+                    " user's tracer in any case. --stops events does without",
+                )
+            )
+        elif os.geteuid() != 0:
+            blind.append(ev.Blind("set-id programs gain no privilege", "an ordinary user's tracer (ptrace(2))"))
+        return blind
+
+    def run(self, emit: Callable[[ev.Event], None], idle: Callable[[], None]) -> WaitStatus:
+        """Start the program and trace it to the end; its wait status.
+
+        Raises TraceRefusedError where the kernel refuses to trace it, NotExecutableError where it cannot be executed
+        after all, OSError where no process can be made.
+        """
+        environment = self._environment
+        if environment is None:
+            own = proc.environment()
+            shown = [b"=".join(item) for item in os.environb.items()]
+            environment = shown if isinstance(own, Unavailable) else own
+        arguments = [os.fsencode(word) for word in self.command]
+        launched = spawn.launch(self._path, arguments, environment, self._filter)
+        engine = Engine(self._machine, self.options, self._start, emit, idle)
+        try:
+            engine.seize(launched.pid)
+        except OSError as problem:
+            launched.abandon()
+            raise TraceRefusedError(_refusal(problem)) from problem
+        self.engine = engine
+        if self._relay_signals:
+            signal.signal(signal.SIGIO, _interrupt)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+            try:
+                Relay(launched.pid, engine.ask_to_leave, engine.relayed)
+            except (OSError, RuntimeError) as problem:  # no descriptor left, or no room for a thread
+                launched.abandon()
+                raise TraceRefusedError(_no_relay(problem)) from problem
+        launched.go()
+        engine.run()
+        engine.finish()
+        self._explain(launched.failure())
+        if engine.root_status is None:
+            raise TraceRefusedError("the program was let go before it ended")
+        return engine.root_status
+
+    def _explain(self, failure: tuple[str, int] | None) -> None:
+        if failure is None:
+            return
+        what, errno = failure
+        reason = os.strerror(errno)
+        if what == "execve":
+            name = os.fsdecode(self._path)
+            if errno == ENOENT:
+                needed = interpreter(name)
+                if isinstance(needed, bytes):
+                    raise spawn.NotExecutableError(
+                        f"cannot run {name}: its interpreter {os.fsdecode(needed)} does not exist"
+                    )
+            raise spawn.NotExecutableError(f"cannot run {name}: {reason}")
+        raise TraceRefusedError(
+            f"the seccomp filter was refused ({reason}); --stops events or --stops syscalls do without it,"
+            " `forklore doctor` says more"
+        )
+
+    def elapsed(self) -> int:
+        """Nanoseconds since the start of the trace."""
+        return time.monotonic_ns() - self._start
+
+    def end_reason(self, status: WaitStatus) -> str:
+        """What the trace's end record says."""
+        return "root" if self.options.until is Until.ROOT and status.kind in (Kind.EXITED, Kind.KILLED) else "done"
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Makes waitpid return."""
+
+
+def _no_relay(problem: Exception) -> str:
+    reason = problem.strerror if isinstance(problem, OSError) else problem
+    return (
+        f"forklore cannot start the thread that passes signals on to the program ({reason}): it needs a descriptor"
+        " and 8 MB of address space for it; see `ulimit -n`, `ulimit -v` and `ulimit -u`"
+    )
+
+
+def _refusal(problem: OSError) -> str:
+    return (
+        f"the kernel refuses to trace the program ({problem.strerror}): another tracer may hold it, a container's"
+        " seccomp profile or kernel.yama.ptrace_scope=3 may forbid ptrace; `forklore doctor` tells which"
+    )

@@ -1,0 +1,147 @@
+"""What the tracer remembers of a task while it lives: as little as the loop needs."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Pid, TaskId, Tid, Unavailable
+from forklore.linux.ptrace import Entry as Words
+from forklore.linux.ptrace import Registers, SignalInfo
+
+if TYPE_CHECKING:
+    from forklore.events.records import Runs
+    from forklore.sources.stacks.code import Space
+
+
+class Class(Enum):
+    """What the loop does with a call that it stops at."""
+
+    CREATION = auto()
+    EXEC = auto()
+    NAME = auto()
+    """prctl(PR_SET_NAME): told at its entry, and nothing waits for its exit."""
+    OTHER = auto()
+
+
+class Glance(Struct):
+    """What is read of a caller at once: its registers, its stack, and what it will have to be asked for besides."""
+
+    tid: Tid
+    """Whose it is."""
+    registers: Registers
+    base: int
+    """The stack pointer, …"""
+    window: bytes
+    """… and what lies there and above."""
+    beside: int
+    """Another address, …"""
+    near: bytes
+    """… and what lies there; empty where nothing was read."""
+    used: int = 0
+    """Up to where the stack was of use, counted from the stack pointer."""
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Bytes of the caller's memory, where they are among these."""
+        offset = address - self.base
+        end = offset + size
+        if offset >= 0 and end <= len(self.window):
+            self.used = max(self.used, end)
+            return self.window[offset:end]
+        if address == self.beside and size <= len(self.near):
+            return self.near[:size]
+        return None
+
+
+class Entry(Struct):
+    """A call that a task is in, as its entry stop showed it."""
+
+    kind: Class
+    name: str
+    t: int
+    arch: Arch
+    nr: int
+    words: Words
+    flags: int = 0
+    """Creations: the flags, exit signal apart."""
+    struct: bytes | Unavailable | None = None
+    set_tid: bytes | Unavailable | None = None
+    path: bytes | Unavailable | None = None
+    """Of an exec; prctl: the name."""
+    argv: list[bytes] | Unavailable | None = None
+    argc: int | None = None
+    target: bytes | Unavailable | None = None
+    """setns: what the descriptor refers to."""
+    glance: Glance | None = None
+    stack: int | None = None
+    script: int | None = None
+    runs: Runs | None = None
+    """Creations: the records of the caller's stack and interpreter, and what the child is to run."""
+    frames: tuple[tuple[int, str, int], ...] = ()
+    """The frames of that stack (pc, how it was found, canonical frame address), where they are needed later."""
+    cleared: bool = False
+    """CLONE_UNTRACED is cleared in the tracee and has to be put back."""
+
+
+class Group:
+    """A thread group: its tasks that are traced now, who waits for it, and which groups it waits for."""
+
+    __slots__ = ("children", "next_look", "parent", "pause", "tasks", "tgid")
+
+    def __init__(self, tgid: Pid, parent: Pid | None) -> None:
+        self.tgid = tgid
+        self.parent = parent
+        self.tasks: set[Tracee] = set()
+        self.next_look = self.pause = 0
+        """When the names of its tasks are looked at again, and how long after the last time (renames.py)."""
+        self.children: set[Group] = set()
+
+
+class Tracee(Struct, eq=False):
+    """One live task. ``tid`` changes when a thread that is not the leader executes."""
+
+    id: TaskId
+    tid: Tid
+    group: Group
+    depth: int
+    creator: tuple[TaskId, Tid] | None = None
+    """Who made it: not the task itself, which may be long gone."""
+    comm: bytes | None = None
+    """Its name after its last exec, or its creator's then."""
+    named: int | None = None
+    """When it was last seen to name itself."""
+    entry: Entry | None = None
+    """The call that it was seen to enter and not yet to leave."""
+    nested: bool = False
+    """Its tid differs between the tracer's pid namespace and its own."""
+    parted: bool = False
+    """Its next child enters another pid namespace than the tracer's."""
+    keep: bool = True
+    """False: to be let go at its first stop."""
+    alive: bool = True
+    stopped: bool = False
+    """In group-stop, by PTRACE_LISTEN."""
+    shares: dict[int, set[Tracee]] = {}
+    """What it holds together with others, by the index in COMPARED (see shares.py)."""
+    time_pending: bool = False
+    """It enters another time namespace when it executes, and its children do when they are made."""
+    last_signal: SignalInfo | None = None
+    vfork_child: TaskId | None = None
+    space: Space | None = None
+    """What is known of the code in its memory; None: nothing yet."""
+
+
+class Birth(Struct, eq=False):
+    """A creation that was announced and whose child has not stopped yet: its creator is held until then."""
+
+    child: Tracee
+    creator: Tracee | None
+    """None where no creator is held."""
+    entry: Entry | None
+    t: int
+    stop: str
+    told: bool = False
+    """Its event is written."""

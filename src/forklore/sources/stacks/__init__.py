@@ -1,0 +1,1 @@
+"""Call stacks of creations and what new threads run, read from held tasks."""

@@ -1,0 +1,414 @@
+"""Who makes a child: the caller's stack, its interpreter's frames, and what the child is given to run.
+
+All of it is read while the caller is held at its call's entry: nothing is copied on write yet, and nothing moves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct, field
+
+from forklore.abi.arch import Arch
+from forklore.abi.flags import CLONE_UNTRACED
+from forklore.abi.units import Address, Tid, Unavailable
+from forklore.elf.cfi import unwind
+from forklore.elf.dwarf.registers import PLACES, dwarf_block
+from forklore.events import records as ev
+from forklore.linux import memory, proc, ptrace
+from forklore.linux.mappings import Kind, Mapping
+from forklore.sources.ptrace.options import Options
+from forklore.sources.ptrace.tracee import Entry, Glance, Tracee
+from forklore.sources.stacks.code import Code, Loaded, Space, Walked
+from forklore.sources.stacks.routines import Routines
+from forklore.sources.stacks.tail_calls import Jumps
+
+if TYPE_CHECKING:
+    from forklore.elf.cpython.frames import Interpreter
+    from forklore.elf.dwarf.source import Source
+    from forklore.elf.image.thread_descriptors import PthreadLayout
+    from forklore.linux.ptrace import Registers
+
+_WINDOW: Final = 2 * memory.PAGE_SIZE
+"""How much of a stack is read at once, …"""
+_LEAST: Final = 256
+"""… and of one that was met before at least, and a multiple of this."""
+_AHEAD: Final = 64
+"""Bytes that are worth to be read ahead of being asked for."""
+_LEAST_OFTEN: Final = 10
+_WALKED_LIMIT: Final = 4096
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
+_NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
+_THREAD_LIBRARIES: Final = (b"libc.so", b"libc-2", b"libpthread")
+
+
+class _Needs(Struct):
+    """What a walk went by: memory, and registers by DWARF number."""
+
+    reads: list[tuple[int, int]] = field(default_factory=list)
+    registers: set[int] = field(default_factory=set)
+
+
+class Stacks:
+    """Reads stacks and writes each that is new, with the code that it goes through."""
+
+    def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
+        self._machine = machine
+        self._depth = options.stack_depth
+        self._keep_frames = options.vfork_writes
+        self._emit = emit
+        self.code = Code(emit, machine)
+        self._jumps = Jumps(self.code)
+        self._stacks: dict[tuple[tuple[tuple[int, str], ...], str], int] = {}
+        self._routines = Routines(machine)
+        self._lines_at_once = options.lines_at_once
+        self._lined = 0
+        """How many places have had their source lines looked up."""
+        self._sources: dict[int, Source | None] = {}
+        self._scripts: dict[tuple[object, ...], int] = {}
+        self._seen: Glance
+        """Of the caller whose stack is looked at; set when it enters its call."""
+        self._memory = -1
+        """A descriptor of that task's memory, while one is open."""
+        self._enough: dict[int, int] = {}
+        """By the instruction pointer of callers that were met before: how much of the stack was of use."""
+        self._ahead: tuple[str, int, int] | None = None
+        """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
+
+    def enter(self, task: Tracee, entry: Entry, t: int) -> Callable[[], None] | None:
+        """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered.
+
+        What is given back is left to do before the task's next stop is looked at, and the task may go on meanwhile:
+        until then it is in the kernel, and the child that it makes is held.
+        """
+        try:
+            space = self._space(task)
+            seen, entry.glance = entry.glance or self.glance(task.tid), None
+        except MemoryError:
+            entry.stack = self._unread(t)
+            return None
+        self._seen, held = seen, seen.registers
+        rest = partial(self._look, task.tid, space, held, entry, t)
+        # Of a caller that was met before, all that is to be read is read by now, as a rule.
+        known = not self._keep_frames and space.walked.get((held[held.layout.ip], seen.base)) is not None
+        if known and space.interpreter is False and not entry.flags & CLONE_UNTRACED:
+            return rest
+        rest()
+        return None
+
+    def glance(self, tid: Tid) -> Glance:
+        """The registers and the stack of a task that is held, and what the last one was asked for besides."""
+        held = ptrace.registers(tid)
+        base = held[held.layout.sp]
+        # No more than is of use: to read a page that a fork has left shared can be to copy it (mm/gup.c).
+        length = self._enough.get(held[held.layout.ip], _WINDOW)
+        if self._ahead is None or self._ahead[0] not in held.layout.offsets:
+            return Glance(tid, held, base, memory.window(tid, Address(base), length), 0, b"")
+        name, distance, size = self._ahead
+        beside = held[name] + distance
+        near, window = memory.with_window(tid, Address(beside), size, Address(base), length)
+        return Glance(tid, held, base, window, beside, near or b"")
+
+    def _look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
+        try:
+            entry.stack = self._stack(space, tid, held, entry, t)
+            self._script(space, tid, held, entry, t)
+            self._runs(space, tid, held, entry, t)
+            if self._lines_at_once:
+                self.write_lines(t)
+        except MemoryError:
+            entry.stack = self._unread(t)
+
+    def _unread(self, t: int) -> int | None:
+        try:
+            return self._numbered((), _NO_MEMORY, t)
+        except MemoryError:
+            return None  # the creation is told all the same
+
+    def _space(self, task: Tracee) -> Space:
+        if task.space is None:
+            task.space = Space()
+            self.code.survey(task.space, task.tid)
+        return task.space
+
+    def _read(self, address: int, size: int) -> bytes | None:
+        seen = self._seen
+        known = seen.read(address, size)
+        if known is not None:
+            return known
+        if size > memory.PAGE_SIZE:
+            got = memory.window(seen.tid, Address(address), size)
+            return got if len(got) == size else None
+        found = memory.read(seen.tid, Address(address), size)
+        if isinstance(found, Unavailable):
+            return None
+        if size <= _AHEAD:
+            self._ahead = _relative(seen.registers, address, size) or self._ahead
+        return found
+
+    def _stack(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> int:
+        start = held[held.layout.ip], self._seen.base
+        known = space.walked.get(start)
+        if known is not None and not self._keep_frames and self._same(known, held):
+            return known.number
+        arch = self._arch(held)
+        registers = dwarf_block(arch, held.raw)
+        # The second time from there: a third is likely, and worth to note what this walk goes by.
+        needs = _Needs() if start in space.walked else None
+        found = self._walk(space, tid, arch, registers, needs)
+        number = self._number(space, tid, arch, found, t)
+        if self._keep_frames:
+            entry.frames = found.frames
+        if len(space.walked) >= _WALKED_LIMIT:
+            space.walked.clear()
+        space.walked[start] = None if needs is None else self._walked(arch, held, needs, number)
+        self._note(start[0], space.walked[start])
+        return number
+
+    def _note(self, ip: int, walked: Walked | None) -> None:
+        if walked is None or self._keep_frames:
+            self._enough.pop(ip, None)
+            return
+        if len(self._enough) >= _WALKED_LIMIT:
+            self._enough.clear()
+        needed = max(8 * walked.last + 8, self._seen.used, self._enough.get(ip, 0))
+        self._enough[ip] = min(_WINDOW, -(-needed // _LEAST) * _LEAST)
+
+    def _same(self, known: Walked, held: Registers) -> bool:
+        if known.registers(held.words()) != known.values:
+            return False
+        words = self._words()
+        return known.last < len(words) and known.words(words) == known.contents
+
+    def _words(self) -> memoryview:
+        window = self._seen.window
+        return memoryview(window)[: len(window) & ~7].cast("Q")
+
+    def _walked(self, arch: Arch, held: Registers, needs: _Needs, number: int) -> Walked | None:
+        base = self._seen.base
+        places = sorted({(address - base) // 8 for address, _size in needs.reads})
+        aligned = all(size == 8 and (address - base) % 8 == 0 for address, size in needs.reads)
+        if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > len(self._seen.window):
+            return None
+        # The stack and the instruction pointer were seen to be the same: with them there are always some to pick.
+        names = held.layout.names
+        block = [place for number, place in PLACES[arch].items() if number in needs.registers]
+        needed = itemgetter(names.index(held.layout.sp), names.index(held.layout.ip), *block)
+        pick, words = itemgetter(*places), self._words()
+        return Walked(needed, needed(held.words()), pick, places[-1], pick(words), number)
+
+    def _walk(
+        self, space: Space, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
+    ) -> unwind.Walk:
+        found, unknown = self._walk_once(space, tid, arch, registers, needs)
+        if unknown is None:
+            return found
+        space.patience -= 1
+        if space.patience > 0:
+            return found
+        # Code that was mapped since, as a rule. Where it is no code at all, looking again and again is in vain.
+        self.code.survey(space, tid)
+        space.vain = 0 if space.find(unknown) is not None else space.vain + 1
+        space.patience = 1 << min(space.vain, _LEAST_OFTEN) if space.vain else 0
+        return self._walk_once(space, tid, arch, registers, needs)[0]
+
+    def _walk_once(
+        self, space: Space, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
+    ) -> tuple[unwind.Walk, int | None]:
+        """The walk, and an address on the way that lies in no region that is known."""
+        find, loaded = space.find, self.code.loaded
+        unknown: int | None = None
+
+        def lookup(address: int) -> unwind.Code | None:
+            nonlocal unknown
+            region = find(address)
+            if region is None:
+                unknown = address
+                return None
+            if region.code is None:
+                loaded(region, tid)
+            return region.code
+
+        def noted(address: int, size: int) -> bytes | None:
+            if needs is not None:
+                needs.reads.append((address, size))
+            return self._read(address, size)
+
+        if needs is None:
+            stack = self._seen.base, self._seen.window
+            found = unwind.walk(arch, registers, lookup, self._read, self._depth, stack=stack)
+        else:
+            needs.reads.clear()
+            found = unwind.walk(arch, registers, lookup, noted, self._depth, used=needs.registers)
+        return found, unknown
+
+    def _arch(self, held: Registers) -> Arch:
+        return Arch.I386 if self._machine is Arch.X86_64 and held.layout.word == 4 else self._machine
+
+    def _number(self, space: Space, tid: Tid, arch: Arch, found: unwind.Walk, t: int) -> int:
+        frames: list[tuple[int, str]] = []
+        for index, (pc, how, _cfa) in enumerate(found.frames):
+            frames.append((self.code.place(space, tid, pc, t, returns=found.called(index)), how))
+        # Where a stack ends badly differs in each process by what address space randomization does.
+        end = _ADDRESS.sub("0x…", found.end)
+        number = self._stacks.get((tuple(frames), end))
+        if number is not None:
+            return number
+        places = [place for place, _how in frames]
+        return self._numbered(tuple(frames), end, t, self._jumps.of(arch, space, tid, found, places, self._read, t))
+
+    def _numbered(
+        self, frames: tuple[tuple[int, str], ...], end: str, t: int, jumped: Sequence[ev.Jumped] = ()
+    ) -> int:
+        number = self._stacks.get((frames, end))
+        if number is None:
+            number = self._stacks[frames, end] = len(self._stacks) + 1
+            told = [ev.Frame(*frame) for frame in frames]
+            self._emit(ev.Stack(t=t, stack=number, frames=told, end=end, jumped=list(jumped)))
+        return number
+
+    def _script(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
+        if space.interpreter is None:
+            space.interpreter = self._interpreter(space, tid) or False
+        interpreter = space.interpreter
+        if not interpreter:
+            return
+        pointer = held["fs_base"] if held.layout.word == 8 and self._machine is Arch.X86_64 else None
+        with self._memory_of(tid):
+            found = interpreter.frames(tid, pointer, self._depth)
+        if not found.frames:
+            return
+        key = interpreter.language, found.frames, found.end
+        number = self._scripts.get(key)
+        if number is None:
+            number = self._scripts[key] = len(self._scripts) + 1
+            frames = [ev.ScriptFrame(ev.text(one.function), ev.text(one.file), one.line) for one in found.frames]
+            self._emit(ev.Script(t=t, script=number, language=interpreter.language, frames=frames, end=found.end))
+        entry.script = number
+
+    def _interpreter(self, space: Space, tid: Tid) -> Interpreter | None:
+        program = os.path.basename(_program(tid))
+
+        def may_hold(entry: Mapping) -> bool:
+            name = entry.path.rpartition(b"/")[2]
+            return name.startswith(b"libpython") or (name == program and entry.kind is Kind.FILE)
+
+        if self.code.symbol(space, tid, b"_PyRuntime", may_hold) is None:
+            return None
+        from forklore.elf.cpython.frames import Interpreter
+
+        with self._memory_of(tid):
+            found = Interpreter.find(lambda name: self.code.symbol(space, tid, name, may_hold), self._page, None)
+        return None if isinstance(found, Unavailable) else found
+
+    @contextmanager
+    def _memory_of(self, tid: Tid) -> Iterator[None]:
+        # Not process_vm_readv, which has pages that are shared since a fork copied (mm/gup.c: gup_must_unshare), and
+        # is slower for whole pages.
+        self._memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield
+        finally:
+            os.close(self._memory)
+
+    def _page(self, address: int, size: int) -> bytes | None:
+        try:
+            return os.pread(self._memory, size, address)
+        except (OSError, OverflowError):
+            return None
+
+    def _runs(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
+        runs = self._routines.of(
+            entry, held, lambda: self._layout(space, tid), self._read, _libc(space),
+            lambda address: self.code.function(space, tid, address),
+        )  # fmt: skip
+        if runs is None:
+            return
+        entry.runs = msgspec.structs.replace(
+            runs,
+            fn_place=self._code_place(space, tid, runs.fn, t),
+            routine_place=self._code_place(space, tid, runs.routine, t),
+        )
+
+    def _code_place(self, space: Space, tid: Tid, address: int | None, t: int) -> int | None:
+        if address is None:
+            return None
+        known = space.places.get(address)
+        if known is None and space.find(address) is not None:
+            known = self.code.place(space, tid, address, t, returns=False)
+        return known
+
+    def _layout(self, space: Space, tid: Tid) -> PthreadLayout | Unavailable:
+        if space.threads is None:
+            space.threads = self._find_layout(space, tid)
+        return space.threads
+
+    def _find_layout(self, space: Space, tid: Tid) -> PthreadLayout | Unavailable:
+        from forklore.elf.image.thread_descriptors import layout_from_image
+
+        program = _program(tid)
+        why = Unavailable(0, "no C library is mapped that publishes where pthread_create keeps its routine")
+        for region in space.regions:
+            path = region.entry.path
+            if path == program or path.rpartition(b"/")[2].startswith(_THREAD_LIBRARIES):
+                loaded = self.code.loaded(region, tid)
+                found = why if loaded.image is None else layout_from_image(loaded.image, loaded.symbols)
+                if not isinstance(found, Unavailable):
+                    return found
+        return why
+
+    def write_lines(self, t: int) -> None:
+        """Write the source lines of all places that are new, as far as there is debug information."""
+        new, self._lined = self.code.places[self._lined :], len(self.code.places)
+        for number, loaded, address in new:
+            source = self._source(loaded)
+            found = () if source is None else source.at(address)
+            if found:
+                lines = [ev.Line(_text(one.function), _text(one.file), one.line) for one in found]
+                self._emit(ev.Lines(t=t, place=number, lines=lines))
+
+    def _source(self, loaded: Loaded) -> Source | None:
+        if loaded.number not in self._sources:
+            image = loaded.described
+            if image is None:
+                self._sources[loaded.number] = None
+            else:
+                from forklore.elf.dwarf.source import Source
+
+                self._sources[loaded.number] = Source(image.data)
+        return self._sources[loaded.number]
+
+
+def _relative(held: Registers, address: int, size: int) -> tuple[str, int, int] | None:
+    near = ((address - held[name], name) for name in held.layout.args if 0 <= address - held[name] < memory.PAGE_SIZE)
+    distance, name = min(near, default=(0, None))
+    return None if name is None else (name, distance, size)
+
+
+def _text(name: str | None) -> ev.Text | None:
+    return None if name is None else ev.text(os.fsencode(name))
+
+
+def _libc(space: Space) -> str:
+    if space.libc is None:
+        space.libc = _find_libc(space)
+    return space.libc
+
+
+def _find_libc(space: Space) -> str:
+    names = [region.entry.path.rpartition(b"/")[2] for region in space.regions]
+    if any(name.startswith((b"libc.musl", b"ld-musl")) for name in names):
+        return "musl"
+    return "glibc" if any(name.startswith((b"libc.so.6", b"libc-2")) for name in names) else ""
+
+
+def _program(tid: Tid) -> bytes:
+    found = proc.executable(tid)
+    return b"" if isinstance(found, Unavailable) else found

@@ -1,0 +1,381 @@
+"""The code that the traced programs run: which file an address lies in, and which function of it.
+
+Files are looked into once, however many processes have mapped them, and stay open while the trace lasts, for they
+may be deleted or replaced meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Literal
+
+from msgspec import Struct
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Address, Fd, Tid, Unavailable
+from forklore.elf.cfi import unwind
+from forklore.events import records as ev
+from forklore.linux import mapped_file, mappings, memory
+from forklore.linux.mappings import Kind, Mapping
+from forklore.sources.stacks.language_threads import Function
+
+if TYPE_CHECKING:
+    from forklore.elf.cfi.frame_table import FrameTable
+    from forklore.elf.cfi.returning_code import Way
+    from forklore.elf.cpython.frames import Interpreter
+    from forklore.elf.image.image import Image, Section
+    from forklore.elf.image.symbols import Symbol, Symbols
+    from forklore.elf.image.thread_descriptors import PthreadLayout
+
+_VDSO_LIMIT: Final = 1 << 16
+_FUNCTIONS: Final = 1 << 16
+
+
+class Loaded(Struct, eq=False):
+    """A file that code lies in, or a region without one, as far as it could be looked into."""
+
+    entry: Mapping
+    """The first mapping of it that was met."""
+    number: int = 0
+    """Of its record; 0: not written."""
+    image: Image | None = None
+    table: FrameTable | None = None
+    symbols: Symbols | None = None
+    debug: Image | None = None
+    """Its separate debug file."""
+    unknown: Unavailable | None = None
+    """Why there is no image."""
+    functions: dict[int, Function] = {}
+    """Functions by an address in them, as far as they were asked for."""
+    ways: dict[int, Way | None] = {}
+    calls: dict[int, tuple[bool, int | None]] = {}
+    """What the unwinder found out about code without rules."""
+
+    @property
+    def path(self) -> bytes:
+        """As /proc/PID/maps has it; empty for memory without a file."""
+        return self.entry.path if self.entry.kind in (Kind.FILE, Kind.SPECIAL) else b""
+
+    @property
+    def described(self) -> Image | None:
+        """The image that has debug information: the separate debug file, or the file itself."""
+        image = self.debug or self.image
+        if image is None or not (image.section(".debug_info") or image.section(".zdebug_info")):
+            return None
+        return image
+
+
+class Region(Struct, eq=False):
+    """An executable mapping. ``loaded`` and ``bias`` (what run-time addresses have over the file's own) are found
+    when its code is first met.
+    """
+
+    entry: Mapping
+    loaded: Loaded | None = None
+    bias: int = 0
+    code: unwind.Code | None = None
+    """The same for the unwinder."""
+
+
+class Walked(Struct, eq=False):
+    """A stack that was walked, and all that the walk went by: what is the same again has the same stack."""
+
+    registers: Callable[[Sequence[int]], tuple[int, ...]]
+    """Picks registers out of the block, …"""
+    values: tuple[int, ...]
+    words: Callable[[Sequence[int]], tuple[int, ...]]
+    """Picks the words of the stack, counted from the stack pointer, …"""
+    last: int
+    """… of which that is the highest, …"""
+    contents: tuple[int, ...]
+    number: int
+    """… to this stack."""
+
+
+class Extent(Struct, frozen=True):
+    """A function of a process's code."""
+
+    start: int
+    """Its run-time address."""
+    name: bytes
+    """Empty: not known."""
+
+
+class Space:
+    """Where code lies in one memory. Its regions are replaced as a whole, so that a fork's copy can share them."""
+
+    def __init__(self) -> None:
+        self.regions: list[Region] = []
+        self.starts: list[int] = []
+        self.places: dict[int, int] = {}
+        """Numbers of place records by run-time address; valid for these regions."""
+        self.walked: dict[tuple[int, int], Walked | None] = {}
+        """Stacks by the pc and sp that they began at; None: met once."""
+        self.libc: str | None = None
+        """Which C library is in it: glibc, musl, or empty; None: not looked for yet."""
+        self.patience = 0
+        self.vain = 0
+        """How many walks that met an unknown address are let pass before the regions are read anew, and how often
+        that was in vain so far."""
+        self.interpreter: Interpreter | Literal[False] | None = None
+        """None: not looked for yet."""
+        self.threads: PthreadLayout | Unavailable | None = None
+        """How its C library's thread descriptors are laid out; None: not looked for yet."""
+
+    def copy(self) -> Space:
+        """For a child whose memory begins as a copy."""
+        other = Space()
+        other.regions, other.starts, other.places = self.regions, self.starts, self.places
+        other.walked, other.libc = self.walked, self.libc
+        other.interpreter, other.threads = self.interpreter, self.threads
+        return other
+
+    def find(self, address: int) -> Region | None:
+        """The region that ``address`` lies in."""
+        index = bisect_right(self.starts, address) - 1
+        if index < 0:
+            return None
+        region = self.regions[index]
+        return region if address < region.entry.end else None
+
+
+class Code:
+    """All code of a trace. Writes a record of each module and place before it is first referred to."""
+
+    def __init__(self, emit: Callable[[ev.Event], None], machine: Arch) -> None:
+        self._emit = emit
+        self._machine = machine
+        self._loaded: dict[object, Loaded] = {}
+        self._modules = 0
+        self._places: dict[tuple[int, int], int] = {}
+        self.places: list[tuple[int, Loaded, int]] = []
+        """Every place: its number, what it lies in, its address there."""
+
+    def survey(self, space: Space, tid: Tid) -> None:
+        """Read anew where code lies in a held task's memory."""
+        found = mappings.executable(tid)
+        space.places, space.walked, space.threads, space.libc = {}, {}, None, None
+        space.interpreter = space.interpreter or None
+        space.regions = [] if isinstance(found, Unavailable) else [Region(entry) for entry in found]
+        space.starts = [region.entry.start for region in space.regions]
+
+    def loaded(self, region: Region, tid: Tid) -> Loaded:
+        """What lies in a region of a held task."""
+        if region.loaded is None:
+            region.loaded = self._known(tid, region.entry)
+            region.bias = _bias(region.loaded, region.entry)
+            region.code = unwind.Code(
+                region.loaded.table, region.bias, fixed=region.loaded.image is not None,
+                ways=region.loaded.ways, calls=region.loaded.calls, made=_made(region.entry),
+            )  # fmt: skip
+        return region.loaded
+
+    def _known(self, tid: Tid, entry: Mapping) -> Loaded:
+        key: object
+        if entry.kind is Kind.FILE:
+            key = entry.major, entry.minor, entry.inode, entry.path
+        else:
+            key = (entry.path, entry.size) if entry.kind is Kind.SPECIAL else b""
+        known = self._loaded.get(key)
+        if known is None:
+            known = self._loaded[key] = self._load(tid, entry)
+        return known
+
+    def _load(self, tid: Tid, entry: Mapping) -> Loaded:
+        loaded = Loaded(entry)
+        image: Image | Unavailable | None = None
+        if entry.kind is Kind.FILE:
+            image = _image_of_file(tid, entry)
+        elif entry.path == b"[vdso]":
+            image = _image_of_memory(tid, entry)
+        if isinstance(image, Unavailable):
+            loaded.unknown = image
+        elif image is not None:
+            loaded.image = image
+            loaded.debug = _debug_file(image, tid, entry)
+            loaded.table, loaded.symbols = _tables(image, loaded.debug, self._machine)
+        return loaded
+
+    def place(self, space: Space, tid: Tid, address: int, t: int, *, returns: bool) -> int:
+        """The number of the place at a run-time address.
+
+        ``returns``: it is a return address, whose call lies before it: the last instruction of a function that never
+        returns is a call.
+        """
+        number = space.places.get(address)
+        if number is not None:
+            return number
+        region = space.find(address)
+        loaded = None if region is None else self.loaded(region, tid)
+        key = 0, address
+        if region is not None and loaded is not None:
+            key = self._number(loaded, t), address - region.bias
+        number = self._places.get(key)
+        if number is None:
+            number = self._places[key] = len(self._places) + 1
+            self._tell(number, loaded, key[1], t, returns=returns)
+        if region is not None:
+            space.places[address] = number
+        return number
+
+    def _number(self, loaded: Loaded, t: int) -> int:
+        if loaded.number == 0:
+            self._modules += 1
+            loaded.number = self._modules
+            image, unknown = loaded.image, loaded.unknown
+            self._emit(
+                ev.Module(
+                    t=t, module=loaded.number, path=ev.text(loaded.path),
+                    build_id=None if image is None else image.build_id,
+                    device=loaded.entry.major << 20 | loaded.entry.minor, inode=loaded.entry.inode,
+                    unknown=None if unknown is None else ev.Absent(unknown.errno, unknown.why),
+                )
+            )  # fmt: skip
+        return loaded.number
+
+    def function(self, space: Space, tid: Tid, address: int) -> Function | None:
+        """The code at a run-time address of a held task; None where none is mapped."""
+        region = space.find(address)
+        if region is None:
+            return None
+        loaded = self.loaded(region, tid)
+        inside = address - region.bias
+        found = loaded.functions.get(inside)
+        if found is None:
+            symbol = _symbol(loaded, inside)
+            found = Function(None if symbol is None else symbol.name, loaded.path)
+            if loaded.image is not None and len(loaded.functions) < _FUNCTIONS:
+                loaded.functions[inside] = found
+        return found
+
+    def extent(self, space: Space, tid: Tid, address: int) -> Extent | None:
+        """The function at a run-time address of a held task; None where it is not known where one begins."""
+        region = space.find(address)
+        if region is None:
+            return None
+        loaded = self.loaded(region, tid)
+        symbol = _symbol(loaded, address - region.bias)
+        start = None if loaded.table is None else loaded.table.function_start(address - region.bias)
+        if start is None:
+            return None if symbol is None else Extent(symbol.address + region.bias, symbol.name)
+        return Extent(start + region.bias, b"" if symbol is None else symbol.name)
+
+    def _tell(self, number: int, loaded: Loaded | None, address: int, t: int, *, returns: bool) -> None:
+        inside = address - 1 if returns else address
+        if returns and loaded is not None and loaded.table is not None:
+            rule = loaded.table.rule_at(inside)
+            if rule is not None and rule.signal:  # a handler returns to where the trampoline begins
+                inside = address
+        symbol = None if loaded is None else _symbol(loaded, inside)
+        self._emit(
+            ev.Place(
+                t=t, place=number, module=None if loaded is None else loaded.number, address=address,
+                function=None if symbol is None else ev.text(symbol.name),
+                start=None if symbol is None else symbol.address,
+            )
+        )  # fmt: skip
+        if loaded is not None:
+            self.places.append((number, loaded, inside))
+
+    def symbol(self, space: Space, tid: Tid, name: bytes, wanted: Callable[[Mapping], bool]) -> int | None:
+        """The run-time address of a symbol in one of the files whose mapping ``wanted`` accepts."""
+        for region in space.regions:
+            if not wanted(region.entry):
+                continue
+            symbols = self.loaded(region, tid).symbols
+            found = None if symbols is None else symbols.find(name)
+            if found is not None:
+                return found.address + region.bias
+        return None
+
+
+def _made(entry: Mapping) -> bool:
+    # What lies in a memfd or a deleted file has a name, and is told by it.
+    return entry.kind in (Kind.ANONYMOUS, Kind.HEAP, Kind.STACK)
+
+
+def _symbol(loaded: Loaded, address: int) -> Symbol | None:
+    if loaded.symbols is None:
+        return None
+    start = None if loaded.table is None else loaded.table.function_start(address)
+    return loaded.symbols.at(address, start)
+
+
+def _bias(loaded: Loaded, entry: Mapping) -> int:
+    image = loaded.image
+    if image is None:
+        return 0
+    if entry.kind is Kind.SPECIAL:
+        return entry.start - image.loads[0].address if image.loads else 0
+    # Two segments can lie in one page of the file, at different addresses (as lld lays them out).
+    for load in image.loads:
+        first = load.offset - load.offset % memory.PAGE_SIZE
+        if load.executable and first <= entry.offset < load.offset + load.file_size:
+            return entry.start - (load.address + entry.offset - load.offset)
+    address = image.address_of(entry.offset)
+    return 0 if address is None else entry.start - address
+
+
+def _image_of_file(tid: Tid, entry: Mapping) -> Image | Unavailable:
+    from forklore.elf.image.image import Image
+
+    fd = mapped_file.open_mapped(tid, entry)
+    if isinstance(fd, Unavailable):
+        return fd
+    try:
+        return Image.open(Fd(fd))
+    finally:
+        os.close(fd)
+
+
+def _image_of_memory(tid: Tid, entry: Mapping) -> Image | Unavailable:
+    from forklore.elf.image.image import Image
+
+    pages = range(entry.start, min(entry.end, entry.start + _VDSO_LIMIT), memory.PAGE_SIZE)
+    return Image.of_bytes(b"".join(memory.window(tid, Address(page), memory.PAGE_SIZE) for page in pages))
+
+
+def _debug_file(image: Image, tid: Tid, entry: Mapping) -> Image | None:
+    from forklore.elf.image.debug_files import find_debug_file
+
+    path = os.fsdecode(entry.path)
+    for root in ("/", f"/proc/{tid}/root"):
+        found = find_debug_file(image, path, root)
+        if found is not None and not isinstance(found, Unavailable):
+            return found
+    return None
+
+
+def _tables(image: Image, debug: Image | None, machine: Arch) -> tuple[FrameTable, Symbols]:
+    from forklore.elf.cfi.frame_table import FrameTable
+    from forklore.elf.image.symbols import Symbols
+
+    arch = image.arch or machine
+    inside = image.section(".debug_frame")
+    if inside is not None and inside.compressed:
+        inside = None
+    table = FrameTable(
+        image.data, bits=image.bits, arch=arch,
+        eh_frame_hdr=_bounds(image.segment_eh_frame_hdr()), eh_frame=_bounds(image.section(".eh_frame")),
+        debug_frame=_bounds(inside), further=lambda: _further(image, debug, arch),
+        holds=lambda start, end: _holds(image, arch, start, end),
+    )  # fmt: skip
+    return table, Symbols(image, debug)
+
+
+def _further(image: Image, debug: Image | None, arch: Arch) -> FrameTable | None:
+    from forklore.elf.cfi.debug_frames import further_rules
+
+    return further_rules(image, debug, arch)
+
+
+def _holds(image: Image, arch: Arch, start: int, end: int) -> bool:
+    from forklore.elf.cfi.debug_frames import keeps_its_stack
+
+    return keeps_its_stack(image, arch, start, end)
+
+
+def _bounds(section: Section | None) -> tuple[int, int, int] | None:
+    return None if section is None else (section.offset, section.address, section.size)

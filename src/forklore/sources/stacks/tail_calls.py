@@ -1,0 +1,59 @@
+"""Functions that a stack leads through and that are not on it: each was called, and went on to another by a jump.
+
+A compiler ends a function with a jump where the last that it does is a call. On aarch64 and riscv64 posix_spawn and
+posix_spawnp of glibc both do no more than jump to one function that has no name of its own outside of debug
+information; on every architecture its system() jumps to do_system().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Tid
+from forklore.elf.cfi.call_instructions import called_at
+from forklore.elf.cfi.unwind import Walk
+from forklore.events import records as ev
+from forklore.sources.stacks.code import Code, Space
+
+
+class Jumps:
+    """Finds such functions, once for each two frames that meet."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._known: dict[tuple[int, int], int | None] = {}
+        """By the places of a frame and its caller."""
+
+    def of(
+        self, arch: Arch, space: Space, tid: Tid, found: Walk, places: list[int],
+        read: Callable[[int, int], bytes | None], t: int,
+    ) -> list[ev.Jumped]:  # fmt: skip
+        """Those of a held task's stack; ``places`` has the numbers of its frames' places."""
+        frames = found.frames
+        jumped = []
+        for index in range(1, len(frames)):
+            pc, how, _cfa = frames[index]
+            if how == "pointer" or not found.called(index):
+                continue  # a guess, or nothing that has called another
+            pair = places[index - 1], places[index]
+            if pair not in self._known:
+                inner = frames[index - 1][0] - (index > 1)
+                target = self._left(arch, space, tid, pc, inner, read)
+                place = None if target is None else self._code.place(space, tid, target, t, returns=False)
+                self._known[pair] = place
+            number = self._known[pair]
+            if number is not None:
+                jumped.append(ev.Jumped(index, number))
+        return jumped
+
+    def _left(
+        self, arch: Arch, space: Space, tid: Tid, pc: int, inner: int, read: Callable[[int, int], bytes | None]
+    ) -> int | None:
+        target = called_at(arch, read, pc)
+        here = self._code.extent(space, tid, inner)
+        called = None if target is None else self._code.extent(space, tid, target)
+        if here is None or called is None or called.start != target or called.start == here.start:
+            return None
+        part = here.name.startswith(called.name + b".")  # foo.cold belongs to foo
+        return None if part or not called.name else target

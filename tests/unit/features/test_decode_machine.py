@@ -1,0 +1,140 @@
+"""From a machine's answers to what a user is told: each lack names what is lost and what to do."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forklore.abi.units import Pid, Unavailable
+from forklore.features.doctor.conclusions import Check, Facts, State, can_trace, judge
+
+REFUSED = Unavailable(errno.EPERM, "it: Operation not permitted")
+
+ROOT = Facts(
+    kernel="6.12.0", machine="x86_64", user="root", uid=0, python="3.12.1", capabilities=(1 << 41) - 1,
+    tracer=Pid(0), tracer_name="", yama=1, seize=True, syscall_info=True, registers=True, read_memory=True,
+    filter_plain=True,
+    filter_no_new_privs=True, seccomp_mode=0, seccomp_filters=0, seccomp_actions=("kill", "trace", "allow"),
+    no_new_privs=False, clone3=True, kcmp=True, pagemap=True, page_frames=True, soft_dirty=True,
+    new_user_ns=True, container=(), first_pid_ns=True, first_user_ns=True, hidepid="off", tracefs=True,
+    abis={"i386": True}, limits={"threads_max": 10000, "threads_now": 100},
+)  # fmt: skip
+
+
+def check(name: str, **change: Any) -> Check:
+    (found,) = (one for one in judge(replace(ROOT, **change)) if one.name == name)
+    return found
+
+
+def test_root_on_a_plain_machine_lacks_nothing() -> None:
+    assert {one.state for one in judge(ROOT)} == {State.OK}
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"yama": 3}, "at boot"),
+        ({"yama": 2, "capabilities": 0}, "sysctl kernel.yama.ptrace_scope=1"),
+        ({"tracer": Pid(7), "tracer_name": "strace"}, "outside of strace (pid 7)"),
+        ({"container": ("/.dockerenv exists",)}, "--cap-add=SYS_PTRACE"),
+        ({"seccomp_mode": 2}, "--cap-add=SYS_PTRACE"),
+        ({"seize": Unavailable(errno.ENOSYS, "no")}, "use another one"),
+        ({}, "security module"),
+    ],
+)
+def test_a_refused_ptrace_names_the_cause_that_applies(change: dict[str, Any], remedy: str) -> None:
+    facts = replace(ROOT, **{"seize": REFUSED, "yama": 0, **change})
+    checks = judge(facts)
+    assert not can_trace(checks)
+    assert remedy in next(one.remedy for one in checks if one.name == "ptrace")
+
+
+@pytest.mark.parametrize(
+    ("yama", "capabilities", "state"),
+    [
+        (None, 0, State.OK),
+        (0, 0, State.OK),
+        (1, 0, State.LIMITED),
+        (1, 1 << 19, State.OK),
+        (2, 0, State.BLOCKED),
+        (2, 1 << 19, State.OK),
+        (3, 1 << 19, State.BLOCKED),
+    ],
+)
+def test_each_ptrace_scope(yama: int | None, capabilities: int, state: State) -> None:
+    assert check("ptrace-scope", yama=yama, capabilities=capabilities).state is state
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "said"),
+    [
+        ({}, State.OK, "at the calls of interest"),
+        ({"no_new_privs": True}, State.OK, "no_new_privs is set already"),
+        ({"filter_plain": REFUSED}, State.LIMITED, "with no_new_privs only"),
+        ({"filter_plain": REFUSED, "filter_no_new_privs": REFUSED}, State.LIMITED, "not permitted"),
+        ({"seccomp_actions": ("kill", "allow")}, State.LIMITED, "not trace"),
+        ({"seccomp_actions": ()}, State.OK, "at the calls of interest"),
+    ],
+)
+def test_the_filter(change: dict[str, Any], state: State, said: str) -> None:
+    found = check("seccomp", **change)
+    assert (found.state, said in found.found) == (state, True)
+    assert bool(found.remedy) is (state is not State.OK)
+
+
+@pytest.mark.parametrize("old", [False, Unavailable(errno.EIO, "PTRACE_GET_SYSCALL_INFO: I/O error")])
+def test_a_kernel_without_syscall_info_cannot_be_used(old: bool | Unavailable) -> None:
+    assert not can_trace(judge(replace(ROOT, syscall_info=old)))
+
+
+@pytest.mark.parametrize(
+    ("limits", "state"),
+    [
+        ({}, State.OK),
+        ({"rlimit_nproc": 300}, State.OK),
+        ({"rlimit_nproc": 300, "user_tasks": 100}, State.OK),
+        ({"rlimit_nproc": 300, "user_tasks": 101}, State.LIMITED),
+        ({"pids_max": 50, "pids_current": 60}, State.LIMITED),
+    ],
+)
+def test_a_limit_counts_only_against_what_is_used(limits: dict[str, int], state: State) -> None:
+    assert check("limits", limits=limits).state is state
+
+
+ANSWERS = st.sampled_from([True, False, REFUSED, Unavailable(errno.ENOSYS, "it: not implemented")])
+TRIED = (
+    "seize", "syscall_info", "registers", "read_memory", "filter_plain", "filter_no_new_privs", "clone3", "kcmp",
+    "pagemap", "soft_dirty", "new_user_ns", "tracefs",
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(
+    st.fixed_dictionaries(dict.fromkeys(TRIED, ANSWERS)),
+    st.sampled_from([None, 0, 1, 2, 3]),
+    st.integers(0, 1 << 41),
+    st.booleans(),
+)
+def test_whatever_is_lost_comes_with_a_remedy(
+    answers: dict[str, Any], yama: int | None, capabilities: int, inside: bool
+) -> None:
+    facts = replace(
+        ROOT, **answers, yama=yama, capabilities=capabilities, first_pid_ns=inside, first_user_ns=not inside,
+        seccomp_mode=2 * inside, hidepid="2" if inside else "off",
+    )  # fmt: skip
+    checks = judge(facts)
+    assert len({one.name for one in checks}) == len(checks)
+    for one in checks:
+        assert bool(one.loses) is (one.state in (State.LIMITED, State.BLOCKED)), one
+        assert one.remedy or not one.loses, one
+        assert one.found
+    assert can_trace(checks) is (
+        facts.seize is True
+        and facts.syscall_info is True
+        and not (yama == 3 or (yama == 2 and not capabilities >> 19 & 1))
+    )
