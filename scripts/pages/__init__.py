@@ -1,1 +1,11 @@
-"""Pages of the documentation that are made from tables of the code."""
+"""The pages of docs/ that are made from tables in the code: a module a page, whose ``page()`` is its whole text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from . import rules, sharing
+
+PAGES: Final[dict[str, Callable[[], str]]] = {"rules.md": rules.page, "sharing.md": sharing.page}
+"""By the file's name in docs/."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
 
 import pytest
-from pages.rules import page
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
@@ -16,7 +14,6 @@ from forklore.decode.rules.table import RULES, Context, reasons, refusals
 
 X86 = Arch.X86_64
 FORK = decode_creation(X86, 57, ())
-DOCS = Path(__file__).parents[3] / "docs"
 
 
 def rules(call: object, number: int, context: Context = Context()) -> list[tuple[str, bool]]:  # noqa: B008
@@ -112,11 +109,6 @@ def test_the_table_is_sound() -> None:
         assert not rule.text.endswith(".")
         assert rule.source
         assert rule.since is None or rule.until is None or rule.since < rule.until
-
-
-def test_the_page_of_rules_is_current() -> None:
-    # After a change of the rules: scripts/generate-pages
-    assert (DOCS / "rules.md").read_text() == page()
 
 
 def test_a_flag_that_older_kernels_may_have_by_a_backport() -> None:

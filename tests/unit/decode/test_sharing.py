@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
-from pages.sharing import page
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
@@ -70,8 +68,3 @@ def test_unshare_touches_what_it_names_and_no_more() -> None:
         call = decode_call(X86, 272, (sum(bits[i] for i in chosen),))
         assert isinstance(call, Unshare)
         assert {fate.resource for fate in unshare_fates(call)} == {names[i] for i in chosen}
-
-
-def test_the_page_of_sharing_is_current() -> None:
-    # After a change of the tables: scripts/generate-pages
-    assert (Path(__file__).parents[3] / "docs" / "sharing.md").read_text() == page()
