@@ -12,10 +12,12 @@ _HEAD: Final = """\
 
 Generated from the rules in the code by `scripts/generate-pages`; do not edit.
 
-When a creation fails, forklore shows every rule of this table that fits the arguments and the error, in the
-order in which the kernel checks them. A rule that the arguments prove is *certain*; one that depends on what
-is not known (the caller's privileges, the machine's limits) is shown as *perhaps*; one that the arguments
-disprove is left out. If no rule fits, it says so.
+When a call fails, forklore shows the rules of this table that fit the arguments and the error, in the order in
+which the kernel checks them. A rule that is proved is *certain*: by the arguments, by what was read of the caller
+right after the refusal (capabilities, threads, scheduling policy, limits, namespaces, seccomp, what a descriptor is),
+by what the trace shows (the init of a pid namespace has ended), or because nothing else is left. One that depends on
+what is not known is shown as *perhaps*, and only where nothing is certain; one that is disproved is left out. If no
+rule fits, it says so.
 
 The rules follow the source of Linux {newest}. A version in the last column limits a rule to kernels from it
 on, or before it.

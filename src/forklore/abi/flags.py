@@ -55,6 +55,13 @@ LEGACY_MASK: Final = 0xFFFFFFFF
 """What clone(2) keeps of its flags word: the rest is dropped unseen (kernel/fork.c, lower_32_bits)."""
 
 
+NAMESPACES: Final = (
+    CLONE_NEWTIME | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID
+    | CLONE_NEWNET
+)  # fmt: skip
+"""Every namespace flag, as clone3 and unshare know them; to clone(2) CLONE_NEWTIME's bit is a part of the signal."""
+
+
 class Flag(NamedTuple):
     """One bit of one call.
 

@@ -6,6 +6,7 @@ zero.
 
 from __future__ import annotations
 
+import errno
 import struct as _struct
 from typing import Final
 
@@ -47,6 +48,13 @@ class Words(Struct, frozen=True, gc=False):
 
 
 NO_WORDS: Final = Words()
+
+
+def is_unmapped(found: bytes | Unavailable | None, size: int) -> bool:
+    """Whether a reading of ``size`` bytes of the caller's memory came to the end of it."""
+    if isinstance(found, Unavailable):
+        return found.errno == errno.EFAULT
+    return found is not None and len(found) < size
 
 
 def read_struct(struct: bytes | Unavailable | None, size: int | None) -> tuple[Words, list[str]]:

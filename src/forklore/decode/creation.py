@@ -30,7 +30,7 @@ from forklore.abi.flags import (
 )
 from forklore.abi.signals import CSIGNAL, SIGRTMAX, signal_name
 from forklore.abi.units import Address, Fd, Unavailable
-from forklore.decode.clone_struct import NO_WORDS, SET_TID_MAX, Words, read_struct, read_tids
+from forklore.decode.clone_struct import NO_WORDS, PAGE_SIZE, SET_TID_MAX, Words, is_unmapped, read_struct, read_tids
 from forklore.decode.flagset import UNKNOWN, FlagSet, flag_set
 
 CallName = Literal["fork", "vfork", "clone", "clone3", "unknown"]
@@ -91,6 +91,8 @@ class Creation(Struct, frozen=True, gc=False):
     """clone3's size argument, in bytes."""
     words: Words = NO_WORDS
     """The call's words by name, whether or not a flag makes them count."""
+    unreadable: tuple[str, ...] = ()
+    """``struct``, ``set_tid``: where the caller has no memory that it says holds them, or not for all of them."""
     problems: tuple[str, ...] = ()
 
     @property
@@ -282,11 +284,12 @@ def _decode_clone3(
 ) -> Creation:
     size = _word(arch, args[1] if len(args) > 1 else None)
     words, problems = read_struct(struct, size)
+    faults: tuple[str, ...] = ("struct",) if is_unmapped(struct, min(size or 0, PAGE_SIZE)) else ()
     raw = words.flags
     if raw is None:
         return Creation(
             "clone3", arch, nr, args, UNKNOWN, words.exit_signal,
-            struct_size=size, words=words, problems=tuple(problems),
+            struct_size=size, words=words, unreadable=faults, problems=tuple(problems),
         )  # fmt: skip
     flags = flag_set(CLONE3, raw)
     if flags.unknown:
@@ -297,6 +300,7 @@ def _decode_clone3(
     if words.set_tid_size:
         tids, problem = read_tids(set_tid, words.set_tid_size)
         problems.extend(problem)
+        faults += ("set_tid",) if is_unmapped(set_tid, 4 * min(words.set_tid_size, SET_TID_MAX)) else ()
     has_stack = words.stack or words.stack_size
     return Creation(
         "clone3", arch, nr, args, flags, words.exit_signal,
@@ -310,6 +314,7 @@ def _decode_clone3(
         cgroup=None if words.cgroup is None or not raw & CLONE_INTO_CGROUP else Fd(words.cgroup),
         struct_size=size,
         words=words,
+        unreadable=faults,
         problems=tuple(problems),
     )  # fmt: skip
 

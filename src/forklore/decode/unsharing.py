@@ -28,7 +28,7 @@ _ENDS: Final = (
                          "close-on-exec", _EXEC),
     End("sighand", "exec", "exec makes the signal actions private and resets handlers to the default", _EXEC),
     End("thread", "exec", "exec ends every other thread of the process", "fs/exec.c: de_thread"),
-    End("time_ns", "exec", "exec enters the time namespace that was set for children (not yet in Linux 6.1)",
+    End("time_ns", "exec", "exec enters the time namespace that was set for children (since Linux 6.2)",
         "kernel/nsproxy.c: exec_task_namespaces"),
     End("fs", "unshare", "unshare(CLONE_FS), which CLONE_NEWNS and CLONE_NEWUSER imply", "kernel/fork.c: "
                                                                                          "unshare_fs"),

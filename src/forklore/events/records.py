@@ -203,7 +203,7 @@ class Fail(Call, tag="fail", frozen=True, kw_only=True):
 
     errno: int
     limits: dict[str, int] = {}
-    """Numbers that may have decided, read right after: see :mod:`forklore.decode.rules.table`."""
+    """Numbers that may have decided, read right after: see :class:`forklore.decode.rules.rule.Context`."""
     stack: Id | None = None
     script: Id | None = None
 
@@ -218,6 +218,9 @@ class Other(Call, tag="call", frozen=True, kw_only=True):
     """What the caller still shared, asked again right after the call: resource to the task that it was compared
     with, and kcmp's answer."""
     standing: Standing | Absent | None = None
+    limits: dict[str, int] = {}
+    """Of one that was refused, numbers that may have decided, read right after:
+    see :class:`forklore.decode.rules.rule.Context`."""
 
 
 class Exec(Event, tag="exec", frozen=True, kw_only=True):

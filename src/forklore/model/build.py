@@ -12,6 +12,7 @@ from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation
 from forklore.events import records as ev
 from forklore.model.creations import Forms, decoded
+from forklore.model.refusals import Callers, target_of
 from forklore.model.stacks import Stack
 from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Naming, Reaper, Task, Trace
 from forklore.model.without_gc import uncollected
@@ -64,6 +65,7 @@ class Builder:
             self.trace.sharing = self._sharing = Sharing()
         self._kernel = kernel_version(header.kernel)
         self._forms = Forms()
+        self._callers = Callers(self.trace, self._kernel)
         self._signals: dict[TaskId, ev.Signal] = {}
         self._by_tid: dict[int, TaskId] = {}
         """Who has or had a tid last."""
@@ -111,6 +113,7 @@ class Builder:
     def forget(self, number: TaskId) -> None:
         """Take a task that ended out of :attr:`trace`, for who follows a program that never ends."""
         task = self.trace.tasks.pop(number)
+        self._callers.forget(number)
         if self._by_tid.get(task.tid) == number:
             del self._by_tid[task.tid]
         above = task.creator if task.creator is not None else task.found_under
@@ -187,6 +190,7 @@ class Builder:
         self.trace.tasks[number] = task
         self._by_tid[tid] = number
         creator.children = _with(creator.children, number)
+        self._callers.created(creator.id, number)
 
     def _parent(self, creator: Task, *, beside: bool) -> TaskId | None:
         if beside:
@@ -213,7 +217,7 @@ class Builder:
             creation=creation,
             errno=event.errno,
             limits=event.limits,
-            reasons=self._reasons(creation, event.errno, event.limits),
+            reasons=self._reasons(TaskId(event.task), creation, event.errno, event.limits),
             stack=self._stack(event.stack),
             script=self._script(event.script),
         )
@@ -221,17 +225,21 @@ class Builder:
         task = self._task(event.task)
         task.failures = _with(task.failures, failure)
 
-    def _reasons(self, call: Creation | Call, errno: int, limits: dict[str, int]) -> tuple[Reason, ...]:
+    def _reasons(
+        self, task: TaskId, call: Creation | Call, errno: int, read: dict[str, int], target: str | None = None
+    ) -> tuple[Reason, ...]:
         # The rules are many, and most traces have no use for them: loaded when the first call fails.
         from forklore.abi.capabilities import capability_names
         from forklore.decode.rules.rule import Context
         from forklore.decode.rules.table import reasons
 
+        limits = self._callers.told(self._task(task), read, one_thread=not isinstance(call, Creation))
         capabilities = limits.get("cap_eff")
         context = Context(
             kernel=self._kernel,
             uid=limits.get("uid"),
             caps=None if capabilities is None else capability_names(capabilities),
+            target=target,
             limits=limits,
         )
         return reasons(call, errno, context)
@@ -240,7 +248,10 @@ class Builder:
         call = decode_call(event.arch, event.nr, event.args)
         why: tuple[Reason, ...] = ()
         if event.result is not None and event.result < 0:
-            why = self._reasons(call, -event.result, {})
+            target, told = target_of(event.target)
+            why = self._reasons(TaskId(event.task), call, -event.result, {**told, **event.limits}, target)
+        elif event.result is not None:
+            self._callers.called(TaskId(event.task), call, event.target)
         if self._sharing is not None:
             self._sharing.called(TaskId(event.task), event, call_word(call))
         task = self._task(event.task)
@@ -261,6 +272,7 @@ class Builder:
             former_tid=None if event.former_tid is None else Tid(event.former_tid),
         )
         task.images = _with(task.images, image)
+        self._callers.executed(task.id)
         task.comm = image.comm or task.name
         if self._sharing is not None:
             self._sharing.executed(task.id, event)

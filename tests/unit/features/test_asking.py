@@ -67,7 +67,7 @@ def test_an_error_with_and_without_a_call() -> None:
     assert "thread-without-sighand" in [reason.rule for reason in answer.reasons]
     alone = explain("EBADF")
     assert isinstance(alone, ErrnoExplained)
-    assert {rule.id for rule in alone.rules} == {"cgroup-descriptor", "setns-descriptor"}
+    assert {rule.id for rule in alone.rules} == {"cgroup-closed", "cgroup-descriptor", "setns-descriptor"}
 
 
 def test_calls_side_by_side() -> None:

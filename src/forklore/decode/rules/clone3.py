@@ -71,6 +71,9 @@ def _tail(c: Creation, context: Context) -> bool | None:
 
 
 def _unreadable(c: Creation, _: Context) -> bool | None:
+    """Whether a byte of the struct lies where the caller has no memory; the tracer could not read it either."""
+    if "struct" in c.unreadable:
+        return True
     if c.words.flags is not None and c.words.tls is not None:
         return False
     return True if c.args and c.args[0] == 0 else None
@@ -100,8 +103,8 @@ def _cgroup(c: Creation, _: Context) -> bool | None:
 
 def _set_tid_array(c: Creation, _: Context) -> bool | None:
     count = c.words.set_tid_size
-    if count is None:
-        return None
+    if count is None or "set_tid" in c.unreadable:
+        return None if count is None else count > 0
     return False if count == len(c.set_tid) else None
 
 

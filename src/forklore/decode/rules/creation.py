@@ -14,17 +14,22 @@ from forklore.abi.arch import Arch
 from forklore.abi.signals import SIGRTMAX
 from forklore.decode.creation import Creation
 from forklore.decode.rules.rule import (
+    NOTHING_KNOWN,
     AnyCall,
     Context,
     Judge,
+    Kernel,
     Rule,
     all_of,
     both,
+    flags_of,
     has_all,
     has_any,
+    known,
     lacks,
     negate,
     possible_if,
+    reached,
 )
 
 CLONES: Final = ("clone", "clone3")
@@ -144,15 +149,59 @@ def _tid_privilege(c: Creation, context: Context) -> bool | None:
     return None if certain is False and inside and _wants_tids(c, context) else certain
 
 
-def _null_pidfd(c: Creation, _: Context) -> bool | None:
+def _null_pidfd(c: Creation, context: Context) -> bool | None:
     asked = c.flags.has(f.CLONE_PIDFD)
-    return asked if not asked else True if c.pidfd == 0 else None
+    return asked if not asked else True if c.pidfd == 0 else negate(context.fact("pointer_ok"))
+
+
+def _three_capabilities(call: AnyCall, context: Context) -> bool | None:
+    owned = (context.capable(name) for name in ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID"))
+    return all_of(has_all(f.CLONE_NEWUSER)(call, context), negate(all_of(*owned)))
+
+
+def newuser_sysctl(call: AnyCall, context: Context) -> bool | None:
+    """Whether Debian's sysctl forbids a new user namespace to a caller without CAP_SYS_ADMIN."""
+    allowed = context.fact("userns_clone")
+    capable = context.capable("CAP_SYS_ADMIN")
+    if capable and context.fact("user_ns_first") is False:
+        capable = None  # it asks for the capability in the first user namespace
+    return all_of(has_all(f.CLONE_NEWUSER)(call, context), negate(capable), negate(allowed))
+
+
+def none_allowed(call: AnyCall, context: Context) -> bool | None:
+    """Whether a namespace is asked for of a type that the user may have none of (/proc/sys/user/max_*)."""
+    asked, none = namespaces_asked(call), context.limits.get("ns_none", 0)
+    if asked is None:
+        return None
+    return True if asked & none else None if asked & ~f.CLONE_NEWUSER else False
+
+
+def namespaces_asked(call: AnyCall) -> int | None:
+    """The namespace flags of a call, CLONE_NEWNS where another implies it; None where its flags are not known."""
+    raw = flags_of(call)
+    if raw is None:
+        return None
+    if isinstance(call, Creation) and call.call != "clone3":
+        return raw & f.NAMESPACES & ~f.CLONE_NEWTIME
+    return raw & f.NAMESPACES | (f.CLONE_NEWNS if newns(call, NOTHING_KNOWN) else 0)
+
+
+def not_built(call: AnyCall, context: Context) -> bool | None:
+    """Whether the kernel lacks a type of namespace that is asked for."""
+    asked, built = namespaces_asked(call), context.limits.get("ns_built")
+    if asked is None or built is None:
+        return None if asked is None or asked else False
+    return bool(asked & ~built)
+
+
+def _maybe_open(_call: AnyCall, context: Context) -> bool | None:
+    return None if context.fact("fd_open") is not False else False
 
 
 def _r(id_: str, errno: str, judge: Judge, text: str, advice: str, source: str = _COPY, *,
-       calls: tuple[str, ...] = CLONES, since: tuple[int, int] | None = None,
-       until: tuple[int, int] | None = None) -> Rule:  # fmt: skip
-    return Rule(id_, errno, calls, source, text, advice, judge, since, until)
+       calls: tuple[str, ...] = CLONES, since: Kernel | None = None, until: Kernel | None = None,
+       open: bool = False) -> Rule:  # fmt: skip
+    return Rule(id_, errno, calls, source, text, advice, judge, since, until, open=open)
 
 
 ARGUMENTS: Final = (
@@ -172,8 +221,10 @@ ARGUMENTS: Final = (
     _r("newuser-and-fs", "EINVAL", has_all(f.CLONE_NEWUSER | f.CLONE_FS),
        "a new user namespace cannot share root and working directory with the caller's (CLONE_FS)",
        "drop CLONE_FS"),
-    _r("newuser-sysctl", "EPERM",
-       lambda c, x: all_of(has_all(f.CLONE_NEWUSER)(c, x), negate(x.capable("CAP_SYS_ADMIN")), None),
+    _r("newuser-three-capabilities", "EPERM", _three_capabilities,
+       "before Linux 3.8 a new user namespace needed CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID",
+       "run it as root, or on Linux 3.8 or later", "clone(2); kernel/fork.c: do_fork", since=(2, 6, 23), until=(3, 8)),
+    _r("newuser-sysctl", "EPERM", newuser_sysctl,
        "a distribution's sysctl kernel.unprivileged_userns_clone is 0 and the caller lacks CAP_SYS_ADMIN",
        "sysctl kernel.unprivileged_userns_clone=1, as root (Debian's kernels have "
        "it)", "Debian's patch of " + _COPY),
@@ -183,18 +234,23 @@ ARGUMENTS: Final = (
     _r("sighand-without-vm", "EINVAL", both(has_all(f.CLONE_SIGHAND), lacks(f.CLONE_VM)),
        "CLONE_SIGHAND needs CLONE_VM: handlers are addresses in one memory",
        "add CLONE_VM, or drop CLONE_SIGHAND"),
-    _r("parent-by-init", "EINVAL", possible_if(has_all(f.CLONE_PARENT)),
+    _r("parent-by-init", "EINVAL", both(has_all(f.CLONE_PARENT), known("init")),
        "the init of a pid namespace must not use CLONE_PARENT: its sibling would be outside its care",
        "create the child from another process"),
     _r("thread-and-new-pid-or-user", "EINVAL",
        both(has_all(f.CLONE_THREAD), has_any(f.CLONE_NEWUSER | f.CLONE_NEWPID)),
        "a thread cannot be in another pid or user namespace than its process",
        "drop CLONE_THREAD, or the namespace"),
-    _r("thread-after-new-pid", "EINVAL", possible_if(has_all(f.CLONE_THREAD)),
+    _r("thread-after-new-pid", "EINVAL", both(has_all(f.CLONE_THREAD), known("pid_pending")),
        "after unshare(CLONE_NEWPID) or setns to a pid namespace the caller can no longer make threads: its "
        "children "
        "belong to another pid namespace than itself",
        "make the threads first, or fork and make them in the child"),
+    _r("vm-after-new-time", "EINVAL", both(has_any(f.CLONE_THREAD | f.CLONE_VM), known("time_pending")),
+       "after unshare(CLONE_NEWTIME) or setns to a time namespace the caller's children belong to another time "
+       "namespace than its memory, and before Linux 6.2 could not share that (vfork, posix_spawn, threads)",
+       "use fork, or execute a program first: exec enters the new time namespace from 6.2 on",
+       calls=CREATORS, since=(5, 6), until=(6, 2)),
     _r("pidfd-and-detached", "EINVAL", has_all(f.CLONE_PIDFD | f.CLONE_DETACHED),
        "CLONE_DETACHED is reserved together with CLONE_PIDFD",
        "drop CLONE_DETACHED; it does nothing", calls=("clone",), since=(5, 2)),
@@ -221,22 +277,24 @@ ARGUMENTS: Final = (
 """What is checked before anything is allocated, in the kernel's order."""
 
 USER_NAMESPACE: Final = (
-    _r("newuser-limit", "ENOSPC", possible_if(has_all(f.CLONE_NEWUSER)),
+    _r("newuser-limit", "ENOSPC", lambda c, x: all_of(
+           has_all(f.CLONE_NEWUSER)(c, x), True if x.limits.get("ns_none", 0) & f.CLONE_NEWUSER else None),
        "user namespaces are nested 32 deep, or the user has as many as /proc/sys/user/max_user_namespaces "
        "allows",
        "raise that sysctl, or let go of some", _USERNS, since=(4, 9)),
     _r("newuser-limit-old", "EUSERS", possible_if(has_all(f.CLONE_NEWUSER)),
        "user namespaces are nested 32 deep", "nest them less", _USERNS, since=(3, 11), until=(4, 9)),
-    _r("newuser-chrooted", "EPERM", possible_if(has_all(f.CLONE_NEWUSER)),
+    _r("newuser-chrooted", "EPERM", both(has_all(f.CLONE_NEWUSER), known("chrooted")),
        "the caller is in a chroot: a user namespace would give it the means to leave",
-       "use pivot_root in a mount namespace instead of chroot", _USERNS),
-    _r("newuser-unmapped", "EPERM", possible_if(has_all(f.CLONE_NEWUSER)),
+       "use pivot_root in a mount namespace instead of chroot", _USERNS, since=(3, 9)),
+    _r("newuser-unmapped", "EPERM",
+       lambda c, x: all_of(has_all(f.CLONE_NEWUSER)(c, x), negate(x.fact("id_mapped"))),
        "the caller's user or group id has no mapping in its own user namespace",
        "write uid_map and gid_map first", _USERNS),
     _r("newuser-lsm", "EPERM", possible_if(has_all(f.CLONE_NEWUSER)),
        "a security module forbids user namespaces to this program",
        "look for a denial in the kernel log (AppArmor: "
-       "kernel.apparmor_restrict_unprivileged_userns)", _USERNS),
+       "kernel.apparmor_restrict_unprivileged_userns)", _USERNS, open=True),
 )  # fmt: skip
 
 RESOURCES: Final = (
@@ -247,19 +305,19 @@ RESOURCES: Final = (
     _r("newipc-and-sysvsem", "EINVAL", has_all(f.CLONE_NEWIPC | f.CLONE_SYSVSEM),
        "a new ipc namespace has none of the semaphores that a shared undo list (CLONE_SYSVSEM) refers to",
        "drop CLONE_SYSVSEM", "kernel/nsproxy.c: copy_namespaces"),
-    _r("namespace-limit", "ENOSPC", possible_if(new_namespace),
+    _r("namespace-limit", "ENOSPC", none_allowed,
        "the user has as many namespaces of that type as /proc/sys/user/max_*_namespaces allows",
        "raise that sysctl, or let go of some", "kernel/ucount.c: inc_ucount"),
     _r("newpid-nesting", "ENOSPC", possible_if(has_all(f.CLONE_NEWPID)),
        "pid namespaces are nested 32 deep", "nest them less", "kernel/pid_namespace.c: create_pid_namespace"),
-    _r("newpid-again", "EINVAL", possible_if(has_all(f.CLONE_NEWPID)),
+    _r("newpid-again", "EINVAL", both(has_all(f.CLONE_NEWPID), known("pid_pending")),
        "after unshare(CLONE_NEWPID) or setns to a pid namespace, the caller cannot make another one for its "
        "children",
        "fork first: the child may", _PIDNS),
     _r("newpid-not-inside", "EINVAL", possible_if(has_all(f.CLONE_NEWPID)),
        "the pid namespace belongs to a user namespace that is not an ancestor of the new one's",
        "enter the pid namespace's user namespace first", "kernel/pid_namespace.c: create_pid_namespace"),
-    _r("namespace-not-built", "EINVAL", possible_if(lambda c, x: has_any(NEW_ALL | f.CLONE_NEWUSER)(c, x)),
+    _r("namespace-not-built", "EINVAL", not_built,
        "this kernel was built without that type of namespace",
        "look for CONFIG_*_NS in the kernel's configuration; ls /proc/self/ns shows what there "
        "is", "clone(2)"),
@@ -296,17 +354,21 @@ PID: Final = (
 )  # fmt: skip
 
 DESCRIPTORS: Final = (
-    _r("pidfd-table-full", "EMFILE", possible_if(has_all(f.CLONE_PIDFD)),
+    _r("pidfd-table-full", "EMFILE", both(has_all(f.CLONE_PIDFD), reached("rlimit_nofile", "open_files")),
        "the caller has as many descriptors as RLIMIT_NOFILE allows, and CLONE_PIDFD needs one",
        "close some, or raise ulimit -n", "kernel/fork.c: pidfd_prepare", since=(5, 2)),
-    _r("pidfd-files-full", "ENFILE", possible_if(has_all(f.CLONE_PIDFD)),
+    _r("pidfd-files-full", "ENFILE", both(has_all(f.CLONE_PIDFD), reached("files_max", "files_now")),
        "the machine has as many open files as fs.file-max allows, and CLONE_PIDFD needs one",
        "raise the sysctl fs.file-max", "kernel/fork.c: pidfd_prepare", since=(5, 2)),
     _r("pidfd-pointer", "EFAULT", _on(_null_pidfd),
        "the pid file descriptor could not be stored where the pidfd pointer leads (clone(2): parent_tid)",
        "pass the address of an int", _COPY, since=(5, 2)),
-    _r("cgroup-descriptor", "EBADF", possible_if(has_all(f.CLONE_INTO_CGROUP)),
-       "the cgroup field is no open descriptor of a version 2 cgroup directory",
+    _r("cgroup-closed", "EBADF", both(has_all(f.CLONE_INTO_CGROUP), lambda _c, x: negate(x.fact("fd_open"))),
+       "the descriptor in the cgroup field is not open",
+       "open the directory itself in a cgroup2 mount, with O_PATH or "
+       "O_RDONLY", _CGROUP, calls=("clone3",), since=(5, 7)),
+    _r("cgroup-descriptor", "EBADF", both(has_all(f.CLONE_INTO_CGROUP), _maybe_open),
+       "the descriptor in the cgroup field is of no version 2 cgroup directory",
        "open the directory itself in a cgroup2 mount, with O_PATH or "
        "O_RDONLY", _CGROUP, calls=("clone3",), since=(5, 7)),
     _r("cgroup-removed", "ENODEV", possible_if(has_all(f.CLONE_INTO_CGROUP)),

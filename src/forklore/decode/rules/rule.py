@@ -7,12 +7,13 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from forklore.abi.capabilities import NAMES as CAPABILITIES
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
 
 AnyCall = Creation | Call
-Kernel = tuple[int, int]
-"""A kernel's version, major and minor."""
+Kernel = tuple[int, ...]
+"""A kernel's version: major and minor, and the third number up to 2.6, where that counts."""
 
 NEWEST_KERNEL: Final = (7, 3)
 """The last version whose source the rules follow."""
@@ -21,11 +22,24 @@ NEWEST_KERNEL: Final = (7, 3)
 class Context(Struct, frozen=True):
     """What is known of the caller and its machine besides the call's arguments. Nothing of it is needed.
 
-    ``limits`` holds numbers that may have decided, read right after the refusal; a name is missing where it
-    could not be read: ``rlimit_nproc`` and ``user_tasks`` (tasks of the caller's real user), ``threads_max``
-    and ``threads_now`` (of the machine), ``pid_max``, ``pids_max`` and ``pids_current`` (of the tightest
-    cgroup), ``overcommit_memory`` (the sysctl); and ``uid`` and ``cap_eff`` (the caller's effective
-    capabilities as a mask), which stand in for the fields ``uid`` and ``caps``.
+    ``limits`` holds numbers that may have decided, read right after the refusal or told by the trace; a name is
+    missing where it could not be read. 1 and 0 stand for yes and no.
+
+    - the machine: ``threads_max`` and ``threads_now``, ``pid_max``, ``overcommit_memory``, ``commit_limit`` and
+      ``committed`` (KiB), ``files_max`` and ``files_now``, ``ns_built`` and ``ns_none`` (flags of the namespace types
+      that the kernel has, and of those of which the user may have none), ``userns_clone`` (Debian's sysctl);
+    - the caller: ``uid`` and ``cap_eff`` (its effective capabilities as a mask), which stand in for the fields ``uid``
+      and ``caps``; ``threads`` (for the field of that name), ``policy`` (sched_getscheduler(2)), ``init`` (it is the
+      init of a pid namespace), ``rlimit_nproc`` and ``user_tasks`` (tasks of its real user), ``pids_max`` and
+      ``pids_current`` (of the tightest cgroup), ``rlimit_nofile`` and ``open_files``, ``private`` (KiB that a copy of
+      its memory accounts for);
+    - its namespaces: ``user_ns`` (inode), ``user_ns_first`` (it is the machine's), ``id_mapped``, ``chrooted``,
+      ``pid_pending`` and ``time_pending`` (its next child goes to another one), ``init_ended`` (that of the pid
+      namespace where its children go), ``sighand_shared``, ``mm_shared`` and ``fs_shared`` (with another process);
+    - the call: ``fd_open`` (the descriptor it names), ``pointer_ok`` (a result can be stored where it leads), ``group``
+      (setsid: the caller leads a process group);
+    - seccomp: ``seccomp`` (the mode), ``seccomp_passed`` (the filters let the call through), ``seccomp_tracer`` (one
+      asked for a tracer that is not there), ``seccomp_errno`` (what the filters answer; 0: nothing).
     """
 
     kernel: Kernel | None = None
@@ -35,6 +49,8 @@ class Context(Struct, frozen=True):
     """The caller's effective capabilities in its own user namespace, such as ``CAP_SYS_ADMIN``."""
     threads: int | None = None
     """How many threads the caller's process has."""
+    target: str | None = None
+    """setns: what the descriptor refers to, as /proc names it."""
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def capable(self, *names: str) -> bool | None:
@@ -42,18 +58,33 @@ class Context(Struct, frozen=True):
         if self.caps is not None:
             return not self.caps.isdisjoint(names)
         mask = self.limits.get("cap_eff")
-        return None if mask is None else any(mask >> _CAPABILITIES[name] & 1 for name in names)
+        return None if mask is None else any(mask >> CAPABILITIES.index(name) & 1 for name in names)
+
+    def fact(self, name: str) -> bool | None:
+        """What ``limits`` says of yes and no under a name."""
+        value = self.limits.get(name)
+        return None if value is None else value != 0
 
     @property
     def user(self) -> int | None:
         """``uid``, or the one that ``limits`` tells."""
         return self.limits.get("uid") if self.uid is None else self.uid
 
+    @property
+    def several_threads(self) -> bool | None:
+        """Whether the caller's process has more threads than one."""
+        count = self.limits.get("threads") if self.threads is None else self.threads
+        return None if count is None else count > 1
+
+    @property
+    def filtered(self) -> bool | None:
+        """Whether a seccomp filter may have answered in the kernel's place."""
+        if self.fact("seccomp_passed") or self.limits.get("seccomp_errno") == 0 or self.limits.get("seccomp") == 0:
+            return False
+        return True if self.fact("seccomp_errno") or self.fact("seccomp_tracer") else None
+
 
 NOTHING_KNOWN: Final = Context()
-
-_CAPABILITIES: Final = {"CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_CHECKPOINT_RESTORE": 40}
-"""Those that rules ask about, by their bit (include/uapi/linux/capability.h)."""
 
 Judge = Callable[[AnyCall, Context], bool | None]
 """True: the rule refuses this call. False: it does not. None: that depends on what is not known."""
@@ -66,7 +97,8 @@ class Rule(Struct, frozen=True):
     """One check of the kernel.
 
     ``since`` is the first version with the check, ``until`` the first without it. ``numbers`` words the
-    limits that the context holds, where it does.
+    limits that the context holds, where it does. ``open``: others than the kernel's own code may give this error at
+    that point (security modules), so that nothing proves the rule by excluding the rest.
     """
 
     id: str
@@ -79,6 +111,7 @@ class Rule(Struct, frozen=True):
     since: Kernel | None = None
     until: Kernel | None = None
     numbers: Numbers | None = None
+    open: bool = False
 
     def applies(self, call: AnyCall, context: Context) -> bool | None:
         """The judgement, with the kernel's version taken into account."""
@@ -115,6 +148,11 @@ def negate(value: bool | None) -> bool | None:
 
 def perhaps(_call: AnyCall, _context: Context) -> None:
     """The judge of a rule that the arguments tell nothing about."""
+
+
+def certainly(_call: AnyCall, _context: Context) -> bool:
+    """The judge of a rule that the kernel's version alone decides."""
+    return True
 
 
 def flags_of(call: AnyCall) -> int | None:
@@ -159,6 +197,11 @@ def both(*judges: Judge) -> Judge:
 def possible_if(judge: Judge) -> Judge:
     """The judge that is never sure: it only rules out what ``judge`` denies."""
     return lambda call, context: False if judge(call, context) is False else None
+
+
+def known(name: str) -> Judge:
+    """The judge of what the context says of yes and no, under a name of ``limits``."""
+    return lambda _call, context: context.fact(name)
 
 
 def reached(limit: str, count: str) -> Judge:

@@ -62,23 +62,29 @@ class Reason(Struct, frozen=True):
 def reasons(call: AnyCall, errno: int, context: Context = NOTHING_KNOWN) -> tuple[Reason, ...]:
     """What can explain that ``call`` failed with ``errno`` (positive or negative); never empty.
 
-    The kernel stops at the first check that fails: once a rule is certain, later ones that are merely
-    possible cannot have decided and are left out; those that are certain too stay, for they come next.
+    In the kernel's order, which stops at the first check that fails; filters, which come before all checks and which
+    few programs have, last where they are merely possible. Where any is certain, only those that are: what is merely
+    possible beside them need not have been there. What is left when all else is excluded is certain, too,
+    if the kernel is one that the rules follow and no filter can have answered for it.
     """
     number = abs(errno)
     if number in RESTARTS:
         return (_restart(number),)
-    found: list[Reason] = []
-    decided = False
-    for rule in _rules_for(call):
-        if errno_number(rule.errno) != number:
-            continue
-        applies = rule.applies(call, context)
-        if applies is False or (decided and applies is None):
-            continue
-        decided = decided or applies is True
-        found.append(_reason(rule, applies is True, context))
-    return tuple(found) or (_unexplained(number),)
+    if context.limits.get("seccomp_errno") == number and errno_name(number) not in _OF_FILTERS:
+        return (_filtered(number),)
+    judged = [(rule, rule.applies(call, context)) for rule in _rules_for(call) if errno_number(rule.errno) == number]
+    certain = [rule for rule, applies in judged if applies]
+    possible = [rule for rule, applies in judged if applies is None]
+    if not certain and len(possible) == 1 and _all_is_known(possible[0], context):
+        certain = possible
+    possible.sort(key=lambda rule: rule.source == limits.SECCOMP)
+    found = tuple(_reason(rule, bool(certain), context) for rule in certain or possible)
+    return found or (_unexplained(number),)
+
+
+def _all_is_known(rule: Rule, context: Context) -> bool:
+    followed = context.kernel is not None and context.kernel[:2] <= NEWEST_KERNEL
+    return followed and context.filtered is False and not rule.open
 
 
 def refusals(call: AnyCall, context: Context = NOTHING_KNOWN) -> tuple[Reason, ...]:
@@ -112,6 +118,17 @@ def _restart(errno: int) -> Reason:
         "not a failure: a signal was pending, the kernel makes the call again after it, and the program "
         "never sees this",
         "", True, "kernel/fork.c: copy_process",
+    )  # fmt: skip
+
+
+_OF_FILTERS: Final = ("EPERM", "ENOSYS")
+"""Errors by which filters have rules of their own."""
+
+
+def _filtered(errno: int) -> Reason:
+    return Reason(
+        "seccomp-errno", errno, f"a seccomp filter answers the call with {errno_name(errno)}",
+        "allow the call in the profile", True, "kernel/seccomp.c: __seccomp_filter",
     )  # fmt: skip
 
 

@@ -104,5 +104,6 @@ def because(reasons: tuple[Reason, ...]) -> str:
     if not reasons:
         return ""
     first = reasons[0]
-    more = f" (or {count(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
+    join = "and" if first.certain else "or"
+    more = f" ({join} {count(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
     return ("" if first.certain else "perhaps ") + first.text + more

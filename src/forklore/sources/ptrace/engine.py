@@ -348,6 +348,7 @@ class Engine:
                 self._named(task, entry, t)
             ptrace.cont(task.tid)
             return
+        entry.filters = "tracer" if foreign else "passed"
         self._enter(task, entry)
         # To the exit stop, should the call fail: an event on the way there restarts with PTRACE_CONT.
         ptrace.cont_to_syscall(task.tid)
@@ -465,7 +466,7 @@ class Engine:
         rest = self._watch.executed(task, t)
         if rest is not None:
             self._later.append(rest)
-        if task.time_pending:  # entered now, but not yet in Linux 6.1 (fs/exec.c: begin_new_exec)
+        if task.time_pending:  # entered now, from Linux 6.2 on (fs/exec.c: begin_new_exec)
             task.time_pending = self._awaits(task.tid, "time")
         task.space = None
         self._go(task.tid)

@@ -116,14 +116,14 @@ class EntryReader:
         # The struct is a variable of the caller's, as a rule, and lies in its stack.
         entry.glance = self.glance(tid) if self.glance is not None else None
         found = None if entry.glance is None else entry.glance.read(address, size)
-        raw = entry.struct = found if found is not None else memory.read(tid, Address(address), size)
-        if isinstance(raw, Unavailable) or size < VER0:
+        raw = entry.struct = found if found is not None else memory.read_some(tid, Address(address), size)
+        if isinstance(raw, Unavailable) or size < VER0 or len(raw) < _SET_TID_OFFSET:
             return
         entry.flags = int.from_bytes(raw[:8], "little")
-        if size >= _SET_TID_END:
+        if len(raw) >= _SET_TID_END:
             where, count = _SET_TID.unpack_from(raw, _SET_TID_OFFSET)
             if where and 0 < count <= _SET_TID_MAX:
-                entry.set_tid = memory.read(tid, Address(where), 4 * count)
+                entry.set_tid = memory.read_some(tid, Address(where), 4 * count)
 
     def _execve(self, tid: Tid, entry: Entry) -> None:
         pages = memory.Pages(tid)

@@ -9,6 +9,7 @@ from forklore.abi.units import TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import limits, observe, proc
 from forklore.linux.namespaces import namespaces
+from forklore.sources.ptrace import refused
 from forklore.sources.ptrace.tracee import Entry, Tracee
 
 NOT_RECORDED: Final = ev.Absent(0, "not recorded")
@@ -62,7 +63,8 @@ def fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.Fail:
     """A refused creation, with the numbers that may have decided; the task is held at the call's exit."""
     return ev.Fail(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
-        set_tid=hexadecimal(entry.set_tid), errno=errno, limits=limits.deciding(task.tid),
+        set_tid=hexadecimal(entry.set_tid), errno=errno,
+        limits={**limits.deciding(task.tid), **refused.creation(task.tid, entry, errno)},
         stack=entry.stack, script=entry.script,
     )
 
@@ -106,14 +108,11 @@ def other(
     t: int, task: Tracee, entry: Entry, result: int | None, compared: dict[str, tuple[int, int]], *, ns: bool
 ) -> ev.Other:
     """unshare, setns, close_range or setsid, as it returned; with the namespaces it has now, where ``ns``."""
-    target = entry.target
-    if isinstance(target, Unavailable):
-        named: str | None = target.why
-    else:
-        named = None if target is None else target.decode(errors="backslashreplace")
+    named = entry.target.decode(errors="backslashreplace") if isinstance(entry.target, bytes) else None
     return ev.Other(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named,
         compared=compared, standing=ev.Standing(namespaces=namespaces_of(task.tid)) if ns else None,
+        limits=refused.other(task, entry, -result) if result is not None and result < 0 else {},
     )
 
 

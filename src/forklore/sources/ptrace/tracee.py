@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
@@ -56,6 +56,11 @@ class Glance(Struct):
         return None
 
 
+Filters = Literal["unseen", "passed", "tracer"]
+"""What the program's own seccomp filters did about a call: ``unseen``, as where the tracer has none beside them;
+``passed``, for the tracer's got its turn; ``tracer``, one of theirs asked for a tracer that is not there."""
+
+
 class Entry(Struct):
     """A call that a task is in, as its entry stop showed it."""
 
@@ -82,6 +87,7 @@ class Entry(Struct):
     """Creations: the records of the caller's stack and interpreter, and what the child is to run."""
     frames: tuple[tuple[int, str, int], ...] = ()
     """The frames of that stack (pc, how it was found, canonical frame address), where they are needed later."""
+    filters: Filters = "unseen"
     cleared: bool = False
     """CLONE_UNTRACED is cleared in the tracee and has to be put back."""
 

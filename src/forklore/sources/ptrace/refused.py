@@ -1,0 +1,55 @@
+"""The numbers that decide about a call that was just refused, as its record has them; the task is held at its exit."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_PIDFD
+from forklore.abi.units import Address, Fd, Tid, Unavailable
+from forklore.events.records import COMPARED
+from forklore.linux import caller, memory
+from forklore.sources.ptrace.tracee import Entry, Tracee
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PIDFD: Final = slice(8, 16)
+_CGROUP: Final = slice(80, 88)
+_LOW32: Final = 0xFFFF_FFFF
+
+
+def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
+    """Of a creation."""
+    struct = entry.struct if isinstance(entry.struct, bytes) else b""
+    fd = None
+    if entry.flags & CLONE_INTO_CGROUP and refused == errno.EBADF:
+        fd = _signed(int.from_bytes(struct[_CGROUP], "little"))
+    found = {**caller.deciding(tid, refused, fd), **_filters(entry)}
+    if refused == errno.EFAULT and entry.flags & CLONE_PIDFD:
+        where = int.from_bytes(struct[_PIDFD], "little") if entry.struct is not None else entry.words[2]
+        if isinstance(memory.read(tid, Address(where), 4), Unavailable):
+            found["pointer_ok"] = 0
+    return found
+
+
+def other(task: Tracee, entry: Entry, refused: int) -> caller.Numbers:
+    """Of unshare, setns, close_range or setsid."""
+    fd = _signed(entry.words[0]) if entry.name == "setns" else None
+    return {**caller.deciding(task.tid, refused, fd), **_filters(entry), **dict(_held_together(task))}
+
+
+def _filters(entry: Entry) -> caller.Numbers:
+    return {f"seccomp_{entry.filters}": 1} if entry.filters != "unseen" else {}
+
+
+def _held_together(task: Tracee) -> Iterator[tuple[str, int]]:
+    """What another process is known to hold together with the task."""
+    for index, together in task.shares.items():
+        if any(holder.group is not task.group and holder.alive for holder in together):
+            yield f"{COMPARED[index]}_shared", 1
+
+
+def _signed(word: int) -> Fd:
+    low = word & _LOW32
+    return Fd(low - (1 << 32) if low >> 31 else low)
