@@ -237,11 +237,13 @@ _FIFTY_TIMES: Final = """if True:
     from forklore.events import records as ev
     from forklore.sources.ptrace.attach import Attachment
     from forklore.sources.ptrace.options import Options, Stops
+    from forklore.sources.source import nothing_to_do
 
     for turn in range(50):
         seen = []
-        attachment = Attachment([Pid(int(sys.argv[1]))], Options(stops=Stops.EVENTS, stack_depth=0))
-        reason = attachment.run(seen.append, lambda: None, 0.01 * (turn % 4 + 1))
+        pids, seconds = [Pid(int(sys.argv[1]))], 0.01 * (turn % 4 + 1)
+        attachment = Attachment(pids, Options(stops=Stops.EVENTS, stack_depth=0), seconds=seconds)
+        reason = attachment.run(seen.append, nothing_to_do)
         assert reason == "time", reason
         assert attachment.refused == [], attachment.refused
         begun = {event.task for event in seen if isinstance(event, (ev.Begin))}
@@ -254,8 +256,8 @@ _FIFTY_TIMES: Final = """if True:
         if isinstance(event, ev.Exec):
             os.kill(os.getpid(), signal.SIGINT)
 
-    attachment = Attachment([Pid(int(sys.argv[1]))], Options(stops=Stops.EVENTS, stack_depth=0))
-    reason = attachment.run(until_an_exec, lambda: None, 60)
+    attachment = Attachment(pids, Options(stops=Stops.EVENTS, stack_depth=0), seconds=60)
+    reason = attachment.run(until_an_exec, nothing_to_do)
     print(f"attached reason={reason}")
 """
 

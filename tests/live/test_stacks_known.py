@@ -12,8 +12,9 @@ from tracing import ENVIRONMENT, TIMEOUT, Program
 # The loop waits for every child of its process, so it runs in one of its own.
 COUNTING = """
 import sys
-from forklore.elf import unwind
+from forklore.elf.cfi import unwind
 from forklore.sources.ptrace.session import Session
+from forklore.sources.source import nothing_to_do
 
 walks, walk = [], unwind.walk
 def counted(*words, **how):
@@ -21,7 +22,7 @@ def counted(*words, **how):
     return walk(*words, **how)
 unwind.walk = counted
 stacks = []
-Session(sys.argv[1:]).run(lambda event: stacks.append(getattr(event, "stack", None)), lambda: None)
+Session(sys.argv[1:]).run(lambda event: stacks.append(getattr(event, "stack", None)), nothing_to_do)
 made = [number for number in stacks if number is not None]
 print(f"walks={len(walks)} made={len(made)} kinds={len(set(made))}", file=sys.stderr)
 """

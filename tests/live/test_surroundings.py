@@ -248,7 +248,7 @@ def test_as_init_it_takes_in_what_the_program_leaves(tmp_path: Path) -> None:
 AS_NOBODY = f"""if True:
     import os, sys
     import forklore.cli.run, forklore.cli.tracing, forklore.events.jsonl, forklore.linux.exit_as
-    import forklore.sources.ptrace.session, forklore.sources.stacks.call_stacks, locale
+    import forklore.sources.ptrace.session, forklore.sources.recording, forklore.sources.stacks.call_stacks, locale
     from forklore.cli.main import main, parser_for
     from forklore.linux.libc import prctl
     parser_for("run").parse_args(["--", "true"])

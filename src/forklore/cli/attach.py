@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, keep_stderr, with_log
+from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, keep_stderr, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forklore.events import records as ev
-    from forklore.sources.ptrace.attach import Attachment
     from forklore.sources.ptrace.options import Options
 
 HELP = """\
@@ -31,11 +27,6 @@ examples:
   forklore attach --duration 10 -o trace.jsonl $(pidof postgres)
   forklore attach --tree $$ --log
 """
-_REFUSALS = 5
-"""Tasks that could not be attached to and are named; the rest is counted."""
-_FLUSH_AFTER = 0.05
-"""Seconds for which an event may wait to be written."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore attach``."""
@@ -72,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     keep_stderr()
     try:
-        attachment = Attachment([Pid(pid) for pid in arguments.pid], _options(arguments), tree=arguments.tree)
-        _trace(attachment, arguments)
+        pids = [Pid(pid) for pid in arguments.pid]
+        record(Attachment(pids, _options(arguments), tree=arguments.tree, seconds=arguments.duration), arguments)
     except TraceRefusedError as problem:
         complain(str(problem))
         return OWN_FAILURE
@@ -96,56 +87,3 @@ def _options(arguments: argparse.Namespace) -> Options:
         stack_depth=0 if arguments.no_stack else arguments.stack_depth,
         lines_at_once=arguments.log or arguments.rotate is not None,
     )
-
-
-def _trace(attachment: Attachment, arguments: argparse.Namespace) -> None:
-    tree = not (arguments.log or arguments.quiet)
-    outputs = Outputs(attachment.header, arguments, tree=tree, reread=False)
-    flusher = _Flusher(outputs)
-    emit: Callable[[ev.Event], None] = flusher.event
-    if arguments.log:
-        emit = with_log(emit, attachment.header, arguments)
-    try:
-        reason = attachment.run(emit, flusher.idle, arguments.duration)
-    finally:
-        flusher.close()
-    for refused in attachment.refused[:_REFUSALS]:
-        complain(f"not attached to: {refused.why}")
-    if len(attachment.refused) > _REFUSALS:
-        complain(f"not attached to: {len(attachment.refused) - _REFUSALS} more")
-    outputs.end(attachment.elapsed(), reason)
-    if tree:
-        outputs.show(arguments)
-
-
-class _Flusher:
-    """Writes what is buffered soon after it came, from a thread of its own: the tracer's waits for the programs."""
-
-    def __init__(self, outputs: Outputs) -> None:
-        self._outputs = outputs
-        self._lock = threading.Lock()
-        self._pending = threading.Event()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._flush, name="flusher", daemon=True)
-        self._thread.start()
-
-    def event(self, event: ev.Event) -> None:
-        with self._lock:
-            self._outputs.event(event)
-
-    def idle(self) -> None:
-        if not self._pending.is_set() and self._outputs.pending:
-            self._pending.set()
-
-    def _flush(self) -> None:
-        while self._pending.wait() and not self._over.wait(_FLUSH_AFTER):
-            self._pending.clear()
-            if self._over.is_set():  # close() may have come between the two, and its sign was just taken away
-                return
-            with self._lock:
-                self._outputs.flush()
-
-    def close(self) -> None:
-        self._over.set()
-        self._pending.set()
-        self._thread.join()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from errno import EAGAIN, EMFILE, ENOMEM
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import Outputs, add_recording_arguments, add_seen_arguments, keep_stderr, with_log
+from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, keep_stderr, record
 
 if TYPE_CHECKING:
     from forklore.sources.ptrace.options import Options
-    from forklore.sources.ptrace.session import Session
 
 HELP = """\
 Run a program under ptrace and show the tree of processes and threads it created.
@@ -33,8 +30,6 @@ examples:
 """
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _DESCRIPTORS: Final = 16
-_FLUSH_AFTER = 0.05
-"""Seconds for which an event may wait to be written."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stack and arguments.no_stack:
         complain("run: --stack shows the stacks that --no-stack leaves unread; give one of the two")
         return OWN_FAILURE
+    from forklore.linux.exit_as import end_as
     from forklore.linux.spawn import NotExecutableError, NotFoundError
     from forklore.sources.ptrace.header import TraceRefusedError
     from forklore.sources.ptrace.session import Session
@@ -108,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     keep_stderr()
     try:
         session = Session(command, _options(arguments), _environment(arguments), relay_signals=True)
-        return _trace(session, arguments)
+        record(session, arguments)
     except NotFoundError as problem:
         _say(arguments, str(problem))
         return _NOT_FOUND
@@ -119,6 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
         _say(arguments, str(problem))
     except OSError as problem:
         _say(arguments, _os_error(problem))
+    else:
+        return end_as(session.status)
     return OWN_FAILURE
 
 
@@ -166,60 +164,3 @@ def _options(arguments: argparse.Namespace) -> Options:
         cow=arguments.cow,
         vfork_writes=arguments.vfork_writes,
     )
-
-
-class _Recording:
-    """Writes what is buffered while the program runs."""
-
-    def __init__(self, outputs: Outputs) -> None:
-        self._outputs = outputs
-        self._armed = self._due = False
-
-    def idle(self) -> None:
-        """Write what is buffered, at most every so often: a write at every stop would double their price.
-
-        What stays in the buffer is written when the timer interrupts the wait, so that a program that has gone
-        quiet leaves nothing unwritten.
-        """
-        if self._due:
-            self._due = False
-            self.disarm()
-            self._outputs.flush()
-        elif not self._armed and self._outputs.pending:
-            self._arm()
-
-    def _arm(self) -> None:
-        # Not before the program is forked, which would else find SIGALRM neither ignored nor blocked where it was.
-        signal.signal(signal.SIGALRM, self._ring)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-        self._armed = True
-        # Until it is heard: a ring just before the wait interrupts nothing.
-        signal.setitimer(signal.ITIMER_REAL, _FLUSH_AFTER, _FLUSH_AFTER)
-
-    def disarm(self) -> None:
-        """Stop the timer: a ring while the interpreter ends would end it by SIGALRM."""
-        self._armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _ring(self, _number: int, _frame: FrameType | None) -> None:
-        # It may ring in the middle of a line: :meth:`idle` writes, which the interrupted wait leads to.
-        self._due = True
-
-
-def _trace(session: Session, arguments: argparse.Namespace) -> int:
-    from forklore.linux.exit_as import end_as
-
-    tree = not (arguments.log or arguments.quiet)
-    outputs = Outputs(session.header, arguments, tree=tree, reread=True)
-    recording = _Recording(outputs)
-    emit = outputs.sink
-    if arguments.log:
-        emit = with_log(emit, session.header, arguments)
-    try:
-        status = session.run(emit, recording.idle)
-    finally:
-        recording.disarm()
-    outputs.end(session.elapsed(), session.end_reason(status))
-    if tree:
-        outputs.show(arguments)
-    return end_as(status)

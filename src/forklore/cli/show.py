@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from forklore.cli.common import add_view_arguments, columns, print_lines, print_sites, print_tree, wants_color
+from forklore.cli.common import add_view_arguments, columns, print_lines, print_sites, print_tree
 from forklore.cli.main import USAGE_ERROR, complain
 
 if TYPE_CHECKING:
@@ -137,19 +137,12 @@ def _view(trace: Trace, arguments: argparse.Namespace) -> list[Line]:
 
 
 def _log(arguments: argparse.Namespace) -> None:
-    from forklore.model.build import Builder
-    from forklore.report.log import LogView
-    from forklore.report.styled_lines import write
+    from forklore.cli.event_log import Log
     from forklore.sources.files import open_any
+    from forklore.sources.source import nothing_to_do
 
     source = open_any(arguments.file)
-    builder = Builder(source.header)
-    view = LogView(builder)
-    color = wants_color(arguments.color, sys.stdout)
-    for event in source:
-        builder.feed(event)
-        line = view.line(event)
-        if line is not None:
-            write([line], sys.stdout, color=color)
+    log = Log(source.header, sys.stdout, arguments.color, endless=False)
+    source.run(log.event, nothing_to_do)
     for warning in source.warnings:
         complain(warning)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import stat
 import sys
-from collections import deque
-from collections.abc import Callable
-from errno import EINVAL
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
-from forklore.cli.common import positive, print_sites, print_tree, wants_color
+from forklore.cli.common import positive, print_sites, print_tree
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
-    from forklore.abi.units import TaskId
-    from forklore.events import records as ev
-    from forklore.events.jsonl import Writer
-    from forklore.events.rotate import RotatingWriter
-    from forklore.model.build import Builder
+    from forklore.events.rotate import Rotation
+    from forklore.sources.recording import Recording
+    from forklore.sources.source import Source
 
 
 def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,14 +44,16 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def _rotation(text: str) -> tuple[int, int | None]:
+def _rotation(text: str) -> Rotation:
+    from forklore.events.rotate import Rotation
+
     size, comma, keep = text.partition(",")
     found = re.fullmatch(r"([0-9]{1,15})([KMG]?)", size)
     if found is None or int(found[1]) == 0 or (comma and not re.fullmatch(r"0*[1-9][0-9]{0,8}", keep)):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no SIZE[,KEEP]: a number of bytes from 1, with K, M or G if wanted, and of files, like 64M,4"
         )
-    return int(found[1]) * _UNITS[found[2]], int(keep) if comma else None
+    return Rotation(int(found[1]) * _UNITS[found[2]], int(keep) if comma else None)
 
 
 class _Lasting:
@@ -95,84 +90,41 @@ def keep_stderr() -> None:
     sys.stderr = cast("TextIO", _Lasting(sys.stderr))
 
 
-class Outputs:
-    """Where the events go: the file that was asked for, and one of our own to make the tree from if that is no file.
+def record(source: Source, arguments: argparse.Namespace) -> None:
+    """Run a source to its end, record it as asked, say what went wrong, and print the view that was asked for.
 
-    Raises OSError.
+    Raises OSError, and what the source raises.
     """
+    from forklore.sources.recording import Recording
 
-    def __init__(self, header: ev.Header, arguments: argparse.Namespace, *, tree: bool, reread: bool) -> None:
-        """``tree``: the trace is read back at the end; ``reread``: from the output, where that is a regular file."""
-        from forklore.events.jsonl import Writer, open_trace
-        from forklore.events.rotate import RotatingWriter, Rotation
+    view = not (arguments.log or arguments.quiet)
+    recording = Recording(
+        source.header, arguments.output, rotation=arguments.rotate, most=arguments.max_events, reread=view
+    )
+    log = None
+    if arguments.log:
+        from forklore.cli.event_log import Log
 
-        self.writers: list[Writer | RotatingWriter] = []
-        self._output: str | None = arguments.output
-        self._own: int | None = None
-        self._rotating: RotatingWriter | None = None
-        most = arguments.max_events
-        if arguments.rotate is not None:
-            if self._output is None:
-                raise OSError(EINVAL, "--rotate needs a file to continue in others: give -o FILE too")
-            self._rotating = RotatingWriter(self._output, header, Rotation(*arguments.rotate), most=most)
-            self.writers.append(self._rotating)
-        elif self._output is not None:
-            fd = open_trace(self._output)
-            self.writers.append(Writer(fd, header, most=most))
-            if tree and reread and self._output != "-" and stat.S_ISREG(os.fstat(fd).st_mode):
-                self._own = os.open(self._output, os.O_RDONLY | os.O_CLOEXEC)
-        if tree and self._own is None and self._rotating is None:
-            self._own = os.memfd_create("forklore-trace", os.MFD_CLOEXEC)
-            self.writers.append(Writer(self._own, header, most=most))
+        log = Log(source.header, sys.stderr, arguments.color, endless=True).event
+    recording.record(source, log)
+    for text in (*source.warnings, *recording.complaints()):
+        complain(text)
+    if view:
+        _show(recording, arguments)
 
-    def event(self, event: ev.Event) -> None:
-        """Take an event."""
-        for writer in self.writers:
-            writer.event(event)
 
-    @property
-    def sink(self) -> Callable[[ev.Event], None]:
-        """Takes an event, by the shortest way."""
-        return self.writers[0].event if len(self.writers) == 1 else self.event
+def _show(recording: Recording, arguments: argparse.Namespace) -> None:
+    from forklore.model.build import built
 
-    @property
-    def pending(self) -> bool:
-        """Whether something is buffered."""
-        return any(writer.pending for writer in self.writers)
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-        for writer in self.writers:
-            writer.flush()
-
-    def end(self, t: int, reason: str) -> None:
-        """Write the end record; say what could not be written, or was not to be."""
-        for writer in self.writers:
-            writer.end(t, reason)
-            if writer.failure is not None:
-                complain(
-                    f"the trace in {self._output} is not whole: {writer.failure.strerror}; {writer.lost} of"
-                    f" {writer.events} events could not be written"
-                )
-        if self.writers and self.writers[0].left_out:
-            complain(f"--max-events: {self.writers[0].left_out} more events were not recorded")
-
-    def show(self, arguments: argparse.Namespace) -> None:
-        """Print the view that was asked for of what was recorded; of several files, of the last one."""
-        from forklore.events.jsonl import read
-        from forklore.model.build import built
-
-        source = self._rotating.source if self._rotating is not None else self._own
-        if source is None:
-            return
-        show = print_sites if arguments.view == "sites" else print_tree
-        trace = built(read(f"/proc/self/fd/{source}"))
-        if self.writers[0].left_out:
+    file = recording.trace_file()
+    if file is not None:
+        trace = built(file)
+        if recording.left_out:
             trace.warnings.clear()  # it was said already
+        show = print_sites if arguments.view == "sites" else print_tree
         show(trace, arguments, sys.stderr)
-        name = self._output if self._rotating is None else self._rotating.name
-        if name is not None:
-            print(f"Recorded in {name}; look again with: forklore show {name}", file=sys.stderr)
+    if recording.name is not None:
+        print(f"Recorded in {recording.name}; look again with: forklore show {recording.name}", file=sys.stderr)
 
 
 def add_seen_arguments(seen: argparse._ArgumentGroup) -> None:
@@ -200,54 +152,3 @@ def add_seen_arguments(seen: argparse._ArgumentGroup) -> None:
     )
     seen.add_argument("--no-argv", action="store_true", help="do not record the arguments of executed programs")
     seen.add_argument("--env", action="store_true", help="record their environment too")
-
-
-def with_log(
-    record: Callable[[ev.Event], None], header: ev.Header, arguments: argparse.Namespace
-) -> Callable[[ev.Event], None]:
-    """Takes each event: records it, and prints its line."""
-    from forklore.abi.units import TaskId
-    from forklore.events.records import Exit, Gone
-    from forklore.model.build import Builder
-    from forklore.report.log import LogView
-    from forklore.report.styled_lines import write
-
-    builder = Builder(header)
-    view = LogView(builder)
-    ended = _Ended(builder)
-    color = wants_color(arguments.color, sys.stderr)
-
-    def emit(event: ev.Event) -> None:
-        record(event)
-        builder.feed(event)
-        line = view.line(event)
-        if line is not None:
-            write([line], sys.stderr, color=color)
-        if isinstance(event, Exit | Gone):
-            ended.add(TaskId(event.task))
-
-    return emit
-
-
-_ENDED_KEPT: Final = 256
-
-
-class _Ended:
-    """Takes tasks that ended out of the model, so that a log of a program that never ends needs no more memory.
-
-    The last of them stay: an event that is told late may name them.
-    """
-
-    def __init__(self, builder: Builder) -> None:
-        self._builder = builder
-        self._numbers: deque[TaskId] = deque()
-
-    def add(self, number: TaskId) -> None:
-        self._numbers.append(number)
-        if len(self._numbers) <= _ENDED_KEPT:
-            return
-        oldest = self._numbers.popleft()
-        if self._builder.holds_creator(oldest):
-            self._numbers.append(oldest)
-        else:
-            self._builder.forget(oldest)

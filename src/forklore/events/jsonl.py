@@ -9,13 +9,16 @@ import select
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
 from forklore.events.check import Checker, InconsistentError
 from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, escaped, open_lines, printable
-from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, Event, Header, Note
+from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, Event, Header
+
+if TYPE_CHECKING:
+    from forklore.events.trace_file import TraceFile
 
 _BUFFER: Final = 1 << 16
 _OWN_FD: Final = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
@@ -46,18 +49,15 @@ class Writer:
     A write that fails raises nothing: ``failure`` holds the OSError, the lines that did not get out whole and
     all later events count as ``lost``, and a regular file is cut back to its last whole line. ``events`` counts
     what was given, ``size`` the bytes that it takes. The descriptor is the caller's to close; ``buffer`` is how many
-    bytes gather before a write. With ``most``, so many events are written, then a note that says so; all further ones
-    count as ``left_out``.
+    bytes gather before a write.
     """
 
-    def __init__(self, fd: int, header: Header, *, buffer: int = _BUFFER, most: int | None = None) -> None:
+    def __init__(self, fd: int, header: Header, *, buffer: int = _BUFFER) -> None:
         self.events = 0
         self.lost = 0
-        self.left_out = 0
         self.size = 0
         self.failure: OSError | None = None
         self._fd = fd
-        self._most = most
         self._limit = buffer
         self._encoder = msgspec.json.Encoder()
         self._pending = bytearray()
@@ -72,9 +72,6 @@ class Writer:
 
     def event(self, event: Event) -> None:
         """Take an event; it is written when the buffer is full, or by :meth:`flush`."""
-        if self._most is not None and self.events >= self._most:
-            self._leave_out(event)
-            return
         self.events += 1
         if self.failure is not None:
             self.lost += 1
@@ -83,19 +80,12 @@ class Writer:
         if len(self._pending) >= self._limit:
             self.flush()
 
-    def end(self, t: int | None, reason: str) -> None:
-        """Write the last line and flush."""
+    def end(self, t: int | None, reason: str, left_out: int = 0) -> None:
+        """Write the last line and flush. ``left_out``: how many more events there were, which were not given."""
         self.flush()
         if self.failure is None:
-            self._add(End(t=t, reason=reason, events=self.events, lost=self.lost + self.left_out))
+            self._add(End(t=t, reason=reason, events=self.events, lost=self.lost + left_out))
             self.flush()
-
-    def _leave_out(self, event: Event) -> None:
-        if self.left_out == 0:
-            most, self._most = self._most, None
-            self.event(limit_note(event.t, most or 0))
-            self._most = self.events
-        self.left_out += 1
 
     def flush(self) -> None:
         """Write what is buffered: after this a kill loses nothing that was given."""
@@ -129,11 +119,6 @@ class Writer:
             _cut_back(self._fd, partial)
 
 
-def limit_note(t: int | None, most: int) -> Note:
-    """What a recording that was to hold ``most`` events says after them."""
-    return Note(t=t, what="what happened from here on", why=f"the recording was to end after {most} events")
-
-
 def _wait_writable(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
@@ -153,24 +138,7 @@ def _cut_back(fd: int, count: int) -> None:
         return  # the first error is the one to report; a reader takes a cut last line for what it is
 
 
-class Trace:
-    """A trace being read: ``header``, the events by iterating once, and ``warnings``, which grow with them."""
-
-    def __init__(self, header: Header, events: Iterator[Event], warnings: list[str], source: LineSource) -> None:
-        self.header = header
-        self.warnings = warnings
-        self._events = events
-        self._source = source
-
-    def __iter__(self) -> Iterator[Event]:
-        return self._events
-
-    def close(self) -> None:
-        """Close the file: for who does not read it to its end."""
-        self._source.close()
-
-
-def read(path: str | os.PathLike[str]) -> Trace:
+def read(path: str | os.PathLike[str]) -> TraceFile:
     """Read a trace file of forklore's own form. Raises OSError; TraceError now or while it is read.
 
     A last line that was cut off, a missing end record, and what a newer minor version added are warnings.
@@ -178,15 +146,17 @@ def read(path: str | os.PathLike[str]) -> Trace:
     return read_lines(open_lines(path))
 
 
-def read_lines(source: LineSource) -> Trace:
+def read_lines(source: LineSource) -> TraceFile:
     """The same from an open source, which is closed at the end of the events."""
+    from forklore.events.trace_file import TraceFile  # a recording needs none of it
+
     try:
         header = _header(source, next(source, b""))
     except TraceError:
         source.close()
         raise
     warnings: list[str] = []
-    return Trace(header, _events(source, header, warnings), warnings, source)
+    return TraceFile(header, _events(source, header, warnings), warnings, source)
 
 
 class _Preamble(msgspec.Struct):

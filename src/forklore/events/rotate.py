@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from forklore.events.carried_over import Carried
-from forklore.events.jsonl import Writer, limit_note, open_trace
+from forklore.events.jsonl import Writer, open_trace
 from forklore.events.lines import escaped
 from forklore.events.records import Blind, Event, Header, Lines, Note, text
 
@@ -36,13 +36,11 @@ class RotatingWriter:
     read the last file from. Raises OSError.
     """
 
-    def __init__(self, path: str, header: Header, rotation: Rotation, *, most: int | None = None) -> None:
+    def __init__(self, path: str, header: Header, rotation: Rotation) -> None:
         self.path = path
         self.events = 0
-        self.left_out = 0
         self._header = header
         self._rotation = rotation
-        self._most = most
         self._lost = 0
         self._number = 0
         self._fd = open_trace(path)
@@ -80,11 +78,6 @@ class RotatingWriter:
 
     def event(self, event: Event) -> None:
         """Take an event."""
-        if self._most is not None and self.events >= self._most:
-            if self.left_out == 0:
-                self._writer.event(limit_note(event.t, self._most))
-            self.left_out += 1
-            return
         self.events += 1
         if self._writer.size >= self._full and self._writer.failure is None:
             self._next(event.t)
@@ -100,10 +93,9 @@ class RotatingWriter:
         """Write what is buffered."""
         self._writer.flush()
 
-    def end(self, t: int | None, reason: str) -> None:
+    def end(self, t: int | None, reason: str, left_out: int = 0) -> None:
         """Write the last line of the last file."""
-        self._writer.left_out += self.left_out
-        self._writer.end(t, reason)
+        self._writer.end(t, reason, left_out)
 
     def _name(self, number: int) -> str:
         return f"{self.path}.{number}" if number else self.path

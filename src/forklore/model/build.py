@@ -19,7 +19,7 @@ from forklore.model.without_gc import uncollected
 
 if TYPE_CHECKING:
     from forklore.decode.rules.table import Reason
-    from forklore.events import jsonl
+    from forklore.events.trace_file import TraceFile
     from forklore.model.sharing import Sharing
 
 _Fact = TypeVar("_Fact")
@@ -46,7 +46,7 @@ def build(header: ev.Header, events: Iterable[ev.Event], *, sharing: bool = Fals
     return builder.trace
 
 
-def built(source: jsonl.Trace, *, sharing: bool = False) -> Trace:
+def built(source: TraceFile, *, sharing: bool = False) -> Trace:
     """The trace of an opened file, with what is wrong with the file in its warnings. Raises TraceError."""
     trace = build(source.header, source, sharing=sharing)
     trace.warnings.extend(source.warnings)

@@ -21,7 +21,7 @@ from forklore.model.tasks import FailedExec, Failure, Kind, Task
 from forklore.model.without_gc import uncollected
 
 if TYPE_CHECKING:
-    from forklore.events import jsonl
+    from forklore.events.trace_file import TraceFile
     from forklore.model.attribution import Attribution
 
 _OBJECT: Final = re.compile(r"(?<=\[)\d+(?=\])")
@@ -141,7 +141,7 @@ def _bare(maker: Maker) -> Maker:
     return Maker(maker.program, maker.kind)
 
 
-def census(source: jsonl.Trace) -> Census:
+def census(source: TraceFile) -> Census:
     """Of an opened file, with what is wrong with the file in its warnings. Raises TraceError."""
     counted = count(source.header, source)
     counted.warnings.extend(source.warnings)

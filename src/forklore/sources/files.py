@@ -7,11 +7,12 @@ from typing import Final
 
 from forklore.events import jsonl
 from forklore.events.lines import LineSource, TraceError, open_lines, printable
+from forklore.events.trace_file import TraceFile
 
 _WANTED: Final = "a forklore trace (JSON lines), a log of strace -f or a log of ltrace -S -f"
 
 
-def open_any(path: str | os.PathLike[str]) -> jsonl.Trace:
+def open_any(path: str | os.PathLike[str]) -> TraceFile:
     """Open a trace: a file, a FIFO, or ``-`` for the standard input; gzip is seen through.
 
     Raises OSError where the file cannot be opened, and TraceError where it is none of these, now or while the
@@ -25,7 +26,7 @@ def open_any(path: str | os.PathLike[str]) -> jsonl.Trace:
         raise
 
 
-def _recognise(source: LineSource) -> jsonl.Trace:
+def _recognise(source: LineSource) -> TraceFile:
     first = next(source, b"")
     if not first:
         raise TraceError(source.name, 0, _WANTED, "an empty file")

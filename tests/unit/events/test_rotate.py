@@ -246,22 +246,3 @@ def test_a_file_that_cannot_be_continued_ends_the_recording(tmp_path: Path) -> N
     assert isinstance(writer.failure, IsADirectoryError)
     assert writer.lost > 10
     assert next(iter(jsonl.read(tmp_path / "t"))) == BEGIN
-
-
-@pytest.mark.parametrize("rotation", [None, Rotation(300)])
-def test_a_recording_can_be_told_to_end(rotation: Rotation | None, tmp_path: Path) -> None:
-    path = tmp_path / "t"
-    writer = (
-        jsonl.Writer(jsonl.open_trace(path), HEADER, most=7)
-        if rotation is None
-        else RotatingWriter(os.fspath(path), HEADER, rotation, most=7)
-    )
-    for n in range(20):
-        writer.event(BEGIN if n == 0 else ev.Name(t=n, task=1, comm="x", how="found"))
-    writer.end(99, "done")
-    assert (writer.events - (rotation is None), writer.left_out) == (7, 13)
-    last = path if rotation is None else path.with_name(writer.name.rpartition("/")[2])  # type: ignore[union-attr]
-    trace = built(jsonl.read(last))
-    assert trace.notes[-1] == ("what happened from here on", "the recording was to end after 7 events")
-    assert trace.end_reason == "done"
-    assert any(warning.startswith(f"{last}: 13 events are not in it") for warning in trace.warnings)

@@ -22,6 +22,7 @@ from forklore.linux.wait import WaitStatus
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.options import Observe, Options, Stops
 from forklore.sources.ptrace.tracee import Tracee
+from forklore.sources.source import nothing_to_do
 
 OPTIONS: Final = Options(stops=Stops.SYSCALLS, observe=Observe.KCMP, argv=False, stack_depth=0)
 LIMIT: Final = 8.0
@@ -52,7 +53,7 @@ class Listener(Engine):
     """
 
     def __init__(self, machine: Arch, refuse: Mapping[str, int]) -> None:
-        super().__init__(machine, OPTIONS, time.monotonic_ns(), self._seen, _nothing)
+        super().__init__(machine, OPTIONS, time.monotonic_ns(), self._seen, nothing_to_do)
         self.log: list[Happening] = []
         self.stops = 0
         """At calls, of any task."""
@@ -220,9 +221,3 @@ def _signed(value: int, arch: Arch) -> int:
     bits = 8 * arch.word
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def _nothing() -> None:
-    """There is nobody to write to between waits."""
-
-

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from forklore.events import jsonl
 from forklore.events.lines import LineSource
+from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import ltrace, strace
 
 _LINES: Final = 2000
@@ -41,7 +41,7 @@ _EITHER: Final = re.compile(
     rb"|\+\+\+ killed by SIG\w+ (?:\(core dumped\) )?\+\+\+)"
 )
 
-Reader = Callable[[LineSource, list[bytes]], jsonl.Trace]
+Reader = Callable[[LineSource, list[bytes]], TraceFile]
 
 
 def choose(source: LineSource, head: list[bytes]) -> Reader | None:

@@ -16,7 +16,6 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.errors import MAX_ERRNO, RESTARTS
 from forklore.abi.flags import CLONE_NEWPID, CLONE_VFORK, CLONE_VM
-from forklore.events.jsonl import Trace
 from forklore.events.lines import LineSource, escaped
 from forklore.events.records import (
     Absent,
@@ -32,6 +31,7 @@ from forklore.events.records import (
     Text,
     text,
 )
+from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import TID_LIMIT, Assembler, Notices, Task
 from forklore.sources.logs.text import arguments, result, string
@@ -345,7 +345,7 @@ def _path(name: bytes, args: list[bytes]) -> tuple[Text | Absent, bool]:
     return text(value[0]), value[1]
 
 
-def read(source: LineSource, head: list[bytes]) -> Trace:
+def read(source: LineSource, head: list[bytes]) -> TraceFile:
     """Read a log from its start; ``head`` are its first lines, which ``source`` gives again."""
     stamps = Stamps()
     for line in head:
@@ -355,7 +355,7 @@ def read(source: LineSource, head: list[bytes]) -> Trace:
             break
     warnings: list[str] = []
     header = Header(source=Source(tool="ltrace"), clock=Clock(start=None, wall=stamps.wall), blind=list(BLIND))
-    return Trace(header, _events(source, warnings), warnings, source)
+    return TraceFile(header, _events(source, warnings), warnings, source)
 
 
 def _events(source: LineSource, warnings: list[str]) -> Iterator[Event]:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
 
-from forklore.events.jsonl import Trace
 from forklore.events.lines import LineSource, escaped
 from forklore.events.records import Blind, Clock, Event, Header, Source, Text
+from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import strace_calls as calls
 from forklore.sources.logs.strace_state import LINE, StraceReader
 from forklore.sources.logs.text import arguments
@@ -34,10 +34,10 @@ BLIND: Final = (
 )
 
 
-def read(source: LineSource, head: list[bytes]) -> Trace:
+def read(source: LineSource, head: list[bytes]) -> TraceFile:
     """Read a log from its start; ``head`` are its first lines, which ``source`` gives again."""
     warnings: list[str] = []
-    return Trace(_header(head), _events(source, warnings), warnings, source)
+    return TraceFile(_header(head), _events(source, warnings), warnings, source)
 
 
 def _header(head: list[bytes]) -> Header:

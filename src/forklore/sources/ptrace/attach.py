@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,24 +24,36 @@ from forklore.linux import kcmp
 from forklore.linux.observe import RESOURCES
 from forklore.linux.seizing import Seizing
 from forklore.linux.tasks import descendants, leader_of
+from forklore.sources.ptrace import alarm
 from forklore.sources.ptrace.engine import Engine, trace_options
 from forklore.sources.ptrace.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Observe, Options, Stops
 from forklore.sources.ptrace.tracee import Tracee
 
+if TYPE_CHECKING:
+    from forklore.sources.source import Emit, Idle
+
 _NUDGE = 0.02
+_REFUSALS = 5
+"""Tasks that could not be attached to and are named; the rest is counted."""
 _NULLABLE = ("sysvsem", "io")
 """What a task can be without, which compares as equal with that of others without."""
 
 
 class Attachment:
-    """Running programs about to be traced: make one, give its :attr:`header` to who writes it, :meth:`run` it once."""
+    """Running programs about to be traced, a :class:`forklore.sources.source.Source`."""
 
-    def __init__(self, pids: Sequence[Pid], options: Options = DEFAULTS, *, tree: bool = False) -> None:
-        """``tree``: with the descendants that each process has already. Raises TraceRefusedError."""
+    def __init__(
+        self, pids: Sequence[Pid], options: Options = DEFAULTS, *, tree: bool = False, seconds: float | None = None
+    ) -> None:
+        """``tree``: with the descendants that each process has already. ``seconds``: leave them after that time.
+
+        Raises TraceRefusedError.
+        """
         self._machine = machine()
         self._pids = list(dict.fromkeys(pids))
         self._tree = tree
+        self._seconds = seconds
         self.options = options
         self.refused: list[Unavailable] = []
         """Why some tasks could not be attached to."""
@@ -76,20 +89,19 @@ class Attachment:
             )
         return blind
 
-    def run(
-        self, emit: Callable[[ev.Event], None], idle: Callable[[], None], seconds: float | None = None
-    ) -> str:
-        """Trace until the programs have ended, ``seconds`` are over, or a signal asks for the end; why it ended.
+    def run(self, emit: Emit, idle: Idle) -> str:
+        """Trace until the programs have ended, the time is over, or a signal asks for the end; why it ended.
 
         ``done``, ``interrupted`` (they go on), or ``time``. In the main thread. Raises TraceRefusedError where nothing
         could be attached to.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._asked)
+            signal.signal(number, lambda _number, _frame: self.stop())
+        alarm.hand_over()
         signal.signal(signal.SIGIO, _interrupt)
         thread = threading.Thread(target=self._trace, args=(emit, idle), name="tracer", daemon=True)
         thread.start()
-        reason = "done" if self._over.wait(seconds) else "time"
+        reason = "done" if self._over.wait(self._seconds) else "time"
         if self._interrupted:
             reason = "interrupted"
         while thread.is_alive():
@@ -108,15 +120,23 @@ class Attachment:
             self._engine.finish()
         return reason
 
-    def _asked(self, _number: int, _frame: FrameType | None) -> None:
+    def stop(self) -> None:
+        """Leave the programs, which go on."""
         self._interrupted = True
         self._over.set()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be attached to."""
+        named = [f"not attached to: {refused.why}" for refused in self.refused[:_REFUSALS]]
+        more = len(self.refused) - _REFUSALS
+        return [*named, f"not attached to: {more} more"] if more > 0 else named
 
     def elapsed(self) -> int:
         """Nanoseconds since the start of the trace."""
         return time.monotonic_ns() - self._start
 
-    def _trace(self, emit: Callable[[ev.Event], None], idle: Callable[[], None]) -> None:
+    def _trace(self, emit: Emit, idle: Idle) -> None:
         try:
             engine = self._engine = Engine(self._machine, self.options, self._start, emit, idle)
             for event in self._attach(engine):

@@ -24,6 +24,7 @@ from forklore.events import records as ev
 from forklore.linux import proc, ptrace, seccomp, this_process
 from forklore.linux.wait import Kind, WaitStatus, wait_any
 from forklore.sources.ptrace import records, sharing
+from forklore.sources.ptrace.alarm import Alarm
 from forklore.sources.ptrace.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until
@@ -36,6 +37,7 @@ from forklore.sources.ptrace.watch import Watch
 
 if TYPE_CHECKING:
     from forklore.linux.seizing import Seizing
+    from forklore.sources.source import Emit, Idle
     from forklore.sources.stacks.call_stacks import Stacks
 
 _ERESTART: Final = frozenset({-512, -513, -514, -516})
@@ -82,9 +84,7 @@ class _Steps(dict[int, tuple[WaitStatus, Handler]]):
 class Engine:
     """Traces what one root task starts. ``emit`` takes each event, ``idle`` is called before each wait."""
 
-    def __init__(
-        self, machine: Arch, options: Options, start: int, emit: Callable[[ev.Event], None], idle: Callable[[], None]
-    ) -> None:
+    def __init__(self, machine: Arch, options: Options, start: int, emit: Emit, idle: Idle) -> None:
         self._machine = machine
         self._options = options
         self._stops = options.effective_stops()
@@ -92,6 +92,7 @@ class Engine:
         self._start = start
         self._emit = emit
         self._idle = idle
+        self._alarm = Alarm()
         self._reader = EntryReader(machine, argv=options.argv, follow_untraced=options.follow_untraced)
         self._go = ptrace.cont_to_syscall if self._stops is Stops.SYSCALLS else ptrace.cont
         self._family = Family(options)
@@ -187,18 +188,27 @@ class Engine:
 
     def run(self) -> None:
         """Trace until the options say that it is over."""
+        try:
+            self._loop()
+        finally:
+            self._alarm.set(0.0)
+
+    def _loop(self) -> None:
         clock, start, idle = time.monotonic_ns, self._start, self._idle
         live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
-        wait, later = self._wait, self._later
+        wait, later, alarm = self._wait, self._later, self._alarm
+        t = clock() - start
         while not self._abandoned:
             if later:
                 self._catch_up()
             if self._orphans.statuses:
                 self._adopt_orphans()
-            idle()
+            if (seconds := idle(t)) != alarm.seconds:
+                alarm.set(seconds)
             try:
                 tid, word = wait()
             except InterruptedError:
+                t = clock() - start
                 if self._asked_to_leave:
                     self._asked_to_leave = False
                     self.leave()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from errno import ENOENT
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,14 +17,20 @@ from forklore.elf.image.interpreter import interpreter
 from forklore.events import records as ev
 from forklore.linux import proc, seccomp, spawn, this_process
 from forklore.linux.signal_relay import Relay
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.wait import WaitStatus
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Stops, Until
 
+if TYPE_CHECKING:
+    from forklore.sources.source import Emit, Idle
+
 
 class Session:
-    """A program about to be traced: make one, give its :attr:`header` to who writes it, then :meth:`run` it once."""
+    """A program about to be traced, a :class:`forklore.sources.source.Source`."""
+
+    status: WaitStatus
+    """How the program ended, once :meth:`run` has returned."""
 
     def __init__(
         self,
@@ -45,7 +52,8 @@ class Session:
         self.options = options
         self._environment = environment
         self._relay_signals = relay_signals
-        self.engine: Engine | None = None
+        self.warnings: list[str] = []
+        self._engine: Engine | None = None
         self._filter: spawn.Filter | None = None
         self._path = spawn.find(self.command[0])
         if self.options.effective_stops() is Stops.SECCOMP:
@@ -93,8 +101,8 @@ class Session:
             blind.append(ev.Blind("set-id programs gain no privilege", "an ordinary user's tracer (ptrace(2))"))
         return blind
 
-    def run(self, emit: Callable[[ev.Event], None], idle: Callable[[], None]) -> WaitStatus:
-        """Start the program and trace it to the end; its wait status.
+    def run(self, emit: Emit, idle: Idle) -> str:
+        """Start the program and trace it to the end: ``done``, or ``root`` where only the program's own end counts.
 
         Raises TraceRefusedError where the kernel refuses to trace it, NotExecutableError where it cannot be executed
         after all, OSError where no process can be made.
@@ -112,12 +120,12 @@ class Session:
         except OSError as problem:
             launched.abandon()
             raise TraceRefusedError(_refusal(problem)) from problem
-        self.engine = engine
+        self._engine = engine
         if self._relay_signals:
             signal.signal(signal.SIGIO, _interrupt)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
             try:
-                Relay(launched.pid, engine.ask_to_leave, engine.relayed)
+                Relay(launched.pid, self.stop, engine.relayed)
             except (OSError, RuntimeError) as problem:  # no descriptor left, or no room for a thread
                 launched.abandon()
                 raise TraceRefusedError(_no_relay(problem)) from problem
@@ -127,7 +135,13 @@ class Session:
         self._explain(launched.failure())
         if engine.root_status is None:
             raise TraceRefusedError("the program was let go before it ended")
-        return engine.root_status
+        self.status = engine.root_status
+        return "root" if self.options.until is Until.ROOT else "done"
+
+    def stop(self) -> None:
+        """End the trace before the last task has ended: what is left is killed or let go, as the options say."""
+        if self._engine is not None:
+            self._engine.ask_to_leave()
 
     def _explain(self, failure: tuple[str, int] | None) -> None:
         if failure is None:
@@ -151,10 +165,6 @@ class Session:
     def elapsed(self) -> int:
         """Nanoseconds since the start of the trace."""
         return time.monotonic_ns() - self._start
-
-    def end_reason(self, status: WaitStatus) -> str:
-        """What the trace's end record says."""
-        return "root" if self.options.until is Until.ROOT and status.kind in (Kind.EXITED, Kind.KILLED) else "done"
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from forklore.events.check import Checker
-from forklore.events.jsonl import Trace
 from forklore.events.records import Begin, Create, Event
+from forklore.events.trace_file import TraceFile
 from forklore.sources.files import open_any
 
 DATA = Path(__file__).parent / "data"
 E = TypeVar("E", bound=Event)
 
 
-def events_of(trace: Trace) -> list[Event]:
+def events_of(trace: TraceFile) -> list[Event]:
     """All events of a trace, which must be a consistent one with an end."""
     check = Checker()
     events = list(trace)
