@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 
 from forklore.abi.arch import Arch
@@ -20,6 +19,11 @@ WHAT is one of, or several of, these:
   unshare:newns,newnet        flags of a call by its name
   clone3 00410000...          a clone_args in hexadecimal, as it lies in memory
   EINVAL CLONE_THREAD         why a call fails; EINVAL alone: all that gives it
+  'clone(child_stack=NULL, flags=SIGCHLD) = -1 EAGAIN (…)'
+                              a line of strace or ltrace
+  CLONE_STOPPED forkall exec  a word of history or of another system: also do_fork, fork1, forkx,
+                              forkallx, vforkx, CSIGNAL, pid-cache, vfork-rules, fields (clone's and
+                              clone3's, side by side), aio, states (the letters of ps)
 """
 
 
@@ -33,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("clone", "clone3", "unshare", "setns"),
         help="whose flags they are (default: clone's where they fit, else clone3's)",
     )
-    parser.add_argument("--kernel", metavar="X.Y", type=_kernel, help="judge by this kernel's rules, such as 6.1")
+    parser.add_argument(
+        "--kernel", metavar="X.Y", type=_kernel, help="judge by this kernel's rules and names, such as 6.1 or 2.6.32"
+    )
     parser.add_argument(
         "--arch",
         choices=[str(arch) for arch in Arch],
@@ -61,8 +67,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _kernel(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)\.(\d+)(?:[.-].*)?", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no kernel version; give major and minor, such as 6.1")
-    return int(found[1]), int(found[2])
+def _kernel(text: str) -> tuple[int, ...]:
+    from forklore.decode.versions import read_version
+
+    try:
+        return read_version(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None

@@ -408,7 +408,10 @@ def _same_search(last: FailedExec, path: bytes | Unavailable) -> bool:
     return same_name and last.errnos[-1] in _SEARCH_GOES_ON
 
 
-def kernel_version(release: str | None) -> tuple[int, int] | None:
+def kernel_version(release: str | None) -> tuple[int, ...] | None:
     """(6, 18) of "6.18.44-fc"; None where there is no such thing at its start."""
-    found = re.match(r"(\d{1,4})\.(\d{1,4})", release or "")
-    return (int(found[1]), int(found[2])) if found else None
+    found = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?", release or "")
+    if not found:
+        return None
+    # Up to 2.6 it is the third number that counts.
+    return tuple(int(part) for part in found.groups() if part)[: 3 if found[1] == "2" else 2]

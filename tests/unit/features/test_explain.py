@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_json_has_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None
     assert call["kind"] == "call"
     assert call["text"] == "clone(CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD)"
     documents = [call, to_json(explain("fork", "vfork")), to_json(explain("EBADF"))]
-    documents += [to_json(explain("CLONE_THREAD", "EINVAL")), call["creation"]]
+    documents += [to_json(explain("CLONE_THREAD", "EINVAL")), to_json(explain("forkx:waitpid")), call["creation"]]
     for document in documents:
         for key in document:
             assert f"`{key}`" in page, key
@@ -77,5 +78,5 @@ def test_the_examples_of_the_page_are_what_is_printed() -> None:
     examples = re.findall(r"```console\n\$ forklore explain ([^\n]*)\n(.*?)```", page, re.S)
     assert len(examples) >= 3
     for arguments, shown in examples:
-        what = [word.strip("'") for word in arguments.split()]
+        what = shlex.split(arguments)
         assert to_text(explain(*what)) == shown, arguments

@@ -10,14 +10,10 @@ from msgspec import Struct, field
 from forklore.abi.capabilities import NAMES as CAPABILITIES
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
+from forklore.decode.versions import NEWEST_KERNEL as NEWEST_KERNEL
+from forklore.decode.versions import Kernel as Kernel
 
 AnyCall = Creation | Call
-Kernel = tuple[int, ...]
-"""A kernel's version: major and minor, and the third number up to 2.6, where that counts."""
-
-NEWEST_KERNEL: Final = (7, 3)
-"""The last version whose source the rules follow."""
-
 
 class Context(Struct, frozen=True):
     """What is known of the caller and its machine besides the call's arguments. Nothing of it is needed.
@@ -84,6 +80,9 @@ class Context(Struct, frozen=True):
         return True if self.fact("seccomp_errno") or self.fact("seccomp_tracer") else None
 
 
+OLDEST_TAKEN: Final = (3, 10)
+"""A kernel whose version is not known is taken to be no older: a log of today is of a kernel of today."""
+
 NOTHING_KNOWN: Final = Context()
 
 Judge = Callable[[AnyCall, Context], bool | None]
@@ -123,8 +122,10 @@ class Rule(Struct, frozen=True):
 
 
 def at_least(context: Context, version: Kernel) -> bool | None:
-    """Whether the kernel is ``version`` or newer; None where its version is not known."""
-    return None if context.kernel is None else context.kernel >= version
+    """Whether the kernel is ``version`` or newer; None where its version is not known, and some that run are older."""
+    if context.kernel is None:
+        return True if version <= OLDEST_TAKEN else None
+    return context.kernel >= version
 
 
 def all_of(*values: bool | None) -> bool | None:

@@ -16,6 +16,7 @@ from forklore.decode.calls import CloseRange, Setns, Setsid, Unshare
 from forklore.decode.creation import Creation
 from forklore.decode.rules import clone3, creation, limits, unshare
 from forklore.decode.rules.rule import NEWEST_KERNEL, NOTHING_KNOWN, AnyCall, Context, Rule
+from forklore.decode.versions import as_of, is_followed
 
 __all__ = ["NEWEST_KERNEL", "RULES", "Context", "Reason", "Rule", "reasons", "refusals"]
 
@@ -68,6 +69,7 @@ def reasons(call: AnyCall, errno: int, context: Context = NOTHING_KNOWN) -> tupl
     if the kernel is one that the rules follow and no filter can have answered for it.
     """
     number = abs(errno)
+    call = as_of(call, context.kernel)
     if number in RESTARTS:
         return (_restart(number),)
     if context.limits.get("seccomp_errno") == number and errno_name(number) not in _OF_FILTERS:
@@ -83,7 +85,7 @@ def reasons(call: AnyCall, errno: int, context: Context = NOTHING_KNOWN) -> tupl
 
 
 def _all_is_known(rule: Rule, context: Context) -> bool:
-    followed = context.kernel is not None and context.kernel[:2] <= NEWEST_KERNEL
+    followed = context.kernel is not None and is_followed(context.kernel)
     return followed and context.filtered is False and not rule.open
 
 
@@ -93,6 +95,7 @@ def refusals(call: AnyCall, context: Context = NOTHING_KNOWN) -> tuple[Reason, .
 
     That none is certain does not promise success: limits and privileges that are not known may still refuse.
     """
+    call = as_of(call, context.kernel)
     return tuple(_reason(rule, True, context) for rule in _rules_for(call) if rule.applies(call, context))
 
 

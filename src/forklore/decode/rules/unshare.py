@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from forklore.abi import flags as f
 from forklore.decode.calls import CloseRange, Setns, Unshare
 from forklore.decode.rules.creation import (
-    NEW_ALL,
     USER_NAMESPACE,
     newuser_sysctl,
     none_allowed,
@@ -36,24 +35,22 @@ from forklore.decode.rules.rule import (
     perhaps,
     possible_if,
 )
+from forklore.decode.versions import vocabulary
 
 _UNSHARE: Final = "kernel/fork.c: ksys_unshare"
 _CHECK: Final = "kernel/fork.c: check_unshare_flags"
 _SETNS: Final = "kernel/nsproxy.c: setns"
 _GROUP: Final = f.CLONE_THREAD | f.CLONE_SIGHAND | f.CLONE_VM
-_VALID: Final = _GROUP | f.CLONE_FS | f.CLONE_FILES | f.CLONE_SYSVSEM | NEW_ALL | f.CLONE_NEWUSER
 
 
 def _unknown_bit(call: AnyCall, context: Context) -> bool | None:
     if not isinstance(call, Unshare) or call.flags.raw is None:
         return None
-    if call.flags.raw & ~(_VALID | f.UNSHARE_EMPTY_MNTNS):
+    if call.flags.unknown or call.flags.raw & ~f.UNSHARE.mask:
         return True
-    if call.flags.raw & f.UNSHARE_EMPTY_MNTNS:
-        return negate(at_least(context, (7, 1)))
-    if call.flags.raw & f.CLONE_NEWTIME:
-        return negate(at_least(context, (5, 6)))
-    return False
+    if context.kernel is not None:
+        return bool(call.flags.raw & ~vocabulary("unshare", context.kernel).mask)
+    return None if call.flags.raw & (f.UNSHARE_EMPTY_MNTNS | f.CLONE_NEWTIME) else False
 
 
 def _many_threads(call: AnyCall, context: Context) -> bool | None:
@@ -187,8 +184,8 @@ UNSHARE: Final = (
     _r("unshare", "unshare-unknown", "ENOSYS", certainly,
        "this kernel has no unshare, which came with Linux 2.6.16", "do without it", "unshare(2)", until=(2, 6, 16)),
     _r("unshare", "unshare-unknown-flag", "EINVAL", _unknown_bit,
-       "a flag is set that unshare does not take, or not on this kernel (CLONE_NEWTIME: 5.6, "
-       "UNSHARE_EMPTY_MNTNS: 7.1)",
+       "a flag is set that unshare does not take, or not on this kernel (CLONE_NEWUSER and CLONE_NEWPID came with "
+       "3.8, CLONE_NEWCGROUP with 4.6, CLONE_NEWTIME with 5.6, UNSHARE_EMPTY_MNTNS with 7.1)",
        "unshare takes THREAD, FS, SIGHAND, VM, FILES, SYSVSEM and the namespaces", _CHECK),
     _r("unshare", "unshare-threaded", "EINVAL", _many_threads,
        "CLONE_THREAD, CLONE_SIGHAND, CLONE_VM and what implies them (CLONE_NEWUSER) need a process with one "

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.abi.errors import errno_name
+from forklore.abi.former_flags import FORMER
 from forklore.abi.signals import CSIGNAL
 from forklore.decode.calls import Call, Implication, Unshare
 from forklore.decode.creation import Creation
@@ -21,7 +22,9 @@ from forklore.decode.known import candidates
 from forklore.decode.rules.rule import NEWEST_KERNEL, Kernel
 from forklore.decode.rules.table import RULES, Context, Reason, Rule, reasons, refusals
 from forklore.decode.sharing import Fate, fates, unshare_fates
+from forklore.decode.versions import as_of, is_followed, named, read_version, vocabulary
 from forklore.features.explain.equivalent import Equivalent, NoEquivalent, to_clone, to_clone3
+from forklore.features.explain.pasted import PASTED, read_line
 from forklore.features.explain.questions import (
     AskError,
     CallName,
@@ -32,11 +35,14 @@ from forklore.features.explain.questions import (
     read,
     read_struct,
 )
+from forklore.features.explain.terms import VFORK_RULES, Term, find, former_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["AskError", "CallExplained", "Comparison", "ErrnoExplained", "Explanation", "Reading", "explain"]
+__all__ = [
+    "AskError", "CallExplained", "Comparison", "ErrnoExplained", "Explanation", "Reading", "TermExplained", "explain",
+]  # fmt: skip
 
 
 KERNELS: Final[tuple[Kernel, ...]] = (
@@ -75,6 +81,10 @@ class CallExplained(Struct, frozen=True):
     errno: int | None
     reasons: tuple[Reason, ...]
     """What can explain ``errno``, where one was asked about."""
+    kernel: Kernel | None = None
+    """Whose rules and names these are; None: those of :data:`NEWEST_KERNEL`."""
+    notes: tuple[str, ...] = ()
+    """What else there is to say: of the kernel's version, of what bits meant before, of how a child behaves."""
 
 
 class Comparison(Struct, frozen=True):
@@ -92,28 +102,44 @@ class ErrnoExplained(Struct, frozen=True):
     rules: tuple[Rule, ...]
 
 
-Explanation = CallExplained | Comparison | ErrnoExplained
+class TermExplained(Struct, frozen=True):
+    """A word that is no call of today's Linux, or goes with one."""
+
+    given: str
+    term: Term
+
+
+Explanation = CallExplained | Comparison | ErrnoExplained | TermExplained
 
 
 def explain(
     what: str | int,
     *more: str | int,
     call: CallName | None = None,
-    kernel: tuple[int, int] | None = None,
+    kernel: Kernel | None = None,
     arch: Arch = Arch.X86_64,
 ) -> Explanation:
     """Explain a number, flag names, a clone_args, an error, or compare several calls.
 
     ``what`` and ``more`` are what the command takes: ``explain(0x1200011)``, ``explain("CLONE_VM|SIGCHLD")``,
     ``explain("fork", "vfork")``, ``explain("clone3", "0041...")``, ``explain("EINVAL", "CLONE_THREAD")``.
-    ``call`` chooses whose flags they are, ``kernel`` (major, minor) whose rules, ``arch`` whose registers.
+    A line that strace or ltrace printed is understood, too, and so are words of history (``explain("forkall")``).
+    ``call`` chooses whose flags they are, ``kernel`` (major and minor, up to 2.6 a third number) whose rules and names,
+    ``arch`` whose registers.
 
     :raises AskError: for what cannot be understood; its message names the part.
     """
     items = [hex(item) if isinstance(item, int) and item >= 0 else str(item) for item in (what, *more)]
     errno, items = _take_errno(items)
-    context = Context(kernel=kernel)
+    if kernel is not None:
+        kernel = _existing(kernel)
+    if len(items) == 1 and errno is None and call is None and (term := find(items[0])) is not None:
+        return TermExplained(items[0], term)
     words = _words(items, call, arch)
+    told = {word.errno for word in words if word.errno is not None}
+    if errno is None and len(told) == 1 and len(words) == 1:
+        errno = told.pop()
+    context = Context(kernel=kernel, target=words[0].target if len(words) == 1 else None)
     if errno is not None and not words:
         return ErrnoExplained(errno, errno_name(errno), _rules_giving(errno, call))
     if not words:
@@ -122,6 +148,13 @@ def explain(
     if len(answers) == 1:
         return answers[0]
     return Comparison(answers, tuple(word.title if word.title != "clone" else word.given for word in words))
+
+
+def _existing(kernel: Kernel) -> Kernel:
+    try:
+        return read_version(".".join(map(str, kernel)))
+    except ValueError as problem:
+        raise AskError(str(problem)) from None
 
 
 def _take_errno(items: Sequence[str]) -> tuple[int | None, list[str]]:
@@ -142,6 +175,12 @@ def _words(items: list[str], call: CallName | None, arch: Arch) -> list[Word]:
     words: list[Word] = []
     i = 0
     while i < len(split):
+        pasted = read_line(split[i], arch)
+        if pasted is not None:
+            returned = pasted.value if pasted.errno is None else None
+            words.append(Word(split[i], PASTED, pasted.call, None, pasted.errno, pasted.target, returned))
+            i += 1
+            continue
         if split[i].strip() == "clone3" and i + 1 < len(split) and is_struct(split[i + 1]):
             words.append(read_struct(split[i + 1], arch))
             i += 2
@@ -162,18 +201,21 @@ def _rules_giving(errno: int, call: CallName | None) -> tuple[Rule, ...]:
 
 
 def _explain_word(word: Word, errno: int | None, context: Context) -> CallExplained:
-    call = word.call
-    flags, unknown, raw = _named(call)
+    call, kernel = word.call, context.kernel
+    taken = as_of(call, kernel)
+    flags, unknown, raw = _named(call, kernel)
     implied: tuple[Implication, ...] = ()
     fated: tuple[Fate, ...] = ()
-    if isinstance(call, Creation):
-        fated = fates(call)
+    if isinstance(taken, Creation):
+        fated = fates(taken)
     elif isinstance(call, Unshare):
         implied, fated = call.implied, unshare_fates(call)
-    readings = tuple(Reading(name, other.text()) for name, other in other_readings(word))
+    # Of a printed call nobody asks what else its bits could be.
+    others = () if word.title == PASTED else other_readings(word)
+    readings = tuple(Reading(name, other.text()) for name, other in others)
     return CallExplained(
-        word.given, call, word.note, raw, flags, unknown, fated,
-        made_by=candidates(call) if isinstance(call, Creation) else (),
+        word.given, named(call, kernel), word.note, raw, flags, unknown, fated,
+        made_by=candidates(taken) if isinstance(taken, Creation) else (),
         refused=refusals(call, context),
         by_kernel=_by_kernel(call, context),
         equivalent=_equivalent(call),
@@ -181,6 +223,8 @@ def _explain_word(word: Word, errno: int | None, context: Context) -> CallExplai
         implied=implied,
         errno=errno,
         reasons=() if errno is None else reasons(call, errno, context),
+        kernel=kernel,
+        notes=tuple(_notes(call, taken, word, kernel)),
     )  # fmt: skip
 
 
@@ -197,7 +241,30 @@ def _equivalent(call: Creation | Call) -> Equivalent | NoEquivalent | None:
     return to_clone(call) if call.call == "clone3" else to_clone3(call)
 
 
-def _named(call: Creation | Call) -> tuple[tuple[f.Flag, ...], int, int | None]:
+def _notes(call: Creation | Call, taken: Creation | Call, word: Word, kernel: Kernel | None) -> Iterator[str]:
+    if word.returned is not None:
+        yield f"it returned {word.returned}"
+    if kernel is not None and not is_followed(kernel):
+        asked, newest = (".".join(map(str, version)) for version in (kernel, NEWEST_KERNEL))
+        yield f"Linux {asked} is newer than {newest}, the last that the rules follow: judged as that one"
+    shown = named(call, kernel)
+    if taken is not call and isinstance(shown, Creation):
+        ignored = shown.flags.unknown
+        if ignored:
+            names = "|".join(flag.name for flag in f.CLONE.split(ignored)[0])
+            yield f"this kernel does not know {names or hex(ignored)}: clone(2) ignores what it does not know"
+    if kernel is None and isinstance(call, Creation) and call.call == "clone":
+        for former in FORMER:
+            if (call.flags.raw or 0) & former.value:
+                yield f"before: {former_text(former)}"
+    if isinstance(call, Creation) and (call.flags.raw or 0) & _VFORK == _VFORK and not call.stack:
+        yield from VFORK_RULES
+
+
+_VFORK: Final = f.CLONE_VM | f.CLONE_VFORK
+
+
+def _named(call: Creation | Call, kernel: Kernel | None) -> tuple[tuple[f.Flag, ...], int, int | None]:
     """The flags with what they mean to this call, the bits without a name, and the word as passed."""
     flag_word = getattr(call, "flags", None)
     if flag_word is None or flag_word.raw is None:
@@ -205,10 +272,14 @@ def _named(call: Creation | Call) -> tuple[tuple[f.Flag, ...], int, int | None]:
     if isinstance(call, Creation):
         name = "clone3" if call.call == "clone3" else "clone"
         signal = 0 if name == "clone3" else (call.exit_signal or 0) & CSIGNAL
-        flags, unknown = VOCABULARIES[name].split(flag_word.raw)
+        flags, unknown = _known(name, kernel).split(flag_word.raw)
         return flags, unknown, flag_word.raw | signal
-    vocabulary = VOCABULARIES.get(type(call).__name__.lower())
-    if vocabulary is None:
+    name = type(call).__name__.lower()
+    if name not in VOCABULARIES:
         return (), flag_word.unknown, flag_word.raw
-    flags, unknown = vocabulary.split(flag_word.raw)
+    flags, unknown = _known(name, kernel).split(flag_word.raw)
     return flags, unknown, flag_word.raw
+
+
+def _known(name: str, kernel: Kernel | None) -> f.Vocabulary:
+    return VOCABULARIES[name] if kernel is None else vocabulary(name, kernel)

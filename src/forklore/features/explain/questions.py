@@ -40,6 +40,12 @@ class Word(Struct, frozen=True):
     title: str
     call: Creation | Call
     note: str | None = None
+    errno: int | None = None
+    """What a pasted line failed with, …"""
+    target: str | None = None
+    """… what it was about, for setns, …"""
+    returned: int | None = None
+    """… and what it returned if it did not fail."""
 
 
 def errno_of(text: str) -> int | None:

@@ -12,8 +12,16 @@ from forklore.decode.creation import SIGCHLD, Creation, signal_text
 from forklore.decode.rules.rule import Kernel, Rule
 from forklore.decode.rules.table import Reason
 from forklore.decode.sharing import Fate
-from forklore.features.explain.answers import CallExplained, Comparison, ErrnoExplained, Explanation, explain
+from forklore.features.explain.answers import (
+    CallExplained,
+    Comparison,
+    ErrnoExplained,
+    Explanation,
+    TermExplained,
+    explain,
+)
 from forklore.features.explain.equivalent import Equivalent, NoEquivalent
+from forklore.features.explain.terms import Term
 
 __all__ = ["explain", "to_json", "to_text"]
 
@@ -39,9 +47,25 @@ def to_text(explanation: Explanation) -> str:
         lines = _call(explanation)
     elif isinstance(explanation, Comparison):
         lines = _comparison(explanation)
+    elif isinstance(explanation, TermExplained):
+        lines = _term(explanation.term)
     else:
         lines = _errno(explanation)
     return "\n".join(lines) + "\n"
+
+
+def _term(term: Term) -> Iterator[str]:
+    yield from _wrapped(f"{term.name}: {term.title}", "", "    ")
+    for paragraph in term.text:
+        yield ""
+        yield from _wrapped(paragraph, "  ", "  ")
+    if not term.rows:
+        return
+    yield ""
+    widths = [max(len(row[i]) for row in term.rows) + 2 for i in range(len(term.rows[0]) - 1)]
+    for row in term.rows:
+        start = "  " + "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        yield from (line.rstrip() for line in _wrapped(row[-1], start, " " * len(start)) or [start])
 
 
 def _call(e: CallExplained) -> Iterator[str]:
@@ -52,6 +76,7 @@ def _call(e: CallExplained) -> Iterator[str]:
     yield from _section("Flags", _flag_lines(e))
     if isinstance(e.call, Creation):
         yield from _section("Problems", (line for p in e.call.problems for line in _wrapped(p, "  ", "    ")))
+    yield from _section("To know", (line for note in e.notes for line in _wrapped(note, "  - ", "    ")))
     yield from _section("Added by the kernel", (f"  {i.flag} adds {', '.join(i.adds)}" for i in e.implied))
     who = (line for name in e.made_by for line in _wrapped(name, "  ", "    "))
     yield from _section("Who makes such a call (a guess from its form)", who)
@@ -86,7 +111,8 @@ def _flag_lines(e: CallExplained) -> Iterator[str]:
         yield f"  {flag.name}  {flag.value:#x}  since Linux {flag.since}"
         yield from _wrapped(flag.meaning, "      ", "      ")
     if e.unknown:
-        yield f"  {e.unknown:#x}  no meaning to this call"
+        where = "" if e.kernel is None else f" in Linux {'.'.join(map(str, e.kernel))}"
+        yield f"  {e.unknown:#x}  no meaning to this call{where}"
     if isinstance(e.call, Creation) and e.call.exit_signal is not None:
         signal = e.call.exit_signal
         name = signal_text(signal) if signal else "no exit signal"
@@ -286,6 +312,11 @@ def to_json(explanation: Explanation) -> Json:
             for title, column in zip(explanation.titles, explanation.columns, strict=True)
         ]
         return {"kind": "comparison", "calls": columns}
+    if isinstance(explanation, TermExplained):
+        term = explanation.term
+        rows: list[JsonValue] = [list(row) for row in term.rows]
+        return {"kind": "term", "given": explanation.given, "name": term.name, "title": term.title,
+                "text": list(term.text), "rows": rows}  # fmt: skip
     rules: list[JsonValue] = [_rule_json(rule) for rule in explanation.rules]
     return {"kind": "errno", "errno": explanation.errno, "name": explanation.name, "rules": rules}
 
@@ -310,6 +341,8 @@ def _call_json(e: CallExplained) -> Json:
         "readings": [{"call": r.call, "text": r.text} for r in e.readings],
         "errno": e.errno,
         "reasons": [_reason_json(reason) for reason in e.reasons],
+        "kernel": None if e.kernel is None else list(e.kernel),
+        "notes": list(e.notes),
     }
     if isinstance(call, Creation):
         document["creation"] = _creation_json(call)
