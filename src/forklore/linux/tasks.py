@@ -13,6 +13,7 @@ from typing import Final, Literal
 import psutil
 from msgspec import Struct
 
+from forklore.abi import clone_args
 from forklore.abi.flags import CLONE_VFORK
 from forklore.abi.syscalls import name
 from forklore.abi.units import Address, Pid, Tid, Unavailable
@@ -171,6 +172,6 @@ def _in_vfork(tid: Tid) -> bool:
     nr, (first, *_) = held
     call = name(arch, nr)
     if call == "clone3":
-        raw = memory.read(tid, Address(first), 8)  # clone_args begins with the flags
-        first = 0 if isinstance(raw, Unavailable) else int.from_bytes(raw, "little")
+        raw = memory.read(tid, Address(first), clone_args.VER0)
+        first = 0 if isinstance(raw, Unavailable) else clone_args.field(raw, "flags")
     return call == "vfork" or (call in ("clone", "clone3") and bool(first & CLONE_VFORK))

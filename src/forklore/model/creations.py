@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.clone_args import hexadecimal
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import CallName, Creation, Kind, decode_creation
 from forklore.events import records as ev
@@ -14,6 +15,8 @@ _CLONE3: Final = 435
 """Its number on every architecture."""
 _NUMBER: Final = 0xFFFF
 """Without x32's bit."""
+_FLAGS: Final = hexadecimal("flags")
+_EXIT_SIGNAL: Final = hexadecimal("exit_signal")
 
 
 class Form(Struct, frozen=True, gc=False):
@@ -56,9 +59,9 @@ class Forms:
 
 def _decides(record: ev.Create) -> tuple[object, ...]:
     # The words that a form depends on: the flags, which are the first argument of clone, and for clone3 the size, which
-    # is the second one, and the first and the fifth word of the struct, its flags and exit signal, where it has these.
+    # is the second one, and the struct's flags and exit signal, where it has these.
     # A file may have a struct with any call.
     struct = record.struct
     if isinstance(struct, str) and (record.nr is None or record.nr & _NUMBER == _CLONE3):
-        return record.arch, record.nr, record.args[1:2], len(struct), struct[:16], struct[64:80]
+        return record.arch, record.nr, record.args[1:2], len(struct), struct[_FLAGS], struct[_EXIT_SIGNAL]
     return record.arch, record.nr, record.args[:1], struct is None

@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from forklore.abi import clone_args, syscalls
 from forklore.abi import ptrace as pt
-from forklore.abi import syscalls
 from forklore.abi.arch import Arch, arch_of
 from forklore.abi.flags import CLONE_SETTLS
 from forklore.abi.units import Address, Nanoseconds, Pid, TaskId, Tid, Unavailable
@@ -207,8 +207,8 @@ def _descriptor(tid: Tid, arch: Arch, name: str, words: ptrace.Entry, data: byte
     if arch is not Arch.I386:
         return None
     flags, tls = (words[0], words[3]) if name == "clone" else (0, 0)
-    if data is not None and len(data) >= 64:
-        flags, tls = (int.from_bytes(data[at : at + 8], "little") for at in (0, 56))
+    if data is not None and len(data) >= clone_args.VER0:
+        flags, tls = clone_args.field(data, "flags"), clone_args.field(data, "tls")
     return _read(tid, tls, 16) if flags & CLONE_SETTLS else None
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 from forklore.abi import flags as f
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
-from forklore.abi.clone_args import STRUCT, VER2
+from forklore.abi.clone_args import VER2, pack
 from forklore.abi.signals import SIGRTMAX
 from forklore.decode.creation import Creation, clone_order, decode_creation
 
@@ -61,9 +61,10 @@ def to_clone3(creation: Creation, stack_size: int | None = None) -> Equivalent |
     size = (stack_size or 0) if top else 0
     if top:
         notes.append(f"stack is the lowest address: the top {top:#x} less {size:#x}")
-    words = (raw, creation.pidfd or 0, creation.child_tid or 0, creation.parent_tid or 0, signal,
-             top - size, size, creation.tls or 0, 0, 0, 0)  # fmt: skip
-    struct = STRUCT.pack(*words)
+    struct = pack(
+        flags=raw, pidfd=creation.pidfd or 0, child_tid=creation.child_tid or 0, parent_tid=creation.parent_tid or 0,
+        exit_signal=signal, stack=top - size, stack_size=size, tls=creation.tls or 0,
+    )  # fmt: skip
     args = (0, VER2)
     made = decode_creation(creation.arch, syscalls.number(creation.arch, "clone3"), args, struct)
     return Equivalent(made, args, struct, tuple(notes))

@@ -7,7 +7,7 @@ import struct
 from typing import Any, Final
 
 from forklore.abi.arch import Arch
-from forklore.abi.clone_args import FIELDS, VER0, VER2
+from forklore.abi.clone_args import OFFSETS, VER0, VER2, pack
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.events.records import Absent, Text, text
 from forklore.sources.logs import words
@@ -64,13 +64,13 @@ def _clone3(call: dict[str, Any], args: list[bytes]) -> int | None:
         return None
     call["args"] = (None, size)
     fields = members(printed)
-    values = dict.fromkeys((f.name for f in FIELDS), 0)
+    values: dict[str, int] = {}
     values["flags"] = _or_zero(words.flag_word(fields.get(b"flags", b"")))
     values["exit_signal"] = _or_zero(words.signal_word(fields.get(b"exit_signal", b"0")))
-    for name in ("pidfd", "child_tid", "parent_tid", "stack", "stack_size", "tls", "set_tid_size", "cgroup"):
+    for name in OFFSETS.keys() - {"flags", "exit_signal", "set_tid"}:
         values[name] = _or_zero(words.word(_before_name(fields.get(name.encode(), b"0"))))
     values["set_tid"] = _set_tid(call, fields.get(b"set_tid", b"NULL"))
-    whole = struct.pack(f"<{len(values)}Q", *values.values())
+    whole = pack(**values)
     tail = _TAIL.search(printed)
     if tail is not None and int(tail[1][:6]) == VER2:
         whole += unescaped(tail[3])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Final
 
-from forklore.abi import syscalls
+from forklore.abi import clone_args, syscalls
 from forklore.abi.arch import Arch, arch_of
-from forklore.abi.clone_args import VER0
 from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import memory, proc, ptrace, seccomp
@@ -22,9 +20,7 @@ STRING_LIMIT: Final = 1 << 16
 
 _CLONE_MASK: Final = 0xFFFFFFFF
 _CSIGNAL: Final = 0xFF
-_SET_TID: Final = struct.Struct("=QQ")
-_SET_TID_OFFSET: Final = 64
-_SET_TID_END: Final = _SET_TID_OFFSET + _SET_TID.size
+_clone3_words: Final = clone_args.reader("flags", "set_tid", "set_tid_size")
 _SET_TID_MAX: Final = 32
 _COUNT_LIMIT: Final = 1 << 22
 _COMM_LENGTH: Final = 15
@@ -117,13 +113,11 @@ class EntryReader:
         entry.glance = self.glance(tid) if self.glance is not None else None
         found = None if entry.glance is None else entry.glance.read(address, size)
         raw = entry.struct = found if found is not None else memory.read_some(tid, Address(address), size)
-        if isinstance(raw, Unavailable) or size < VER0 or len(raw) < _SET_TID_OFFSET:
+        if isinstance(raw, Unavailable) or len(raw) < clone_args.VER0:
             return
-        entry.flags = int.from_bytes(raw[:8], "little")
-        if len(raw) >= _SET_TID_END:
-            where, count = _SET_TID.unpack_from(raw, _SET_TID_OFFSET)
-            if where and 0 < count <= _SET_TID_MAX:
-                entry.set_tid = memory.read_some(tid, Address(where), 4 * count)
+        entry.flags, where, count = _clone3_words(raw)
+        if where and 0 < count <= _SET_TID_MAX:
+            entry.set_tid = memory.read_some(tid, Address(where), 4 * count)
 
     def _execve(self, tid: Tid, entry: Entry) -> None:
         pages = memory.Pages(tid)
@@ -177,7 +171,8 @@ def set_flags(tid: Tid, entry: Entry, flags: int) -> bool:
     """
     try:
         if entry.struct is not None:
-            memory.write(tid, Address(entry.words[0]), flags.to_bytes(8, "little"))
+            where = Address(entry.words[0] + clone_args.OFFSETS["flags"])
+            memory.write(tid, where, clone_args.WORD.pack(flags))
             return True
         held = ptrace.registers(tid)
         name = held.argument_names(entry.arch)[0]

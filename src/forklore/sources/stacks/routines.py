@@ -8,14 +8,13 @@ through its argument: glibc's struct pthread (:mod:`forklore.elf.image.thread_de
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.abi.clone_args import VER0
+from forklore.abi.clone_args import VER0, reader
 from forklore.abi.flags import CLONE_DETACHED, CLONE_PARENT_SETTID, CLONE_SETTLS, CLONE_THREAD, CLONE_VM
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Unavailable
@@ -37,7 +36,7 @@ _NPTL: Final = CLONE_VM | CLONE_THREAD | CLONE_SETTLS | CLONE_PARENT_SETTID
 _TLS_IS_DESCRIPTOR: Final = frozenset({Arch.X86_64, Arch.X32})
 """Where the thread pointer is the descriptor's address. i386's is a struct user_desc, others' points behind it."""
 _DESCRIPTOR_LIMIT: Final = 1 << 16
-_STRUCT: Final = struct.Struct("<8Q")
+_clone3_words: Final = reader("flags", "parent_tid", "stack", "stack_size", "tls")
 _CODE: Final = 96
 """How much of the code behind the call is looked at: glibc 2.17 and Go set their threads up before they call."""
 
@@ -154,7 +153,7 @@ def _call(entry: Entry) -> _Call | None:
         raw = entry.struct
         if not isinstance(raw, bytes) or len(raw) < VER0:
             return None
-        flags, _pidfd, _child_tid, parent_tid, _signal, stack, size, tls = _STRUCT.unpack_from(raw)
+        flags, parent_tid, stack, size, tls = _clone3_words(raw)
         return _Call("clone3", flags, stack + size, parent_tid, tls)
     if entry.name == "clone" and entry.words[1]:  # a stack, which is the second word on every architecture here
         words = dict(zip(clone_order(entry.arch), entry.words, strict=False))
