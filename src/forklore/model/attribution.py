@@ -8,7 +8,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from forklore.decode.creation import Creation
-from forklore.decode.fingerprint import Fingerprint, fingerprint
+from forklore.decode.library_forms import Fingerprint, fingerprint
 from forklore.events import records as ev
 from forklore.model import library_calls
 from forklore.model.library_calls import LIBC, Known

@@ -13,7 +13,7 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import Creation, clone_order, decode_creation
-from forklore.decode.known import candidates, recognise
+from forklore.decode.library_forms import candidates
 from forklore.decode.rules.table import reasons, refusals
 from forklore.decode.sharing import fates, shared_names
 from forklore.features.explain.equivalent import to_clone, to_clone3
@@ -34,7 +34,7 @@ def test_glibc_fork_as_one_line() -> None:
     shown = call.text(abbreviate=True, details=True)
     assert shown == "clone(CHILD_CLEARTID|CHILD_SETTID|SIGCHLD, child_tid=0x7f00)"
     assert (call.kind, call.event, call.is_thread, call.is_vfork) == ("process", "fork", False, False)
-    assert recognise(call) == "glibc fork() or _Fork()"
+    assert candidates(call) == ("glibc fork() or _Fork()",)
 
 
 def test_glibc_posix_spawn_as_one_line() -> None:

@@ -167,7 +167,7 @@ def test_the_code_behind_the_call_tells_clone_where_nothing_has_a_name() -> None
 
 
 def test_where_vfork_is_a_clone_it_is_not_taken_for_one_that_is_given_a_function() -> None:
-    spawn = decode_creation(Arch.AARCH64, 220, (0x4111, 0x7000, 0, 0, 0))
+    spawn = decode_creation(Arch.AARCH64, 220, (0x4111, 0x7120, 0, 0, 0))
     unnamed = stack(*[(LIBC, None)] * 2, *[(PROGRAM, None)] * 2)
     assert attribute(spawn, unnamed).chain == ("vfork",)
     assert attribute(spawn, unnamed, None, ev.Runs(how="clone", fn=0x401000, arg=0)).chain == ("posix_spawn",)

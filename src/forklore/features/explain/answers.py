@@ -18,7 +18,7 @@ from forklore.abi.signals import CSIGNAL
 from forklore.decode.calls import Call, Implication, Unshare
 from forklore.decode.creation import Creation
 from forklore.decode.flagset import VOCABULARIES
-from forklore.decode.known import candidates
+from forklore.decode.library_forms import candidates
 from forklore.decode.rules.rule import NEWEST_KERNEL, Kernel
 from forklore.decode.rules.table import RULES, Context, Reason, Rule, reasons, refusals
 from forklore.decode.sharing import Fate, fates, unshare_fates

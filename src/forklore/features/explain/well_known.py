@@ -7,18 +7,13 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from forklore.abi import flags as f
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.units import Address
+from forklore.decode import library_forms as forms
 from forklore.decode.creation import SIGCHLD, Creation, decode_creation, from_flags
+from forklore.decode.library_forms import LibraryForm
 
-_FORK: Final = f.CLONE_CHILD_CLEARTID | f.CLONE_CHILD_SETTID
-_SPAWN: Final = f.CLONE_VM | f.CLONE_VFORK
-_CLEAR: Final = _SPAWN | f.CLONE_CLEAR_SIGHAND
-_GROUP: Final = f.CLONE_VM | f.CLONE_FS | f.CLONE_FILES | f.CLONE_SIGHAND | f.CLONE_THREAD | f.CLONE_SYSVSEM
-_PTHREAD: Final = _GROUP | f.CLONE_SETTLS | f.CLONE_PARENT_SETTID | f.CLONE_CHILD_CLEARTID
-_MUSL: Final = _PTHREAD | f.CLONE_DETACHED
 _SOME_STACK: Final = Address(0x7F00_0000_0000)
 _SOME_SIZE: Final = 0x9000
 
@@ -49,18 +44,25 @@ class WellKnown(Struct, frozen=True):
         return replace(made, stack=shown, stack_size=size or None, words=words)
 
 
+def _of(name: str, form: LibraryForm, says: str, *, execs: bool = False) -> WellKnown:
+    call = form.system_call
+    assert call is not None, form.name
+    assert call != "unknown", form.name
+    return WellKnown(name, call, form.flags or 0, form.exit_signal or 0, bool(form.stack), execs, says)
+
+
 _ALL: Final = (
-    WellKnown("fork", "clone", _FORK, SIGCHLD, False, False, "glibc's fork(), with atfork handlers"),
-    WellKnown("_Fork", "clone", _FORK, SIGCHLD, False, False, "glibc's _Fork(): the call of fork() without handlers"),
-    WellKnown("vfork", "vfork", _SPAWN, SIGCHLD, False, False, "the caller sleeps until the child execs or ends"),
-    WellKnown("posix_spawn", "clone3", _CLEAR, SIGCHLD, True, True, "glibc 2.38 and later"),
-    WellKnown("system", "clone3", _CLEAR, SIGCHLD, True, True, "posix_spawn of sh -c"),
-    WellKnown("popen", "clone3", _CLEAR, SIGCHLD, True, True, "posix_spawn of sh -c"),
-    WellKnown("pthread_create", "clone3", _PTHREAD, 0, True, False, "glibc 2.34 and later"),
-    WellKnown("thrd_create", "clone3", _PTHREAD, 0, True, False, "C11's name for pthread_create"),
-    WellKnown("musl-pthread", "clone", _MUSL, 0, True, False, "musl's pthread_create()"),
-    WellKnown("go-exec", "clone", _SPAWN | f.CLONE_PIDFD, SIGCHLD, False, True, "Go's os/exec"),
-    WellKnown("go-thread", "clone", _GROUP | f.CLONE_SETTLS, 0, True, False, "a thread of the Go runtime"),
+    _of("fork", forms.GLIBC_FORK, "glibc's fork(), with atfork handlers"),
+    _of("_Fork", forms.GLIBC_FORK, "glibc's _Fork(): the call of fork() without handlers"),
+    _of("vfork", forms.VFORK, "the caller sleeps until the child execs or ends"),
+    _of("posix_spawn", forms.GLIBC_SPAWN, "glibc 2.38 and later", execs=True),
+    _of("system", forms.GLIBC_SPAWN, "posix_spawn of sh -c", execs=True),
+    _of("popen", forms.GLIBC_SPAWN, "posix_spawn of sh -c", execs=True),
+    _of("pthread_create", forms.GLIBC_THREAD, "glibc 2.34 and later"),
+    _of("thrd_create", forms.GLIBC_THREAD, "C11's name for pthread_create"),
+    _of("musl-pthread", forms.MUSL_THREAD, "musl's pthread_create()"),
+    _of("go-exec", forms.GO_EXEC, "Go's os/exec", execs=True),
+    _of("go-thread", forms.GO_THREAD, "a thread of the Go runtime"),
     WellKnown("clone", "clone", 0, SIGCHLD, False, False, "clone(2) with no flag, as a fork"),
     WellKnown("clone3", "clone3", 0, SIGCHLD, False, False, "clone3(2) with no flag, as a fork"),
 )
