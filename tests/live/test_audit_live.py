@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -16,10 +17,15 @@ from programs import Missing, build
 from tracing import ENVIRONMENT, FORKLORE, Done
 
 from forklore.abi.arch import Arch
+from forklore.decode.creation import decode_creation
+from forklore.decode.library_forms import candidates, fingerprint
 from forklore.features.audit import listen
+from forklore.features.audit.build import NoProbeError
 from forklore.features.audit.compare import compare
+from forklore.features.audit.derive import creations
 from forklore.features.audit.record import Ended
 from forklore.features.audit.result import Audit, decode, encode, lasting
+from forklore.features.audit.run import prober
 from forklore.features.audit.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.linux.proc import machine
 
@@ -82,6 +88,32 @@ def made(target: Target, refuse: bool) -> Audit:
         pytest.skip(done.err.strip()[:200])
     assert done.status == 0, done.err
     return decode(done.out.encode(), str(target.path))
+
+
+@pytest.mark.parametrize("target", HERE, ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [("fork", "fork"), ("posix_spawn", "posix_spawn"), ("system", "posix_spawn"), ("pthread_create", "pthread_create")],
+)
+@pytest.mark.parametrize("refused", [{}, {"clone3": errno.ENOSYS}], ids=["", "without clone3"])
+def test_its_calls_have_the_form_that_is_known_of_it(
+    target: Target, function: str, call: str, refused: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", kept().name)
+    try:
+        run = prober(target).run(function, "single", refused)
+    except NoProbeError as problem:
+        pytest.skip(str(problem)[:200])
+    made = [decode_creation(each.arch, each.nr, each.words, each.data)
+            for each, _ in creations(run) if each.injected is None]  # fmt: skip
+    assert made
+    for creation in made:
+        assert any(target.family in who and call in who for who in candidates(creation)), creation.text(details=True)
+        found = fingerprint(creation)
+        assert found is not None
+        if creation.arch in (Arch.X86_64, Arch.I386):
+            plain = creation.call == "fork"  # musl's fork(), which anybody can call
+            assert (found.call, found.library, found.sure) == (call, target.family, not plain)
 
 
 @pytest.mark.parametrize("target", HERE, ids=lambda target: target.name)
