@@ -32,13 +32,14 @@ class TraceFailedError(Exception):
         self.status = status
 
 
-def load(path: str | os.PathLike[str]) -> Trace:
+def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
     """The trace in a file: forklore's own, or a log of ``strace -f`` or ``ltrace -S -f``, told apart by content.
 
-    What is wrong with a file that can still be read is in ``warnings``. Raises OSError, and
+    ``sharing``: with who shared what over time, which takes several times as long. What is wrong with a file that can
+    still be read is in ``warnings``. Raises OSError, and
     :class:`forklore.events.lines.TraceError` naming file, line and what was expected.
     """
-    return built(open_any(path))
+    return built(open_any(path), sharing=sharing)
 
 
 def trace(

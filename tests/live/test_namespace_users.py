@@ -20,7 +20,7 @@ import psutil
 import pytest
 from tracing import ENVIRONMENT, FORKLORE, SKIPPED, TIMEOUT, Line, Program, assert_whole, bare, said
 
-from forklore.cli.show import load
+from forklore import load
 from forklore.events.records import Absent, Standing
 from forklore.model.sharing import NAMESPACES, Hold
 from forklore.model.tasks import Task, Trace

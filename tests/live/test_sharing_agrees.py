@@ -16,7 +16,7 @@ import pytest
 from programs import BARE, Missing, build
 from tracing import SKIPPED
 
-from forklore.cli.show import load
+from forklore import load
 from forklore.model.sharing import RESOURCES
 from forklore.model.tasks import Task, Trace
 

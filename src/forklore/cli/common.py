@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
-from forklore.cli.main import complain
-
 if TYPE_CHECKING:
-    from forklore.model.tasks import Trace
-    from forklore.report.styled_lines import Line
-    from forklore.report.tree.tree import Limits
+    from forklore.export.table import Options
 
 DEFAULT_COLUMNS = 80
 
@@ -79,35 +74,17 @@ def columns(arguments: argparse.Namespace, file: TextIO) -> int:
         return DEFAULT_COLUMNS
 
 
-def limits(arguments: argparse.Namespace, file: TextIO) -> Limits:
-    """The tree's limits, as asked for."""
-    from forklore.report.tree.tree import Limits
+def view_options(arguments: argparse.Namespace, file: TextIO) -> Options:
+    """What was asked of a view that goes to ``file``."""
+    from forklore.export.table import Options
 
-    width = columns(arguments, file)
-    if arguments.all:
-        return Limits(columns=width, depth=1 << 30, siblings=None, lines=None, fold=1 << 30, stacks=arguments.stack)
-    return Limits(columns=width, depth=arguments.depth, siblings=arguments.siblings, stacks=arguments.stack)
-
-
-def print_tree(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> None:
-    """The tree, to ``file``."""
-    from forklore.report.tree.tree import tree_lines
-
-    print_lines(trace, tree_lines(trace, limits(arguments, file)), arguments, file)
-
-
-def print_sites(trace: Trace, arguments: argparse.Namespace, file: TextIO) -> None:
-    """Where tasks are made, ranked, to ``file``."""
-    from forklore.report.sites import SHOWN, site_lines
-
-    lines = site_lines(trace, None if arguments.all else columns(arguments, file), None if arguments.all else SHOWN)
-    print_lines(trace, lines, arguments, file)
-
-
-def print_lines(trace: Trace, lines: Iterable[Line], arguments: argparse.Namespace, file: TextIO) -> None:
-    """A view of a trace, after what is wrong with its file."""
-    from forklore.report.styled_lines import write
-
-    for warning in trace.warnings:
-        complain(warning)
-    write(lines, file, color=wants_color(arguments.color, file))
+    return Options(
+        view=arguments.view,
+        task=getattr(arguments, "id", None),
+        columns=columns(arguments, file),
+        depth=arguments.depth,
+        siblings=arguments.siblings,
+        everything=arguments.all,
+        stacks=arguments.stack,
+        color=wants_color(arguments.color, file),
+    )

@@ -5,16 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
 
-from forklore.cli.common import add_view_arguments, columns, print_lines, print_sites, print_tree
+from forklore.cli.common import add_view_arguments, view_options
 from forklore.cli.main import USAGE_ERROR, complain
-
-if TYPE_CHECKING:
-    from forklore.model.tasks import Trace
-    from forklore.report.styled_lines import Line
-
-_TABLE_LINES = 400
+from forklore.export.table import EXPORTERS, VIEWS
 
 HELP = """\
 Show a trace: one that `forklore run -o` recorded, or the log of `strace -f` or
@@ -37,14 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the trace or log")
     parser.add_argument(
         "--format",
-        choices=("tree", "log", "json", "folded"),
+        choices=EXPORTERS,
         default="tree",
-        help="text for people, by --view (tree, the default); every event on a line; JSON; or call stacks folded, as"
-        " flame graph tools take them",
+        help="; ".join(f"{name}: {each.about}" for name, each in EXPORTERS.items()) + " (default: tree)",
     )
     parser.add_argument(
         "--view",
-        choices=("tree", "sites", "sharing", "descriptors", "task"),
+        choices=VIEWS,
         default="tree",
         help="what of it: the tree; where tasks are made, ranked (also as JSON); who shares what, a letter for each"
         " object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one"
@@ -54,29 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_view_arguments(parser)
 
 
-def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
-    """The trace in a file, whoever wrote it. Raises OSError and TraceError."""
-    from forklore.model.build import built
-    from forklore.sources.files import open_any
-
-    return built(open_any(path), sharing=sharing)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Show; the exit status."""
     from forklore.events.lines import TraceError
     from forklore.report.task_card import NoSuchTaskError
+    from forklore.sources.files import open_any
 
     if (arguments.view == "task") != (arguments.id is not None):
         complain("show: --view task needs a FILE and the task's ID, and only that view takes one")
         return USAGE_ERROR
     if arguments.id is not None and _is_id(arguments.file) and not _is_id(arguments.id):
         arguments.file, arguments.id = arguments.id, arguments.file  # as in: --view task 4711 trace.jsonl
+    exporter = EXPORTERS[arguments.format]
+    stream = sys.stdout if exporter.text else sys.stdout.buffer
     try:
-        if arguments.format == "log":
-            _log(arguments)
-        else:
-            _whole(arguments)
+        source = open_any(arguments.file)
+        exporter.write(source, stream, view_options(arguments, sys.stdout), complain)
     except (TraceError, NoSuchTaskError) as problem:
         complain(str(problem))
         return 1
@@ -90,59 +76,3 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _is_id(word: str) -> bool:
     return word.removeprefix("#").isdecimal() and not os.path.exists(word)
-
-
-def _whole(arguments: argparse.Namespace) -> None:
-    sharing = arguments.view not in ("tree", "sites") or (arguments.format == "json" and arguments.view == "tree")
-    trace = load(arguments.file, sharing=sharing)
-    if arguments.format in ("json", "folded"):
-        sys.stdout.buffer.write(_for_programs(trace, arguments))
-        for warning in trace.warnings:
-            complain(warning)
-    elif arguments.view == "tree":
-        print_tree(trace, arguments, sys.stdout)
-    elif arguments.view == "sites":
-        print_sites(trace, arguments, sys.stdout)
-    else:
-        print_lines(trace, _view(trace, arguments), arguments, sys.stdout)
-
-
-def _for_programs(trace: Trace, arguments: argparse.Namespace) -> bytes:
-    if arguments.format == "folded":
-        from forklore.report.sites import folded_lines
-
-        return "".join(f"{line}\n" for line in folded_lines(trace)).encode()
-    if arguments.view == "sites":
-        from forklore.report.sites import sites_json
-
-        return sites_json(trace)
-    from forklore.export.json_trace import to_json
-
-    return to_json(trace)
-
-
-def _view(trace: Trace, arguments: argparse.Namespace) -> list[Line]:
-    width = columns(arguments, sys.stdout)
-    if arguments.view == "task":
-        from forklore.report.task_card import card_lines, find
-
-        return card_lines(trace, find(trace, arguments.id), width)
-    if arguments.view == "descriptors":
-        from forklore.report.descriptors import descriptor_lines
-
-        return descriptor_lines(trace, width)
-    from forklore.report.sharing_table import table_lines
-
-    return table_lines(trace, None if arguments.all else width, None if arguments.all else _TABLE_LINES)
-
-
-def _log(arguments: argparse.Namespace) -> None:
-    from forklore.cli.event_log import Log
-    from forklore.sources.files import open_any
-    from forklore.sources.source import nothing_to_do
-
-    source = open_any(arguments.file)
-    log = Log(source.header, sys.stdout, arguments.color, endless=False)
-    source.run(log.event, nothing_to_do)
-    for warning in source.warnings:
-        complain(warning)

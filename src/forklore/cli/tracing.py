@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
-from forklore.cli.common import positive, print_sites, print_tree
+from forklore.cli.common import positive, view_options, wants_color
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def record(source: Source, arguments: argparse.Namespace) -> None:
     )
     log = None
     if arguments.log:
-        from forklore.cli.event_log import Log
+        from forklore.export.log import Log
 
-        log = Log(source.header, sys.stderr, arguments.color, endless=True).event
+        log = Log(source.header, sys.stderr, color=wants_color(arguments.color, sys.stderr), endless=True).event
     recording.record(source, log)
     for text in (*source.warnings, *recording.complaints()):
         complain(text)
@@ -114,15 +114,12 @@ def record(source: Source, arguments: argparse.Namespace) -> None:
 
 
 def _show(recording: Recording, arguments: argparse.Namespace) -> None:
-    from forklore.model.build import built
+    from forklore.export.table import EXPORTERS
 
     file = recording.trace_file()
     if file is not None:
-        trace = built(file)
-        if recording.left_out:
-            trace.warnings.clear()  # it was said already
-        show = print_sites if arguments.view == "sites" else print_tree
-        show(trace, arguments, sys.stderr)
+        warn = (lambda _text: None) if recording.left_out else complain  # what it lacks was said already
+        EXPORTERS["tree"].write(file, sys.stderr, view_options(arguments, sys.stderr), warn)
     if recording.name is not None:
         print(f"Recorded in {recording.name}; look again with: forklore show {recording.name}", file=sys.stderr)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -14,6 +14,7 @@ from forklore.decode.rules.table import Reason
 from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
 from forklore.export import json_code as code
+from forklore.export.table import Options
 from forklore.model.sharing import Sharing
 from forklore.model.tasks import Death, FailedExec, Failure, Image, MadeCall, Task, Trace
 from forklore.model.vfork_holds import Holding
@@ -21,6 +22,11 @@ from forklore.report.tree.edges import Edges
 from forklore.report.words.vfork_holds import vfork_data
 
 JSON_FORMAT: Final = {"name": "forklore-tree", "version": [1, 0]}
+
+
+def write(trace: Trace, out: IO[bytes], _options: Options) -> None:
+    """Write the object."""
+    out.write(to_json(trace))
 
 
 def to_json(trace: Trace) -> bytes:

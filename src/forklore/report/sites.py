@@ -1,25 +1,22 @@
-"""Where tasks are made: the sites of a program ranked, and its stacks as flame graphs take them."""
+"""Where tasks are made: the sites of a program, ranked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 from msgspec import Struct, field
 
-from forklore.export.json_code import attribution_data
 from forklore.model.stacks import Frame, Stack
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report.styled_lines import Line, Piece, fit
 from forklore.report.tree.edges import Edge, Edges
 from forklore.report.words import words
-from forklore.report.words.code import function_words, functions, script_words
+from forklore.report.words.code import function_words
 
 if TYPE_CHECKING:
     from forklore.model.attribution import Attribution
 
-SITES_FORMAT: Final = {"name": "forklore-sites", "version": [1, 1]}
 SHOWN: Final = 40
 """Sites of a table, unless more are asked for."""
 _THROUGH: Final = 8
@@ -87,7 +84,7 @@ def sites(trace: Trace) -> list[Site]:
     """The sites, those that were used most often first, then those first seen."""
     edges = Edges(trace)
     found: dict[object, Site] = {}
-    for made in _made(trace):
+    for made in asked_for(trace):
         assert made.creation is not None
         edge = edges.of(made)
         text = made.creation.text(abbreviate=True) if edge is None else edge.text()
@@ -99,7 +96,8 @@ def sites(trace: Trace) -> list[Site]:
     return sorted(found.values(), key=lambda site: -site.count)
 
 
-def _made(trace: Trace) -> Iterator[Task | Failure]:
+def asked_for(trace: Trace) -> Iterator[Task | Failure]:
+    """All that calls were seen for: the tasks that they made, then the refused ones."""
     yield from (task for task in trace.tasks.values() if task.creation is not None)
     yield from trace.failures
 
@@ -155,69 +153,3 @@ def _held(site: Site) -> str:
 
 def _longest(site: Site) -> str:
     return words.span(site.longest or 0)
-
-
-def sites_json(trace: Trace) -> bytes:
-    """The same as one JSON object, documented in docs/stacks.md."""
-    edges = Edges(trace)
-    data = {"format": SITES_FORMAT, "sites": [_data(site, edges) for site in sites(trace)]}
-    return msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n"
-
-
-def _data(site: Site, edges: Edges) -> dict[str, Any]:
-    first = site.tasks[0] if site.tasks else site.refused[0]
-    creation = first.creation
-    assert creation is not None
-    return {
-        "site": site.text,
-        "runs": site.edge.runs if site.edge is not None and site.edge.runs else None,
-        "call": creation.call,
-        "attribution": attribution_data(edges.attribution(first)),
-        "count": site.count,
-        "processes": sum(task.kind == "process" for task in site.tasks),
-        "threads": sum(task.kind == "thread" for task in site.tasks),
-        "refused": len(site.refused),
-        "held": site.held,
-        "longest": site.longest,
-        "through": [{"function": who, "count": number} for who, number in site.through(edges)],
-        "tasks": [task.id for task in site.tasks],
-    }
-
-
-def folded_lines(trace: Trace) -> list[str]:
-    """A line for each distinct stack, ``outermost;…;innermost COUNT``, sorted: the input of flame graph tools.
-
-    For a program in an interpreter its frames stand for those of the interpreter itself, followed by the library call.
-    """
-    edges = Edges(trace)
-    counts: dict[str, int] = {}
-    for made in _made(trace):
-        stack = ";".join(map(_element, _elements(made, edges)))
-        counts[stack] = counts.get(stack, 0) + 1
-    return [f"{stack} {count}" for stack, count in sorted(counts.items())]
-
-
-def _elements(made: Task | Failure, edges: Edges) -> Iterator[str]:
-    script, stack, creation = made.script, made.stack, made.creation
-    assert creation is not None
-    end = script.end if script is not None else stack.end if stack is not None else "no stack"
-    if end != "outermost":
-        yield f"({end})"
-    if script is None and stack is not None:
-        for frame in reversed(stack.frames):
-            yield from functions(frame.place)
-        return
-    if script is not None:
-        for called in reversed(script.frames):
-            source, _, function = script_words(called).partition(" ")
-            yield f"{function} ({source})" if function else source
-    found = edges.attribution(made)
-    chain = found.chain if found is not None else ()
-    yield from chain
-    if chain[-1:] != (creation.call,):
-        yield creation.call
-
-
-def _element(text: str) -> str:
-    # A semicolon parts frames, and a line is a stack.
-    return words.printable(text).replace(";", "\\x3b") or "?"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Final, Literal, TextIO
+from typing import IO, Final, Literal
 
 from msgspec import Struct
 
@@ -72,7 +72,7 @@ def fit(line: Line, width: int | None) -> Line:
     return tuple(kept)
 
 
-def write(lines: Iterable[Line], file: TextIO, *, color: bool) -> None:
+def write(lines: Iterable[Line], file: IO[str], *, color: bool) -> None:
     """Print lines, in colour or plain."""
     if not color:
         file.write("".join(f"{plain(line).rstrip()}\n" for line in lines))

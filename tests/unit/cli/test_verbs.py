@@ -15,6 +15,8 @@ import pytest
 from forklore import __version__
 from forklore.cli import common
 from forklore.cli.main import VERBS, main, parser_for
+from forklore.export import text
+from forklore.report.tree.tree import Limits
 
 ROOT = Path(__file__).parents[3]
 TRACE = str(ROOT / "traces/python.forklore.jsonl")
@@ -204,9 +206,13 @@ def test_columns_of_the_environment_reach_the_view(
 
 def test_the_limits_of_the_tree_come_from_the_options() -> None:
     parser = parser_for("show")
-    chosen = common.limits(parser.parse_args(["--depth=3", "--siblings=7", "--columns=90", "x"]), io.StringIO())
+
+    def limits(*words: str) -> Limits:
+        return text.limits(common.view_options(parser.parse_args([*words, "x"]), io.StringIO()))
+
+    chosen = limits("--depth=3", "--siblings=7", "--columns=90")
     assert (chosen.depth, chosen.siblings, chosen.columns) == (3, 7, 90)
-    everything = common.limits(parser.parse_args(["--all", "--columns=90", "x"]), io.StringIO())
+    everything = limits("--all", "--columns=90")
     assert (everything.siblings, everything.lines) == (None, None)
     assert everything.depth is not None
     assert min(everything.depth, everything.fold) > 1 << 20

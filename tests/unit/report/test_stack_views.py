@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from coded import PTHREAD, Code, bare, coded, pool, spawned
@@ -13,8 +15,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from forklore.events import records as ev
+from forklore.export import json_sites
+from forklore.export.folded import folded_lines
+from forklore.export.table import Options
+from forklore.model.tasks import Trace
 from forklore.report.log import LogView
-from forklore.report.sites import folded_lines, site_lines, sites, sites_json
+from forklore.report.sites import site_lines, sites
 from forklore.report.styled_lines import plain, width_of
 from forklore.report.task_card import card_lines
 from forklore.report.tree.tree import Limits, tree_lines
@@ -388,7 +394,7 @@ def test_a_site_that_several_functions_use_names_them() -> None:
         "                 2 ← serve",
         "                 1 ← log",
     ]
-    (site,) = json.loads(sites_json(trace))["sites"]
+    (site,) = sites_json(trace)["sites"]
     assert site["through"] == [{"function": "serve", "count": 2}, {"function": "log", "count": 1}]
 
 
@@ -413,8 +419,14 @@ def test_many_sites_are_cut_and_counted() -> None:
     assert [plain(line) for line in site_lines(Story().trace(), 80)] == ["No task was made."]
 
 
+def sites_json(trace: Trace) -> Any:
+    out = io.BytesIO()
+    json_sites.write(trace, out, Options(view="sites"))
+    return json.loads(out.getvalue())
+
+
 def test_sites_as_json() -> None:
-    data = json.loads(sites_json(busy().trace()))
+    data = sites_json(busy().trace())
     assert data["format"] == {"name": "forklore-sites", "version": [1, 1]}
     first, second, *_ = data["sites"]
     assert list(first) == re.findall(r"^\| `(\w+)` \|", STACKS_PAGE.partition("## Sites")[2], re.M)

@@ -1,31 +1,39 @@
-"""A line for each event, as it happens."""
+"""Every event on a line, as it happens or as a file has it."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, TextIO
+from typing import IO, Final
 
 from forklore.abi.units import TaskId
-from forklore.cli.common import wants_color
 from forklore.events.records import Event, Exit, Gone, Header
+from forklore.events.trace_file import TraceFile
+from forklore.export.table import Options
 from forklore.model.build import Builder
+from forklore.report import styled_lines
 from forklore.report.log import LogView
-from forklore.report.styled_lines import write
 
 _ENDED_KEPT: Final = 256
 
 
+def write(source: TraceFile, out: IO[str], options: Options) -> None:
+    """Write a line for each event of a file. Raises TraceError."""
+    log = Log(source.header, out, color=options.color, endless=False)
+    for event in source:
+        log.event(event)
+
+
 class Log:
-    """Prints the line of each event that :meth:`event` is given.
+    """Writes the line of each event that :meth:`event` is given.
 
     ``endless``: tasks that ended are forgotten, so that a program that never ends needs no more memory.
     """
 
-    def __init__(self, header: Header, file: TextIO, color: str, *, endless: bool) -> None:
+    def __init__(self, header: Header, out: IO[str], *, color: bool, endless: bool) -> None:
         self._builder = Builder(header)
         self._view = LogView(self._builder)
-        self._file = file
-        self._color = wants_color(color, file)
+        self._out = out
+        self._color = color
         self._endless = endless
         self._ended: deque[TaskId] = deque()
 
@@ -34,7 +42,7 @@ class Log:
         self._builder.feed(event)
         line = self._view.line(event)
         if line is not None:
-            write([line], self._file, color=self._color)
+            styled_lines.write([line], self._out, color=self._color)
         if self._endless and isinstance(event, Exit | Gone):
             self._forget(TaskId(event.task))
 

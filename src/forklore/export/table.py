@@ -1,0 +1,112 @@
+"""The formats that a trace is written in, by name: what ``show --format`` offers.
+
+Each is a module of this folder with a ``write``, and an entry in :data:`EXPORTERS`; the module is imported when it is
+asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, get_args
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from forklore.events.trace_file import TraceFile
+    from forklore.model.tasks import Trace
+
+View = Literal["tree", "sites", "sharing", "descriptors", "task"]
+VIEWS: Final[tuple[View, ...]] = get_args(View)
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What is asked of a format, which leaves alone what it has no use for."""
+
+    view: View = "tree"
+    task: str | None = None
+    """The task of the view of that name: its tid, or its number as ``#3``."""
+    columns: int = 80
+    depth: int | None = None
+    """Levels of the tree; None: as many as fit."""
+    siblings: int = 40
+    """Lines of the tree below one task."""
+    everything: bool = False
+    """Nothing is folded and nothing left out."""
+    stacks: bool = False
+    """Whole call stacks, below what they made."""
+    color: bool = False
+
+
+WriteTrace = Callable[["Trace", IO[Any], Options], None]
+WriteEvents = Callable[["TraceFile", IO[Any], Options], None]
+
+
+class Exporter(Struct, frozen=True):
+    """A format that is written from a whole trace."""
+
+    about: str
+    """What it is, for ``show --help``."""
+    load: Callable[[View], WriteTrace]
+    """Imports what writes a view of it."""
+    text: bool = False
+    """Its stream takes text; otherwise bytes."""
+    sharing: frozenset[View] = frozenset()
+    """The views of it that tell who shared what, for which a trace takes several times as long to read."""
+
+    def write(self, source: TraceFile, out: IO[Any], options: Options, warn: Callable[[str], None]) -> None:
+        """Write what ``source`` tells to ``out``, after giving ``warn`` what is wrong with the file. Raises TraceError,
+        :class:`forklore.report.task_card.NoSuchTaskError`, and OSError of ``out``."""
+        from forklore.model.build import built
+
+        trace = built(source, sharing=options.view in self.sharing)
+        for warning in trace.warnings:
+            warn(warning)
+        self.load(options.view)(trace, out, options)
+
+
+class EventExporter(Struct, frozen=True):
+    """A format that is written event by event, while the source is read."""
+
+    about: str
+    load: Callable[[], WriteEvents]
+    text: bool = False
+
+    def write(self, source: TraceFile, out: IO[Any], options: Options, warn: Callable[[str], None]) -> None:
+        """As :meth:`Exporter.write`; what is wrong with the file is told at the end."""
+        self.load()(source, out, options)
+        for warning in source.warnings:
+            warn(warning)
+
+
+def _text(_view: View) -> WriteTrace:
+    from forklore.export.text import write
+
+    return write
+
+
+def _log() -> WriteEvents:
+    from forklore.export.log import write
+
+    return write
+
+
+def _json(view: View) -> WriteTrace:
+    if view == "sites":
+        from forklore.export.json_sites import write
+    else:
+        from forklore.export.json_trace import write
+    return write
+
+
+def _folded(_view: View) -> WriteTrace:
+    from forklore.export.folded import write
+
+    return write
+
+
+EXPORTERS: Final[dict[str, Exporter | EventExporter]] = {
+    "tree": Exporter("text for people, by --view", _text, text=True, sharing=frozenset({"sharing", "task"})),
+    "log": EventExporter("every event on a line", _log, text=True),
+    "json": Exporter("one object for programs", _json, sharing=frozenset(VIEWS) - {"sites"}),
+    "folded": Exporter("call stacks, as flame graph tools take them", _folded),
+}

@@ -1,0 +1,57 @@
+"""The views for people, as lines of text."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Final
+
+from forklore.export.table import Options
+from forklore.report import styled_lines
+
+if TYPE_CHECKING:
+    from forklore.model.tasks import Trace
+    from forklore.report.styled_lines import Line
+    from forklore.report.tree.tree import Limits
+
+_TABLE_LINES: Final = 400
+
+
+def write(trace: Trace, out: IO[str], options: Options) -> None:
+    """Write the view that is asked for. NoSuchTaskError where it is of a task that the trace does not have."""
+    styled_lines.write(_lines(trace, options), out, color=options.color)
+
+
+def _lines(trace: Trace, options: Options) -> list[Line]:
+    # Each view is imported only when it is asked for: the start of `forklore run` counts.
+    everything = options.everything
+    columns = None if everything else options.columns
+    match options.view:
+        case "tree":
+            from forklore.report.tree.tree import tree_lines
+
+            return tree_lines(trace, limits(options))
+        case "sites":
+            from forklore.report.sites import SHOWN, site_lines
+
+            return site_lines(trace, columns, None if everything else SHOWN)
+        case "sharing":
+            from forklore.report.sharing_table import table_lines
+
+            return table_lines(trace, columns, None if everything else _TABLE_LINES)
+        case "descriptors":
+            from forklore.report.descriptors import descriptor_lines
+
+            return descriptor_lines(trace, options.columns)
+        case "task":
+            from forklore.report.task_card import card_lines, find
+
+            return card_lines(trace, find(trace, options.task or ""), options.columns)
+
+
+def limits(options: Options) -> Limits:
+    """What of the tree is shown."""
+    from forklore.report.tree.tree import Limits
+
+    columns, stacks = options.columns, options.stacks
+    if options.everything:
+        return Limits(columns=columns, depth=1 << 30, siblings=None, lines=None, fold=1 << 30, stacks=stacks)
+    return Limits(columns=columns, depth=options.depth, siblings=options.siblings, stacks=stacks)

@@ -1,0 +1,107 @@
+"""Each named format writes something valid, whatever trace it is given."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from happenings import Story, stories
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forklore.cli.main import parser_for
+from forklore.events import records as ev
+from forklore.export.table import EXPORTERS, VIEWS, Options, View
+from forklore.sources.files import open_any
+
+ROOT = Path(__file__).parents[3]
+FILES = sorted(path for path in (ROOT / "traces").iterdir() if path.is_file() and path.name != "README.md")
+ESCAPES = re.compile(r"\x1b\[[\d;]*m")
+
+
+class Told:
+    """A story as a source."""
+
+    def __init__(self, story: Story) -> None:
+        self.header, self.warnings, self._events = story.header, ["wrong with it"], story.events
+
+    def __iter__(self) -> Iterator[ev.Event]:
+        return iter(self._events)
+
+
+def exported(name: str, source: Any, options: Options, warn: Callable[[str], None]) -> str:
+    exporter = EXPORTERS[name]
+    out: IO[Any] = io.StringIO() if exporter.text else io.BytesIO()
+    exporter.write(source, out, options, warn)
+    out.seek(0)
+    written = out.read()
+    return written if isinstance(written, str) else written.decode()
+
+
+def check_lines(written: str) -> None:
+    assert all(ESCAPES.sub("", line).isprintable() for line in written.split("\n"))
+    assert written == "" or written.endswith("\n")
+
+
+def check_object(written: str) -> None:
+    data = json.loads(written)
+    assert data["format"]["name"].startswith("forklore-")
+
+
+def check_folded(written: str) -> None:
+    check_lines(written)
+    for line in written.splitlines():
+        assert re.fullmatch(r"[^;]+(;[^;]+)* [1-9]\d*", line)
+
+
+CHECKS = {"tree": check_lines, "log": check_lines, "json": check_object, "folded": check_folded}
+
+
+def test_every_format_is_checked() -> None:
+    assert CHECKS.keys() == EXPORTERS.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_recorded_traces(name: str, path: Path) -> None:
+    said: list[str] = []
+    for view in VIEWS:
+        CHECKS[name](exported(name, open_any(path), Options(view=view, task="#1", color=True), said.append))
+    assert said == []
+
+
+@given(stories(10), st.sampled_from(sorted(EXPORTERS)), st.sampled_from(VIEWS), st.booleans())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_trace(story: Story, name: str, view: View, everything: bool) -> None:
+    said: list[str] = []
+    options = Options(view=view, task="#1", everything=everything, stacks=everything)
+    CHECKS[name](exported(name, Told(story), options, said.append))
+    assert said == ["wrong with it"]
+
+
+def test_show_offers_the_formats_and_says_what_they_are() -> None:
+    parser = parser_for("show")
+    (action,) = [action for action in parser._actions if "--format" in action.option_strings]
+    assert list(action.choices or ()) == list(EXPORTERS)
+    assert action.default in EXPORTERS
+    for name, exporter in EXPORTERS.items():
+        assert f"{name}: {exporter.about}" in str(action.help)
+
+
+def test_a_format_is_imported_when_it_is_asked_for() -> None:
+    code = (
+        "import sys; from forklore.cli.main import main; main(['show', '--format=folded', sys.argv[1]]);"
+        "print(*sorted(name for name in sys.modules if name.startswith('forklore.export.')), file=sys.stderr)"
+    )
+    trace = str(ROOT / "traces/python.forklore.jsonl")
+    environment = {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", code, trace]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr.split() == ["forklore.export.folded", "forklore.export.table"]
