@@ -2,41 +2,90 @@
 
 from __future__ import annotations
 
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import msgspec
+from msgspec import Struct
 
-from forklore.export.json_code import attribution_data
+from forklore.export.json_tree.code import AttributionObject
+from forklore.export.json_tree.parts import Span, TaskNumber
+from forklore.export.json_tree.tree import FormatObject
 from forklore.export.table import Options
 from forklore.model.tasks import Trace
 from forklore.report.sites import Site, sites
 from forklore.report.tree.edges import Edges
 
-SITES_FORMAT: Final = {"name": "forklore-sites", "version": [1, 1]}
+FORMAT: Final = FormatObject("forklore-sites", (1, 1))
+
+
+class SitesObject(Struct, frozen=True):
+    """The whole."""
+
+    format: FormatObject
+    sites: list[SiteObject]
+
+
+class SiteObject(Struct, frozen=True):
+    """A site: what one library call of one caller made."""
+
+    site: str
+    """the text of the table"""
+    runs: str | None
+    """what the threads were given to run"""
+    call: str
+    """the system call of the first: ``fork``, ``vfork``, ``clone``, ``clone3``"""
+    attribution: AttributionObject | None
+    """of the first"""
+    count: int
+    """creations, refused ones included"""
+    processes: int
+    """how many of them made a process"""
+    threads: int
+    """how many made a thread"""
+    refused: int
+    """how many were refused"""
+    held: Span | None
+    """for how long creators were held, together; null where none was, or it is not known"""
+    longest: Span | None
+    """the longest of these times"""
+    through: list[ThroughObject]
+    """who called the caller, where several functions did; else empty"""
+    tasks: list[TaskNumber]
+    """what was made"""
+
+    @classmethod
+    def of(cls, site: Site, edges: Edges) -> SiteObject:
+        """A site of a trace with these edges."""
+        first = site.tasks[0] if site.tasks else site.refused[0]
+        found, creation = edges.attribution(first), first.creation
+        assert creation is not None
+        return cls(
+            site=site.text,
+            runs=site.edge.runs if site.edge is not None and site.edge.runs else None,
+            call=creation.call,
+            attribution=None if found is None else AttributionObject.of(found),
+            count=site.count,
+            processes=sum(task.kind == "process" for task in site.tasks),
+            threads=sum(task.kind == "thread" for task in site.tasks),
+            refused=len(site.refused),
+            held=site.held,
+            longest=site.longest,
+            through=[ThroughObject(who, number) for who, number in site.through(edges)],
+            tasks=[task.id for task in site.tasks],
+        )
+
+
+class ThroughObject(Struct, frozen=True):
+    """Who called the caller of a site."""
+
+    function: str
+    """the function"""
+    count: int
+    """how often"""
 
 
 def write(trace: Trace, out: IO[bytes], _options: Options) -> None:
     """Write the object."""
     edges = Edges(trace)
-    data = {"format": SITES_FORMAT, "sites": [_data(site, edges) for site in sites(trace)]}
+    data = SitesObject(FORMAT, [SiteObject.of(site, edges) for site in sites(trace)])
     out.write(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
-
-
-def _data(site: Site, edges: Edges) -> dict[str, Any]:
-    first = site.tasks[0] if site.tasks else site.refused[0]
-    creation = first.creation
-    assert creation is not None
-    return {
-        "site": site.text,
-        "runs": site.edge.runs if site.edge is not None and site.edge.runs else None,
-        "call": creation.call,
-        "attribution": attribution_data(edges.attribution(first)),
-        "count": site.count,
-        "processes": sum(task.kind == "process" for task in site.tasks),
-        "threads": sum(task.kind == "thread" for task in site.tasks),
-        "refused": len(site.refused),
-        "held": site.held,
-        "longest": site.longest,
-        "through": [{"function": who, "count": number} for who, number in site.through(edges)],
-        "tasks": [task.id for task in site.tasks],
-    }

@@ -94,7 +94,7 @@ def _json(view: View) -> WriteTrace:
     if view == "sites":
         from forklore.export.json_sites import write
     else:
-        from forklore.export.json_trace import write
+        from forklore.export.json_tree.tree import write
     return write
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from happenings import MS, THREAD, Story, stories
 from hypothesis import given, settings
@@ -9,11 +11,12 @@ from hypothesis import given, settings
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.abi.units import TaskId
 from forklore.events import records as ev
+from forklore.export.json_tree.tree import to_json
 from forklore.model.tasks import Trace
 from forklore.model.vfork_holds import Held, Holding
 from forklore.report.styled_lines import plain
 from forklore.report.task_card import card_lines
-from forklore.report.words.vfork_holds import vfork_data, vfork_lines, vfork_words
+from forklore.report.words.vfork_holds import vfork_lines, vfork_words
 
 
 def released(story: Story, task: int, child: int, tid: int) -> None:
@@ -69,7 +72,7 @@ def test_who_waited_until_what_and_who_ran_on(end: str) -> None:
     lines = dict(vfork_lines(found, trace))
     assert lines["ran on"] == "100, 103, 104, of the same process"
     assert lines["held"].startswith("102, thread of 100: ")
-    assert vfork_data(found)["ran_on"] == list(found.ran_on)
+    assert json.loads(to_json(trace))["tasks"][child - 1]["vfork"]["ran_on"] == list(found.ran_on)
     card = "\n".join(plain(line) for line in card_lines(trace, trace.tasks[TaskId(child)], 100))
     assert "While it held its creator (CLONE_VFORK)" in card
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from forklore.abi.units import TaskId
 from forklore.model.tasks import Trace
@@ -42,18 +42,6 @@ def vfork_lines(held: Held, trace: Trace) -> Iterator[tuple[str, str]]:
         yield "ran on", f"{_named(held.ran_on, trace)}, of the same process"
     else:
         yield "ran on", "nobody: its process had no further thread"
-
-
-def vfork_data(held: Held) -> dict[str, Any]:
-    """For JSON."""
-    return {
-        "held": held.thread,
-        "since": held.since,
-        "until": held.until,
-        "ended_by": held.ended_by,
-        "borrows_memory": held.borrows,
-        "ran_on": None if held.ran_on is None else list(held.ran_on),
-    }
 
 
 def _named(tasks: tuple[TaskId, ...], trace: Trace) -> str:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from forklore.abi.flags import CLONE_UNTRACED
 from forklore.events import records as ev
-from forklore.export.json_trace import to_data, to_json
+from forklore.export.json_tree.tree import to_json
+from forklore.model.tasks import Trace
 
 PAGE = (Path(__file__).parents[3] / "docs/json.md").read_text()
 SECTIONS = {
@@ -23,6 +24,10 @@ SECTIONS = {
     for title, text in re.findall(r"^## ([\w ]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
 }
 DEATH_BY_SIGNAL = ["signal", "signal_name", "core", "sender", "address"]
+
+
+def to_data(trace: Trace) -> Any:
+    return json.loads(to_json(trace))
 
 
 def objects(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -113,7 +118,7 @@ def check_keys(section: str, found: dict[str, Any]) -> None:
 def test_keys_are_those_of_the_page_in_their_order(story: Story, draws: st.DataObject) -> None:
     if not isinstance(story.events[-1], ev.End):
         story.clone(1, 7, **draws.draw(coded(story)))
-    data = json.loads(to_json(story.trace(sharing=True)))
+    data = to_data(story.trace(sharing=True))
     for section, found in objects(data):
         check_keys(section, found)
 

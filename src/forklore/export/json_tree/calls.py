@@ -1,0 +1,225 @@
+"""The part that is about system calls: what was asked for, what came of it, and why the kernel refused."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from forklore.abi.errors import errno_name
+from forklore.abi.signals import signal_name
+from forklore.abi.units import Unavailable
+from forklore.decode.creation import Creation
+from forklore.decode.rules.table import Reason
+from forklore.decode.sharing import shared_names
+from forklore.events import records as ev
+from forklore.export.json_tree.code import AttributionObject
+from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, named, told, unavailable
+from forklore.model.tasks import FailedExec, Failure, Image, MadeCall
+
+
+class CreationObject(Struct, frozen=True):
+    """A call that asks for a new task."""
+
+    call: str
+    """``fork``, ``vfork``, ``clone``, ``clone3``, or ``unknown``"""
+    arch: str
+    """the ABI that the call came through: ``x86_64``, ``i386``, ``x32``, ``aarch64``, ``riscv64``"""
+    flags: tuple[str, ...]
+    """names of the flags, in the order of their bits"""
+    flags_raw: ev.Word | None
+    """the flags word without an exit signal; null if not known"""
+    unknown_bits: ev.Word
+    """bits that have no name for this call"""
+    exit_signal: int | None
+    """what the parent gets when the child ends, 0 for nothing"""
+    exit_signal_name: str | None
+    """its name"""
+    args: tuple[ev.Word | None, ...]
+    """the call's argument words; null where the source does not tell one"""
+    fields: dict[str, str]
+    """the fields that count, as text: ``stack``, ``stack_size``, ``tls``, ``parent_tid``, ``child_tid``, ``pidfd``,
+    ``set_tid``, ``cgroup``, ``size``"""
+    set_tid: tuple[int, ...]
+    """the pids that were asked for, innermost namespace first"""
+    struct_size: ev.Word | None
+    """clone3's size argument"""
+    problems: tuple[str, ...]
+    """what could not be read, or makes no sense"""
+    shares: tuple[str, ...]
+    """what the call asked to share (``mm``, ``files``, …), then the new namespaces (``newpid``, …)"""
+    ptrace_event: str | UnsetType | None = UNSET
+    """``fork``, ``vfork``, ``clone``: what the kernel told the tracer; only in a task"""
+    untraced_cleared: bool | UnsetType = UNSET
+    """CLONE_UNTRACED was cleared for the call, so that the child could be followed; only in a task"""
+
+    @classmethod
+    def of(
+        cls, creation: Creation, event: str | UnsetType | None = UNSET, cleared: bool | UnsetType = UNSET
+    ) -> CreationObject:
+        """A decoded call, of a task with what ptrace told of it."""
+        flags = creation.flags
+        signal = creation.exit_signal
+        return cls(
+            creation.call,
+            creation.arch.value,
+            flags.names,
+            flags.raw,
+            flags.unknown,
+            signal,
+            signal_name(signal) if signal else None,
+            creation.args,
+            dict(creation.details()),
+            creation.set_tid,
+            creation.struct_size,
+            creation.problems,
+            shared_names(creation),
+            event,
+            cleared,
+        )
+
+
+class ExecObject(Struct, frozen=True):
+    """A program that a task executed."""
+
+    t: Time
+    """when the new image began"""
+    path: ev.Text | UnavailableObject
+    """as given to execve"""
+    argv: list[ev.Text] | UnavailableObject
+    """the arguments"""
+    argc: ev.Count | None
+    """how many there were, where ``argv`` has only the first ones"""
+    exe: ev.Text | UnavailableObject | None
+    """the file that runs: the interpreter, for a script"""
+    comm: ev.Text | None
+    """the task's name from then on"""
+    t_called: Time
+    """when execve was called"""
+    former_tid: int | None
+    """the tid before, for a thread that was not the leader of its group"""
+
+    @classmethod
+    def of(cls, image: Image) -> ExecObject:
+        """One of a task's images."""
+        argv = image.argv
+        return cls(
+            t=image.t,
+            path=told(image.path),
+            argv=unavailable(argv) if isinstance(argv, Unavailable) else [ev.text(word) for word in argv],
+            argc=image.argc,
+            exe=None if image.exe is None else told(image.exe),
+            comm=named(image.comm),
+            t_called=image.began,
+            former_tid=image.former_tid,
+        )
+
+
+class FailedExecObject(Struct, frozen=True):
+    """A search through PATH is one of these."""
+
+    t: Time
+    """of the first"""
+    paths: list[ev.Text | UnavailableObject]
+    """in the order in which they were tried"""
+    errnos: tuple[int, ...]
+    """the error of each"""
+    errno_names: list[str]
+    """their names"""
+
+    @classmethod
+    def of(cls, failed: FailedExec) -> FailedExecObject:
+        """Refused execve of one program."""
+        paths = [told(path) for path in failed.paths]
+        return cls(failed.t, paths, failed.errnos, [errno_name(number) for number in failed.errnos])
+
+
+class ReasonObject(Struct, frozen=True, gc=False):
+    """A rule that explains why a call was refused."""
+
+    rule: str
+    """the [rule](rules.md)'s name"""
+    text: str
+    """what is wrong"""
+    advice: str
+    """what to do about it"""
+    certain: bool
+    """false: it may be this, and nothing known denies it"""
+    source: str
+    """where the kernel checks it"""
+
+    @classmethod
+    def of(cls, reason: Reason) -> ReasonObject:
+        """One of the rules that fit."""
+        return cls(reason.rule, reason.text, reason.advice, reason.certain, reason.source)
+
+
+class CallObject(Struct, frozen=True):
+    """A call that changes what the task itself shares."""
+
+    t: Time
+    """when it returned"""
+    call: str
+    """the call as text"""
+    result: int | None
+    """what it returned, -errno if it failed; null if that is not known"""
+    errno_name: str | None
+    """if it failed"""
+    target: str | None
+    """setns: what the descriptor was"""
+    reasons: list[ReasonObject]
+    """what explains it, if it failed"""
+
+    @classmethod
+    def of(cls, made: MadeCall) -> CallObject:
+        """One of a task's calls."""
+        result = made.result
+        error = errno_name(-result) if result is not None and result < 0 else None
+        return cls(made.t, made.call.text(), result, error, made.target, [ReasonObject.of(why) for why in made.reasons])
+
+
+class FailureObject(Struct, frozen=True):
+    """A creation that the kernel refused."""
+
+    t: Time
+    """when it returned"""
+    task: TaskNumber
+    """who called"""
+    call: str
+    """``fork``, ``vfork``, ``clone``, ``clone3``, ``unknown``"""
+    errno: int
+    """the error"""
+    errno_name: str
+    """its name"""
+    flags: tuple[str, ...]
+    """as in its ``creation``"""
+    creation: CreationObject
+    """the call"""
+    attribution: AttributionObject | None
+    """who made the call"""
+    stack: ev.Id | None
+    """as in a task"""
+    script: ev.Id | None
+    """as in a task"""
+    limits: dict[str, int]
+    """numbers read right after, by name: ``uid``, ``cap_eff``, ``rlimit_nproc``, ``user_tasks``, ``threads_max``,
+    ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``, ``overcommit_memory``"""
+    reasons: list[ReasonObject]
+    """what explains it"""
+
+    @classmethod
+    def of(cls, failure: Failure, attribution: AttributionObject | None) -> FailureObject:
+        """A failure of a trace."""
+        creation = CreationObject.of(failure.creation)
+        return cls(
+            t=failure.t,
+            task=failure.task,
+            call=creation.call,
+            errno=failure.errno,
+            errno_name=errno_name(failure.errno),
+            flags=creation.flags,
+            creation=creation,
+            attribution=attribution,
+            stack=None if failure.stack is None else failure.stack.number,
+            script=None if failure.script is None else failure.script.script,
+            limits=failure.limits,
+            reasons=[ReasonObject.of(reason) for reason in failure.reasons],
+        )

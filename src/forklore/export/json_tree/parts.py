@@ -1,0 +1,39 @@
+"""What the objects are made of: task numbers, times, and strings of traced programs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from forklore.abi import units
+from forklore.events import records as ev
+
+TaskNumber = Annotated[int, Meta(title="task number", ge=1)]
+Time = Annotated[int | None, Meta(title="time")]
+"""Nanoseconds since the start of the trace; null where a log has no time stamps."""
+Span = Annotated[int, Meta(title="nanoseconds")]
+
+
+class UnavailableObject(Struct, frozen=True, gc=False):
+    """What could not be read."""
+
+    unavailable: str
+    """why"""
+    errno: int
+    """of the call that failed; 0 where none did"""
+
+
+def unavailable(problem: units.Unavailable | ev.Absent) -> UnavailableObject:
+    """The object of what could not be read."""
+    return UnavailableObject(problem.why, problem.errno)
+
+
+def told(value: bytes | units.Unavailable) -> ev.Text | UnavailableObject:
+    """A string that was read or could not be."""
+    return ev.text(value) if isinstance(value, bytes) else unavailable(value)
+
+
+def named(value: bytes | None) -> ev.Text | None:
+    """A string that there need not be."""
+    return None if value is None else ev.text(value)

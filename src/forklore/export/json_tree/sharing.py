@@ -1,0 +1,99 @@
+"""The part that is about what tasks share, with whom and how long."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from forklore.abi.units import TaskId
+from forklore.events import records as ev
+from forklore.export.json_tree.parts import TaskNumber, Time
+from forklore.model.sharing import Answer, Change, Hold, How, Observed, Sharing
+
+
+class SharingObject(Struct, frozen=True):
+    """What a task shared."""
+
+    at_creation: list[AnswerObject]
+    """for each resource what the call asked for and what was observed right after it"""
+    holds: list[HoldObject]
+    """for each resource the objects that it held, one after the other"""
+    asked_again: list[ChangeObject]
+    """what was observed when it could have changed, by exec, unshare, setns or close_range"""
+
+    @classmethod
+    def of(cls, task: TaskId, sharing: Sharing) -> SharingObject:
+        """All that is known of one task."""
+        return cls(
+            [AnswerObject.of(answer) for answer in sharing.answers.get(task, ())],
+            [HoldObject.of(hold) for holds in sharing.holds[task].values() for hold in holds],
+            [ChangeObject.of(change) for change in sharing.changes.get(task, ())],
+        )
+
+
+class AnswerObject(Struct, frozen=True, gc=False):
+    """A child's and its creator's hold on one resource, right after the creation."""
+
+    resource: str
+    """``mm``, ``files``, ``fs``, ``sighand``, ``sysvsem``, ``io``, or a namespace: ``mnt``, ``uts``, ``ipc``, ``net``,
+    ``pid``, ``time``, ``user``, ``cgroup``"""
+    asked: bool | None
+    """whether the call asked to share it; null where its flags are not known"""
+    observed: Observed
+    """``shared``, ``separate``, ``both-unset`` (neither task has one), ``unknown``"""
+    source: How
+    """how that is known: ``kcmp``, ``/proc``, by a ``rule`` of the kernel, or only from the ``flag``"""
+    reason: str | None
+    """why it is unknown"""
+    sentence: str | None
+    """why what is observed is not what was asked for"""
+
+    @classmethod
+    def of(cls, answer: Answer) -> AnswerObject:
+        """One of a task's answers."""
+        return cls(answer.resource, answer.asked, answer.observed, answer.how, answer.reason, answer.sentence)
+
+
+class HoldObject(Struct, frozen=True, gc=False):
+    """A task's hold on one object of a resource."""
+
+    resource: str
+    """as above"""
+    group: ev.Id
+    """tasks with the same number of the same resource at the same time share the object"""
+    since: Time
+    """when the hold began"""
+    until: Time
+    """when it ended; null: with the trace, or not known"""
+    ended_by: str | None
+    """``exec``, ``unshare``, ``setns``, ``close_range``, ``exit``"""
+    source: How
+    """how it is known, as above"""
+    inode: int | None
+    """of a namespace, where it was read"""
+
+    @classmethod
+    def of(cls, hold: Hold) -> HoldObject:
+        """One of a task's holds."""
+        return cls(hold.resource, hold.group, hold.since, hold.until, hold.ended_by, hold.how, hold.inode)
+
+
+class ChangeObject(Struct, frozen=True, gc=False, rename={"other": "with"}):
+    """A later moment at which a task's hold changed, or was seen not to."""
+
+    t: Time
+    """when it was asked"""
+    resource: str
+    """as above"""
+    cause: str
+    """what had happened"""
+    other: TaskNumber
+    """who it was compared with"""
+    shared: bool | None
+    """whether they still share it"""
+    reason: str | None
+    """why that is not known"""
+
+    @classmethod
+    def of(cls, change: Change) -> ChangeObject:
+        """One of a task's changes."""
+        return cls(change.t, change.resource, change.cause, change.other, change.shared, change.reason)

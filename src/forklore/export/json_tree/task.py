@@ -1,0 +1,222 @@
+"""A task, and how it ended."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from forklore.abi.signals import signal_name
+from forklore.events import records as ev
+from forklore.export.json_tree.calls import CallObject, CreationObject, ExecObject, FailedExecObject
+from forklore.export.json_tree.code import AttributionObject, NameObject, RunsObject
+from forklore.export.json_tree.descriptors import DescriptorsObject
+from forklore.export.json_tree.memory import BorrowedObject, CowObject, VforkObject
+from forklore.export.json_tree.parts import Span, TaskNumber, Time, named
+from forklore.export.json_tree.sharing import SharingObject
+from forklore.model.tasks import Death, Failure, JobStop, Kind, Reaper, Task, Trace
+from forklore.model.vfork_holds import Holding
+from forklore.report.tree.edges import Edges
+
+
+class ReaperObject(Struct, frozen=True, gc=False):
+    """Who inherited a task."""
+
+    t: Time
+    """when"""
+    tid: int
+    """the pid of its new parent"""
+    task: TaskNumber | None
+    """the same, if it is in the trace"""
+
+    @classmethod
+    def of(cls, reaper: Reaper) -> ReaperObject:
+        """One of a task's reapers."""
+        return cls(reaper.t, reaper.tid, reaper.task)
+
+
+class StopObject(Struct, frozen=True, gc=False):
+    """A stop for job control."""
+
+    t: Time
+    """when it stopped"""
+    signal: str
+    """by which signal"""
+    resumed: Time
+    """when it went on; null if it did not"""
+
+    @classmethod
+    def of(cls, stop: JobStop) -> StopObject:
+        """One of a task's stops."""
+        return cls(stop.t, signal_name(stop.signal), stop.resumed)
+
+
+class ExitObject(Struct, frozen=True, gc=False, kw_only=True):
+    """One of two forms: ``code``, or the keys of a signal."""
+
+    code: int | UnsetType | None = UNSET
+    """exit status; null where a log does not tell how it ended"""
+    signal: int | UnsetType = UNSET
+    """what ended it"""
+    signal_name: str | UnsetType = UNSET
+    """its name"""
+    core: bool | UnsetType = UNSET
+    """whether a core was dumped"""
+    sender: int | UnsetType | None = UNSET
+    """the pid that sent it, where a process did"""
+    address: ev.Word | UnsetType | None = UNSET
+    """the address of a fault"""
+
+    @classmethod
+    def of(cls, death: Death) -> ExitObject:
+        """A task's death."""
+        if death.signal is None:
+            return cls(code=death.code)
+        return cls(
+            signal=death.signal,
+            signal_name=signal_name(death.signal),
+            core=death.core,
+            sender=death.sender,
+            address=death.address,
+        )
+
+
+class TaskObject(Struct, frozen=True):
+    """A task in the kernel's sense, process or thread."""
+
+    id: TaskNumber
+    """its task number"""
+    tid: int
+    """its thread id, in the tracer's pid namespace; after an exec that took over a leader's tid, that one"""
+    tgid: int | None
+    """its process id, as getpid(2) gives it; null where it is not known whether it is a thread"""
+    ns_tids: tuple[int, ...]
+    """its tid in each pid namespace from the tracer's down to its own, where these differ"""
+    kind: Kind
+    """``process``, ``thread``, or ``task`` where the flags of its creation are not known"""
+    comm: ev.Text | None
+    """its name, as the kernel has it"""
+    names: list[NameObject]
+    """the names that it got other than by exec"""
+    how: str
+    """``created``; or ``root``, ``attached`` (it ran already), ``continued`` (its creation is in an earlier file of the
+    recording), ``adopted`` (its creation was not seen), ``log`` (first seen in a log)"""
+    traced: bool
+    """false: it was let go, or never followed, and nothing more is known of it"""
+    creator: TaskNumber | None
+    """who made the call"""
+    parent: TaskNumber | None
+    """who waited for it at first; not the creator with CLONE_PARENT, nor for a thread"""
+    leader: TaskNumber | None
+    """the task that its thread group began with; itself for a process"""
+    heir: TaskNumber | None
+    """the thread whose exec took over this leader's tid"""
+    reaper: list[ReaperObject]
+    """who inherited it when its parent ended"""
+    creation: CreationObject | None
+    """the call that made it"""
+    attribution: AttributionObject | None
+    """who made it; null where its creation was not seen"""
+    runs: RunsObject | None
+    """what it was given to run; null where that was not looked for"""
+    stack: ev.Id | None
+    """its creator's call stack then: the ``id`` of one of ``stacks``"""
+    script: ev.Id | None
+    """its creator's interpreter frames then: the ``id`` of one of ``scripts``"""
+    execs: list[ExecObject]
+    """the programs that it executed"""
+    sharing: SharingObject | None
+    """what it shared, with whom and how long"""
+    standing: ev.Standing | ev.Absent | None
+    """how the kernel had it when it was first held"""
+    cow: list[CowObject]
+    """the memory that it had in common with its creator, and what became of it, with ``--cow``"""
+    vfork: VforkObject | None
+    """of a CLONE_VFORK child: whom it held, and who ran on meanwhile"""
+    borrowed: list[BorrowedObject]
+    """what it changed in its creator's memory as a vfork child, with ``--vfork-writes``"""
+    descriptors: list[DescriptorsObject]
+    """what it held right after each exec"""
+    failed_execs: list[FailedExecObject]
+    """those that were refused"""
+    calls: list[CallObject]
+    """its unshare, setns, setsid, and close_range with CLOSE_RANGE_UNSHARE"""
+    stops: list[StopObject]
+    """its stops for job control"""
+    exit: ExitObject | None
+    """how it ended"""
+    gone: str | None
+    """why it is seen no more, where that was not its end: ``superseded``, ``released``, ``ended``, ``lost``"""
+    t_created: Time
+    """when its creation was seen"""
+    t_ended: Time
+    """when its end was seen"""
+    lifetime: Span | None
+    """from one to the other"""
+    exec_after: Span | None
+    """from its creation to its first exec"""
+    vfork_held: Span | None
+    """how long its CLONE_VFORK held its creator"""
+
+
+class Tasks:
+    """Makes the objects of a trace's tasks, and what of it they have in common once."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._edges = Edges(trace)
+        self._holding = Holding(trace)
+        self._attributions: dict[int, AttributionObject] = {}
+
+    def attribution(self, made: Task | Failure) -> AttributionObject | None:
+        """Who made it; None where its call was not seen."""
+        found = self._edges.attribution(made)
+        if found is None or made.stack is None:
+            return None if found is None else AttributionObject.of(found)
+        # With a stack it is one for many (Edges), and lives as long as they do.
+        known = self._attributions.get(id(found))
+        if known is None:
+            known = self._attributions[id(found)] = AttributionObject.of(found)
+        return known
+
+    def object(self, task: Task) -> TaskObject:
+        """The whole object of one task."""
+        sharing = self._trace.sharing
+        creation = task.creation
+        held = self._holding.of(task)
+        return TaskObject(
+            id=task.id,
+            tid=task.tid,
+            tgid=task.tgid,
+            ns_tids=task.ns_tids,
+            kind=task.kind,
+            comm=named(task.comm),
+            names=[NameObject.of(naming) for naming in task.names],
+            how=task.how,
+            traced=task.traced,
+            creator=task.creator,
+            parent=task.parent,
+            leader=task.leader,
+            heir=task.heir,
+            reaper=[ReaperObject.of(reaper) for reaper in task.reapers],
+            creation=None if creation is None else CreationObject.of(creation, task.stop, task.untraced_cleared),
+            attribution=self.attribution(task),
+            runs=None if task.runs is None else RunsObject.of(task.runs, self._trace.code),
+            stack=None if task.stack is None else task.stack.number,
+            script=None if task.script is None else task.script.script,
+            execs=[ExecObject.of(image) for image in task.images],
+            sharing=None if sharing is None else SharingObject.of(task.id, sharing),
+            standing=task.standing,
+            cow=[CowObject.of(record) for record in task.cow],
+            vfork=None if held is None else VforkObject.of(held),
+            borrowed=[BorrowedObject.of(record) for record in task.borrowed],
+            descriptors=[DescriptorsObject.of(record) for record in task.descriptors],
+            failed_execs=[FailedExecObject.of(failed) for failed in task.failed_execs],
+            calls=[CallObject.of(call) for call in task.calls],
+            stops=[StopObject.of(stop) for stop in task.stops],
+            exit=None if task.death is None else ExitObject.of(task.death),
+            gone=task.gone,
+            t_created=task.created,
+            t_ended=task.ended,
+            lifetime=task.lifetime,
+            exec_after=task.exec_after,
+            vfork_held=task.held,
+        )
