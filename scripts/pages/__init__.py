@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from . import rules, sharing
+from . import json_tree, rules, sharing
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"rules.md": rules.page, "sharing.md": sharing.page}
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "json.md": json_tree.page,
+    "rules.md": rules.page,
+    "sharing.md": sharing.page,
+}
 """By the file's name in docs/."""

@@ -19,39 +19,41 @@ FORMAT: Final = FormatObject("forklore-sites", (1, 1))
 
 
 class SitesObject(Struct, frozen=True):
-    """The whole."""
+    """Where the tasks of a trace are made."""
 
     format: FormatObject
+    """What it is."""
     sites: list[SiteObject]
+    """Those that were used most often first."""
 
 
 class SiteObject(Struct, frozen=True):
     """A site: what one library call of one caller made."""
 
     site: str
-    """the text of the table"""
+    """The text of the table."""
     runs: str | None
-    """what the threads were given to run"""
+    """What the threads were given to run."""
     call: str
-    """the system call of the first: ``fork``, ``vfork``, ``clone``, ``clone3``"""
+    """The system call of the first: ``fork``, ``vfork``, ``clone``, ``clone3``."""
     attribution: AttributionObject | None
-    """of the first"""
+    """Of the first."""
     count: int
-    """creations, refused ones included"""
+    """Creations, refused ones included."""
     processes: int
-    """how many of them made a process"""
+    """How many of them made a process."""
     threads: int
-    """how many made a thread"""
+    """How many made a thread."""
     refused: int
-    """how many were refused"""
+    """How many were refused."""
     held: Span | None
-    """for how long creators were held, together; null where none was, or it is not known"""
+    """For how long creators were held, together; null where none was, or it is not known."""
     longest: Span | None
-    """the longest of these times"""
+    """The longest of these times."""
     through: list[ThroughObject]
-    """who called the caller, where several functions did; else empty"""
+    """Who called the caller, where several functions did; else empty."""
     tasks: list[TaskNumber]
-    """what was made"""
+    """What was made."""
 
     @classmethod
     def of(cls, site: Site, edges: Edges) -> SiteObject:
@@ -79,9 +81,9 @@ class ThroughObject(Struct, frozen=True):
     """Who called the caller of a site."""
 
     function: str
-    """the function"""
+    """The function."""
     count: int
-    """how often"""
+    """How often."""
 
 
 def write(trace: Trace, out: IO[bytes], _options: Options) -> None:

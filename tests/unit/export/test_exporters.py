@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import validity
 from happenings import Story, stories
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -51,8 +52,7 @@ def check_lines(written: str) -> None:
 
 
 def check_object(written: str) -> None:
-    data = json.loads(written)
-    assert data["format"]["name"].startswith("forklore-")
+    validity.check(json.loads(written))
 
 
 def check_folded(written: str) -> None:

@@ -1,4 +1,4 @@
-"""The JSON object: its keys are the documented ones, in every task of every story, and its values are plain."""
+"""The JSON object: it is what its schema says in every story, and tells of each part of the model."""
 
 from __future__ import annotations
 
@@ -6,134 +6,88 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
+import pytest
+import validity
 from coded import Code, coded, pool
 from happenings import FORK, Story, number, stories
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
+from struct_docs import ARRAYS, OBJECTS, is_struct, members, options, reachable
 
-from forklore.abi.flags import CLONE_UNTRACED
+from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.events import records as ev
-from forklore.export.json_tree.tree import to_json
+from forklore.export.json_tree.tree import TreeObject, to_json
 from forklore.model.tasks import Trace
 
 PAGE = (Path(__file__).parents[3] / "docs/json.md").read_text()
-SECTIONS = {
-    title: re.findall(r"^\| `(\w+)` \|", text, re.M)
-    for title, text in re.findall(r"^## ([\w ]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
-}
-DEATH_BY_SIGNAL = ["signal", "signal_name", "core", "sender", "address"]
 
 
 def to_data(trace: Trace) -> Any:
     return json.loads(to_json(trace))
 
 
-def objects(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object of the data with the section of the page that describes it."""
-    yield "The object", data
-    yield "header", data["header"]
-    yield "end", data["end"]
-    yield from (("note", note) for note in data["notes"])
-    yield from (("module", module) for module in data["modules"])
-    for stack in data["stacks"]:
-        yield "stack", stack
-        for frame in stack["frames"]:
-            yield "frame", frame
-            yield from places(frame["place"])
-    for script in data["scripts"]:
-        yield "script", script
-        yield from (("script frame", frame) for frame in script["frames"])
-    for failure in data["failures"]:
-        yield "failure", failure
-        yield "refused creation", failure["creation"]
-        yield "attribution", failure["attribution"]
-        yield from (("reason", reason) for reason in failure["reasons"])
-    for task in data["tasks"]:
-        yield "task", task
-        if task["creation"] is not None:
-            yield "creation", task["creation"]
-        if task["exit"] is not None:
-            yield "exit", task["exit"]
-        if task["standing"] is not None:
-            yield "standing", task["standing"]
-        if task["sharing"] is not None:
-            yield "sharing", task["sharing"]
-            yield from (("answer", each) for each in task["sharing"]["at_creation"])
-            yield from (("hold", each) for each in task["sharing"]["holds"])
-            yield from (("change", each) for each in task["sharing"]["asked_again"])
-        if task["attribution"] is not None:
-            yield from attributed(task["attribution"])
-        if task["runs"] is not None:
-            yield "runs", task["runs"]
-            yield from places(task["runs"]["fn_place"])
-            yield from places(task["runs"]["routine_place"])
-        yield from (("name", each) for each in task["names"])
-        yield from (("exec", each) for each in task["execs"])
-        yield from (("cow", each) for each in task["cow"])
-        for record in task["borrowed"]:
-            yield "borrowed", record
-            yield from (("written", each) for each in record["changes"] if isinstance(record["changes"], list))
-            yield from (("remapped", each) for each in record["remaps"])
-            yield from (("not compared", each) for each in record["left_out"])
-        for record in task["descriptors"]:
-            yield "descriptors", record
-            table = record["table"] if isinstance(record["table"], list) else []
-            yield from (("held", each) for each in (*table, *record["creators_pipes"]))
-        yield from (("failed exec", each) for each in task["failed_execs"])
-        yield from (("stop", each) for each in task["stops"])
-        yield from (("reaper", each) for each in task["reaper"])
-        for call in task["calls"]:
-            yield "call", call
-            yield from (("reason", reason) for reason in call["reasons"])
-
-
-def places(place: dict[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    if place is not None:
-        yield "place", place
-        yield from (("line", line) for line in place["lines"])
-
-
-def attributed(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "attribution", found
-    sections = (("frame", "caller"), ("line", "caller_line"), ("script frame", "script"))
-    yield from ((section, found[key]) for section, key in sections if found[key] is not None)
-
-
-def check_keys(section: str, found: dict[str, Any]) -> None:
-    keys = list(found)
-    if section in ("header", "standing"):
-        assert set(keys) <= set(SECTIONS[section])
-    elif section == "exit":
-        assert keys in (["code"], DEATH_BY_SIGNAL)
-    elif section == "refused creation":
-        assert keys == [key for key in SECTIONS["creation"] if key not in ("ptrace_event", "untraced_cleared")]
-    else:
-        assert keys == SECTIONS[section], section
-
-
 @given(stories(), st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_keys_are_those_of_the_page_in_their_order(story: Story, draws: st.DataObject) -> None:
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_trace_is_what_the_schema_says(story: Story, draws: st.DataObject) -> None:
     if not isinstance(story.events[-1], ev.End):
         story.clone(1, 7, **draws.draw(coded(story)))
-    data = to_data(story.trace(sharing=True))
-    for section, found in objects(data):
-        check_keys(section, found)
+    validity.check(to_data(story.trace(sharing=draws.draw(st.booleans()))))
 
 
-def test_the_page_has_a_section_for_each_object() -> None:
-    full = full_story()
-    seen = {section for section, _ in objects(to_data(full.trace(sharing=True)))} - {"refused creation"}
-    assert seen == set(SECTIONS)
-    assert set(SECTIONS["exit"]) == {"code", *DEATH_BY_SIGNAL}
-    assert set(SECTIONS["header"]) == set(ev.Header.__struct_fields__)
-    assert set(SECTIONS["standing"]) == {"kind", *ev.Standing.__struct_fields__}
+def test_the_schema_takes_no_other_document() -> None:
+    good = to_data(full_story().trace(sharing=True))
+    validity.check(good)
+    wrongs = [("kind", "job"), ("tid", None), ("execs", {}), ("creator", 0), ("exit", {"core": 1}), ("more", 1)]
+    for key, wrong in wrongs:
+        with pytest.raises(AssertionError, match=r"\$\.tasks\[0\]"):
+            validity.check({**good, "tasks": [{**good["tasks"][0], key: wrong}]})
+    with pytest.raises(AssertionError, match="'end' is a required property"):
+        validity.check({key: value for key, value in good.items() if key != "end"})
+
+
+def objects(kind: Any, value: Any) -> Iterator[tuple[type[Struct], dict[str, Any]]]:
+    """Every object of a value of this type, with the record that it is one of."""
+    for option in options(kind):
+        origin, arguments = get_origin(option), get_args(option)
+        if is_struct(option) and isinstance(value, dict):
+            keys = {member.name: member for member in members(option)}
+            tag = option.__struct_config__.tag_field
+            if {name for name, member in keys.items() if member.required} <= value.keys() - {tag} <= keys.keys():
+                yield option, value
+                for name in value.keys() - {tag}:
+                    yield from objects(keys[name].type, value[name])
+        elif origin in OBJECTS and isinstance(value, dict):
+            for each in value.values():
+                yield from objects(arguments[1], each)
+        elif origin in ARRAYS and isinstance(value, list):
+            for each in value:
+                yield from objects(arguments[0], each)
+        elif origin is Annotated:
+            yield from objects(arguments[0], value)
+
+
+def test_a_full_story_has_every_object_and_every_key() -> None:
+    found: dict[type[Struct], set[str]] = {}
+    for struct, value in objects(TreeObject, to_data(full_story().trace(sharing=True))):
+        found.setdefault(struct, set()).update(value)
+    for struct in reachable(TreeObject):
+        keys = {member.name for member in members(struct)}
+        missing = keys - found.get(struct, set())
+        assert missing == set(), struct
+
+
+STANDING = ev.Standing(
+    ppid=100, pgrp=100, session=100, exit_signal=17, no_new_privs=False, seccomp=0, seccomp_filters=0, umask=18,
+    namespaces={"mnt": 4, "net": ev.Absent(13, "secret")}, cgroups=["0::/"],
+)  # fmt: skip
 
 
 def full_story() -> Story:
-    story = Story(host="vm", uid=0, blind=[ev.Blind("a", "b")])
+    known: dict[str, Any] = {"arch": "x86_64", "boot_id": "4e08", "options": {"follow": "all"}, "continues": "t.1"}
+    story = Story(host="vm", uid=0, blind=[ev.Blind("a", "b")], **known)
     root = story.begin(100, comm="sh")
     child = story.clone(
         root,
@@ -141,7 +95,7 @@ def full_story() -> Story:
         FORK | CLONE_UNTRACED | 1 << 40,
         untraced_cleared=True,
         ns_tids=[101, 1],
-        standing=ev.Standing(ppid=100, umask=18),
+        standing=STANDING,
         kcmp=(1, 1, 0, 2, 4, -1),
     )
     story.exec_fail(child, "/a/ls")
@@ -160,7 +114,8 @@ def full_story() -> Story:
     story.tell(ev.Signal(t=story.t, task=child, signal=11, code=1, address=16))
     pipe = ev.Held(fd=4, kind="pipe", target="pipe:[9]", flags=1, inode=9, same=-9)
     story.tell(ev.Descriptors(t=story.t, task=child, table=[pipe], creator=root, creators_pipes=[pipe]))
-    wrote = ev.Written(16, 1, "heap", "[heap]", "05", "0a")
+    variable = ev.Variable("count", "main", "5", "10")
+    wrote = ev.Written(16, 1, "heap", "[heap]", "05", "0a", [variable])
     gone, left = ev.Remapped(0, 9, "rw-p ", None), ev.NotCompared(0, 9, "", "big")
     story.tell(ev.Borrowed(t=story.t, task=child, creator=root, changes=[wrote], remaps=[gone], left_out=[left]))
     story.tell(ev.Cow(t=story.t, task=child, creator=root, moment="created", source="pagemap", common=9))
@@ -169,6 +124,7 @@ def full_story() -> Story:
     code = Code(story)
     thread = pool(story, root, code, 102, script=code.script(("f", "/a.py", 3)))
     story.tell(ev.Name(t=story.t, task=thread, comm="pool-1", how="prctl"))
+    story.clone(root, 103, CLONE_VM | CLONE_VFORK)
     story.exit(root, 2)
     return story.end()
 
@@ -176,7 +132,7 @@ def full_story() -> Story:
 def test_a_whole_task() -> None:
     data = to_data(full_story().trace())
     assert data["format"] == {"name": "forklore-tree", "version": [1, 0]}
-    root, child, _thread = data["tasks"]
+    root, child, *_ = data["tasks"]
     assert (root["exit"], root["creation"], root["kind"]) == ({"code": 2}, None, "process")
     assert (child["creator"], child["parent"], child["leader"], child["heir"]) == (1, 1, 2, None)
     assert (child["ns_tids"], child["comm"], child["t_created"]) == ([101, 1], "ls", 1_000_000)

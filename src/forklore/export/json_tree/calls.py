@@ -20,36 +20,36 @@ class CreationObject(Struct, frozen=True):
     """A call that asks for a new task."""
 
     call: str
-    """``fork``, ``vfork``, ``clone``, ``clone3``, or ``unknown``"""
+    """``fork``, ``vfork``, ``clone``, ``clone3``, or ``unknown``."""
     arch: str
-    """the ABI that the call came through: ``x86_64``, ``i386``, ``x32``, ``aarch64``, ``riscv64``"""
+    """The ABI that the call came through: ``x86_64``, ``i386``, ``x32``, ``aarch64``, ``riscv64``."""
     flags: tuple[str, ...]
-    """names of the flags, in the order of their bits"""
+    """Names of the flags, in the order of their bits."""
     flags_raw: ev.Word | None
-    """the flags word without an exit signal; null if not known"""
+    """The flags word without an exit signal; null if not known."""
     unknown_bits: ev.Word
-    """bits that have no name for this call"""
+    """Bits that have no name for this call."""
     exit_signal: int | None
-    """what the parent gets when the child ends, 0 for nothing"""
+    """What the parent gets when the child ends, 0 for nothing."""
     exit_signal_name: str | None
-    """its name"""
+    """Its name."""
     args: tuple[ev.Word | None, ...]
-    """the call's argument words; null where the source does not tell one"""
+    """The call's argument words; null where the source does not tell one."""
     fields: dict[str, str]
-    """the fields that count, as text: ``stack``, ``stack_size``, ``tls``, ``parent_tid``, ``child_tid``, ``pidfd``,
-    ``set_tid``, ``cgroup``, ``size``"""
+    """The fields that count, as text: ``stack``, ``stack_size``, ``tls``, ``parent_tid``, ``child_tid``, ``pidfd``,
+    ``set_tid``, ``cgroup``, ``size``."""
     set_tid: tuple[int, ...]
-    """the pids that were asked for, innermost namespace first"""
+    """The pids that were asked for, innermost namespace first."""
     struct_size: ev.Word | None
-    """clone3's size argument"""
+    """The size argument of clone3."""
     problems: tuple[str, ...]
-    """what could not be read, or makes no sense"""
+    """What could not be read, or makes no sense."""
     shares: tuple[str, ...]
-    """what the call asked to share (``mm``, ``files``, …), then the new namespaces (``newpid``, …)"""
+    """What the call asked to share (``mm``, ``files``, …), then the new namespaces (``newpid``, …)."""
     ptrace_event: str | UnsetType | None = UNSET
-    """``fork``, ``vfork``, ``clone``: what the kernel told the tracer; only in a task"""
+    """``fork``, ``vfork``, ``clone``: what the kernel told the tracer; only in a task."""
     untraced_cleared: bool | UnsetType = UNSET
-    """CLONE_UNTRACED was cleared for the call, so that the child could be followed; only in a task"""
+    """CLONE_UNTRACED was cleared for the call, so that the child could be followed; only in a task."""
 
     @classmethod
     def of(
@@ -81,21 +81,21 @@ class ExecObject(Struct, frozen=True):
     """A program that a task executed."""
 
     t: Time
-    """when the new image began"""
+    """When the new image began."""
     path: ev.Text | UnavailableObject
-    """as given to execve"""
+    """As given to execve."""
     argv: list[ev.Text] | UnavailableObject
-    """the arguments"""
+    """The arguments."""
     argc: ev.Count | None
-    """how many there were, where ``argv`` has only the first ones"""
+    """How many there were, where ``argv`` has only the first ones."""
     exe: ev.Text | UnavailableObject | None
-    """the file that runs: the interpreter, for a script"""
+    """The file that runs: the interpreter, for a script."""
     comm: ev.Text | None
-    """the task's name from then on"""
+    """The task's name from then on."""
     t_called: Time
-    """when execve was called"""
+    """When execve was called."""
     former_tid: int | None
-    """the tid before, for a thread that was not the leader of its group"""
+    """The tid before, for a thread that was not the leader of its group."""
 
     @classmethod
     def of(cls, image: Image) -> ExecObject:
@@ -114,16 +114,16 @@ class ExecObject(Struct, frozen=True):
 
 
 class FailedExecObject(Struct, frozen=True):
-    """A search through PATH is one of these."""
+    """One or more refused execve of one program: a search through PATH is one."""
 
     t: Time
-    """of the first"""
+    """Of the first."""
     paths: list[ev.Text | UnavailableObject]
-    """in the order in which they were tried"""
+    """In the order in which they were tried."""
     errnos: tuple[int, ...]
-    """the error of each"""
+    """The error of each."""
     errno_names: list[str]
-    """their names"""
+    """Their names."""
 
     @classmethod
     def of(cls, failed: FailedExec) -> FailedExecObject:
@@ -136,15 +136,15 @@ class ReasonObject(Struct, frozen=True, gc=False):
     """A rule that explains why a call was refused."""
 
     rule: str
-    """the [rule](rules.md)'s name"""
+    """The [rule](rules.md)'s name."""
     text: str
-    """what is wrong"""
+    """What is wrong."""
     advice: str
-    """what to do about it"""
+    """What to do about it."""
     certain: bool
-    """false: it may be this, and nothing known denies it"""
+    """False: it may be this, and nothing known denies it."""
     source: str
-    """where the kernel checks it"""
+    """Where the kernel checks it."""
 
     @classmethod
     def of(cls, reason: Reason) -> ReasonObject:
@@ -156,17 +156,17 @@ class CallObject(Struct, frozen=True):
     """A call that changes what the task itself shares."""
 
     t: Time
-    """when it returned"""
+    """When it returned."""
     call: str
-    """the call as text"""
+    """The call as text."""
     result: int | None
-    """what it returned, -errno if it failed; null if that is not known"""
+    """What it returned, -errno if it failed; null if that is not known."""
     errno_name: str | None
-    """if it failed"""
+    """If it failed."""
     target: str | None
-    """setns: what the descriptor was"""
+    """For setns what the descriptor was."""
     reasons: list[ReasonObject]
-    """what explains it, if it failed"""
+    """What explains it, if it failed."""
 
     @classmethod
     def of(cls, made: MadeCall) -> CallObject:
@@ -180,30 +180,30 @@ class FailureObject(Struct, frozen=True):
     """A creation that the kernel refused."""
 
     t: Time
-    """when it returned"""
+    """When it returned."""
     task: TaskNumber
-    """who called"""
+    """Who called."""
     call: str
-    """``fork``, ``vfork``, ``clone``, ``clone3``, ``unknown``"""
+    """``fork``, ``vfork``, ``clone``, ``clone3``, ``unknown``."""
     errno: int
-    """the error"""
+    """The error."""
     errno_name: str
-    """its name"""
+    """Its name."""
     flags: tuple[str, ...]
-    """as in its ``creation``"""
+    """As in its ``creation``."""
     creation: CreationObject
-    """the call"""
+    """The call."""
     attribution: AttributionObject | None
-    """who made the call"""
+    """Who made the call."""
     stack: ev.Id | None
-    """as in a task"""
+    """As in a task."""
     script: ev.Id | None
-    """as in a task"""
+    """As in a task."""
     limits: dict[str, int]
-    """numbers read right after, by name: ``uid``, ``cap_eff``, ``rlimit_nproc``, ``user_tasks``, ``threads_max``,
-    ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``, ``overcommit_memory``"""
+    """Numbers read right after, by name: ``uid``, ``cap_eff``, ``rlimit_nproc``, ``user_tasks``, ``threads_max``,
+    ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``, ``overcommit_memory``."""
     reasons: list[ReasonObject]
-    """what explains it"""
+    """What explains it."""
 
     @classmethod
     def of(cls, failure: Failure, attribution: AttributionObject | None) -> FailureObject:

@@ -16,20 +16,20 @@ class AttributionObject(Struct, frozen=True):
     """Who made a task."""
 
     chain: tuple[str, ...]
-    """the library calls, the outermost first: ``popen``, ``posix_spawn``; in an interpreter its own call before them:
-    ``subprocess.Popen``; empty where none is known, or the program makes the system call itself"""
+    """The library calls, the outermost first: ``popen``, ``posix_spawn``; in an interpreter its own call before them:
+    ``subprocess.Popen``; empty where none is known, or the program makes the system call itself."""
     caller: FrameObject | None
-    """the frame that called the first of them"""
+    """The frame that called the first of them."""
     caller_line: LineObject | None
-    """the line of it that is not a library's inlined code"""
+    """The line of it that is not a library's inlined code."""
     script: ScriptFrameObject | None
-    """the same in an interpreter"""
+    """The same in an interpreter."""
     source: str
-    """``stack``; ``fingerprint``, by the form of the call alone; ``none``"""
+    """``stack``; ``fingerprint``, by the form of the call alone; ``none``."""
     sure: bool
-    """false: it is likely, and not more"""
+    """False: it is likely, and not more."""
     why: str
-    """what it is told by"""
+    """What it is told by."""
 
     @classmethod
     def of(cls, found: Attribution) -> AttributionObject:
@@ -46,24 +46,24 @@ class AttributionObject(Struct, frozen=True):
 
 
 class RunsObject(Struct, frozen=True):
-    """Addresses are the creator's."""
+    """What a task was given to run. Addresses are the creator's."""
 
     how: str
-    """how it was found: ``clone``, ``nptl``, ``musl``, ``go``, ``rust``, ``c++``, ``raw``"""
+    """How it was found: ``clone``, ``nptl``, ``musl``, ``go``, ``rust``, ``c++``, ``raw``."""
     fn: ev.Word | None
-    """what the library's clone() was given to call"""
+    """What the library's clone() was given to call."""
     fn_place: PlaceObject | None
-    """the same as a place"""
+    """The same as a place."""
     arg: ev.Word | None
-    """its argument"""
+    """Its argument."""
     routine: ev.Word | None
-    """what the program gave to pthread_create or its like"""
+    """What the program gave to pthread_create or its like."""
     routine_place: PlaceObject | None
-    """the same as a place"""
+    """The same as a place."""
     routine_arg: ev.Word | None
-    """its argument"""
+    """Its argument."""
     unknown: UnavailableObject | None
-    """why the routine could not be found"""
+    """Why the routine could not be found."""
 
     @classmethod
     def of(cls, runs: ev.Runs, code: Stacks) -> RunsObject:
@@ -84,11 +84,11 @@ class NameObject(Struct, frozen=True, gc=False):
     """A name that a task got other than by exec."""
 
     t: Time
-    """when it was seen"""
+    """When it was seen."""
     comm: ev.Text
-    """the name"""
+    """The name."""
     source: str
-    """``prctl``: it named itself; ``found``: seen later, set by anyone"""
+    """``prctl``: it named itself; ``found``: seen later, set by anyone."""
 
     @classmethod
     def of(cls, naming: Naming) -> NameObject:
@@ -100,17 +100,17 @@ class ModuleObject(Struct, frozen=True, gc=False):
     """A file or region that code lies in."""
 
     id: ev.Id
-    """what places name it by"""
+    """What places name it by."""
     path: ev.Text
-    """as /proc/PID/maps has it; empty for memory without a file"""
+    """As /proc/PID/maps has it; empty for memory without a file."""
     build_id: ev.Hex | None
-    """in hexadecimal"""
+    """In hexadecimal."""
     device: ev.Word
-    """with ``inode``: which file"""
+    """With ``inode``: which file."""
     inode: ev.Word
-    """0 for none"""
+    """0 for none."""
     unknown: UnavailableObject | None
-    """why the file could not be looked into"""
+    """Why the file could not be looked into."""
 
     @classmethod
     def of(cls, module: ev.Module) -> ModuleObject:
@@ -123,11 +123,11 @@ class StackObject(Struct, frozen=True):
     """A call stack."""
 
     id: ev.Id
-    """what tasks and failures name it by"""
+    """What tasks and failures name it by."""
     frames: list[FrameObject]
-    """innermost first"""
+    """Innermost first."""
     end: str
-    """``outermost``, ``depth`` (more than ``--stack-depth``), or what was in the way"""
+    """``outermost``, ``depth`` (more than ``--stack-depth``), or what was in the way."""
 
     @classmethod
     def of(cls, stack: Stack) -> StackObject:
@@ -139,14 +139,14 @@ class FrameObject(Struct, frozen=True):
     """A frame of a call stack."""
 
     place: PlaceObject
-    """where it is"""
+    """Where it is."""
     how: str
-    """how it was found: ``register`` (the innermost), ``rule``, ``wrapper``, ``signal``, ``pointer``"""
+    """How it was found: ``register`` (the innermost), ``rule``, ``wrapper``, ``signal``, ``pointer``."""
     sure: bool
-    """false: by the frame pointer, which is a guess"""
+    """False: by the frame pointer, which is a guess."""
     called: PlaceObject | None
-    """where the function begins that it called, if that is not on the stack: it went on to the next inner frame's by a
-    jump"""
+    """Where the function begins that it called, if that is not on the stack: it went on to the next inner frame's by a
+    jump."""
 
     @classmethod
     def of(cls, frame: Frame) -> FrameObject:
@@ -159,17 +159,17 @@ class PlaceObject(Struct, frozen=True):
     """An address of code."""
 
     module: ev.Id | None
-    """the ``id`` of one of ``modules``; null: in no mapping"""
+    """The ``id`` of one of ``modules``; null: in no mapping."""
     address: ev.Word
-    """as the module's ELF file numbers it; a return address in all frames but the innermost"""
+    """As the module's ELF file numbers it; a return address in all frames but the innermost."""
     symbol: ev.Text | None
-    """what covers it, as the file has it"""
+    """What covers it, as the file has it."""
     function: str | None
-    """the same, demangled"""
+    """The same, demangled."""
     offset: int | None
-    """how far into it the address is"""
+    """How far into it the address is."""
     lines: list[LineObject]
-    """from debug information, the innermost inlined function first, the one that ``symbol`` names last"""
+    """From debug information, the innermost inlined function first, the one that ``symbol`` names last."""
 
     @classmethod
     def of(cls, place: Place) -> PlaceObject:
@@ -188,11 +188,11 @@ class LineObject(Struct, frozen=True, gc=False):
     """A line of source."""
 
     function: str | None
-    """the function"""
+    """The function."""
     file: ev.Text | None
-    """its source"""
+    """Its source."""
     line: ev.Count | None
-    """the line in it"""
+    """The line in it."""
 
     @classmethod
     def of(cls, line: ev.Line) -> LineObject:
@@ -204,13 +204,13 @@ class ScriptObject(Struct, frozen=True):
     """The frames of an interpreter."""
 
     id: ev.Id
-    """what tasks and failures name it by"""
+    """What tasks and failures name it by."""
     language: str
-    """``CPython 3.11``"""
+    """``CPython 3.11``."""
     frames: list[ScriptFrameObject]
-    """innermost first"""
+    """Innermost first."""
     end: str
-    """as for a stack"""
+    """As for a stack."""
 
     @classmethod
     def of(cls, script: ev.Script) -> ScriptObject:
@@ -223,11 +223,11 @@ class ScriptFrameObject(Struct, frozen=True, gc=False):
     """A frame of an interpreter."""
 
     function: ev.Text
-    """the function"""
+    """The function."""
     file: ev.Text
-    """its source"""
+    """Its source."""
     line: ev.Count | None
-    """the line that was running"""
+    """The line that was running."""
 
     @classmethod
     def of(cls, frame: ev.ScriptFrame) -> ScriptFrameObject:

@@ -13,15 +13,15 @@ class DescriptorsObject(Struct, frozen=True):
     """What a task held right after an exec."""
 
     t: Time
-    """of the exec event, before the new image has run"""
+    """Of the exec event, before the new image has run."""
     table: list[HeldObject] | UnavailableObject
-    """what survived the exec"""
+    """What survived the exec."""
     left_out: ev.Count
-    """how many more there are"""
+    """How many more there are."""
     creator: TaskNumber | None
-    """who it was compared with; null where that task was gone or outside the trace"""
+    """Who it was compared with; null where that task was gone or outside the trace."""
     creators_pipes: list[HeldObject]
-    """the creator's ends of pipes at that moment, where the task holds a pipe"""
+    """The creator's ends of pipes at that moment, where the task holds a pipe."""
 
     @classmethod
     def of(cls, record: ev.Descriptors) -> DescriptorsObject:
@@ -40,28 +40,28 @@ class HeldObject(Struct, frozen=True, gc=False):
     """A descriptor."""
 
     fd: ev.Count
-    """the descriptor"""
+    """The descriptor."""
     kind: str
     """``file``, ``directory``, ``pipe``, ``fifo``, ``socket``, ``tty``, ``device``, ``memfd``, ``eventfd``, ``epoll``,
     ``pidfd``, …"""
     target: ev.Text
-    """as /proc names it"""
+    """As /proc names it."""
     flags: int | None
-    """open(2)'s status flags and access mode, without O_CLOEXEC"""
+    """Status flags and access mode of open(2), without O_CLOEXEC."""
     position: int | None
-    """the offset of the open file description"""
+    """The offset of the open file description."""
     device: ev.Word
-    """with ``inode``: which file, pipe or socket; 0 for what has no name in a file system"""
+    """With ``inode``: which file, pipe or socket; 0 for what has no name in a file system."""
     inode: ev.Word | None
-    """equal for both ends of a pipe"""
+    """Equal for both ends of a pipe."""
     cloexec: bool | None
-    """only in ``creators_pipes``"""
+    """Only in ``creators_pipes``."""
     creators: bool | None
-    """whether it is the open file description that the creator has at the same number; null: not asked (0, 1, 2)"""
+    """Whether it is the open file description that the creator has at the same number; null: not asked (0, 1, 2)."""
     creators_error: str | None
-    """why that is not known; ``EBADF``: the creator has nothing open at that number now"""
+    """Why that is not known; ``EBADF``: the creator has nothing open at that number now."""
     creators_cloexec: bool | None
-    """whether the creator's descriptor of that number is close-on-exec"""
+    """Whether the creator's descriptor of that number is close-on-exec."""
 
     @classmethod
     def of(cls, held: ev.Held) -> HeldObject:

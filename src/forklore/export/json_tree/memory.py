@@ -13,35 +13,35 @@ class CowObject(Struct, frozen=True, gc=False):
     """Counts are of pages; how they come about is told in [cow](cow.md)."""
 
     t: Time
-    """when it was measured; for an exec, when that was done: it was measured when execve was called"""
+    """When it was measured; for an exec, when that was done: it was measured when execve was called."""
     creator: TaskNumber
-    """with whom"""
+    """With whom."""
     moment: str
-    """``created``; ``exec`` or ``exit``, for what became of the common pages"""
+    """``created``; ``exec`` or ``exit``, for what became of the common pages."""
     side: TaskNumber | None
-    """which of the two executed or ended"""
+    """Which of the two executed or ended."""
     source: str | None
-    """``pagemap``, page by page, or ``smaps``: an estimate"""
+    """``pagemap``, page by page, or ``smaps``: an estimate."""
     exact: bool
-    """every page was looked at, and none is part of a huge page or swapped out"""
+    """Every page was looked at, and none is part of a huge page or swapped out."""
     page_size: ev.Count
-    """bytes"""
+    """Bytes."""
     common: ev.Count
-    """pages in common at creation"""
+    """Pages in common at creation."""
     still: ev.Count
-    """of these, not copied by anybody"""
+    """Of these, not copied by anybody."""
     parted: ev.Count
-    """no longer in common"""
+    """No longer in common."""
     swapped: ev.Count
-    """swapped out"""
+    """Swapped out."""
     gone: ev.Count
-    """not there any more"""
+    """Not there any more."""
     copied: ev.Count | UnavailableObject | None
-    """of the parted, by ``side``; the rest by the other one"""
+    """Of the parted, by ``side``; the rest by the other one."""
     told_by: str | None
-    """how that is known: ``frames``, or ``contents``"""
+    """How that is known: ``frames``, or ``contents``."""
     unknown: UnavailableObject | None
-    """why nothing could be measured"""
+    """Why nothing could be measured."""
 
     @classmethod
     def of(cls, record: ev.Cow) -> CowObject:
@@ -70,17 +70,17 @@ class VforkObject(Struct, frozen=True):
     """What a CLONE_VFORK child did to its creator."""
 
     held: TaskNumber
-    """the thread that waited"""
+    """The thread that waited."""
     since: Time
-    """when the wait began"""
+    """When the wait began."""
     until: Time
-    """when it ended; null: not seen"""
+    """When it ended; null: not seen."""
     ended_by: Ending | None
-    """``exec``, ``exit``, ``death`` (the child was killed) or ``creator`` (it ended itself); null: not known"""
+    """``exec``, ``exit``, ``death`` (the child was killed) or ``creator`` (it ended itself); null: not known."""
     borrows_memory: bool
-    """the child ran in its creator's memory; false: in a copy"""
+    """The child ran in its creator's memory; false: in a copy."""
     ran_on: tuple[TaskNumber, ...] | None
-    """the other tasks of that process which ran meanwhile; null: not known"""
+    """The other tasks of that process which ran meanwhile; null: not known."""
 
     @classmethod
     def of(cls, held: Held) -> VforkObject:
@@ -92,19 +92,19 @@ class BorrowedObject(Struct, frozen=True):
     """What a vfork child changed in its creator's memory."""
 
     t: Time
-    """when the memory was given back and compared"""
+    """When the memory was given back and compared."""
     creator: TaskNumber
-    """whose memory it is"""
+    """Whose memory it is."""
     changes: list[ev.Written] | UnavailableObject
-    """what changed, by address"""
+    """What changed, by address."""
     more: ev.Count
-    """how many more ranges changed"""
+    """How many more ranges changed."""
     remaps: list[ev.Remapped]
-    """addresses that were mapped otherwise afterwards"""
+    """Addresses that were mapped otherwise afterwards."""
     left_out: list[ev.NotCompared]
-    """what was not compared"""
+    """What was not compared."""
     threads: int | None
-    """threads of the creator's process; with more than one, each change can be another thread's"""
+    """Threads of the creator's process; with more than one, each change can be another thread's."""
 
     @classmethod
     def of(cls, record: ev.Borrowed) -> BorrowedObject:

@@ -19,9 +19,9 @@ class UnavailableObject(Struct, frozen=True, gc=False):
     """What could not be read."""
 
     unavailable: str
-    """why"""
+    """Why."""
     errno: int
-    """of the call that failed; 0 where none did"""
+    """Of the call that failed; 0 where none did."""
 
 
 def unavailable(problem: units.Unavailable | ev.Absent) -> UnavailableObject:

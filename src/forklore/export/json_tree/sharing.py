@@ -14,11 +14,11 @@ class SharingObject(Struct, frozen=True):
     """What a task shared."""
 
     at_creation: list[AnswerObject]
-    """for each resource what the call asked for and what was observed right after it"""
+    """For each resource what the call asked for and what was observed right after it."""
     holds: list[HoldObject]
-    """for each resource the objects that it held, one after the other"""
+    """For each resource the objects that it held, one after the other."""
     asked_again: list[ChangeObject]
-    """what was observed when it could have changed, by exec, unshare, setns or close_range"""
+    """What was observed when it could have changed, by exec, unshare, setns or close_range."""
 
     @classmethod
     def of(cls, task: TaskId, sharing: Sharing) -> SharingObject:
@@ -35,17 +35,17 @@ class AnswerObject(Struct, frozen=True, gc=False):
 
     resource: str
     """``mm``, ``files``, ``fs``, ``sighand``, ``sysvsem``, ``io``, or a namespace: ``mnt``, ``uts``, ``ipc``, ``net``,
-    ``pid``, ``time``, ``user``, ``cgroup``"""
+    ``pid``, ``time``, ``user``, ``cgroup``."""
     asked: bool | None
-    """whether the call asked to share it; null where its flags are not known"""
+    """Whether the call asked to share it; null where its flags are not known."""
     observed: Observed
-    """``shared``, ``separate``, ``both-unset`` (neither task has one), ``unknown``"""
+    """``shared``, ``separate``, ``both-unset`` (neither task has one), ``unknown``."""
     source: How
-    """how that is known: ``kcmp``, ``/proc``, by a ``rule`` of the kernel, or only from the ``flag``"""
+    """How that is known: ``kcmp``, ``/proc``, by a ``rule`` of the kernel, or only from the ``flag``."""
     reason: str | None
-    """why it is unknown"""
+    """Why it is unknown."""
     sentence: str | None
-    """why what is observed is not what was asked for"""
+    """Why what is observed is not what was asked for."""
 
     @classmethod
     def of(cls, answer: Answer) -> AnswerObject:
@@ -57,19 +57,19 @@ class HoldObject(Struct, frozen=True, gc=False):
     """A task's hold on one object of a resource."""
 
     resource: str
-    """as above"""
+    """As in an [answer](#answer)."""
     group: ev.Id
-    """tasks with the same number of the same resource at the same time share the object"""
+    """Tasks with the same number of the same resource at the same time share the object."""
     since: Time
-    """when the hold began"""
+    """When the hold began."""
     until: Time
-    """when it ended; null: with the trace, or not known"""
+    """When it ended; null: with the trace, or not known."""
     ended_by: str | None
-    """``exec``, ``unshare``, ``setns``, ``close_range``, ``exit``"""
+    """``exec``, ``unshare``, ``setns``, ``close_range``, ``exit``."""
     source: How
-    """how it is known, as above"""
+    """How it is known, as in an [answer](#answer)."""
     inode: int | None
-    """of a namespace, where it was read"""
+    """Of a namespace, where it was read."""
 
     @classmethod
     def of(cls, hold: Hold) -> HoldObject:
@@ -81,17 +81,17 @@ class ChangeObject(Struct, frozen=True, gc=False, rename={"other": "with"}):
     """A later moment at which a task's hold changed, or was seen not to."""
 
     t: Time
-    """when it was asked"""
+    """When it was asked."""
     resource: str
-    """as above"""
+    """As in an [answer](#answer)."""
     cause: str
-    """what had happened"""
+    """What had happened."""
     other: TaskNumber
-    """who it was compared with"""
+    """Who it was compared with."""
     shared: bool | None
-    """whether they still share it"""
+    """Whether they still share it."""
     reason: str | None
-    """why that is not known"""
+    """Why that is not known."""
 
     @classmethod
     def of(cls, change: Change) -> ChangeObject:

@@ -21,11 +21,11 @@ class ReaperObject(Struct, frozen=True, gc=False):
     """Who inherited a task."""
 
     t: Time
-    """when"""
+    """When."""
     tid: int
-    """the pid of its new parent"""
+    """The pid of its new parent."""
     task: TaskNumber | None
-    """the same, if it is in the trace"""
+    """The same, if it is in the trace."""
 
     @classmethod
     def of(cls, reaper: Reaper) -> ReaperObject:
@@ -37,11 +37,11 @@ class StopObject(Struct, frozen=True, gc=False):
     """A stop for job control."""
 
     t: Time
-    """when it stopped"""
+    """When it stopped."""
     signal: str
-    """by which signal"""
+    """By which signal."""
     resumed: Time
-    """when it went on; null if it did not"""
+    """When it went on; null if it did not."""
 
     @classmethod
     def of(cls, stop: JobStop) -> StopObject:
@@ -53,17 +53,17 @@ class ExitObject(Struct, frozen=True, gc=False, kw_only=True):
     """One of two forms: ``code``, or the keys of a signal."""
 
     code: int | UnsetType | None = UNSET
-    """exit status; null where a log does not tell how it ended"""
+    """Exit status; null where a log does not tell how it ended."""
     signal: int | UnsetType = UNSET
-    """what ended it"""
+    """What ended it."""
     signal_name: str | UnsetType = UNSET
-    """its name"""
+    """Its name."""
     core: bool | UnsetType = UNSET
-    """whether a core was dumped"""
+    """Whether a core was dumped."""
     sender: int | UnsetType | None = UNSET
-    """the pid that sent it, where a process did"""
+    """The pid that sent it, where a process did."""
     address: ev.Word | UnsetType | None = UNSET
-    """the address of a fault"""
+    """The address of a fault."""
 
     @classmethod
     def of(cls, death: Death) -> ExitObject:
@@ -83,78 +83,78 @@ class TaskObject(Struct, frozen=True):
     """A task in the kernel's sense, process or thread."""
 
     id: TaskNumber
-    """its task number"""
+    """Its task number."""
     tid: int
-    """its thread id, in the tracer's pid namespace; after an exec that took over a leader's tid, that one"""
+    """Its thread id, in the tracer's pid namespace; after an exec that took over a leader's tid, that one."""
     tgid: int | None
-    """its process id, as getpid(2) gives it; null where it is not known whether it is a thread"""
+    """Its process id, as getpid(2) gives it; null where it is not known whether it is a thread."""
     ns_tids: tuple[int, ...]
-    """its tid in each pid namespace from the tracer's down to its own, where these differ"""
+    """Its tid in each pid namespace from the tracer's down to its own, where these differ."""
     kind: Kind
-    """``process``, ``thread``, or ``task`` where the flags of its creation are not known"""
+    """``process``, ``thread``, or ``task`` where the flags of its creation are not known."""
     comm: ev.Text | None
-    """its name, as the kernel has it"""
+    """Its name, as the kernel has it."""
     names: list[NameObject]
-    """the names that it got other than by exec"""
+    """The names that it got other than by exec."""
     how: str
     """``created``; or ``root``, ``attached`` (it ran already), ``continued`` (its creation is in an earlier file of the
-    recording), ``adopted`` (its creation was not seen), ``log`` (first seen in a log)"""
+    recording), ``adopted`` (its creation was not seen), ``log`` (first seen in a log)."""
     traced: bool
-    """false: it was let go, or never followed, and nothing more is known of it"""
+    """False: it was let go, or never followed, and nothing more is known of it."""
     creator: TaskNumber | None
-    """who made the call"""
+    """Who made the call."""
     parent: TaskNumber | None
-    """who waited for it at first; not the creator with CLONE_PARENT, nor for a thread"""
+    """Who waited for it at first; not the creator with CLONE_PARENT, nor for a thread."""
     leader: TaskNumber | None
-    """the task that its thread group began with; itself for a process"""
+    """The task that its thread group began with; itself for a process."""
     heir: TaskNumber | None
-    """the thread whose exec took over this leader's tid"""
+    """The thread whose exec took over this leader's tid."""
     reaper: list[ReaperObject]
-    """who inherited it when its parent ended"""
+    """Who inherited it when its parent ended."""
     creation: CreationObject | None
-    """the call that made it"""
+    """The call that made it."""
     attribution: AttributionObject | None
-    """who made it; null where its creation was not seen"""
+    """Who made it; null where its creation was not seen."""
     runs: RunsObject | None
-    """what it was given to run; null where that was not looked for"""
+    """What it was given to run; null where that was not looked for."""
     stack: ev.Id | None
-    """its creator's call stack then: the ``id`` of one of ``stacks``"""
+    """Its creator's call stack then: the ``id`` of one of ``stacks``."""
     script: ev.Id | None
-    """its creator's interpreter frames then: the ``id`` of one of ``scripts``"""
+    """Its creator's interpreter frames then: the ``id`` of one of ``scripts``."""
     execs: list[ExecObject]
-    """the programs that it executed"""
+    """The programs that it executed."""
     sharing: SharingObject | None
-    """what it shared, with whom and how long"""
+    """What it shared, with whom and how long."""
     standing: ev.Standing | ev.Absent | None
-    """how the kernel had it when it was first held"""
+    """How the kernel had it when it was first held."""
     cow: list[CowObject]
-    """the memory that it had in common with its creator, and what became of it, with ``--cow``"""
+    """The memory that it had in common with its creator, and what became of it, with ``--cow``."""
     vfork: VforkObject | None
-    """of a CLONE_VFORK child: whom it held, and who ran on meanwhile"""
+    """Of a CLONE_VFORK child: whom it held, and who ran on meanwhile."""
     borrowed: list[BorrowedObject]
-    """what it changed in its creator's memory as a vfork child, with ``--vfork-writes``"""
+    """What it changed in its creator's memory as a vfork child, with ``--vfork-writes``."""
     descriptors: list[DescriptorsObject]
-    """what it held right after each exec"""
+    """What it held right after each exec."""
     failed_execs: list[FailedExecObject]
-    """those that were refused"""
+    """Those that were refused."""
     calls: list[CallObject]
-    """its unshare, setns, setsid, and close_range with CLOSE_RANGE_UNSHARE"""
+    """Its unshare, setns, setsid, and close_range with CLOSE_RANGE_UNSHARE."""
     stops: list[StopObject]
-    """its stops for job control"""
+    """Its stops for job control."""
     exit: ExitObject | None
-    """how it ended"""
+    """How it ended."""
     gone: str | None
-    """why it is seen no more, where that was not its end: ``superseded``, ``released``, ``ended``, ``lost``"""
+    """Why it is seen no more, where that was not its end: ``superseded``, ``released``, ``ended``, ``lost``."""
     t_created: Time
-    """when its creation was seen"""
+    """When its creation was seen."""
     t_ended: Time
-    """when its end was seen"""
+    """When its end was seen."""
     lifetime: Span | None
-    """from one to the other"""
+    """From one to the other."""
     exec_after: Span | None
-    """from its creation to its first exec"""
+    """From its creation to its first exec."""
     vfork_held: Span | None
-    """how long its CLONE_VFORK held its creator"""
+    """How long its CLONE_VFORK held its creator."""
 
 
 class Tasks:

@@ -26,56 +26,56 @@ _PIECE: Final = 100
 
 
 class FormatObject(Struct, frozen=True):
-    """What the object is."""
+    """Which form of JSON this is."""
 
     name: str = "forklore-tree"
-    """``forklore-tree``"""
+    """``forklore-tree``, or of another form its own."""
     version: tuple[int, int] = VERSION
-    """``[major, minor]``"""
+    """``[major, minor]``."""
 
 
 class NoteObject(Struct, frozen=True):
     """What was not seen, or had to be changed, on the way."""
 
     what: str
-    """what is not known"""
+    """What is not known."""
     why: str
-    """why"""
+    """Why."""
 
 
 class EndObject(Struct, frozen=True):
     """How the trace ended."""
 
     t: Time
-    """of the last thing that was seen to end"""
+    """Of the last thing that was seen to end."""
     reason: str | None
     """``done`` (all had ended), ``root`` (the program had), ``interrupted``, ``log`` (end of a log); null: the trace
-    was cut off"""
+    was cut off."""
 
 
 class TreeObject(Struct, frozen=True):
-    """The whole."""
+    """A trace."""
 
     format: FormatObject
-    """which form this is"""
+    """What it is."""
     header: ev.Header
-    """where the trace comes from"""
+    """Where the trace comes from."""
     tasks: Sequence[TaskObject]
-    """every task, in the order in which they were first seen: creators before what they created"""
+    """Every task, in the order in which they were first seen: creators before what they created."""
     failures: Sequence[FailureObject]
-    """every creation that the kernel refused"""
+    """Every creation that the kernel refused."""
     modules: Sequence[ModuleObject]
-    """the files that the code of call stacks lies in"""
+    """The files that the code of call stacks lies in."""
     stacks: Sequence[StackObject]
-    """call stacks, each of them once"""
+    """Call stacks, each of them once."""
     scripts: Sequence[ScriptObject]
-    """frames of interpreters, each row of them once"""
+    """Frames of interpreters, each row of them once."""
     notes: Sequence[NoteObject]
-    """what was not seen, or had to be changed, on the way"""
+    """What was not seen, or had to be changed, on the way."""
     warnings: Sequence[str]
-    """what is wrong with the file"""
+    """What is wrong with the file."""
     end: EndObject
-    """how the trace ended"""
+    """How the trace ended."""
 
 
 def write(trace: Trace, out: IO[bytes], _options: Options) -> None:

@@ -1,0 +1,30 @@
+"""JSON of ours against its schema: a document that has a key too many, or a value of another type, is not valid."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+from schemas import tree
+from struct_schema import schema
+
+from forklore.export.json_sites import SitesObject
+
+
+@cache
+def _validator(name: str) -> Any:
+    jsonschema = pytest.importorskip("jsonschema", reason="the package jsonschema is not installed")
+    made = tree() if name == "forklore-tree" else schema(SitesObject, name, "")
+    for definition in made["$defs"].values():
+        definition["additionalProperties"] = False  # a reader has to take what a newer version adds; we write none
+    jsonschema.Draft202012Validator.check_schema(made)
+    return jsonschema.Draft202012Validator(made)
+
+
+def check(document: dict[str, Any]) -> None:
+    """AssertionError where it is not what the schema of its format says."""
+    name = document["format"]["name"]
+    assert name in ("forklore-tree", "forklore-sites")
+    problems = [f"{error.json_path}: {error.message[:300]}" for error in _validator(name).iter_errors(document)]
+    assert not problems, "\n".join(problems)
