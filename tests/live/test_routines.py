@@ -19,6 +19,7 @@ from forklore.events import records as ev
 from forklore.linux import memory, proc, ptrace
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.ptrace.kernel import LINUX
 from forklore.sources.stacks.routines import Routines
 
 _MACHINE = proc.machine()
@@ -50,7 +51,7 @@ class _Watch(Held):
         super().__init__()
         assert _MACHINE is not None
         self._routines = Routines(_MACHINE)
-        self._reader = EntryReader(_MACHINE, argv=False, follow_untraced=False)
+        self._reader = EntryReader(LINUX, _MACHINE, argv=False, follow_untraced=False)
         self._libc = libc
         self._layouts: dict[str, PthreadLayout | Unavailable] = {}
         self.runs: dict[int, ev.Runs | None] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Callable
 from typing import Final
 
 from forklore.abi.arch import Arch
@@ -103,16 +104,17 @@ def write(tid: Tid, address: Address, data: bytes) -> None:
 
 
 class Pages:
-    """Strings and pointer arrays of one tracee that is held, each page read at most once."""
+    """Strings and pointer arrays of one tracee that is held, each page read at most once, by ``read_page``."""
 
-    def __init__(self, tid: Tid) -> None:
+    def __init__(self, tid: Tid, read_page: Callable[[Tid, Address, int], bytes | Unavailable] = read) -> None:
         self._tid = tid
+        self._read = read_page
         self._pages: dict[int, bytes | Unavailable] = {}
 
     def _page(self, number: int) -> bytes | Unavailable:
         page = self._pages.get(number)
         if page is None:
-            page = self._pages[number] = read(self._tid, Address(number * PAGE_SIZE), PAGE_SIZE)
+            page = self._pages[number] = self._read(self._tid, Address(number * PAGE_SIZE), PAGE_SIZE)
         return page
 
     def string(self, address: Address, limit: int) -> bytes | Unavailable:

@@ -9,7 +9,9 @@ from typing import cast
 import pytest
 
 from forklore.abi.arch import Arch
-from forklore.linux import proc, ptrace
+from forklore.abi.units import Tid
+from forklore.linux import ptrace
+from forklore.sources.ptrace.kernel import Linux
 from forklore.sources.ptrace.signal_delivery import Delivery
 from forklore.sources.ptrace.tracee import Tracee
 
@@ -29,10 +31,17 @@ TRAP_BRKPT, SI_USER = 1, 0
     ],
 )
 def test_it_is_let_go_if_it_would_fault_for_ever(
-    machine: Arch, number: signal.Signals, code: int, let_go: bool, monkeypatch: pytest.MonkeyPatch
+    machine: Arch, number: signal.Signals, code: int, let_go: bool
 ) -> None:
-    monkeypatch.setattr(ptrace, "signal_info", lambda _tid: ptrace.SignalInfo(number, code, None, None))
-    monkeypatch.setattr(ptrace, "registers", lambda _tid: SimpleNamespace(layout=None))
-    monkeypatch.setattr(proc, "dies_of", lambda _tid, _number: True)
+    class Faulting(Linux):
+        def signal_info(self, _tid: Tid) -> ptrace.SignalInfo:
+            return ptrace.SignalInfo(number, code, None, None)
+
+        def registers(self, _tid: Tid) -> ptrace.Registers:
+            return cast("ptrace.Registers", SimpleNamespace(layout=None))
+
+        def dies_of(self, _tid: Tid, _signal: int) -> bool:
+            return True
+
     task = cast("Tracee", SimpleNamespace(tid=7, last_signal=None))
-    assert Delivery(machine).of(task, number, 0, to_root=False) == (None if let_go else number)
+    assert Delivery(Faulting(), machine).of(task, number, 0, to_root=False) == (None if let_go else number)

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import struct
+from typing import cast
 
 import pytest
 
@@ -15,9 +16,11 @@ from forklore.abi.clone_args import VER0, VER1, VER2
 from forklore.abi.flags import CLONE_FS, CLONE_INTO_CGROUP, CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Tid, Unavailable
+from forklore.linux.ptrace import Entry as Words
 from forklore.linux.ptrace import Registers
 from forklore.linux.seccomp import TRACED, host_arches
 from forklore.sources.ptrace.entry import ARGUMENT_LIMIT, EntryReader
+from forklore.sources.ptrace.kernel import LINUX, Kernel, Linux
 from forklore.sources.ptrace.tracee import Class, Entry, Glance
 
 OWN = Tid(os.getpid())
@@ -26,8 +29,10 @@ AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
 UNMAPPED = 8
 
 
-def reader(machine: Arch = Arch.X86_64, *, argv: bool = True, follow_untraced: bool = False) -> EntryReader:
-    return EntryReader(machine, argv=argv, follow_untraced=follow_untraced)
+def reader(
+    machine: Arch = Arch.X86_64, *, argv: bool = True, follow_untraced: bool = False, kernel: Kernel = LINUX
+) -> EntryReader:
+    return EntryReader(kernel, machine, argv=argv, follow_untraced=follow_untraced)
 
 
 def entry(name: str, *words: int, arch: Arch = Arch.X86_64, argv: bool = True, follow_untraced: bool = False) -> Entry:
@@ -212,23 +217,33 @@ def test_untraced_is_cleared_in_the_struct_and_put_back() -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_from_registers_that_may_hold_something_else_in_place_of_the_first_argument(
-    machine: Arch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_registers_that_may_hold_something_else_in_place_of_the_first_argument(machine: Arch) -> None:
     layout, nr = LAYOUTS[machine], syscalls.number(machine, "clone")
     assert nr is not None
     flags = CLONE_VM | CLONE_FS | 17
     values = {name: 0x100 + place for place, name in enumerate(layout.args)} | {layout.args[0]: flags, layout.nr: nr}
     values |= {layout.ret: (1 << 64) - errno.ENOSYS} if machine is Arch.RISCV64 else {}
     held = Registers(layout, layout.format.pack(*(values.get(name, 0) for name in layout.names)))
-    told = (nr, (flags, *(values[name] for name in layout.args[1:])))
-    monkeypatch.setattr("forklore.linux.ptrace.registers", lambda _tid: held)
-    monkeypatch.setattr("forklore.linux.ptrace.syscall_info", lambda _tid: (0, machine.audit, 0, 0))
-    monkeypatch.setattr("forklore.linux.proc.call", lambda _tid: told)
-    found = reader(machine).from_registers(OWN, 5)
+    told = (nr, cast("Words", (flags, *(values[name] for name in layout.args[1:]))))
+
+    class InCall(Linux):
+        told: tuple[int, Words] | None = None
+
+        def registers(self, _tid: Tid) -> Registers:
+            return held
+
+        def syscall_info(self, _tid: Tid) -> tuple[int, int, int, int]:
+            return 0, machine.audit, 0, 0
+
+        def call(self, _tid: Tid) -> tuple[int, Words] | None:
+            return self.told
+
+    kernel = InCall()
+    kernel.told = told
+    found = reader(machine, kernel=kernel).from_registers(OWN, 5)
     assert found is not None
     assert (found.words, found.flags) == (told[1], CLONE_VM | CLONE_FS)
-    monkeypatch.setattr("forklore.linux.proc.call", lambda _tid: None)
-    unread = reader(machine).from_registers(OWN, 5)
+    kernel.told = None
+    unread = reader(machine, kernel=kernel).from_registers(OWN, 5)
     assert unread is not None
     assert unread.words[1:] == told[1][1:]

@@ -13,6 +13,7 @@ from forklore.abi.units import Pid, Tid
 from forklore.linux.ptrace import Entry as Words
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.ptrace.kernel import LINUX
 from forklore.sources.ptrace.options import Options, Stops
 from forklore.sources.ptrace.orphans import Orphans
 from forklore.sources.ptrace.task_table import Family
@@ -38,7 +39,7 @@ def test_the_creator_is_the_one_whose_call_the_child_shows(arch: Arch) -> None:
     root = family.add(Tid(100), Pid(100), Pid(99), depth=0)
     made: list[Entry] = []
     reader = cast("EntryReader", SimpleNamespace(from_registers=lambda _tid, _t: made[-1]))
-    orphans = Orphans(family, reader, Stops.SECCOMP, arch)
+    orphans = Orphans(LINUX, family, reader, Stops.SECCOMP, arch)
     entries = [call(arch, signal.SIGCHLD, 0x7000 + 16 * number, 0, 0, 0, 0) for number in range(3)]
     creators = [family.born(root, Tid(200 + number), 0) for number in range(3)]
     for creator, entry in zip(creators, entries, strict=True):
@@ -59,7 +60,7 @@ def test_of_those_who_died_in_equal_calls_it_is_the_last() -> None:
     root = family.add(Tid(100), Pid(100), Pid(99), depth=0)
     entry = call(Arch.AARCH64, signal.SIGCHLD, 0, 0, 0, 0, 0)
     reader = cast("EntryReader", SimpleNamespace(from_registers=lambda _tid, _t: in_child(entry)))
-    orphans = Orphans(family, reader, Stops.SECCOMP, Arch.AARCH64)
+    orphans = Orphans(LINUX, family, reader, Stops.SECCOMP, Arch.AARCH64)
     for tid in (Tid(200), Tid(201)):
         creator = family.born(root, tid, 0)
         creator.entry = entry

@@ -25,6 +25,7 @@ from forklore.abi.units import Pid
 from forklore.events import records as ev
 from forklore.linux import observe
 from forklore.sources.ptrace import records, sharing
+from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.options import Observe
 from forklore.sources.ptrace.tracee import Birth, Entry, Tracee
 from forklore.sources.ptrace.watch import Watch
@@ -43,7 +44,10 @@ _APART: Final = (
 class Births:
     """Tells of each creation once: as soon as its child has stopped, or when one of the two will not any more."""
 
-    def __init__(self, machine: Arch, level: Observe, emit: Callable[[ev.Event], None], watch: Watch) -> None:
+    def __init__(
+        self, kernel: Kernel, machine: Arch, level: Observe, emit: Callable[[ev.Event], None], watch: Watch
+    ) -> None:
+        self._kernel = kernel
         self._machine = machine
         self._level = level
         self._emit = emit
@@ -68,9 +72,9 @@ class Births:
         standing: ev.Standing | ev.Absent | None = None
         if apart is None:
             if self._level is not Observe.NONE:
-                seen = observe.pair(creator.tid, child.tid, None if entry is None else entry.flags)
+                seen = self._kernel.pair(creator.tid, child.tid, None if entry is None else entry.flags)
             if self._may_stand_apart(child, creator, entry):
-                standing = records.standing(child.tid)
+                standing = records.standing(self._kernel, child.tid)
         return partial(self._write, birth, creator, apart, seen, standing)
 
     def may_run(self, birth: Birth) -> bool:
@@ -88,7 +92,7 @@ class Births:
             sharing.joined(creator, child, seen)
         self._emit(
             records.create(
-                birth.t, creator.id, child.id, child.tid, entry, self._machine,
+                self._kernel, birth.t, creator.id, child.id, child.tid, entry, self._machine,
                 stop=birth.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=standing,
             )
         )  # fmt: skip

@@ -21,12 +21,13 @@ from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc, ptrace, seccomp, this_process
-from forklore.linux.wait import Kind, WaitStatus, wait_any
+from forklore.linux import proc, seccomp, this_process
+from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
 from forklore.sources.ptrace.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
 from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.ptrace.kernel import LINUX, Kernel
 from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until
 from forklore.sources.ptrace.orphans import Maker, Orphans
 from forklore.sources.ptrace.signal_delivery import Delivery
@@ -84,8 +85,11 @@ class _Steps(dict[int, tuple[WaitStatus, Handler]]):
 class Engine:
     """Traces what one root task starts. ``emit`` takes each event, ``idle`` is called before each wait."""
 
-    def __init__(self, machine: Arch, options: Options, start: int, emit: Emit, idle: Idle) -> None:
+    def __init__(
+        self, machine: Arch, options: Options, start: int, emit: Emit, idle: Idle, kernel: Kernel = LINUX
+    ) -> None:
         self._machine = machine
+        self._kernel = kernel
         self._options = options
         self._stops = options.effective_stops()
         self._observe = options.observe
@@ -93,17 +97,17 @@ class Engine:
         self._emit = emit
         self._idle = idle
         self._alarm = Alarm()
-        self._reader = EntryReader(machine, argv=options.argv, follow_untraced=options.follow_untraced)
-        self._go = ptrace.cont_to_syscall if self._stops is Stops.SYSCALLS else ptrace.cont
+        self._reader = EntryReader(kernel, machine, argv=options.argv, follow_untraced=options.follow_untraced)
+        self._go = kernel.cont_to_syscall if self._stops is Stops.SYSCALLS else kernel.cont
         self._family = Family(options)
-        self._orphans = Orphans(self._family, self._reader, self._stops, machine)
+        self._orphans = Orphans(kernel, self._family, self._reader, self._stops, machine)
         self._awaited: dict[Tid, Birth] = {}
         """Announced tasks that have not stopped."""
         self._stacks: Stacks | None = None
         """Made when the first creation is seen: a program that makes nothing does not pay for it."""
         self._watch = Watch(options, self._family.live, emit)
-        self._renames = Renames(emit)
-        self._births = Births(machine, options.observe, emit, self._watch)
+        self._renames = Renames(kernel, emit)
+        self._births = Births(kernel, machine, options.observe, emit, self._watch)
         self._later: list[Callable[[], None]] = []
         """What is left to do of the last stop and needs nobody held: it is done while the tracees run."""
         self._before: deque[tuple[Tid, int]] = deque()
@@ -116,7 +120,7 @@ class Engine:
         self._twice: set[Tid] | None = set() if this_process.adopts_orphans() else None
         """Whose end was seen, for a reaper of orphans: one whose parent dies before it waits for it is the reaper's own
         child then, and its status comes once more."""
-        self._delivery = Delivery(machine)
+        self._delivery = Delivery(kernel, machine)
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
         """The wait status of the root, once it has ended."""
@@ -140,14 +144,17 @@ class Engine:
 
     def seize(self, pid: Pid) -> None:
         """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
-        ptrace.seize(Tid(pid), trace_options(self._stops, ends=self._options.cow))
+        self._kernel.seize(Tid(pid), trace_options(self._stops, ends=self._options.cow))
         self.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
-        standing = records.standing(Tid(pid)) if self._observe in (Observe.AUTO, Observe.FULL) else None
         self._emit(
             ev.Begin(
-                t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me, standing=standing
+                t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me,
+                standing=self._standing(Tid(pid)),
             )
         )
+
+    def _standing(self, tid: Tid) -> ev.Standing | ev.Absent | None:
+        return records.standing(self._kernel, tid) if self._observe in (Observe.AUTO, Observe.FULL) else None
 
     def attach(self, pid: Pid, seizing: Seizing) -> tuple[list[tuple[Tracee, ev.Begin]], list[Unavailable]]:
         """Take every thread of a running process, and why some could not be taken. Nothing is stopped, but for
@@ -157,7 +164,7 @@ class Engine:
         """
         begun: list[tuple[Tracee, ev.Begin]] = []
         refused: list[Unavailable] = []
-        parent = proc.parent_of(pid)
+        parent = self._kernel.parent_of(pid)
         for taken in seizing.process(pid, self._family.live.__contains__):
             if isinstance(taken, Unavailable):
                 refused.append(taken)
@@ -166,17 +173,17 @@ class Engine:
             if former is not None:
                 self._family.forget(former)
             task = self._family.add(taken, pid, parent, depth=0)
-            comm = proc.comm(taken)
+            comm = self._kernel.comm(taken)
             task.comm = None if isinstance(comm, Unavailable) else comm
             begin = ev.Begin(
                 t=self._now(), task=task.id, tid=taken, tgid=pid, how="attached", parent_tid=parent,
                 comm=None if task.comm is None else ev.text(task.comm),
-                standing=records.standing(taken) if self._observe in (Observe.AUTO, Observe.FULL) else None,
+                standing=self._standing(taken),
             )  # fmt: skip
             begun.append((task, begin))
             if self._stops is Stops.SYSCALLS:
                 try:
-                    ptrace.interrupt(taken)
+                    self._kernel.interrupt(taken)
                 except ProcessLookupError:
                     continue  # it ended: its status comes
         for tid in seizing.executed:
@@ -194,7 +201,7 @@ class Engine:
             self._alarm.set(0.0)
 
     def _loop(self) -> None:
-        clock, start, idle = time.monotonic_ns, self._start, self._idle
+        clock, start, idle = self._kernel.clock, self._start, self._idle
         live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
         wait, later, alarm = self._wait, self._later, self._alarm
         t = clock() - start
@@ -238,15 +245,15 @@ class Engine:
         self._later.clear()
 
     def _wait(self) -> tuple[Tid, int]:
-        return self._before.popleft() if self._before else wait_any()
+        return self._before.popleft() if self._before else self._kernel.wait()
 
     def _now(self) -> int:
-        return time.monotonic_ns() - self._start
+        return self._kernel.clock() - self._start
 
     # New tasks
 
     def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
-        tid = Tid(ptrace.event_message(task.tid))
+        tid = Tid(self._kernel.event_message(task.tid))
         entry = task.entry
         if entry is None or entry.kind is not Class.CREATION:
             entry = self._reader.from_registers(task.tid, t)
@@ -274,7 +281,7 @@ class Engine:
             return None
         if birth is None:
             if self._leaving and not status.ended:
-                ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
+                self._kernel.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
             else:
                 self._orphans.statuses[tid] = status
             return None
@@ -284,7 +291,7 @@ class Engine:
             return child
         self._family.forget(child)
         if not status.ended:
-            ptrace.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
+            self._kernel.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
         return None
 
     def _together(self, birth: Birth, status: WaitStatus) -> None:
@@ -323,12 +330,12 @@ class Engine:
             child = self._family.born(creator, tid, entry.flags)
             self._emit(
                 records.create(
-                    t, creator.id, child.id, tid, entry, self._machine,
+                    self._kernel, t, creator.id, child.id, tid, entry, self._machine,
                     stop=None, traced=True, nested=child.nested,
                 )
             )
         else:
-            fields = proc.status(tid)
+            fields = self._kernel.status(tid)
             tgid, parent = Pid(tid), None
             if not isinstance(fields, Unavailable):
                 tgid = Pid(proc.number(fields, b"Tgid") or tid)
@@ -345,23 +352,23 @@ class Engine:
     # Calls
 
     def _on_seccomp(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        _op, audit, nr, words = ptrace.syscall_info(task.tid)
-        foreign = ptrace.seccomp_data() != seccomp.MARK
+        _op, audit, nr, words = self._kernel.syscall_info(task.tid)
+        foreign = self._kernel.seccomp_data() != seccomp.MARK
         if isinstance(words, int):
             entry = None
         else:
             entry = self._reader.read(task.tid, t, audit, nr, words, may_clear=not foreign)
         if foreign:  # a filter of the program's own asks for a tracer of its own, which it has not
-            ptrace.skip_call(task.tid)
+            self._kernel.skip_call(task.tid)
         if entry is None or entry.kind is Class.NAME:
             if not foreign:
                 self._named(task, entry, t)
-            ptrace.cont(task.tid)
+            self._kernel.cont(task.tid)
             return
         entry.filters = "tracer" if foreign else "passed"
         self._enter(task, entry)
         # To the exit stop, should the call fail: an event on the way there restarts with PTRACE_CONT.
-        ptrace.cont_to_syscall(task.tid)
+        self._kernel.cont_to_syscall(task.tid)
 
     def _enter(self, task: Tracee, entry: Entry) -> None:
         task.entry = entry
@@ -395,7 +402,7 @@ class Engine:
             self._emit(ev.Name(t=t, task=task.id, comm=ev.text(entry.path), how="prctl"))
 
     def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        op, audit, nr, words = ptrace.syscall_info(task.tid)
+        op, audit, nr, words = self._kernel.syscall_info(task.tid)
         if isinstance(words, int):
             entry, task.entry = task.entry, None
             if op == _EXIT and entry is not None:
@@ -418,7 +425,7 @@ class Engine:
             self._unshared(task, entry, result, t)
         elif result < 0:
             build = records.exec_fail if entry.kind is Class.EXEC else records.fail
-            self._emit(build(t, task, entry, -result))
+            self._emit(build(self._kernel, t, task, entry, -result))
         elif entry.kind is Class.CREATION:
             self._without_event(task, entry, result, t)
 
@@ -429,12 +436,11 @@ class Engine:
         if changed:
             task.parted = task.parted or self._awaits(task.tid, "pid")
             task.time_pending = task.time_pending or entry.name == "setns" or bool(entry.words[0] & CLONE_NEWTIME)
-        self._emit(records.other(t, task, entry, result, compared, ns=namespaces))
+        self._emit(records.other(self._kernel, t, task, entry, result, compared, ns=namespaces))
 
-    @staticmethod
-    def _awaits(tid: Tid, kind: str) -> bool:
+    def _awaits(self, tid: Tid, kind: str) -> bool:
         # unshare and setns leave the caller in its pid and time namespace and send its next child to another.
-        own, for_children = (proc.read_link(f"/proc/{tid}/ns/{name}") for name in (kind, f"{kind}_for_children"))
+        own, for_children = (self._kernel.link(f"/proc/{tid}/ns/{name}") for name in (kind, f"{kind}_for_children"))
         return own != for_children
 
     def _without_event(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
@@ -451,7 +457,8 @@ class Engine:
             number = self._family.next_id()
         self._emit(
             records.create(
-                t, task.id, number, Tid(result), entry, self._machine, stop=None, traced=traced, nested=False
+                self._kernel, t, task.id, number, Tid(result), entry, self._machine,
+                stop=None, traced=traced, nested=False,
             )
         )
         early = self._orphans.statuses.pop(Tid(result), None)
@@ -459,20 +466,20 @@ class Engine:
             self._handlers.get(early.kind, self._on_other)(child, early, t)
 
     def _on_vfork_done(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        tid = ptrace.event_message(task.tid)
+        tid = self._kernel.event_message(task.tid)
         child, task.vfork_child = task.vfork_child, None
         self._emit(ev.VforkDone(t=t, task=task.id, child=child, tid=tid))
         self._watch.given_back(task, t)
         self._go(task.tid)
 
     def _on_exec(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        former = Tid(ptrace.event_message(task.tid))
+        former = Tid(self._kernel.event_message(task.tid))
         if former != task.tid and former in self._family.live:
             task = self._superseded(task, former, t)
         entry, task.entry = task.entry, None
         options = self._options
         compared = sharing.compared_again(task) if task.shares else {}
-        self._emit(records.executed(t, task, entry, former, compared, argv=options.argv, env=options.env))
+        self._emit(records.executed(self._kernel, t, task, entry, former, compared, argv=options.argv, env=options.env))
         rest = self._watch.executed(task, t)
         if rest is not None:
             self._later.append(rest)
@@ -499,7 +506,7 @@ class Engine:
         if not task.stopped:
             task.stopped = True
             self._emit(ev.GroupStop(t=t, task=task.id, signal=status.signal))
-        ptrace.listen(task.tid)
+        self._kernel.listen(task.tid)
 
     def _on_trap(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         if task.stopped:
@@ -521,7 +528,7 @@ class Engine:
         if Pid(task.tid) == task.group.tgid:
             task = self._executed_unseen(task, t)
         if task.entry is not None and task.entry.kind is Class.EXEC:
-            self._emit(records.killed_in_exec(t, task, task.entry))
+            self._emit(records.killed_in_exec(self._kernel, t, task, task.entry))
         origin = task.last_signal
         if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
             self._emit(
@@ -564,7 +571,7 @@ class Engine:
 
     def _inherited(self, group: Group, t: int) -> None:
         # Its parent is gone: who waits for it now, the kernel knows.
-        reaper = proc.parent_of(group.tgid)
+        reaper = self._kernel.parent_of(group.tgid)
         orphan = self._family.leader(group.tgid)
         if reaper is None or orphan is None or reaper == group.parent:
             return
@@ -595,7 +602,7 @@ class Engine:
                 self._let_go(birth.creator, None)
         for task in list(self._family.live.values()):
             try:
-                ptrace.interrupt(task.tid)
+                self._kernel.interrupt(task.tid)
             except ProcessLookupError:
                 continue
 
@@ -623,7 +630,7 @@ class Engine:
         self._killing = True
         for tgid in list(self._family.groups):
             try:
-                os.kill(tgid, signal.SIGKILL)
+                self._kernel.kill(tgid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
 
@@ -631,7 +638,7 @@ class Engine:
         entry = task.entry
         if entry is not None and entry.cleared:
             self._reader.put_back(task.tid, entry)
-        ptrace.detach(task.tid, status.signal if status is not None and status.kind is Kind.SIGNAL else 0)
+        self._kernel.detach(task.tid, status.signal if status is not None and status.kind is Kind.SIGNAL else 0)
         self._emit(ev.Gone(t=self._now(), task=task.id, why="released"))
         self._family.forget(task)
 

@@ -9,8 +9,9 @@ from forklore.abi import clone_args, syscalls
 from forklore.abi.arch import Arch, arch_of
 from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.linux import memory, proc, ptrace, seccomp
+from forklore.linux import memory, seccomp
 from forklore.linux.ptrace import Entry as Words
+from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import Class, Entry, Glance
 
 ARGUMENT_LIMIT: Final = 4096
@@ -38,7 +39,8 @@ _KINDS: Final = {
 class EntryReader:
     """Turns an entry stop into an :class:`Entry`, or None for a call that is not ours."""
 
-    def __init__(self, machine: Arch, *, argv: bool, follow_untraced: bool) -> None:
+    def __init__(self, kernel: Kernel, machine: Arch, *, argv: bool, follow_untraced: bool) -> None:
+        self._kernel = kernel
         self._argv = argv
         self._follow_untraced = follow_untraced
         self.glance: Callable[[Tid], Glance] | None = None
@@ -72,7 +74,7 @@ class EntryReader:
         if reader is not None:
             reader(tid, entry)
         if may_clear and self._follow_untraced and entry.flags & CLONE_UNTRACED:
-            entry.cleared = set_flags(tid, entry, entry.flags & ~CLONE_UNTRACED)
+            entry.cleared = self._set_flags(tid, entry, entry.flags & ~CLONE_UNTRACED)
         return entry
 
     def from_registers(self, tid: Tid, t: int) -> Entry | None:
@@ -83,15 +85,15 @@ class EntryReader:
         do_trap_ecall_u). Of a child on aarch64 and riscv64 nothing tells it: it begins with the result there, and
         has forgotten the call when it stops (arch/arm64/kernel/signal.c: do_signal).
         """
-        held = ptrace.registers(tid)
-        _, audit, _, _ = ptrace.syscall_info(tid)
+        held = self._kernel.registers(tid)
+        _, audit, _, _ = self._kernel.syscall_info(tid)
         nr = held[held.layout.nr]
         arch = arch_of(audit, nr)
         if arch is None:
             return None
         _, words = held.call(arch)
         if arch is Arch.RISCV64:
-            told = proc.call(tid)
+            told = self._kernel.call(tid)
             words = words if told is None else told[1]
         entry = self.read(tid, t, audit, nr, words, may_clear=False)  # too late: the child is made
         return entry if entry is not None and entry.kind is Class.CREATION else None
@@ -112,22 +114,22 @@ class EntryReader:
         # The struct is a variable of the caller's, as a rule, and lies in its stack.
         entry.glance = self.glance(tid) if self.glance is not None else None
         found = None if entry.glance is None else entry.glance.read(address, size)
-        raw = entry.struct = found if found is not None else memory.read_some(tid, Address(address), size)
+        raw = entry.struct = found if found is not None else self._kernel.read_some(tid, Address(address), size)
         if isinstance(raw, Unavailable) or len(raw) < clone_args.VER0:
             return
         entry.flags, where, count = _clone3_words(raw)
         if where and 0 < count <= _SET_TID_MAX:
-            entry.set_tid = memory.read_some(tid, Address(where), 4 * count)
+            entry.set_tid = self._kernel.read_some(tid, Address(where), 4 * count)
 
     def _execve(self, tid: Tid, entry: Entry) -> None:
-        pages = memory.Pages(tid)
+        pages = memory.Pages(tid, self._kernel.read)
         entry.path = pages.string(Address(entry.words[0]), STRING_LIMIT)
         self._arguments(pages, Address(entry.words[1]), entry)
 
     def _execveat(self, tid: Tid, entry: Entry) -> None:
-        pages = memory.Pages(tid)
+        pages = memory.Pages(tid, self._kernel.read)
         path = pages.string(Address(entry.words[1]), STRING_LIMIT)
-        entry.path = path if isinstance(path, Unavailable) else _from_directory(tid, entry.words[0], path)
+        entry.path = path if isinstance(path, Unavailable) else self._from_directory(tid, entry.words[0], path)
         self._arguments(pages, Address(entry.words[2]), entry)
 
     def _arguments(self, pages: memory.Pages, argv: Address, entry: Entry) -> None:
@@ -150,49 +152,45 @@ class EntryReader:
             counted = pages.pointers(argv, entry.arch, _COUNT_LIMIT)
             entry.argc = None if isinstance(counted, Unavailable) else len(counted[0])
 
-    @staticmethod
-    def _setns(tid: Tid, entry: Entry) -> None:
-        entry.target = proc.descriptor(tid, entry.words[0] & _CLONE_MASK)
+    def _setns(self, tid: Tid, entry: Entry) -> None:
+        entry.target = self._kernel.descriptor(tid, entry.words[0] & _CLONE_MASK)
 
-    @staticmethod
-    def _prctl(tid: Tid, entry: Entry) -> None:
+    def _prctl(self, tid: Tid, entry: Entry) -> None:
         if entry.words[0] & _CLONE_MASK == seccomp.PR_SET_NAME:
-            entry.path = memory.Pages(tid).string(Address(entry.words[1]), _COMM_LENGTH)
+            entry.path = memory.Pages(tid, self._kernel.read).string(Address(entry.words[1]), _COMM_LENGTH)
 
     def put_back(self, tid: Tid, entry: Entry) -> None:
         """Give a tracee the CLONE_UNTRACED back that :meth:`read` cleared."""
-        set_flags(tid, entry, entry.flags)
+        self._set_flags(tid, entry, entry.flags)
 
+    def _set_flags(self, tid: Tid, entry: Entry, flags: int) -> bool:
+        """Write a creation's flags where its call reads them: clone_args, or clone's first register.
 
-def set_flags(tid: Tid, entry: Entry, flags: int) -> bool:
-    """Write a creation's flags where its call reads them: clone_args, or clone's first register.
-
-    Answers whether that could be done: it cannot where the kernel keeps the first argument out of ptrace's reach.
-    """
-    try:
-        if entry.struct is not None:
-            where = Address(entry.words[0] + clone_args.OFFSETS["flags"])
-            memory.write(tid, where, clone_args.WORD.pack(flags))
-            return True
-        held = ptrace.registers(tid)
-        name = held.argument_names(entry.arch)[0]
-        if name == held.layout.ret and (entry.arch is Arch.RISCV64 or flags & CLONE_UNTRACED):
-            # aarch64 and riscv64: the register becomes the result's, so there is nothing to put back, and riscv64
-            # takes the argument from a copy that ptrace does not reach (arch/riscv/kernel/traps.c: orig_a0).
+        Answers whether that could be done: it cannot where the kernel keeps the first argument out of ptrace's reach.
+        """
+        try:
+            if entry.struct is not None:
+                where = Address(entry.words[0] + clone_args.OFFSETS["flags"])
+                self._kernel.write(tid, where, clone_args.WORD.pack(flags))
+                return True
+            held = self._kernel.registers(tid)
+            name = held.argument_names(entry.arch)[0]
+            if name == held.layout.ret and (entry.arch is Arch.RISCV64 or flags & CLONE_UNTRACED):
+                # aarch64 and riscv64: the register becomes the result's, so there is nothing to put back, and riscv64
+                # takes the argument from a copy that ptrace does not reach (arch/riscv/kernel/traps.c: orig_a0).
+                return False
+            value = (entry.words[0] & _CSIGNAL) | flags
+            self._kernel.set_registers(tid, held.replace(name, value))
+        except OSError:
             return False
-        value = (entry.words[0] & _CSIGNAL) | flags
-        ptrace.set_registers(tid, held.replace(name, value))
-    except OSError:
-        return False
-    return True
+        return True
 
-
-def _from_directory(tid: Tid, directory: int, path: bytes) -> bytes | Unavailable:
-    # execveat(fd, "", AT_EMPTY_PATH) executes the descriptor itself; a relative path starts at it.
-    fd = directory & _CLONE_MASK
-    if path.startswith(b"/") or fd == _AT_FDCWD:
-        return path
-    base = proc.descriptor(tid, fd)
-    if isinstance(base, Unavailable):
-        return base
-    return base + b"/" + path if path else base
+    def _from_directory(self, tid: Tid, directory: int, path: bytes) -> bytes | Unavailable:
+        # execveat(fd, "", AT_EMPTY_PATH) executes the descriptor itself; a relative path starts at it.
+        fd = directory & _CLONE_MASK
+        if path.startswith(b"/") or fd == _AT_FDCWD:
+            return path
+        base = self._kernel.descriptor(tid, fd)
+        if isinstance(base, Unavailable):
+            return base
+        return base + b"/" + path if path else base

@@ -15,6 +15,7 @@ from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import proc
 from forklore.linux.wait import WaitStatus
 from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.options import Stops
 from forklore.sources.ptrace.suspects import Suspects
 from forklore.sources.ptrace.task_table import Family
@@ -27,7 +28,8 @@ Maker = tuple[Tracee, Entry]
 class Orphans:
     """Keeps what nobody announced, and says when nobody will."""
 
-    def __init__(self, family: Family, reader: EntryReader, stops: Stops, machine: Arch) -> None:
+    def __init__(self, kernel: Kernel, family: Family, reader: EntryReader, stops: Stops, machine: Arch) -> None:
+        self._kernel = kernel
         self._family = family
         self._reader = reader
         self._stops = stops
@@ -38,7 +40,7 @@ class Orphans:
         """The first status of each."""
         self.creating: set[Tracee] = set()
         """Who was seen to enter a creation call and not yet to leave it."""
-        self.suspects = Suspects(family.live, machine)
+        self.suspects = Suspects(kernel, family.live, machine)
         self._died_creating: list[Maker] = []
         """Who was killed in a creation call, which may have made a child that nobody announced."""
         self._some_killed = False
@@ -93,7 +95,7 @@ class Orphans:
             return bool(self.creating)
         if self._some_killed or self._kept:  # without its flags, whether a call keeps its event back cannot be told
             return self.suspects.may_announce(tid)
-        fields = proc.status(tid)
+        fields = self._kernel.status(tid)
         if isinstance(fields, Unavailable):
             return bool(self._family.live)
         groups = self._family.groups
@@ -107,6 +109,6 @@ class Orphans:
         entry = self._call(tid, t)
         if entry is None or not entry.flags & CLONE_UNTRACED or entry.cleared:
             return None
-        creator = self._family.leader(proc.parent_of(Pid(tid)) or Pid(0))
+        creator = self._family.leader(self._kernel.parent_of(Pid(tid)) or Pid(0))
         return None if creator is None else (creator, entry)
 

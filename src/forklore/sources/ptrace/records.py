@@ -7,9 +7,8 @@ from typing import Final
 from forklore.abi.arch import Arch
 from forklore.abi.units import TaskId, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import limits, observe, proc
-from forklore.linux.namespaces import namespaces
 from forklore.sources.ptrace import refused
+from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import Entry, Tracee
 
 NOT_RECORDED: Final = ev.Absent(0, "not recorded")
@@ -37,14 +36,14 @@ def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | ev.Absent
 
 
 def create(
-    t: int, creator: TaskId, child: TaskId, tid: Tid, entry: Entry | None, machine: Arch, *,
+    kernel: Kernel, t: int, creator: TaskId, child: TaskId, tid: Tid, entry: Entry | None, machine: Arch, *,
     stop: str | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | ev.Absent | None = None,
     standing: ev.Standing | ev.Absent | None = None,
 ) -> ev.Create:
     """A creation, decoded by nobody yet: its raw words, the struct they point to, the child's tids, what was seen."""
     ns_tids = None
     if nested:
-        found = proc.ns_tids(tid)
+        found = kernel.ns_tids(tid)
         ns_tids = found if found is not None and len(found) > 1 else None
     if entry is None:
         return ev.Create(
@@ -59,27 +58,27 @@ def create(
     )
 
 
-def fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.Fail:
+def fail(kernel: Kernel, t: int, task: Tracee, entry: Entry, errno: int) -> ev.Fail:
     """A refused creation, with the numbers that may have decided; the task is held at the call's exit."""
     return ev.Fail(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
         set_tid=hexadecimal(entry.set_tid), errno=errno,
-        limits={**limits.deciding(task.tid), **refused.creation(task.tid, entry, errno)},
+        limits={**kernel.limits(task.tid), **refused.creation(task.tid, entry, errno)},
         stack=entry.stack, script=entry.script,
     )
 
 
-def exec_fail(t: int, task: Tracee, entry: Entry, errno: int) -> ev.ExecFail:
+def exec_fail(_kernel: Kernel, t: int, task: Tracee, entry: Entry, errno: int) -> ev.ExecFail:
     """A refused execve."""
     return ev.ExecFail(t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), errno=errno)
 
 
-def standing(tid: Tid) -> ev.Standing | ev.Absent:
+def standing(kernel: Kernel, tid: Tid) -> ev.Standing | ev.Absent:
     """How the kernel has a task that is held: parent, group, session, signals, seccomp, namespaces, cgroup."""
-    found = observe.state(tid)
+    found = kernel.state(tid)
     if isinstance(found, Unavailable):
         return ev.Absent(found.errno, found.why)
-    cgroups = proc.read_file(f"/proc/{tid}/cgroup")
+    cgroups = kernel.file(f"/proc/{tid}/cgroup")
     return ev.Standing(
         ppid=found.ppid,
         pgrp=found.pgrp,
@@ -89,35 +88,36 @@ def standing(tid: Tid) -> ev.Standing | ev.Absent:
         seccomp=found.seccomp,
         seccomp_filters=found.seccomp_filters,
         umask=found.umask,
-        namespaces=namespaces_of(tid),
+        namespaces=namespaces_of(kernel, tid),
         cgroups=ev.Absent(cgroups.errno, cgroups.why)
         if isinstance(cgroups, Unavailable)
         else [ev.text(line) for line in cgroups.splitlines()],
     )
 
 
-def namespaces_of(tid: Tid) -> dict[str, int | ev.Absent]:
+def namespaces_of(kernel: Kernel, tid: Tid) -> dict[str, int | ev.Absent]:
     """The inode of each namespace of a task that is held."""
     return {
         name: ev.Absent(inode.errno, inode.why) if isinstance(inode, Unavailable) else inode
-        for name, inode in namespaces(tid).items()
+        for name, inode in kernel.namespaces(tid).items()
     }
 
 
 def other(
-    t: int, task: Tracee, entry: Entry, result: int | None, compared: dict[str, tuple[int, int]], *, ns: bool
+    kernel: Kernel, t: int, task: Tracee, entry: Entry, result: int | None, compared: dict[str, tuple[int, int]], *,
+    ns: bool,
 ) -> ev.Other:
     """unshare, setns, close_range or setsid, as it returned; with the namespaces it has now, where ``ns``."""
     named = entry.target.decode(errors="backslashreplace") if isinstance(entry.target, bytes) else None
     return ev.Other(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named,
-        compared=compared, standing=ev.Standing(namespaces=namespaces_of(task.tid)) if ns else None,
+        compared=compared, standing=ev.Standing(namespaces=namespaces_of(kernel, task.tid)) if ns else None,
         limits=refused.other(task, entry, -result) if result is not None and result < 0 else {},
     )
 
 
 def executed(
-    t: int, task: Tracee, entry: Entry | None, former: Tid, compared: dict[str, tuple[int, int]], *,
+    kernel: Kernel, t: int, task: Tracee, entry: Entry | None, former: Tid, compared: dict[str, tuple[int, int]], *,
     argv: bool, env: bool,
 ) -> ev.Exec:
     """A new image; the task is held at its exec event. Without an entry stop, /proc tells what it can.
@@ -128,22 +128,22 @@ def executed(
     if entry is not None:
         path, arguments, argc = entry.path, entry.argv, entry.argc
     else:
-        path, arguments, argc = proc.executable(tid), proc.arguments(tid) if argv else None, None
-    name = proc.comm(tid)
+        path, arguments, argc = kernel.executable(tid), kernel.arguments(tid) if argv else None, None
+    name = kernel.comm(tid)
     task.comm = None if isinstance(name, Unavailable) else name
-    environment = proc.environment(tid) if env else None
+    environment = kernel.environment(tid) if env else None
     return ev.Exec(
         t=t,
         task=task.id,
         path=text(path),
         argv=texts(arguments),
         argc=argc,
-        exe=text(proc.executable(tid)),
+        exe=text(kernel.executable(tid)),
         comm=None if task.comm is None else ev.text(task.comm),
         former_tid=former if former != tid else None,
         began=None if entry is None else entry.t,
         compared=compared,
-        standing=ev.Standing(namespaces=namespaces_of(tid)) if task.time_pending else None,
+        standing=ev.Standing(namespaces=namespaces_of(kernel, tid)) if task.time_pending else None,
         envp=[ev.text(entry) for entry in environment] if isinstance(environment, list) else None,
     )
 
@@ -151,7 +151,7 @@ def executed(
 _COMM_LENGTH: Final = 15
 
 
-def killed_in_exec(t: int, task: Tracee, entry: Entry) -> ev.Exec | ev.Note:
+def killed_in_exec(kernel: Kernel, t: int, task: Tracee, entry: Entry) -> ev.Exec | ev.Note:
     """A task was killed after it called execve and before its exec event: what can still be told of it.
 
     SIGKILL takes a task out of the event stop, or keeps it from stopping (kernel/signal.c: ptrace_stop). Its name
@@ -160,7 +160,7 @@ def killed_in_exec(t: int, task: Tracee, entry: Entry) -> ev.Exec | ev.Note:
     """
     path = entry.path if isinstance(entry.path, bytes) else b""
     wanted = path.rpartition(b"/")[2][:_COMM_LENGTH]
-    name = proc.comm(task.tid)
+    name = kernel.comm(task.tid)
     if wanted and name == wanted and task.comm != wanted:
         gone = ev.Absent(0, "killed before it could be read")
         return ev.Exec(

@@ -7,7 +7,7 @@ import signal
 from typing import Final
 
 from forklore.abi.arch import Arch
-from forklore.linux import proc, ptrace
+from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.relayed_signals import Relayed
 from forklore.sources.ptrace.syscall_restarts import Restarts
 from forklore.sources.ptrace.tracee import Tracee
@@ -22,10 +22,11 @@ _X86: Final = (Arch.X86_64, Arch.X32, Arch.I386)
 class Delivery:
     """Decides for the tasks of one trace."""
 
-    def __init__(self, machine: Arch) -> None:
+    def __init__(self, kernel: Kernel, machine: Arch) -> None:
+        self._kernel = kernel
         self._me = os.getpid()
         self._relayed = Relayed()
-        self._restarts = Restarts(machine)
+        self._restarts = Restarts(kernel, machine)
         # x86's breakpoint instruction completes. That of others does not, and abort() ends with it there.
         self._faults = _FAULTS if machine in _X86 else _FAULTS | {signal.SIGTRAP}
 
@@ -42,10 +43,10 @@ class Delivery:
         self._restarts.before(task.tid, number)
         if number in _ROUTINE:
             return number
-        origin = task.last_signal = ptrace.signal_info(task.tid)
+        origin = task.last_signal = self._kernel.signal_info(task.tid)
         if origin.sender is not None and to_root:
             return 0 if self._second(task, number, origin.sender, t) else number
-        if origin.code > 0 and number in self._faults and proc.dies_of(task.tid, number):
+        if origin.code > 0 and number in self._faults and self._kernel.dies_of(task.tid, number):
             return None  # it faults again at once, untraced, and ends as it would have without us
         return number
 
@@ -56,6 +57,6 @@ class Delivery:
             return True
         sent = self._relayed.origin(number)
         if sent is not None:
-            ptrace.set_signal_origin(task.tid, sent.si_code, sent.si_pid, sent.si_uid)
-            task.last_signal = ptrace.signal_info(task.tid)
+            self._kernel.set_signal_origin(task.tid, sent.si_code, sent.si_pid, sent.si_uid)
+            task.last_signal = self._kernel.signal_info(task.tid)
         return False

@@ -13,7 +13,8 @@ from typing import Final
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.units import Tid, Unavailable
-from forklore.linux import proc, ptrace, seccomp
+from forklore.linux import proc, seccomp
+from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import Tracee
 
 _GONE: Final = frozenset({2, 3})
@@ -23,7 +24,8 @@ _GONE: Final = frozenset({2, 3})
 class Suspects:
     """A task that runs is asked to stop, once: its next stop is the event, or clears it."""
 
-    def __init__(self, live: Mapping[Tid, Tracee], machine: Arch) -> None:
+    def __init__(self, kernel: Kernel, live: Mapping[Tid, Tracee], machine: Arch) -> None:
+        self._kernel = kernel
         self._live = live
         self._creations = {
             number
@@ -31,7 +33,7 @@ class Suspects:
             for name in seccomp.CREATIONS
             if (number := syscalls.number(arch, name)) is not None
         }
-        self._readable = not isinstance(proc.read_file("/proc/self/syscall"), Unavailable)
+        self._readable = not isinstance(kernel.file("/proc/self/syscall"), Unavailable)
         self._asked: dict[Tid, dict[Tracee, bool]] = {}
         """For each child who was asked to stop, and whether it has stopped since."""
 
@@ -39,7 +41,7 @@ class Suspects:
         """Whether the event that tells of ``child`` can still come. It is then asked again after the next stop."""
         if not self._readable:
             return bool(self._live)
-        fields = proc.status(child)
+        fields = self._kernel.status(child)
         asked = self._asked.setdefault(child, {})
         for task in list(self._live.values()):
             if task.tid != child and self._could(task, child, fields) and self._is_creating(task, asked):
@@ -69,14 +71,14 @@ class Suspects:
         return parent in (task.group.tgid, task.group.parent)  # the latter by CLONE_PARENT
 
     def _is_creating(self, task: Tracee, asked: dict[Tracee, bool]) -> bool:
-        raw = proc.read_file(f"/proc/{task.tid}/syscall")
+        raw = self._kernel.file(f"/proc/{task.tid}/syscall")
         if isinstance(raw, Unavailable):
             return raw.errno not in _GONE
         if not raw.startswith(b"running"):
             return int(raw.split()[0]) in self._creations
         if task not in asked:
             try:
-                ptrace.interrupt(task.tid)
+                self._kernel.interrupt(task.tid)
             except ProcessLookupError:
                 return False
             asked[task] = False

@@ -14,7 +14,8 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Tid, Unavailable
-from forklore.linux import proc, ptrace
+from forklore.linux import proc
+from forklore.sources.ptrace.kernel import Kernel
 
 _AGAIN: Final = -514  # ERESTARTNOHAND: enter the call again unless a handler is to run (include/linux/errno.h)
 _IGNORED_BY_DEFAULT: Final = frozenset({17, 18, 23, 28})  # SIGCHLD SIGCONT SIGURG SIGWINCH
@@ -31,7 +32,8 @@ class Restarts:
     told of the signal (arch/arm64/kernel/signal.c: do_signal).
     """
 
-    def __init__(self, machine: Arch) -> None:
+    def __init__(self, kernel: Kernel, machine: Arch) -> None:
+        self._kernel = kernel
         self._layout = LAYOUTS[Arch.X86_64] if machine is Arch.X86_64 else None
         self._calls = {
             number: (argument, endless)
@@ -43,9 +45,9 @@ class Restarts:
         """A tracee in signal-delivery-stop is to take ``signal``. It must not have changed registers of its own."""
         if self._layout is None:
             return
-        if ptrace.user_word(tid, self._layout.offsets["rax"]) != -errno.EINTR:
+        if self._kernel.user_word(tid, self._layout.offsets["rax"]) != -errno.EINTR:
             return
-        held = ptrace.registers(tid)
+        held = self._kernel.registers(tid)
         if held.layout is not self._layout:
             return
         number, words = held.call(Arch.X86_64)
@@ -55,14 +57,13 @@ class Restarts:
         argument, endless = found
         if argument is not None and words[argument] & (0xFFFFFFFF if endless else -1) != endless:
             return
-        if _ignores(tid, signal):
-            ptrace.set_registers(tid, held.replace("rax", _AGAIN))
+        if self._ignores(tid, signal):
+            self._kernel.set_registers(tid, held.replace("rax", _AGAIN))
 
-
-def _ignores(tid: Tid, signal: int) -> bool:
-    fields = proc.status(tid)
-    if isinstance(fields, Unavailable):
-        return False
-    ignored, caught = (proc.number(fields, name, 16) or 0 for name in (b"SigIgn", b"SigCgt"))
-    bit = 1 << (signal - 1)
-    return bool(ignored & bit) or (signal in _IGNORED_BY_DEFAULT and not caught & bit)
+    def _ignores(self, tid: Tid, signal: int) -> bool:
+        fields = self._kernel.status(tid)
+        if isinstance(fields, Unavailable):
+            return False
+        ignored, caught = (proc.number(fields, name, 16) or 0 for name in (b"SigIgn", b"SigCgt"))
+        bit = 1 << (signal - 1)
+        return bool(ignored & bit) or (signal in _IGNORED_BY_DEFAULT and not caught & bit)

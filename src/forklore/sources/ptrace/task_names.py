@@ -12,7 +12,7 @@ from typing import Final
 
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc
+from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import Group, Tracee
 
 _FIRST: Final = 1_000_000
@@ -27,7 +27,8 @@ _SETTLES: Final = 1_000_000_000
 class Renames:
     """Looks at the names of a process's threads."""
 
-    def __init__(self, emit: Callable[[ev.Event], None]) -> None:
+    def __init__(self, kernel: Kernel, emit: Callable[[ev.Event], None]) -> None:
+        self._comm = kernel.comm
         self._emit = emit
 
     def look(self, group: Group, t: int) -> None:
@@ -44,7 +45,7 @@ class Renames:
     def _compare(self, task: Tracee, t: int) -> None:
         if task.named is not None and t - task.named < _SETTLES:
             return
-        found = proc.comm(task.tid)
+        found = self._comm(task.tid)
         if isinstance(found, Unavailable) or task.comm is None or found == task.comm.rstrip(b"\n"):
             return
         task.comm = found

@@ -1,0 +1,186 @@
+"""What the loop asks of the kernel, as one interface: the real one here, and scripted ones in tests.
+
+Wait statuses, ptrace requests, memory and /proc of tracees, and the clock. What an observer reads beyond that
+(stacks, descriptors, pages) is its own matter. Everything that the loop does can so be run on a kernel that answers
+from a script, in any order of statuses that is legal, and in no time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final, Protocol
+
+from forklore.abi.units import Address, Pid, Tid, Unavailable
+from forklore.linux import limits, memory, observe, proc, ptrace
+from forklore.linux.namespaces import Namespaces, namespaces
+from forklore.linux.ptrace import Entry, Registers, SignalInfo
+from forklore.linux.wait import wait_any
+
+
+class Kernel(Protocol):
+    """Requests raise ProcessLookupError for a tracee that is gone, which SIGKILL makes possible at any moment."""
+
+    def clock(self) -> int:
+        """Nanoseconds of CLOCK_MONOTONIC."""
+
+    def wait(self) -> tuple[Tid, int]:
+        """The next wait status of any child or tracee (:func:`forklore.linux.wait.wait_any`)."""
+
+    def kill(self, pid: Pid, signal: int) -> None:
+        """kill(2)."""
+
+    # ptrace(2), as in forklore.linux.ptrace
+
+    def seize(self, tid: Tid, options: int) -> None:
+        """PTRACE_SEIZE."""
+
+    def cont(self, tid: Tid, signal: int = 0) -> None:
+        """PTRACE_CONT."""
+
+    def cont_to_syscall(self, tid: Tid, signal: int = 0) -> None:
+        """PTRACE_SYSCALL."""
+
+    def listen(self, tid: Tid) -> None:
+        """PTRACE_LISTEN."""
+
+    def interrupt(self, tid: Tid) -> None:
+        """PTRACE_INTERRUPT."""
+
+    def detach(self, tid: Tid, signal: int = 0) -> None:
+        """PTRACE_DETACH."""
+
+    def event_message(self, tid: Tid) -> int:
+        """PTRACE_GETEVENTMSG."""
+
+    def syscall_info(self, tid: Tid) -> tuple[int, int, int, Entry | int]:
+        """PTRACE_GET_SYSCALL_INFO."""
+
+    def seccomp_data(self) -> int:
+        """SECCOMP_RET_DATA of the stop that was last asked about."""
+
+    def skip_call(self, tid: Tid) -> None:
+        """Have the call fail with ENOSYS."""
+
+    def registers(self, tid: Tid) -> Registers:
+        """PTRACE_GETREGSET."""
+
+    def set_registers(self, tid: Tid, changed: Registers) -> None:
+        """PTRACE_SETREGSET."""
+
+    def user_word(self, tid: Tid, offset: int) -> int:
+        """PTRACE_PEEKUSER."""
+
+    def signal_info(self, tid: Tid) -> SignalInfo:
+        """PTRACE_GETSIGINFO."""
+
+    def set_signal_origin(self, tid: Tid, code: int, sender: int, user: int) -> None:
+        """PTRACE_SETSIGINFO."""
+
+    # Memory, as in forklore.linux.memory
+
+    def read(self, tid: Tid, address: Address, size: int) -> bytes | Unavailable:
+        """Bytes of a tracee's memory."""
+
+    def read_some(self, tid: Tid, address: Address, size: int) -> bytes | Unavailable:
+        """The same, fewer where unmapped memory follows."""
+
+    def write(self, tid: Tid, address: Address, data: bytes) -> None:
+        """Change bytes of a tracee's memory."""
+
+    # /proc, as in forklore.linux.proc
+
+    def file(self, path: str) -> bytes | Unavailable:
+        """The text of a file of /proc."""
+
+    def link(self, path: str) -> bytes | Unavailable:
+        """Where a link of /proc points."""
+
+    def status(self, tid: int) -> proc.Status | Unavailable:
+        """/proc/TID/status."""
+
+    def parent_of(self, pid: Pid) -> Pid | None:
+        """Who waits for a process now."""
+
+    def call(self, tid: Tid) -> tuple[int, Entry] | None:
+        """The call that a task is in."""
+
+    def dies_of(self, tid: Tid, signal: int) -> bool:
+        """Whether an init would fault for ever."""
+
+    def ns_tids(self, tid: Tid) -> list[int] | None:
+        """NSpid."""
+
+    def comm(self, tid: Tid) -> bytes | Unavailable:
+        """A task's name."""
+
+    def executable(self, tid: Tid) -> bytes | Unavailable:
+        """The file that a task executes."""
+
+    def arguments(self, tid: Tid) -> list[bytes] | Unavailable:
+        """Its arguments."""
+
+    def environment(self, tid: Tid) -> list[bytes] | Unavailable:
+        """Its environment."""
+
+    def descriptor(self, tid: Tid, fd: int) -> bytes | Unavailable:
+        """What a descriptor refers to."""
+
+    # What is asked of tasks that are held
+
+    def pair(self, creator: Tid, child: Tid, flags: int | None) -> observe.Pair:
+        """What they share: :func:`forklore.linux.observe.pair`."""
+
+    def state(self, tid: Tid) -> observe.State | Unavailable:
+        """How the kernel has a task: :func:`forklore.linux.observe.state`."""
+
+    def namespaces(self, tid: Tid) -> Namespaces:
+        """The inode of each of its namespaces."""
+
+    def limits(self, tid: Tid) -> dict[str, int]:
+        """The numbers that may have decided a refusal: :func:`forklore.linux.limits.deciding`."""
+
+
+class Linux:
+    """The kernel that we run on: each method is the function itself, so that nothing comes between."""
+
+    clock = staticmethod(time.monotonic_ns)
+    wait = staticmethod(wait_any)
+    kill = staticmethod(os.kill)
+    seize = staticmethod(ptrace.seize)
+    cont = staticmethod(ptrace.cont)
+    cont_to_syscall = staticmethod(ptrace.cont_to_syscall)
+    listen = staticmethod(ptrace.listen)
+    interrupt = staticmethod(ptrace.interrupt)
+    detach = staticmethod(ptrace.detach)
+    event_message = staticmethod(ptrace.event_message)
+    syscall_info = staticmethod(ptrace.syscall_info)
+    seccomp_data = staticmethod(ptrace.seccomp_data)
+    skip_call = staticmethod(ptrace.skip_call)
+    registers = staticmethod(ptrace.registers)
+    set_registers = staticmethod(ptrace.set_registers)
+    user_word = staticmethod(ptrace.user_word)
+    signal_info = staticmethod(ptrace.signal_info)
+    set_signal_origin = staticmethod(ptrace.set_signal_origin)
+    read = staticmethod(memory.read)
+    read_some = staticmethod(memory.read_some)
+    write = staticmethod(memory.write)
+    file = staticmethod(proc.read_file)
+    link = staticmethod(proc.read_link)
+    status = staticmethod(proc.status)
+    parent_of = staticmethod(proc.parent_of)
+    call = staticmethod(proc.call)
+    dies_of = staticmethod(proc.dies_of)
+    ns_tids = staticmethod(proc.ns_tids)
+    comm = staticmethod(proc.comm)
+    executable = staticmethod(proc.executable)
+    arguments = staticmethod(proc.arguments)
+    environment = staticmethod(proc.environment)
+    descriptor = staticmethod(proc.descriptor)
+    pair = staticmethod(observe.pair)
+    state = staticmethod(observe.state)
+    namespaces = staticmethod(namespaces)
+    limits = staticmethod(limits.deciding)
+
+
+LINUX: Final[Kernel] = Linux()
