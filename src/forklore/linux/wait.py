@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Final
 
@@ -10,7 +12,7 @@ from msgspec import Struct
 
 from forklore.abi import ptrace as pt
 from forklore.abi.signals import signal_name
-from forklore.abi.units import Tid
+from forklore.abi.units import Pid, Tid
 from forklore.abi.wait import WaitOption
 from forklore.linux.libc import fail, function
 
@@ -118,3 +120,9 @@ def wait_any() -> tuple[Tid, int]:
     if tid == -1:
         raise fail("waitpid")
     return Tid(tid), _status.value
+
+
+def reap(pid: Pid) -> None:
+    """Wait for a child of ours, of any kind, unless somebody else has."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, _ALL)

@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,7 +32,6 @@ from forklore.sources.ptrace.tracee import Tracee
 if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
 
-_NUDGE = 0.02
 _REFUSALS = 5
 """Tasks that could not be attached to and are named; the rest is counted."""
 _NULLABLE = ("sysvsem", "io")
@@ -57,7 +55,6 @@ class Attachment:
         self.options = options
         self.refused: list[Unavailable] = []
         """Why some tasks could not be attached to."""
-        self._engine: Engine | None = None
         self._problem: BaseException | None = None
         self._over = threading.Event()
         self._interrupted = False
@@ -93,31 +90,26 @@ class Attachment:
         """Trace until the programs have ended, the time is over, or a signal asks for the end; why it ended.
 
         ``done``, ``interrupted`` (they go on), or ``time``. In the main thread. Raises TraceRefusedError where nothing
-        could be attached to.
+        could be attached to, OSError where the loop cannot be woken to leave: the programs go on when we end.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: self.stop())
         alarm.hand_over()
-        signal.signal(signal.SIGIO, _interrupt)
-        thread = threading.Thread(target=self._trace, args=(emit, idle), name="tracer", daemon=True)
+        engine = Engine(self._machine, self.options, self._start, emit, idle)
+        thread = threading.Thread(target=self._trace, args=(engine, emit), name="tracer", daemon=True)
         thread.start()
         reason = "done" if self._over.wait(self._seconds) else "time"
         if self._interrupted:
             reason = "interrupted"
-        while thread.is_alive():
-            if reason != "done" and self._engine is not None:
-                self._engine.abandon()
-                # A signal just before waitpid would be lost, so it is sent until the loop has taken note.
-                if thread.ident is not None:
-                    signal.pthread_kill(thread.ident, signal.SIGIO)
-            thread.join(_NUDGE)
+        if reason != "done":
+            engine.abandon()
+        thread.join()
         # Joined is before its end, which is what lets go of the programs.
         while os.path.lexists(f"/proc/self/task/{thread.native_id}"):
             os.sched_yield()
         if self._problem is not None:
             raise self._problem
-        if self._engine is not None:
-            self._engine.finish()
+        engine.finish()
         return reason
 
     def stop(self) -> None:
@@ -136,9 +128,8 @@ class Attachment:
         """Nanoseconds since the start of the trace."""
         return time.monotonic_ns() - self._start
 
-    def _trace(self, emit: Emit, idle: Idle) -> None:
+    def _trace(self, engine: Engine, emit: Emit) -> None:
         try:
-            engine = self._engine = Engine(self._machine, self.options, self._start, emit, idle)
             for event in self._attach(engine):
                 emit(event)
             engine.run()
@@ -219,7 +210,3 @@ def _comparing(name: str) -> Callable[[Tid, Tid], int | Unavailable]:
         return answer if answer >= 0 else kcmp.refused(a, b, -answer)
 
     return compare
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Makes waitpid return."""

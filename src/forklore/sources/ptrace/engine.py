@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
@@ -34,6 +33,7 @@ from forklore.sources.ptrace.signal_delivery import Delivery
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Birth, Class, Entry, Group, Tracee
+from forklore.sources.ptrace.wake import Wake
 from forklore.sources.ptrace.watch import Watch
 
 if TYPE_CHECKING:
@@ -112,9 +112,10 @@ class Engine:
         """What is left to do of the last stop and needs nobody held: it is done while the tracees run."""
         self._before: deque[tuple[Tid, int]] = deque()
         """Statuses that came while tasks were attached to."""
-        self._abandoned = False
+        self._wake = Wake(kernel)
+        self._asked: Literal["leave", "abandon"] | None = None
+        """What another thread wants of the loop."""
         self._leaving = False
-        self._asked_to_leave = False
         self._killing = False
         self._me = os.getpid()
         self._twice: set[Tid] | None = set() if this_process.adopts_orphans() else None
@@ -196,16 +197,20 @@ class Engine:
     def run(self) -> None:
         """Trace until the options say that it is over."""
         try:
-            self._loop()
+            while self._follow() == "leave":
+                self._asked = None
+                self.leave()
         finally:
             self._alarm.set(0.0)
+        self._close()
 
-    def _loop(self) -> None:
+    def _follow(self) -> str | None:
+        # Until there is nothing left to wait for, or another thread wants something.
         clock, start, idle = self._kernel.clock, self._start, self._idle
         live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
         wait, later, alarm = self._wait, self._later, self._alarm
         t = clock() - start
-        while not self._abandoned:
+        while not self._asked:
             if later:
                 self._catch_up()
             if self._orphans.statuses:
@@ -216,12 +221,9 @@ class Engine:
                 tid, word = wait()
             except InterruptedError:
                 t = clock() - start
-                if self._asked_to_leave:
-                    self._asked_to_leave = False
-                    self.leave()
                 continue
             except ChildProcessError:
-                break
+                return None
             t = clock() - start
             status, handler = steps[word]
             task = live.get(tid)
@@ -237,7 +239,7 @@ class Engine:
             except ProcessLookupError:
                 # SIGKILL takes a tracee out of any stop; a status of its own will tell of its end.
                 continue
-        self._close()
+        return self._asked
 
     def _catch_up(self) -> None:
         for do in self._later:
@@ -276,6 +278,8 @@ class Engine:
     def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
         # None: there is nothing more to do with this status now.
         birth = self._awaited.pop(tid, None)
+        if birth is None and self._wake.took(tid):
+            return None
         if birth is None and status.ended and self._twice and tid in self._twice:
             self._twice.discard(tid)
             return None
@@ -611,19 +615,18 @@ class Engine:
         if self._options.leave is Leave.KILL:
             self.kill()  # kill(2) may come from any thread; the loop sees the ends
             return
-        self._asked_to_leave = True
-        while self._asked_to_leave and self.left:
-            # A signal just before waitpid would be lost, so it is sent until the loop has taken note.
-            os.kill(self._me, signal.SIGIO)
-            time.sleep(0.02)
+        self._asked = "leave"
+        with suppress(OSError):  # no process can be made: the loop takes note when the next status comes
+            self._wake()
 
     def abandon(self) -> None:
-        """End the loop, from another thread or a signal handler, and leave all tasks as they are.
+        """End the loop, from another thread, and leave all tasks as they are. OSError if it cannot be woken.
 
         The kernel detaches them when the tracing thread ends, and none of them is stopped or interrupted for it
         (kernel/ptrace.c: exit_ptrace).
         """
-        self._abandoned = True
+        self._asked = "abandon"
+        self._wake()
 
     def kill(self) -> None:
         """SIGKILL every group that is traced, and what they make meanwhile; their ends are reported as any other."""
@@ -644,7 +647,8 @@ class Engine:
 
     def _close(self) -> None:
         self._catch_up()
-        why = "released" if self._abandoned else "lost"
+        self._wake.close()
+        why = "released" if self._asked == "abandon" else "lost"
         for birth in self._awaited.values():
             self._births.tell(birth, CREATOR_GONE)
             if birth.entry is not None and birth.entry.cleared and birth.creator is not None:

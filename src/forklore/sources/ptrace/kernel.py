@@ -15,7 +15,7 @@ from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.linux import limits, memory, observe, proc, ptrace
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ptrace import Entry, Registers, SignalInfo
-from forklore.linux.wait import wait_any
+from forklore.linux.wait import reap, wait_any
 
 
 class Kernel(Protocol):
@@ -29,6 +29,12 @@ class Kernel(Protocol):
 
     def kill(self, pid: Pid, signal: int) -> None:
         """kill(2)."""
+
+    def ended_child(self) -> Pid:
+        """Make a child that ends at once: its status is one that :meth:`wait` gives. OSError if that cannot be."""
+
+    def reap(self, pid: Pid) -> None:
+        """Take the status of such a child, unless it was taken."""
 
     # ptrace(2), as in forklore.linux.ptrace
 
@@ -147,6 +153,7 @@ class Linux:
     clock = staticmethod(time.monotonic_ns)
     wait = staticmethod(wait_any)
     kill = staticmethod(os.kill)
+    reap = staticmethod(reap)
     seize = staticmethod(ptrace.seize)
     cont = staticmethod(ptrace.cont)
     cont_to_syscall = staticmethod(ptrace.cont_to_syscall)
@@ -181,6 +188,13 @@ class Linux:
     state = staticmethod(observe.state)
     namespaces = staticmethod(namespaces)
     limits = staticmethod(limits.deciding)
+
+    @staticmethod
+    def ended_child() -> Pid:
+        """Loaded when it is needed, which is when a trace is left."""
+        from forklore.linux.ended_child import ended_child
+
+        return ended_child()
 
 
 LINUX: Final[Kernel] = Linux()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Sequence
 from errno import ENOENT
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -122,8 +120,6 @@ class Session:
             raise TraceRefusedError(_refusal(problem)) from problem
         self._engine = engine
         if self._relay_signals:
-            signal.signal(signal.SIGIO, _interrupt)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
             try:
                 Relay(launched.pid, self.stop, engine.relayed)
             except (OSError, RuntimeError) as problem:  # no descriptor left, or no room for a thread
@@ -165,10 +161,6 @@ class Session:
     def elapsed(self) -> int:
         """Nanoseconds since the start of the trace."""
         return time.monotonic_ns() - self._start
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Makes waitpid return."""
 
 
 def _no_relay(problem: Exception) -> str:
