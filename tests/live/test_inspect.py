@@ -248,21 +248,21 @@ def test_all_processes_while_they_come_and_go(program: Program) -> None:
 def test_a_pid_that_is_another_process_now_is_left_out(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number is the same, the time of the start is not: what was compared may be about either."""
     from forklore.abi.units import Pid
-    from forklore.cli import inspect as verb
+    from forklore.features.inspect import observe
     from forklore.linux import tasks as running
 
     with held(program("sharing_many"), "3") as run:
         process = running.scan(Pid(run.pid))
-        seen = verb._tasks([process])
-        assert verb._changed([process], seen) == []
+        seen = observe._tasks([process])
+        assert observe._changed([process], seen) == []
         monkeypatch.setattr(process, "identity", psutil.Process())
-        assert verb._changed([process], seen) == []
+        assert observe._changed([process], seen) == []
         assert process.identity is not None
         monkeypatch.setattr(process.identity, "_ident", (process.identity.pid, 1.0), raising=True)
-        assert {each.why for each in verb._changed([process], seen)} == {
+        assert {each.why for each in observe._changed([process], seen)} == {
             "its number went to another task while it was inspected"
         }
-    gone = verb._changed([process], seen)
+    gone = observe._changed([process], seen)
     assert {each.tid for each in gone} == {task.tid for task in seen}
     assert {each.why for each in gone} == {"it ended while it was inspected"}
 
