@@ -18,13 +18,14 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from forklore.features.audit import static, view
 from forklore.features.audit.audit import audit
-from forklore.features.audit.compare import compare
-from forklore.features.audit.package import cache, unpack
+from forklore.features.audit.observe.package import cache, unpack
+from forklore.features.audit.observe.run import prober
+from forklore.features.audit.observe.target import Target, targets
 from forklore.features.audit.result import Audit, encode, lasting
-from forklore.features.audit.run import prober
-from forklore.features.audit.target import Target, targets
+from forklore.features.audit.show import view
+from forklore.features.audit.show.compare import compare
+from forklore.features.audit.static import findings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -133,9 +134,9 @@ def foreign(packages: list[Path]) -> str:
 
 def static_lines(target: Target) -> list[str]:
     """One library's creating instructions."""
-    looked = static.look(target.path)
+    looked = findings.look(target.path)
     calls = looked.calls if isinstance(looked.calls, list) else []
-    sites = [site for site in calls if site.name in static.CREATING_CALLS]
+    sites = [site for site in calls if site.name in findings.CREATING_CALLS]
     shown = [f"- `{site.name}` in `{site.function}`" if site.function else f"- `{site.name}`" for site in sites]
     unknown = sum(site.name is None for site in calls)
     count = f"{len(calls)} system-call instructions, {unknown} of them with a number that cannot be told:"

@@ -19,14 +19,14 @@ from tracing import ENVIRONMENT, FORKLORE, Done
 from forklore.abi.arch import Arch
 from forklore.decode.creation import decode_creation
 from forklore.decode.library_forms import candidates, fingerprint
-from forklore.features.audit import listen
-from forklore.features.audit.build import NoProbeError
-from forklore.features.audit.compare import compare
-from forklore.features.audit.derive import creations
+from forklore.features.audit.conclude.derive import creations
+from forklore.features.audit.observe import listen
+from forklore.features.audit.observe.build import NoProbeError
+from forklore.features.audit.observe.run import prober
+from forklore.features.audit.observe.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.features.audit.record import Ended
 from forklore.features.audit.result import Audit, decode, encode, lasting
-from forklore.features.audit.run import prober
-from forklore.features.audit.target import NoTargetError, Target, from_file, running, runs_here, under
+from forklore.features.audit.show.compare import compare
 from forklore.linux.proc import machine
 
 LIMIT = 120

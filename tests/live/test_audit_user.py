@@ -13,9 +13,9 @@ import pytest
 from msgspec import structs
 from tracing import ENVIRONMENT, FORKLORE, Done
 
-from forklore.features.audit.build import compiler
+from forklore.features.audit.observe.build import compiler
+from forklore.features.audit.observe.target import running
 from forklore.features.audit.result import Audit, decode, lasting
-from forklore.features.audit.target import running
 from forklore.linux.proc import machine
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

@@ -53,7 +53,7 @@ def test_what_it_read_is_what_the_kernel_says() -> None:
 def test_it_leaves_no_child_and_no_descriptor_behind() -> None:
     script = (
         "import os\n"
-        "from forklore.features.doctor.probe import collect\n"
+        "from forklore.features.doctor.observe import collect\n"
         "collect()\n"  # imports what is imported late
         "before = sorted(os.listdir('/proc/self/fd'))\n"
         "collect()\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ from forklore.cli.main import complain
 
 if TYPE_CHECKING:
     from forklore.features.audit.result import Audit
-    from forklore.features.audit.target import Target
 
 HELP = "say how a C library creates processes and threads, function by function"
 
@@ -55,10 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the audit; 0, 1 if a library could not be audited, 2 for what cannot be understood."""
-    from forklore.features.audit.build import NoProbeError
-    from forklore.features.audit.elf_file import BrokenElfError
-    from forklore.features.audit.result import NotAnAuditError
-    from forklore.features.audit.target import NoTargetError
+    from forklore.features.audit.errors import AuditError
 
     try:
         if args.build_probe is not None:
@@ -70,104 +65,39 @@ def run(args: argparse.Namespace) -> int:
         _show(audits, args)
         if programs:
             _look(programs, args, more=bool(audits))
-    except (NoTargetError, NoProbeError, BrokenElfError, NotAnAuditError) as problem:
+    except AuditError as problem:
         complain(str(problem))
         return 1
     except OSError as problem:
+        from forklore.features.audit.observe.package import refusal
+
         complain(refusal(problem))
         return 1
     return 0
 
 
-def refusal(problem: OSError) -> str:
-    """What the system refused, of which file, and what to do about it."""
-    from forklore.features.audit.package import cache
-
-    said = problem.strerror or str(problem)
-    if problem.filename is None:
-        hint = "; `forklore doctor` says what this machine allows" if isinstance(problem, PermissionError) else ""
-        return f"{said}{hint}"
-    where, kept = os.fsdecode(problem.filename), str(cache())
-    if where.startswith(kept) or kept.startswith(f"{where.rstrip('/')}/"):
-        keeping = f"built probes and packages are kept below {kept}"
-        return f"{where}: {said}: {keeping}; set XDG_CACHE_HOME to a directory that you may write"
-    return f"{where}: {said}"
-
-
-def audit_of(target: Target, probe: Path | None = None, *, refuse: bool = True) -> Audit:
-    """Audit one library. Errors as :func:`forklore.features.audit.run.prober` has them, and OSError."""
-    from forklore.features.audit.audit import audit
-    from forklore.features.audit.run import prober
-
-    built = "prebuilt" if probe is not None else "built on this machine without the library's headers"
-    by = (
-        "linked with the archive into one program with every function, run" if target.static
-        else "run by the library's own dynamic linker"
-    )  # fmt: skip
-    how = f"Each row: the probe, {built}, {by} under the tracer."
-    return audit(prober(target, probe), how, refuse=refuse)
-
-
-def audits_in(name: Path, args: argparse.Namespace | None = None, *, shared_only: bool = False) -> list[Audit]:
-    """The audits that a name on the command line stands for: one kept as JSON, or those of libraries, made now.
-
-    ``shared_only``: not of a libc.a that lies beside shared libraries.
-    """
-    from forklore.features.audit.result import SIZE_LIMIT, decode
-    from forklore.features.audit.target import targets
-
-    if name.is_file() and name.stat().st_size <= SIZE_LIMIT:
-        with name.open("rb") as file:
-            if file.read(64).lstrip()[:1] in (b"{", b"["):
-                return [decode(name.read_bytes(), str(name))]
-    linker, probe, refuse = (args.linker, args.probe, not args.no_refusals) if args is not None else (None, None, True)
-    found = targets(name, linker)
-    if shared_only and not all(target.static for target in found):
-        found = [target for target in found if not target.static]
-    return _each(found, probe, refuse=refuse)
-
-
-def _each(found: list[Target], probe: Path | None, *, refuse: bool) -> list[Audit]:
-    # A libc.a that lies with shared libraries may have come without what to link it with, and a probe fits one kind.
-    from forklore.features.audit.build import NoProbeError
-    from forklore.features.audit.target import NoTargetError
-
-    beside = not all(target.static for target in found)
-    audits = []
-    for target in found:
-        try:
-            audits.append(audit_of(target, probe, refuse=refuse))
-        except (NoProbeError, NoTargetError) as problem:
-            if not (beside and target.static):
-                raise
-            complain(f"{target.name} is left out: {problem}")
-    return audits
-
-
 def _audits(args: argparse.Namespace, programs: list[Path]) -> list[Audit]:
     # Static programs go to `programs`.
-    from forklore.features.audit.target import StaticProgramError, running, runs_here, under
-    from forklore.linux.proc import machine
+    from forklore.features.audit import audits
+    from forklore.features.audit.observe.target import StaticProgramError
 
-    refuse = not args.no_refusals
+    how = audits.How(args.linker, args.probe, refuse=not args.no_refusals)
     found: list[Audit] = []
     for name in args.what:
         try:
-            found += audits_in(name, args)
+            found += audits.named(name, how, complain)
         except StaticProgramError as problem:
             complain(f"{problem}; this is what it says")
             programs.append(problem.path)
     if args.all_found:
-        here = [target for target in under(Path("/")) if runs_here(target, machine())]
-        found += _each(here, args.probe, refuse=refuse)
+        found += audits.installed(how, complain)
     elif not args.what:
-        found.append(audit_of(running(), args.probe, refuse=refuse))
+        found.append(audits.own(how))
     return found
 
 
 def _show(audits: list[Audit], args: argparse.Namespace) -> None:
-    from forklore.features.audit import profile, view
-    from forklore.features.audit.result import encode
+    from forklore.features.audit.show import view
 
     if args.format == "html":
         sys.stdout.write(view.page(audits))
@@ -175,40 +105,20 @@ def _show(audits: list[Audit], args: argparse.Namespace) -> None:
     for index, audit in enumerate(audits):
         if index and args.format != "json":
             print()
-        if args.view == "seccomp":
-            sys.stdout.write(profile.document(audit).decode() if args.format == "json" else profile.text(audit))
-        elif args.format == "json":
-            sys.stdout.write(encode(audit).decode())
-        elif args.format == "markdown":
-            sys.stdout.write(view.markdown(audit))
-        elif args.view == "details" or args.function:
-            sys.stdout.write(view.details(audit, args.function))
-        else:
-            sys.stdout.write(view.text(audit))
+        sys.stdout.write(view.shown(audit, args.view, args.format, args.function))
 
 
 def _build(place: Path, libraries: list[Path]) -> int:
     import shutil
 
-    from forklore.features.audit.build import probe
-    from forklore.features.audit.target import NoTargetError, from_file
-    from forklore.linux.proc import machine
+    from forklore.features.audit.observe.link import built_for
 
     if len(libraries) > 1:
         complain("--build-probe builds one probe: for this machine, or for one LIBC")
         return 2
-    if libraries:
-        from forklore.features.audit.link import program
-
-        target = from_file(libraries[0])
-        shutil.copy(program(target.path, target.arch) if target.static else probe(target.arch), place)
-        print(f"built {place} for {target.name}")
-        return 0
-    arch = machine()
-    if arch is None:
-        raise NoTargetError("this machine is none that the probe knows: x86_64, aarch64 or riscv64")
-    shutil.copy(probe(arch), place)
-    print(f"built {place} for {arch}")
+    built, name = built_for(libraries[0] if libraries else None)
+    shutil.copy(built, place)
+    print(f"built {place} for {name}")
     return 0
 
 
@@ -222,11 +132,11 @@ def _static(args: argparse.Namespace) -> int:
 
 def _look(files: list[Path], args: argparse.Namespace, *, more: bool) -> None:
     # more: something was printed before.
-    from forklore.features.audit import static
+    from forklore.features.audit.static import findings
 
     for index, name in enumerate(files):
-        found = static.look(name)
+        found = findings.look(name)
         if args.format == "json":
-            sys.stdout.write(static.document(found).decode())
+            sys.stdout.write(findings.document(found).decode())
         else:
-            sys.stdout.write(("\n" if index or more else "") + static.text(found))
+            sys.stdout.write(("\n" if index or more else "") + findings.text(found))

@@ -108,16 +108,13 @@ def _census(name: Path) -> Census:
 
 
 def _audits(args: argparse.Namespace) -> int:
-    from forklore.cli.audit import refusal
-    from forklore.features.audit.build import NoProbeError
-    from forklore.features.audit.compare import compare
-    from forklore.features.audit.elf_file import BrokenElfError
-    from forklore.features.audit.result import NotAnAuditError
-    from forklore.features.audit.target import NoTargetError
+    from forklore.features.audit.errors import AuditError
+    from forklore.features.audit.observe.package import refusal
+    from forklore.features.audit.show.compare import compare
 
     try:
         comparison = compare(_audit(args.old), _audit(args.new))
-    except (NoTargetError, NoProbeError, BrokenElfError, NotAnAuditError) as problem:
+    except AuditError as problem:
         complain(str(problem))
         return 2
     except OSError as problem:
@@ -133,10 +130,10 @@ def _audits(args: argparse.Namespace) -> int:
 
 
 def _audit(name: Path) -> Audit:
-    from forklore.cli.audit import audits_in
-    from forklore.features.audit.target import NoTargetError
+    from forklore.features.audit.audits import How, named
+    from forklore.features.audit.observe.target import NoTargetError
 
-    found = audits_in(name, shared_only=True)
+    found = named(name, How(shared_only=True), complain)
     if len(found) != 1:
         names = ", ".join(audit.library.name for audit in found)
         raise NoTargetError(f"{name} holds {len(found)} libraries ({names}); name the file of one")

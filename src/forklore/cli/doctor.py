@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the report on stdout; the exit status says whether tracing works at all."""
     from forklore.features.doctor import text
     from forklore.features.doctor.conclusions import can_trace, judge
-    from forklore.features.doctor.probe import collect
+    from forklore.features.doctor.observe import collect
 
     facts = collect()
     checks = judge(facts)

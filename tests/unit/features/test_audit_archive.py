@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forklore.features.audit import archive
-from forklore.features.audit.archive import BrokenArchiveError
-from forklore.features.audit.elf_file import BrokenElfError
-from forklore.features.audit.target import NoTargetError, StaticProgramError, from_file
+from forklore.features.audit.observe.target import NoTargetError, StaticProgramError, from_file
+from forklore.features.audit.static import archive
+from forklore.features.audit.static.archive import BrokenArchiveError
+from forklore.features.audit.static.elf_file import BrokenElfError
 
 MUSL = ("__init_libc", "__block_app_sigs", "fork")
 BANNER = b"\0GNU C Library (Some GLIBC 2.36-9) stable release version 2.36.\n\0"

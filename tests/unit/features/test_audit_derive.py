@@ -7,8 +7,8 @@ import pytest
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.units import Nanoseconds, Pid, TaskId, Tid
-from forklore.features.audit import derive
-from forklore.features.audit.calls import lines
+from forklore.features.audit.conclude import derive
+from forklore.features.audit.conclude.calls import lines
 from forklore.features.audit.record import Became, Born, Call, Ended, Happening, Run, Said, Word
 
 PARENT, CHILD = TaskId(1), TaskId(2)

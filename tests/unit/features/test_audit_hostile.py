@@ -15,10 +15,10 @@ import pytest
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
-from forklore.features.audit import instructions, static
-from forklore.features.audit.elf_file import BrokenElfError, identify
-from forklore.features.audit.package import unpack
-from forklore.features.audit.target import NoTargetError, running, targets
+from forklore.features.audit.observe.package import unpack
+from forklore.features.audit.observe.target import NoTargetError, running, targets
+from forklore.features.audit.static import findings, instructions
+from forklore.features.audit.static.elf_file import BrokenElfError, identify
 
 LIMIT = 20
 """Seconds of processor time; every file here takes one or two."""
@@ -104,10 +104,10 @@ def test_it_is_refused_with_a_reason(case: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(raw)
     if says is None:
-        assert "EM_X86_64" in static.text(static.look(path))
+        assert "EM_X86_64" in findings.text(findings.look(path))
         return
     with pytest.raises(BrokenElfError) as problem:
-        static.look(path)
+        findings.look(path)
     assert says in str(problem.value)
     assert str(problem.value).startswith(f"{path} is a broken ELF file: ")
     with pytest.raises((BrokenElfError, NoTargetError)):
@@ -119,14 +119,14 @@ def test_names_are_read_once_and_not_without_end(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(elf(sections=[NOTHING, *[(0, _STRINGS, 4096, len(long), 0, 0)] * 59], body=long))
     with pytest.raises(BrokenElfError, match="its names are longer than"):
-        static.look(path)
+        findings.look(path)
 
 
 def test_code_of_nothing_but_system_calls_is_not_read_for_ever(tmp_path: Path) -> None:
     pytest.importorskip("capstone", reason="capstone is not installed (the extra `audit`)")
     path = tmp_path / "file"
     path.write_bytes(elf([(_PROGRAM, 0, 4096 + 400_000)], body=b"\x0f\x05" * 200_000))
-    calls = static.look(path).calls
+    calls = findings.look(path).calls
     assert calls == Unavailable(0, "it holds the bytes of such an instruction at more than 20000 places")
 
 
@@ -146,7 +146,7 @@ def test_a_hash_table_that_ends_early(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(elf([(_PROGRAM, 0, 4096 + len(body)), (_DYNAMIC, 4096, len(tags))], body=body))
     with pytest.raises(BrokenElfError, match="broken ELF file: error: unpack requires"):
-        static.look(path)
+        findings.look(path)
 
 
 def test_a_build_id_is_glibcs_note_and_no_other(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_build_id_is_glibcs_note_and_no_other(tmp_path: Path) -> None:
 
 def test_a_package_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("forklore.features.audit.package._TOTAL_LIMIT", 1 << 22)
+    monkeypatch.setattr("forklore.features.audit.observe.package._TOTAL_LIMIT", 1 << 22)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:") as archive:
         info = tarfile.TarInfo("./usr/share/doc/README")  # nothing that would be unpacked
@@ -189,7 +189,7 @@ def test_damage_of_any_kind(seed: int, tmp_path: Path) -> None:
             at = chance.choice([chance.randrange(0x1000), chance.randrange(len(whole))]) & ~7
             raw[at : at + 8] = struct.pack("<Q", chance.choice([*words, chance.getrandbits(64)]))[: len(raw[at:])]
         path.write_bytes(raw)
-        for look in (lambda: static.text(static.look(path)), lambda: targets(path)):
+        for look in (lambda: findings.text(findings.look(path)), lambda: targets(path)):
             try:
                 look()
             except (BrokenElfError, NoTargetError) as problem:

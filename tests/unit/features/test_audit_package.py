@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
-from forklore.features.audit.elf_file import BrokenElfError
-from forklore.features.audit.package import unpack
-from forklore.features.audit.target import NoTargetError, Target, from_file, running, targets, under
+from forklore.features.audit import audits
+from forklore.features.audit.observe.package import unpack
+from forklore.features.audit.observe.target import NoTargetError, Target, from_file, running, targets, under
+from forklore.features.audit.static.elf_file import BrokenElfError
 
 
 @pytest.fixture(autouse=True)
@@ -125,18 +126,16 @@ def test_a_damaged_head_is_an_error_or_a_library_and_nothing_else(data: st.DataO
 
 def test_two_roots_are_compared_by_their_shared_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     # Which libraries are audited is looked at here, and not the audits.
-    from forklore.cli import audit as verb
-
     shared, static = Target(**{**ANY, "linker": Path("ld.so")}), Target(**ANY)
     audited: list[Target] = []
-    monkeypatch.setattr(verb, "audit_of", lambda target, *_, **__: audited.append(target))
+    monkeypatch.setattr(audits, "audit_of", lambda target, *_: audited.append(target))
     for found, wanted in (([shared, static], [shared]), ([static], [static]), ([shared], [shared])):
-        monkeypatch.setattr("forklore.features.audit.target.targets", lambda *_, found=found: found)
+        monkeypatch.setattr(audits, "targets", lambda *_, found=found: found)
         audited.clear()
-        verb.audits_in(Path("/"), shared_only=True)
+        audits.named(Path("/"), audits.How(shared_only=True), print)
         assert audited == wanted
         audited.clear()
-        verb.audits_in(Path("/"))
+        audits.named(Path("/"), audits.How(), print)
         assert audited == found
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
-from forklore.features.audit import instructions, static
-from forklore.features.audit.elf_file import BrokenElfError
-from forklore.features.audit.instructions import Site
-from forklore.features.audit.target import running
+from forklore.features.audit.observe.target import running
+from forklore.features.audit.static import findings, instructions
+from forklore.features.audit.static.elf_file import BrokenElfError
+from forklore.features.audit.static.instructions import Site
 
 pytest.importorskip("capstone", reason="capstone is not installed (the extra `audit`)")
 
@@ -55,19 +55,19 @@ def test_bytes_within_another_instruction_are_none() -> None:
 
 
 def test_the_running_library_makes_its_calls() -> None:
-    looked = static.look(running().path)
+    looked = findings.look(running().path)
     assert isinstance(looked.calls, list)
     names = {site.name for site in looked.calls}
     assert {"execve", "exit", "futex"} <= names
     assert names & {"clone", "fork"}
     assert looked.notes
-    shown = static.text(looked)
+    shown = findings.text(looked)
     assert all(site.name is None or site.name in shown for site in looked.calls)
-    assert msgspec.json.decode(static.document(looked), type=static.Findings) == looked
+    assert msgspec.json.decode(findings.document(looked), type=findings.Findings) == looked
 
 
 def test_a_program_says_what_it_imports() -> None:
-    looked = static.look(Path("/bin/sh"))
+    looked = findings.look(Path("/bin/sh"))
     assert set(looked.creators) & {"fork", "vfork"}
     assert looked.interpreter is not None
     assert looked.needed
@@ -91,7 +91,7 @@ def test_imports_of_a_program_that_exports_nothing(options: list[str], bare: boo
         content[60:64] = bytes(4) if wide else content[60:64]
         content[48:52] = content[48:52] if wide else bytes(4)
         program.write_bytes(content)
-    assert static.look(program).creators == ["fork", "system"]
+    assert findings.look(program).creators == ["fork", "system"]
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x7fELF", b"\x7fELF" + b"\xff" * 200, b"#!/bin/sh\n"])
@@ -99,7 +99,7 @@ def test_what_is_no_elf_file_is_refused(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(raw)
     with pytest.raises(BrokenElfError):
-        static.look(path)
+        findings.look(path)
 
 
 SMALL = Path("/bin/true").resolve().read_bytes()
@@ -115,7 +115,7 @@ def test_a_damaged_file_is_an_error_or_is_read(changes: list[tuple[int, int]]) -
         path = Path(folder, "damaged")
         path.write_bytes(raw)
         try:
-            shown = static.text(static.look(path))
+            shown = findings.text(findings.look(path))
         except BrokenElfError:
             return
         assert shown.isascii() or shown.replace("\n", "").isprintable()

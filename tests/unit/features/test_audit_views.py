@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.flags import CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID
-from forklore.features.audit import calls, profile, view
-from forklore.features.audit.compare import compare
+from forklore.features.audit.conclude import calls
 from forklore.features.audit.result import NotAnAuditError, decode, encode
+from forklore.features.audit.show import profile, view
+from forklore.features.audit.show.compare import compare
 
 
 def sentences(old: str, new: str) -> list[str]:

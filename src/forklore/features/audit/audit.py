@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from forklore.decode.creation import decode_creation
-from forklore.features.audit import derive
+from forklore.features.audit.conclude import derive
 from forklore.features.audit.functions import FUNCTIONS, MODES
+from forklore.features.audit.observe.run import Prober
 from forklore.features.audit.result import Audit, Library, Row
-from forklore.features.audit.run import Prober
 
 FALLBACKS: Final = (errno.ENOSYS, errno.EINVAL)
 """Answered to clone3 alone: what a kernel without it, or without a flag, says."""

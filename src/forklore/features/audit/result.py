@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from forklore.features.audit.errors import AuditError
+
 FORMAT: Final = 1
 SIZE_LIMIT: Final = 1 << 26
 """Bytes of a result that is read."""
@@ -147,7 +149,7 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_f
         return next((row for row in self.rows if row.key == (function, mode, injected)), None)
 
 
-class NotAnAuditError(Exception):
+class NotAnAuditError(AuditError):
     """A file that holds no audit; the text says what is wrong and what was expected."""
 
 

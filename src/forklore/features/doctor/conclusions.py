@@ -1,7 +1,7 @@
 """What a machine's answers mean to a tracer: facts in, checks out, each with what is lost and what to do
 about it.
 
-Pure, so that a report of any machine can be judged on any other. :mod:`forklore.features.doctor.probe` collects the
+Pure, so that a report of any machine can be judged on any other. :mod:`forklore.features.doctor.observe` collects the
 facts.
 """
 

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import msgspec
 
-from forklore.features.audit import words
 from forklore.features.audit.functions import FUNCTIONS
-from forklore.features.audit.result import Audit, Row
+from forklore.features.audit.result import Audit, Row, encode
+from forklore.features.audit.show import profile, words
 
 _COLUMNS = ("function", "call", "after ENOSYS", "after EINVAL", "blocked", "stack")
+
+
+View = Literal["table", "details", "seccomp"]
+Format = Literal["text", "markdown", "json"]
+
+
+def shown(audit: Audit, view: View, form: Format, functions: Sequence[str] = ()) -> str:
+    """The audit in one of its views and forms; ``functions``: the details of these alone."""
+    if view == "seccomp":
+        return profile.document(audit).decode() if form == "json" else profile.text(audit)
+    if form == "json":
+        return encode(audit).decode()
+    if form == "markdown":
+        return markdown(audit)
+    return details(audit, functions) if view == "details" or functions else text(audit)
 
 
 def table(audit: Audit) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.features.audit.elf_file import Identity, identify_open
+from forklore.features.audit.static.elf_file import Identity, identify_open
 
 MAGIC: Final = b"!<arch>\n"
 THIN: Final = b"!<thin>\n"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from forklore.features.audit import words
 from forklore.features.audit.functions import FUNCTIONS
 from forklore.features.audit.result import Attempt, Audit, Row
+from forklore.features.audit.show import words
 
 _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|"})
 

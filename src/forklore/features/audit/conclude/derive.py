@@ -11,8 +11,8 @@ from forklore.abi.errors import errno_name
 from forklore.abi.units import TaskId
 from forklore.decode.creation import Creation, decode_creation, signal_text
 from forklore.events.records import COMPARED
-from forklore.features.audit import calls
-from forklore.features.audit.place import Surroundings, stack_of
+from forklore.features.audit.conclude import calls
+from forklore.features.audit.conclude.place import Surroundings, stack_of
 from forklore.features.audit.record import Became, Born, Call, Ended, Happening, Run, Said, Word
 from forklore.features.audit.result import Attempt, Identity, Row
 

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from forklore.abi.arch import Arch
 from forklore.features.audit.functions import parts
-from forklore.features.audit.listen import listen
+from forklore.features.audit.observe.listen import listen
+from forklore.features.audit.observe.target import NoTargetError, Target, runs_here
 from forklore.features.audit.record import Run
-from forklore.features.audit.target import NoTargetError, Target, runs_here
 from forklore.linux import proc
 
 _ENVIRONMENT: Final = (b"PATH=/usr/bin:/bin", b"LC_ALL=C", b"HOME=/")
@@ -71,7 +71,7 @@ def prober(target: Target, probe: Path | None = None) -> Prober:
     if target.static:
         target, probe = _linked(target, probe)
     elif probe is None:
-        from forklore.features.audit.build import probe as built
+        from forklore.features.audit.observe.build import probe as built
 
         probe = built(target.arch)
     return Prober(target=target, probe=probe, machine=machine, program=program)
@@ -79,8 +79,8 @@ def prober(target: Target, probe: Path | None = None) -> Prober:
 
 def _linked(target: Target, probe: Path | None) -> tuple[Target, Path]:
     # An archive has no build-id; the program does.
-    from forklore.features.audit.elf_file import identify
-    from forklore.features.audit.link import program
+    from forklore.features.audit.observe.link import program
+    from forklore.features.audit.static.elf_file import identify
 
     linked = program(target.path, target.arch) if probe is None else probe.resolve()
     identity = identify(linked)

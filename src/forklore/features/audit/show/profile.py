@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from forklore.abi.flags import CLONE
 from forklore.abi.signals import signal_number
-from forklore.features.audit import words
 from forklore.features.audit.functions import FORKS, HELPERS, SPAWNS, THREADS, USERS
 from forklore.features.audit.result import Attempt, Audit, Row
+from forklore.features.audit.show import words
 
 _PURPOSES: Final = {
     "fork": tuple(name for name in FORKS if not name.startswith("clone")),

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
+from forklore.features.audit.errors import AuditError
 
 if TYPE_CHECKING:
     from elftools.elf.dynamic import DynamicSegment
@@ -37,7 +38,7 @@ _NAME_BYTES: Final = 1 << 25
 _PT_DYNAMIC: Final = 2
 
 
-class BrokenElfError(Exception):
+class BrokenElfError(AuditError):
     """Not an ELF file, or one whose headers contradict themselves; the text says what."""
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from forklore.abi.arch import Arch
-from forklore.features.audit.package import cache
+from forklore.features.audit.errors import AuditError
+from forklore.features.audit.observe.package import cache
 
 _NEEDED: Final = ("libc.so.6", "libdl.so.2")
 _FLAGS: Final = (
@@ -30,13 +31,13 @@ NO_COMPILER: Final = "there is no C compiler here (cc, gcc or clang; Debian: apt
 ELSEWHERE: Final = "build one elsewhere with `forklore audit --build-probe FILE` and give it with --probe FILE"
 
 
-class NoProbeError(Exception):
+class NoProbeError(AuditError):
     """The probe could not be built; the text says why and what to do."""
 
 
 def source() -> bytes:
     """probe.c."""
-    return resources.files("forklore.features.audit").joinpath("probe.c").read_bytes()
+    return resources.files("forklore.features.audit.observe").joinpath("probe.c").read_bytes()
 
 
 def probe(arch: Arch) -> Path:

@@ -11,9 +11,10 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.features.audit import archive
-from forklore.features.audit.archive import BrokenArchiveError
-from forklore.features.audit.elf_file import BrokenElfError, Identity, identify
+from forklore.features.audit.errors import AuditError
+from forklore.features.audit.static import archive
+from forklore.features.audit.static.archive import BrokenArchiveError
+from forklore.features.audit.static.elf_file import BrokenElfError, Identity, identify
 
 SIZE_LIMIT: Final = 1 << 28
 """Bytes of a file that is taken for a C library."""
@@ -26,7 +27,7 @@ _LINKERS: Final = ("ld-linux*.so*", "ld-[0-9]*.so", "ld.so", "ld64.so*")
 _FOLDERS: Final = ("lib", "lib64", "lib32", "libx32", "usr/lib", "usr/lib64", "usr/lib32", "usr/libx32")
 
 
-class NoTargetError(Exception):
+class NoTargetError(AuditError):
     """What was named holds no C library that can be audited; the text says why and what to do."""
 
 
@@ -98,7 +99,7 @@ def targets(named: Path, linker: Path | None = None) -> list[Target]:
             )
         return found
     if named.suffix == ".deb":
-        from forklore.features.audit.package import unpack
+        from forklore.features.audit.observe.package import unpack
 
         return targets(unpack(named))
     return [from_file(named, linker)]

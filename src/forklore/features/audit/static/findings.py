@@ -12,8 +12,8 @@ import msgspec
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
-from forklore.features.audit import instructions
-from forklore.features.audit.elf_file import (
+from forklore.features.audit.static import instructions
+from forklore.features.audit.static.elf_file import (
     BrokenElfError,
     Names,
     arch_of_file,
@@ -23,7 +23,7 @@ from forklore.features.audit.elf_file import (
     opened,
     tags,
 )
-from forklore.features.audit.instructions import Site
+from forklore.features.audit.static.instructions import Site
 
 if TYPE_CHECKING:
     from elftools.elf.dynamic import DynamicSegment

@@ -13,8 +13,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from forklore.features.audit.archive import BrokenArchiveError, members
-from forklore.features.audit.target import NoTargetError
+from forklore.features.audit.observe.target import NoTargetError
+from forklore.features.audit.static.archive import BrokenArchiveError, members
 
 _FORM: Final = b"2"
 """What is taken out of a package: part of the name that it is kept under, and changed with :func:`_wanted`."""
@@ -33,6 +33,19 @@ def cache() -> Path:
     """Where unpacked packages and built probes are kept: below $XDG_CACHE_HOME, or ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base, "forklore")
+
+
+def refusal(problem: OSError) -> str:
+    """What the system refused to an audit, of which file, and what to do about it."""
+    said = problem.strerror or str(problem)
+    if problem.filename is None:
+        hint = "; `forklore doctor` says what this machine allows" if isinstance(problem, PermissionError) else ""
+        return f"{said}{hint}"
+    where, kept = os.fsdecode(problem.filename), str(cache())
+    if where.startswith(kept) or kept.startswith(f"{where.rstrip('/')}/"):
+        keeping = f"built probes and packages are kept below {kept}"
+        return f"{where}: {said}: {keeping}; set XDG_CACHE_HOME to a directory that you may write"
+    return f"{where}: {said}"
 
 
 def unpack(package: Path) -> Path:

@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Final
 
 from forklore.abi.arch import Arch
-from forklore.features.audit import archive
-from forklore.features.audit.archive import BrokenArchiveError
-from forklore.features.audit.build import ARCH_FLAGS, NO_COMPILER, NoProbeError, compile_probe, compiler, source
-from forklore.features.audit.elf_file import BrokenElfError, opened
-from forklore.features.audit.package import cache
+from forklore.features.audit.observe.build import (
+    ARCH_FLAGS,
+    NO_COMPILER,
+    NoProbeError,
+    compile_probe,
+    compiler,
+    probe,
+    source,
+)
+from forklore.features.audit.observe.package import cache
+from forklore.features.audit.observe.target import NoTargetError, from_file
+from forklore.features.audit.static import archive
+from forklore.features.audit.static.archive import BrokenArchiveError
+from forklore.features.audit.static.elf_file import BrokenElfError, opened
+from forklore.linux.proc import machine
 
 PARTS: Final = ("libpthread.a", "librt.a", "libutil.a", "libanl.a")
 """Where the parts of glibc lay before they were joined (2.34); empty since."""
@@ -50,6 +60,17 @@ def program(library: Path, arch: Arch) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             _link(found, arch, parts, Path(folder)).rename(target)
     return target
+
+
+def built_for(library: Path | None) -> tuple[Path, str]:
+    """A probe for a library, or for this machine's shared ones, and the name of what it is for. AuditError."""
+    if library is not None:
+        target = from_file(library)
+        return program(target.path, target.arch) if target.static else probe(target.arch), target.name
+    arch = machine()
+    if arch is None:
+        raise NoTargetError("this machine is none that the probe knows: x86_64, aarch64 or riscv64")
+    return probe(arch), str(arch)
 
 
 def _link(found: str, arch: Arch, parts: list[Path], folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""What is seen of a library: its file, the probe built for it, and the probe's runs under the tracer."""

@@ -1,0 +1,1 @@
+"""What a file says of itself without being run: headers, symbols, notes, system-call instructions."""
