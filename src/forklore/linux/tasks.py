@@ -77,6 +77,14 @@ def all_pids() -> list[Pid]:
     return [Pid(pid) for pid in sorted(psutil.pids())]
 
 
+def process_name(pid: Pid) -> str | None:
+    """A process's name; None where it is gone or out of sight."""
+    try:
+        return str(psutil.Process(pid).name())
+    except psutil.Error:
+        return None
+
+
 def leader_of(tid: Tid) -> Pid | Unavailable:
     """The pid of the process that a task belongs to."""
     found = state(tid)

@@ -8,18 +8,17 @@ terabytes (address sanitizer, Go, Java) cheap.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
 
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux.memory import PAGE_SIZE
+from forklore.linux.own_child import OwnChild, attempt
 from forklore.linux.proc import unavailable
 
 ENTRY: Final = 8
@@ -141,15 +140,8 @@ class Probes(Struct, frozen=True):
 def probe() -> Probes:
     """Try it all. Takes a fork and about a millisecond, and leaves nothing behind."""
     return Probes(
-        _attempt(_exclusive_tells), _attempt(_soft_dirty_tells), _attempt(_scan_tells), _attempt(_frames_shown)
+        attempt(_exclusive_tells), attempt(_soft_dirty_tells), attempt(_scan_tells), attempt(_frames_shown)
     )
-
-
-def _attempt(trial: Callable[[], bool]) -> bool | Unavailable:
-    try:
-        return trial()
-    except OSError as problem:
-        return unavailable(problem, problem.filename or "pagemap")
 
 
 def _own() -> Pagemap:
@@ -168,7 +160,7 @@ def _exclusive_tells() -> bool:
     memory[0] = memory[PAGE_SIZE] = 1
     with _own() as own:
         alone = flags(own.entries(address, 2))
-        with _Child(lambda: memory.__setitem__(0, 2)) as child:
+        with OwnChild(lambda: memory.__setitem__(0, 2)) as child:
             both = flags(own.entries(address, 2))
             child.act()
             parted = flags(own.entries(address, 2))
@@ -196,7 +188,7 @@ def _soft_dirty_tells() -> bool:
         os.write(told, b"+" if before and after and not cleared else b"-")
 
     try:
-        with _Child(look) as child:
+        with OwnChild(look) as child:
             child.act()
         os.set_blocking(answer, False)
         return os.read(answer, 1) == b"+"
@@ -219,40 +211,3 @@ def _frames_shown() -> bool:
     memory[0] = 1
     with _own() as own:
         return bool(int.from_bytes(own.entries(address, 1), "little") & FRAME)
-
-
-class _Child:
-    """A child of our own that does ``work`` when told to, and then waits until the block ends."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-
-    def __enter__(self) -> _Child:
-        go_read, self._go = os.pipe2(os.O_CLOEXEC)
-        self._done, done_write = os.pipe2(os.O_CLOEXEC)
-        self._pid = os.fork()
-        if self._pid == 0:
-            status = 1
-            try:
-                os.close(self._go)
-                os.read(go_read, 1)
-                self._work()
-                os.write(done_write, b".")
-                os.read(go_read, 1)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(go_read)
-        os.close(done_write)
-        return self
-
-    def act(self) -> None:
-        """Let it work, and wait until it has. OSError if it failed."""
-        os.write(self._go, b".")
-        if not os.read(self._done, 1):
-            raise OSError(errno.EIO, "the child that tried it failed", "pagemap")
-
-    def __exit__(self, *_exception: object) -> None:
-        os.close(self._go)
-        os.close(self._done)
-        os.waitpid(self._pid, 0)
