@@ -1,4 +1,4 @@
-"""The only code that makes system calls: ptrace, memory, seccomp, wait, /proc.
+"""The only code that makes calls about other tasks: ptrace, memory, kcmp, seccomp, fork, wait, kill, /proc.
 
 Errors of the kernel leave this folder as :class:`OSError`; errno is read nowhere else.
 """

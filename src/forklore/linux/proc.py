@@ -123,6 +123,11 @@ def executable(tid: Tid) -> bytes | Unavailable:
     return read_link(f"/proc/{tid}/exe")
 
 
+def root(tid: Tid) -> str:
+    """Where the files of a task are seen under the names that it has for them."""
+    return f"/proc/{tid}/root"
+
+
 def arguments(tid: Tid) -> list[bytes] | Unavailable:
     """The argument strings of a task, as its memory has them now."""
     raw = read_file(f"/proc/{tid}/cmdline")

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from typing import Final, NoReturn
@@ -70,6 +71,12 @@ class Launched(Struct):
     pid: Pid
     _gate: Fd
     _report: Fd
+
+    def limit_stack(self, size: int) -> None:
+        """Set the soft limit of its stack, in bytes, where the hard one allows it."""
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_STACK)
+        if hard == resource.RLIM_INFINITY or hard >= size:
+            resource.prlimit(self.pid, resource.RLIMIT_STACK, (size, hard))
 
     def go(self) -> None:
         """Let it install its filter and execute."""

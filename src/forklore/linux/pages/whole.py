@@ -30,6 +30,13 @@ class Memory:
     def __exit__(self, *_exception: object) -> None:
         os.close(self._fd)
 
+    def read(self, address: int, size: int) -> bytes | None:
+        """Up to ``size`` bytes in one call; None where the first cannot be read."""
+        try:
+            return os.pread(self._fd, size, address)
+        except (OSError, OverflowError):
+            return None
+
     def read_into(self, view: memoryview, address: int) -> int:
         """Fill ``view`` from ``address``: how many bytes could be read before one that cannot.
 
@@ -48,13 +55,17 @@ class Memory:
         return done
 
 
+def memory_of(tid: Tid) -> Memory:
+    """The memory of a tracee, which is there unless the task was killed: then OSError."""
+    return Memory(os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC))
+
+
 def open_memory(tid: Tid) -> Memory | Unavailable:
     """The memory of a task; it takes the right to trace it (PTRACE_MODE_ATTACH), which its tracer has."""
-    path = f"/proc/{tid}/mem"
     try:
-        return Memory(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        return memory_of(tid)
     except OSError as problem:
-        return unavailable(problem, path)
+        return unavailable(problem, f"/proc/{tid}/mem")
 
 
 def pieces(start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from forklore.elf.cpython.frames import Interpreter
     from forklore.elf.dwarf.source import Source
     from forklore.elf.image.thread_descriptors import PthreadLayout
+    from forklore.linux.pages.whole import Memory
     from forklore.linux.ptrace import Registers
 
 _WINDOW: Final = 2 * memory.PAGE_SIZE
@@ -75,7 +76,7 @@ class Stacks:
         self._scripts: dict[tuple[object, ...], int] = {}
         self._seen: Glance
         """Of the caller whose stack is looked at; set when it enters its call."""
-        self._memory = -1
+        self._memory: Memory | None = None
         """A descriptor of that task's memory, while one is open."""
         self._enough: dict[int, int] = {}
         """By the instruction pointer of callers that were met before: how much of the stack was of use."""
@@ -312,17 +313,13 @@ class Stacks:
     def _memory_of(self, tid: Tid) -> Iterator[None]:
         # Not process_vm_readv, which has pages that are shared since a fork copied (mm/gup.c: gup_must_unshare), and
         # is slower for whole pages.
-        self._memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        from forklore.linux.pages.whole import memory_of
+
+        with memory_of(tid) as self._memory:
             yield
-        finally:
-            os.close(self._memory)
 
     def _page(self, address: int, size: int) -> bytes | None:
-        try:
-            return os.pread(self._memory, size, address)
-        except (OSError, OverflowError):
-            return None
+        return None if self._memory is None else self._memory.read(address, size)
 
     def _runs(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
         runs = self._routines.of(

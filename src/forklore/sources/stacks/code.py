@@ -17,7 +17,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.units import Address, Fd, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.events import records as ev
-from forklore.linux import mapped_file, mappings, memory
+from forklore.linux import mapped_file, mappings, memory, proc
 from forklore.linux.mappings import Kind, Mapping
 from forklore.sources.stacks.language_threads import Function
 
@@ -341,7 +341,7 @@ def _debug_file(image: Image, tid: Tid, entry: Mapping) -> Image | None:
     from forklore.elf.image.debug_files import find_debug_file
 
     path = os.fsdecode(entry.path)
-    for root in ("/", f"/proc/{tid}/root"):
+    for root in ("/", proc.root(tid)):
         found = find_debug_file(image, path, root)
         if found is not None and not isinstance(found, Unavailable):
             return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -154,7 +153,7 @@ def listen(
     watch = threading.Thread(target=_end_if_stuck, args=(engine, ended, late), name="audit-limit")
     watch.start()
     try:
-        _usual_stack(launched.pid)
+        launched.limit_stack(STACK)  # libraries make threads' stacks as large as this limit
         launched.go()
         engine.run()
     finally:
@@ -178,13 +177,6 @@ def _end_if_stuck(engine: Listener, ended: threading.Event, late: threading.Even
             late.set()
             engine.kill()  # kill(2) may come from any thread; the loop sees the ends
             return
-
-
-def _usual_stack(pid: Pid) -> None:
-    # Libraries make threads' stacks as large as this limit.
-    _, hard = resource.prlimit(pid, resource.RLIMIT_STACK)
-    if hard == resource.RLIM_INFINITY or hard >= STACK:
-        resource.prlimit(pid, resource.RLIMIT_STACK, (STACK, hard))
 
 
 def _pointed(tid: Tid, arch: Arch, name: str, words: ptrace.Entry) -> tuple[bytes | None, bytes | None]:

@@ -11,10 +11,12 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
+from forklore.abi.units import Tid, Unavailable
 from forklore.features.audit.errors import AuditError
 from forklore.features.audit.static import archive
 from forklore.features.audit.static.archive import BrokenArchiveError
 from forklore.features.audit.static.elf_file import BrokenElfError, Identity, identify
+from forklore.linux.mappings import mappings
 
 SIZE_LIMIT: Final = 1 << 28
 """Bytes of a file that is taken for a C library."""
@@ -78,10 +80,11 @@ class Target(Struct, frozen=True, kw_only=True):
 
 def running() -> Target:
     """The C library that this process runs on."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        path = line.split(maxsplit=5)[5:]
-        if path and re.fullmatch(r"libc\.so\.6|libc-2\.\d+\.so|ld-musl-\w+\.so\.1|libc\.so", Path(path[0]).name):
-            return from_file(Path(path[0]))
+    maps = mappings(Tid(os.getpid()))
+    for mapping in () if isinstance(maps, Unavailable) else maps:
+        path = Path(os.fsdecode(mapping.path))
+        if re.fullmatch(r"libc\.so\.6|libc-2\.\d+\.so|ld-musl-\w+\.so\.1|libc\.so", path.name):
+            return from_file(path)
     raise NoTargetError("no C library is mapped in this process: name one, such as /lib/x86_64-linux-gnu/libc.so.6")
 
 
