@@ -22,6 +22,8 @@ _NAMES: Final = {number: name for table in (NUMBERS, _KERNEL) for name, number i
 RESTARTS: Final = frozenset(number for name, number in _KERNEL.items() if name.startswith("ERESTART"))
 """The errors by which the kernel marks an interrupted call that it may make again (kernel/signal.c)."""
 
+ERESTARTNOHAND: Final = _KERNEL["ERESTARTNOHAND"]
+
 MAX_ERRNO: Final = 4095
 """A call failed if its result, taken as unsigned, is within this many of the top (include/linux/err.h)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -240,44 +240,3 @@ def _contradiction(creation: Creation, chain: tuple[str, ...]) -> str:
     if thread is False and chain[-1] in _THREAD_CALLS:
         return f"the stack leads to {chain[-1]}, but the call makes a process"
     return ""
-
-
-def text(
-    attribution: Attribution, routine: bytes | None = None, *, demangle: Callable[[bytes], bytes] = bytes
-) -> str:
-    """One line such as ``pthread_create(worker) ← start_pool, pool.c:88``; empty where nothing is known. Not escaped.
-
-    ``routine`` is the name of what the child is given to run, ``demangle`` turns a symbol into what its author wrote.
-    """
-    called = " → ".join(attribution.chain)
-    if called and routine is not None:
-        called += f"({_text(demangle(routine))})"
-    if called and attribution.source == "fingerprint":
-        called += " (by the form of the call)"
-    caller = _caller_text(attribution, demangle)
-    return " ← ".join(part for part in (called, caller) if part)
-
-
-def _caller_text(attribution: Attribution, demangle: Callable[[bytes], bytes]) -> str:
-    script, frame, line = attribution.script_frame, attribution.caller, attribution.caller_line
-    if script is not None:
-        where = _where(script.file, script.line)
-        return ", ".join(part for part in (_text(ev.raw_bytes(script.function)), where) if part)
-    if frame is None:
-        return ""
-    place = frame.place
-    function = place.function if line is None or line.function is None else ev.raw_bytes(line.function)
-    if function is None:
-        base = place.path.rpartition(b"/")[2]
-        return f"{_text(base)}+{place.address:#x}" if base else "code without a file"
-    where = "" if line is None or line.file is None else _where(line.file, line.line)
-    return ", ".join(part for part in (_text(demangle(function)), where) if part)
-
-
-def _where(file: ev.Text, line: int | None) -> str:
-    base = _text(ev.raw_bytes(file).rpartition(b"/")[2])
-    return base if line is None else f"{base}:{line}"
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="backslashreplace")

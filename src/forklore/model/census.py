@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.calls import CloseRange
 from forklore.events import records as ev
+from forklore.model.attributions import Attributions
 from forklore.model.build import Builder
 from forklore.model.names import function_name
 from forklore.model.tasks import FailedExec, Failure, Kind, Task
@@ -166,7 +167,7 @@ class _Counting:
         self._programs: dict[TaskId, bytes] = {}
         self._searches: dict[tuple[TaskId, int], bytes] = {}
         """Who tried to execute, for each of a task's failed execs."""
-        self._attributions: dict[object, tuple[str, str]] = {}
+        self._attributions = Attributions()
         self._stacks = self._created = False
 
     def feed(self, event: ev.Event) -> None:
@@ -225,20 +226,14 @@ class _Counting:
         return Maker(program, creation.kind, caller), Manner(creation.text(abbreviate=True), library)
 
     def _site(self, made: Task | Failure) -> tuple[str, str]:
-        creation, stack, script = made.creation, made.stack, made.script
-        if creation is None or (stack is None and script is None):
+        if made.stack is None and made.script is None:
+            return "", ""
+        found = self._attributions.of(made)
+        if made.creation is None or found is None:
             return "", ""
         self._stacks = True
-        runs = made.runs if isinstance(made, Task) else None
-        told = None if runs is None else (runs.how, runs.unknown is None)
-        key = (stack and stack.number, script and script.script, creation.call, creation.flags.raw, told)
-        if key not in self._attributions:
-            from forklore.model.attribution import attribute  # a trace without stacks does not pay for it
-
-            found = attribute(creation, stack, script, runs)
-            chain = found.chain[:-1] if found.chain[-1:] == (creation.call,) else found.chain
-            self._attributions[key] = (_caller(found), " → ".join(chain))
-        return self._attributions[key]
+        chain = found.chain[:-1] if found.chain[-1:] == (made.creation.call,) else found.chain
+        return _caller(found), " → ".join(chain)
 
     def _executed(self, task: Task) -> None:
         image = task.images[-1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from forklore.events import records as ev
+from forklore.model.attributions import Attributions, form_of, runs_of
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report.words import words
 from forklore.report.words.code import clipped, function_words, place_words, script_words
@@ -59,26 +60,16 @@ class Edges:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._attributions: dict[object, Attribution] = {}
+        self._attributions = Attributions()
         self._edges: dict[object, Edge | None] = {}
 
     def attribution(self, made: Task | Failure) -> Attribution | None:
         """Who made it, as the model has it; None where its call was not seen."""
-        if made.creation is None:
-            return None
-        key = _key(made)
-        found = None if key is None else self._attributions.get(key)
-        if found is None:
-            from forklore.model.attribution import attribute  # a trace without creations does not pay for it
-
-            found = attribute(made.creation, made.stack, made.script, _runs(made))
-            if key is not None:
-                self._attributions[key] = found
-        return found
+        return self._attributions.of(made)
 
     def of(self, made: Task | Failure) -> Edge | None:
         """Who made it, in short; None where nothing is known that the call itself does not say."""
-        key = _key(made)
+        key = form_of(made)
         if key is None:
             return self._edge(made)
         if key not in self._edges:
@@ -86,7 +77,7 @@ class Edges:
         return self._edges[key]
 
     def _edge(self, made: Task | Failure) -> Edge | None:
-        found, runs = self.attribution(made), _runs(made)
+        found, runs = self.attribution(made), runs_of(made)
         if found is None:
             return None
         routine = self.routine(found, runs)
@@ -127,26 +118,6 @@ class Edges:
         if place is not None:
             return place_words(place) if source else function_words(place)
         return "" if address is None else f"{address:#x}"
-
-
-def _runs(made: Task | Failure) -> ev.Runs | None:
-    return made.runs if isinstance(made, Task) else None
-
-
-def _key(made: Task | Failure) -> object:
-    # None: told by the words of the call itself, which differ from task to task.
-    if made.stack is None:
-        return None
-    if isinstance(made, Task):
-        called: object = made.form
-    else:
-        called = made.creation.call, made.creation.flags.raw
-    if called is None:
-        return None
-    runs = _runs(made)
-    script = None if made.script is None else made.script.script
-    ran = None if runs is None else (runs.how, runs.fn, runs.fn_place, runs.routine, runs.routine_place)
-    return (made.stack.number, script, called, ran)
 
 
 def _says_nothing(made: Task | Failure, found: Attribution) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
+from forklore.abi.errors import RESTARTS
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
     from forklore.sources.stacks.call_stacks import Stacks
 
-_ERESTART: Final = frozenset({-512, -513, -514, -516})
-"""ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: not a result, the call is entered again."""
 
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 
@@ -423,7 +422,7 @@ class Engine:
         self._orphans.creating.discard(task)
         if entry.cleared:
             self._reader.put_back(task.tid, entry)
-        if result in _ERESTART:
+        if -result in RESTARTS:
             return
         if entry.kind is Class.OTHER:
             self._unshared(task, entry, result, t)

@@ -12,12 +12,14 @@ from typing import Final
 
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
+from forklore.abi.errors import ERESTARTNOHAND
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux import proc
 from forklore.sources.ptrace.kernel import Kernel
 
-_AGAIN: Final = -514  # ERESTARTNOHAND: enter the call again unless a handler is to run (include/linux/errno.h)
+_AGAIN: Final = -ERESTARTNOHAND
+"""As a result: enter the call again unless a handler is to run."""
 _IGNORED_BY_DEFAULT: Final = frozenset({17, 18, 23, 28})  # SIGCHLD SIGCONT SIGURG SIGWINCH
 
 _LIMITS: Final = (
