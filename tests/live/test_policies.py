@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program, Trace_, bare, run, shape, until_event
+from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program, Trace_, bare, run, until_event
+from tree_shape import shape
 
 import forklore
 

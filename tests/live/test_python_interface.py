@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tracing import ENVIRONMENT, Program, bare, shape
+from tracing import ENVIRONMENT, Program, bare
+from tree_shape import shape
 
 import forklore
 from forklore.api import TraceFailedError

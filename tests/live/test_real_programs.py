@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracing import Trace_, bare, outline, shape
+from tracing import Trace_, bare
+from tree_shape import outline, shape
 
 import forklore
 from forklore.model.tasks import Trace

@@ -192,37 +192,3 @@ def until_event(file: Path, name: str, count: int = 1) -> None:
     while (file.read_text() if file.exists() else "").count(f'"event":"{name}"') < count:
         assert time.monotonic() < deadline, f"no {name} in {file}"
         os.sched_yield()
-
-
-Shape = tuple[Any, ...]
-
-
-def shape(trace: Trace, *, about: Callable[[Task], Any] | None = None) -> Shape:
-    """A tree without its numbers and times, to compare two runs of one program: what each task is, and its children.
-
-    Children are sorted, because tasks that run side by side come in any order. ``about`` says what of a task counts.
-    """
-    about = about or _about
-    memory: dict[int, Shape] = {}
-    for number in sorted(trace.tasks, reverse=True):  # children have higher numbers than their creators
-        task = trace.tasks[number]
-        memory[number] = (about(task), tuple(sorted((memory[child] for child in task.children), key=repr)))
-    return tuple(memory[task.id] for task in trace.roots)
-
-
-def _about(task: Task) -> Any:
-    made = task.creation
-    death = task.death
-    return (
-        task.kind,
-        None if made is None else (made.call, made.flags.raw, made.exit_signal),
-        [image.file for image in task.images],
-        None if death is None else (death.code, death.signal),
-    )
-
-
-def outline(task: Task) -> Any:
-    """For :func:`shape` of a log that knows less: thread or process, what it executed, how it ended."""
-    death = task.death
-    names = [(image.file or b"").rpartition(b"/")[2] for image in task.images]
-    return (task.kind, names, None if death is None else (death.code, death.signal))

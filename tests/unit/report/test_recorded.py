@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from golden import PROGRAMS, ROOT, TRACES
+from tree_shape import shape
 
 import forklore
-from forklore.model.tasks import Task, Trace
+from forklore.model.tasks import Task
 
 FILES = sorted(path for path in TRACES.iterdir() if path.is_file() and path.name != "README.md")
 LIMIT = 150_000
@@ -46,18 +46,6 @@ def test_whole_small_and_of_no_ones_machine(path: Path) -> None:
     assert root.death is not None or root.heir is not None
     for task in trace.tasks.values():
         assert task.death is not None or task.gone == "superseded"
-
-
-Shape = tuple[Any, ...]
-
-
-def shape(trace: Trace, about: Callable[[Task], Any]) -> Shape:
-    """The tree without its numbers and times; children in no order, for those that run side by side come in any."""
-    found: dict[int, Shape] = {}
-    for task in reversed(trace.tasks.values()):
-        below = sorted((found[child] for child in task.children), key=repr)
-        found[task.id] = (about(task), tuple(below))
-    return tuple(found[root.id] for root in trace.roots)
 
 
 def by_strace_too(task: Task) -> Any:
