@@ -23,11 +23,12 @@ _MACHINES: Final = {(62, 64): Arch.X86_64, (62, 32): Arch.X32, (3, 32): Arch.I38
                     (183, 64): Arch.AARCH64, (243, 64): Arch.RISCV64}
 _KINDS: Final = {0: "none", 1: "rel", 2: "exec", 3: "dyn", 4: "core"}
 
-_PT_LOAD, _PT_DYNAMIC, _PT_NOTE, _PT_GNU_EH_FRAME = 1, 2, 4, 0x6474E550
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE, _PT_GNU_EH_FRAME = 1, 2, 3, 4, 0x6474E550
 _PF_X = 1
 _SHT_NOTE, _SHT_NOBITS = 7, 8
 _SHF_COMPRESSED = 0x800
 _NT_GNU_BUILD_ID = 3
+_DT_FLAGS_1, _DF_1_PIE = 0x6FFFFFFB, 0x08000000
 
 _MAX_SEGMENTS = 4096
 _MAX_SECTIONS = 1 << 16
@@ -45,11 +46,13 @@ class _Layout(Struct, frozen=True):
     dynamic: struct.Struct
 
 
+_FIELDS: Final = {
+    32: ("HHIIIIIHHHHHH", "IIIIIIII", "10I", "iI"),
+    64: ("HHIQQQIHHHHHH", "IIQQQQQQ", "IIQQQQIIQQ", "qQ"),
+}
 _LAYOUTS: Final = {
-    32: _Layout(struct.Struct("<HHIIIIIHHHHHH"), struct.Struct("<IIIIIIII"), struct.Struct("<10I"),
-                struct.Struct("<iI")),
-    64: _Layout(struct.Struct("<HHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"), struct.Struct("<IIQQQQIIQQ"),
-                struct.Struct("<qQ")),
+    (bits, order): _Layout(*(struct.Struct(order + fields) for fields in every))
+    for bits, every in _FIELDS.items() for order in "<>"
 }
 
 
@@ -94,15 +97,18 @@ class Image:
 
     def __init__(self, data: mmap.mmap | bytes, header: _Header) -> None:
         self.data: Final = data
-        self.arch: Final = _MACHINES.get((header.machine, header.bits))
+        self.machine: Final = header.machine
+        """e_machine, by which :attr:`arch` is told where forklore decodes it."""
+        self.arch: Final = None if header.order == ">" else _MACHINES.get((header.machine, header.bits))
         self.bits: Final = header.bits
         self.kind: Final = _KINDS.get(header.kind, "other")
         self.size: Final = len(data)
         self._header = header
-        self._layout = _LAYOUTS[header.bits]
+        self._layout = _LAYOUTS[header.bits, header.order]
         segments = list(self._segments())
         self.loads: Final = tuple(load for kind, load, _ in segments if kind == _PT_LOAD)
         self._eh_frame_hdr = next((load for kind, load, _ in segments if kind == _PT_GNU_EH_FRAME), None)
+        self._interp = next((load for kind, load, _ in segments if kind == _PT_INTERP), None)
         self._sections: dict[str, Section] | None = None
         self._numbered: list[Section] = []
         self.dynamic: Final = self._read_dynamic([load for kind, load, _ in segments if kind == _PT_DYNAMIC])
@@ -112,15 +118,18 @@ class Image:
         """NT_GNU_BUILD_ID in hexadecimal."""
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | Fd) -> Image | Unavailable:
-        """Map the file at a path, or one that is open already (the descriptor stays the caller's)."""
+    def open(cls, source: str | os.PathLike[str] | Fd, *, big_endian: bool = False) -> Image | Unavailable:
+        """Map the file at a path, or one that is open already (the descriptor stays the caller's).
+
+        ``big_endian``: also one of those machines, none of which forklore decodes: its headers and notes can be asked.
+        """
         try:
             if isinstance(source, int):
-                return cls._map(source)
+                return cls._map(source, big_endian)
             # Without O_NONBLOCK a name that turned into a pipe would hold the tracer.
             descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             try:
-                return cls._map(descriptor)
+                return cls._map(descriptor, big_endian)
             finally:
                 os.close(descriptor)
         except OSError as problem:
@@ -129,13 +138,13 @@ class Image:
             return Unavailable(0, f"no file name: {problem}")
 
     @classmethod
-    def of_bytes(cls, data: bytes) -> Image | Unavailable:
+    def of_bytes(cls, data: bytes, *, big_endian: bool = False) -> Image | Unavailable:
         """An ELF file that is in memory: the vdso as read from a task, a decompressed section."""
-        header = _read_header(data)
+        header = _read_header(data, big_endian)
         return header if isinstance(header, Unavailable) else cls(data, header)
 
     @classmethod
-    def _map(cls, descriptor: int) -> Image | Unavailable:
+    def _map(cls, descriptor: int, big_endian: bool) -> Image | Unavailable:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return Unavailable(0, "not a regular file")
@@ -146,7 +155,7 @@ class Image:
             data = os.pread(descriptor, status.st_size, 0)
         else:
             data = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-        header = _read_header(data)
+        header = _read_header(data, big_endian)
         if isinstance(header, Unavailable):
             if isinstance(data, mmap.mmap):
                 data.close()
@@ -164,6 +173,19 @@ class Image:
         """Let go of the file. Nothing can be asked of the image, or of what was made from it, after that."""
         if isinstance(self.data, mmap.mmap):
             self.data.close()
+
+    @property
+    def program(self) -> bool:
+        """Whether it was made to be executed: ET_EXEC, or a position-independent executable."""
+        return self.kind == "exec" or bool(self.dynamic.get(_DT_FLAGS_1, 0) & _DF_1_PIE)
+
+    @property
+    def interpreter(self) -> bytes | None:
+        """PT_INTERP: the path of the dynamic linker that the kernel starts for it."""
+        place = self._interp
+        if place is None or not self.whole:
+            return None
+        return self.data[place.offset:place.offset + min(place.file_size, _MAX_LINK_NAME)].partition(b"\0")[0]
 
     def address_of(self, file_offset: int) -> Address | None:
         """The file's own address of a byte of it, where a PT_LOAD has it mapped; None where none has.
@@ -315,7 +337,7 @@ class Image:
         for _ in range(_MAX_NOTES):
             if offset + 12 > end:
                 return None
-            name_size, size, kind = struct.unpack_from("<III", self.data, offset)
+            name_size, size, kind = struct.unpack_from(self._header.order + "III", self.data, offset)
             at = offset + ((12 + name_size + round_up) & ~round_up)
             if kind == _NT_GNU_BUILD_ID and name_size == 4 and self.data[offset + 12:offset + 16] == b"GNU\0":
                 fits = 0 < size <= _MAX_BUILD_ID and at + size <= end
@@ -326,6 +348,7 @@ class Image:
 
 class _Header(Struct, frozen=True):
     bits: int
+    order: str
     kind: int
     machine: int
     segments: int
@@ -342,19 +365,20 @@ def _moved(load: Load, file_offset: int) -> Address | None:
     return Address(address) if address >= 0 else None
 
 
-def _read_header(data: mmap.mmap | bytes) -> _Header | Unavailable:
+def _read_header(data: mmap.mmap | bytes, big_endian: bool = False) -> _Header | Unavailable:
     start = data[:64]
     if start[:4] != b"\x7fELF":
         return Unavailable(0, "not an ELF file")
     bits = {1: 32, 2: 64}.get(start[4]) if len(start) > 5 else None
     if bits is None:
         return Unavailable(0, "a broken ELF file: neither 32 nor 64 bits")
-    if start[5] != 1:
+    order = {1: "<", 2: ">"}.get(start[5])
+    if order != "<" and not (order and big_endian):
         return Unavailable(0, "not a little-endian ELF file, and forklore decodes no big-endian machine")
-    layout = _LAYOUTS[bits].header
+    layout = _LAYOUTS[bits, order].header
     if len(start) < 16 + layout.size:
         return Unavailable(0, f"a broken ELF file: it ends after {len(start)} bytes, inside its header")
     (kind, machine, _, _, segments, sections, _, _, segment_size, segment_count,
      section_size, section_count, names) = layout.unpack_from(start, 16)
-    return _Header(bits, kind, machine, segments, segment_size, segment_count,
+    return _Header(bits, order, kind, machine, segments, segment_size, segment_count,
                    sections, section_size, section_count, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 from forklore.abi.units import Unavailable
 
@@ -27,15 +28,10 @@ def interpreter(path: str | os.PathLike[str]) -> bytes | Unavailable | None:
 
 
 def _dynamic_linker(path: str | os.PathLike[str]) -> bytes | Unavailable | None:
-    from elftools.common.exceptions import ELFError, ELFParseError
-    from elftools.construct import ConstructError
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.segments import InterpSegment
+    from forklore.elf.image.image import Image  # only a program that cannot be executed is asked
 
-    try:
-        with open(path, "rb") as file:
-            segments = ELFFile(file).iter_segments("PT_INTERP")
-            found = next((segment for segment in segments if isinstance(segment, InterpSegment)), None)
-            return None if found is None else str(found.get_interp_name()).encode()
-    except (ELFError, ELFParseError, ConstructError, UnicodeDecodeError, ValueError, OSError) as problem:
-        return Unavailable(0, f"a broken ELF file: {problem}")
+    image = Image.open(path)
+    if isinstance(image, Unavailable):
+        return image
+    with closing(image):
+        return image.interpreter

@@ -7,12 +7,15 @@ that the archive's index has, and the others stay 0.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from forklore.abi.arch import Arch
+from forklore.elf.image.symtab import STB_WEAK, section_table
 from forklore.features.audit.observe.build import (
     ARCH_FLAGS,
     NO_COMPILER,
@@ -26,7 +29,7 @@ from forklore.features.audit.observe.package import cache
 from forklore.features.audit.observe.target import NoTargetError, from_file
 from forklore.features.audit.static import archive
 from forklore.features.audit.static.archive import BrokenArchiveError
-from forklore.features.audit.static.elf_file import BrokenElfError, opened
+from forklore.features.audit.static.elf_file import BrokenElfError, headed
 from forklore.linux.proc import machine
 
 PARTS: Final = ("libpthread.a", "librt.a", "libutil.a", "libanl.a")
@@ -94,11 +97,9 @@ def _symbols(part: Path) -> frozenset[str]:
 
 
 def _wanted(made: Path) -> Iterator[str]:
-    from elftools.elf.sections import SymbolTableSection
-
-    with opened(made) as elf:
-        for section in elf.iter_sections("SHT_SYMTAB"):
-            assert isinstance(section, SymbolTableSection)
-            for symbol in section.iter_symbols():
-                if symbol.entry.st_info.bind == "STB_WEAK" and symbol.entry.st_shndx == "SHN_UNDEF":
-                    yield str(symbol.name)
+    with closing(headed(made)) as image:
+        table = section_table(image, ".symtab")
+        entries = [] if table is None else [table.entry(number) for number in range(table.count)]
+        for entry in entries:
+            if table is not None and entry.binding == STB_WEAK and not entry.section:
+                yield os.fsdecode(table.name(entry))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Final
 
 from msgspec import Struct
 
-from forklore.features.audit.static.elf_file import Identity, identify_open
+from forklore.features.audit.static.elf_file import Identity, identify
 
 MAGIC: Final = b"!<arch>\n"
 THIN: Final = b"!<thin>\n"
@@ -64,7 +63,7 @@ def read(raw: bytes, name: str) -> Archive:
         if member in _INDICES:
             symbols = _index(data, _INDICES[member])
         elif member != "//":
-            first = first or identify_open(BytesIO(data), f"{name}({member.rstrip('/')})")
+            first = first or identify(data, f"{name}({member.rstrip('/')})")
             if member.startswith("version."):  # musl src/internal/version.c
                 found = _MUSL.search(data)
                 version = version or (found[1].decode() if found else None)

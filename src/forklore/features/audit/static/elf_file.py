@@ -1,34 +1,28 @@
-"""What an ELF file says of itself, of any machine: read with pyelftools, and broken files refused with a reason.
+"""An ELF file of any machine: its head as the tracer reads it too, and the rest through pyelftools.
 
-pyelftools follows every count and offset that a file has. A small file can describe the same bytes again and again, so
-the counts are looked at before it does: see :func:`_measure`.
+pyelftools knows what notes and versions mean, on machines of either byte order, and follows every count and offset
+that a file has. A small file can describe the same bytes again and again, so the counts are looked at before it does
+(:func:`_measure`), and a broken file is refused with a reason.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
+from forklore.elf.image.image import Image
 from forklore.features.audit.errors import AuditError
 
 if TYPE_CHECKING:
     from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
 
-_MACHINES: Final = {
-    ("EM_X86_64", 64): Arch.X86_64,
-    ("EM_X86_64", 32): Arch.X32,
-    ("EM_386", 32): Arch.I386,
-    ("EM_AARCH64", 64): Arch.AARCH64,
-    ("EM_RISCV", 64): Arch.RISCV64,
-}
-_PIE: Final = 0x08000000  # DF_1_PIE of DT_FLAGS_1
 _SEGMENTS: Final = 512
 _SECTIONS: Final = 1 << 14
 _TAGS: Final = 4096
@@ -54,6 +48,49 @@ class Identity(Struct, frozen=True, kw_only=True):
     """Made to be executed: ET_EXEC, or a position-independent executable."""
 
 
+def headed(source: Path | bytes, name: str | None = None) -> Image:
+    """A file, or what is in memory and called ``name``, as far as its headers go. The caller closes it.
+
+    BrokenElfError; OSError as open() has it.
+    """
+    name = str(source) if name is None else name
+    if isinstance(source, bytes):
+        image = Image.of_bytes(source, big_endian=True)
+    else:
+        image = Image.open(source, big_endian=True)
+    if isinstance(image, Image):
+        return image
+    if image.errno:
+        raise OSError(image.errno, image.why, name)
+    raise BrokenElfError(f"{name} is {image.why}")
+
+
+def machine_name(number: int) -> str:
+    """``EM_X86_64``; the number of a machine without a name."""
+    from elftools.elf.enums import ENUM_E_MACHINE
+
+    return {value: name for name, value in ENUM_E_MACHINE.items()}.get(number, str(number))
+
+
+def identify(source: Path | bytes, name: str | None = None) -> Identity:
+    """What a file's head says, or that of what is in memory and called ``name``. BrokenElfError, OSError."""
+    with closing(headed(source, name)) as image:
+        return Identity(
+            arch=image.arch,
+            machine=f"{machine_name(image.machine)} ({image.bits}-bit)",
+            build_id=image.build_id,
+            interpreter=interpreter(image),
+            dynamic=bool(image.dynamic),
+            executable=image.program,
+        )
+
+
+def interpreter(image: Image) -> str | None:
+    """The path of its dynamic linker."""
+    raw = image.interpreter
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")
+
+
 class Names:
     """Counts the names that are read of one file: many of them may be one and the same long one."""
 
@@ -71,34 +108,28 @@ class Names:
 @contextmanager
 def opened(path: Path) -> Iterator[ELFFile]:
     """The file through pyelftools; whatever it trips over becomes BrokenElfError. OSError as open() has it."""
-    with path.open("rb") as file, examined(file, str(path)) as elf:
-        yield elf
-
-
-@contextmanager
-def examined(file: IO[bytes], path: str) -> Iterator[ELFFile]:
-    """The same for an open file that is called ``path``."""
     from elftools.common.exceptions import ELFError
     from elftools.construct import ConstructError
 
-    try:
-        yield _head(file, path)
-    except BrokenElfError as problem:
-        if str(problem).startswith(path):
-            raise
-        raise BrokenElfError(f"{path} is a broken ELF file: {problem}") from problem
-    except OSError as problem:
-        if problem.errno is not None and problem.filename is not None:
-            raise
-        raise BrokenElfError(f"{path} is a broken ELF file: {problem}") from problem
-    except (ELFError, ConstructError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
-            OverflowError, MemoryError, RecursionError, struct.error) as problem:  # fmt: skip
-        # pyelftools lets a header that points nowhere surface as any of these.
-        what = f"{type(problem).__name__}: {str(problem)[:200]}"
-        raise BrokenElfError(f"{path} is a broken ELF file: {what}") from problem
+    with path.open("rb") as file:
+        try:
+            yield _head(file, path)
+        except BrokenElfError as problem:
+            if str(problem).startswith(str(path)):
+                raise
+            raise BrokenElfError(f"{path} is a broken ELF file: {problem}") from problem
+        except OSError as problem:
+            if problem.errno is not None and problem.filename is not None:
+                raise
+            raise BrokenElfError(f"{path} is a broken ELF file: {problem}") from problem
+        except (ELFError, ConstructError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
+                OverflowError, MemoryError, RecursionError, struct.error) as problem:  # fmt: skip
+            # pyelftools lets a header that points nowhere surface as any of these.
+            what = f"{type(problem).__name__}: {str(problem)[:200]}"
+            raise BrokenElfError(f"{path} is a broken ELF file: {what}") from problem
 
 
-def _head(file: IO[bytes], path: str) -> ELFFile:
+def _head(file: IO[bytes], path: Path) -> ELFFile:
     from elftools.elf.elffile import ELFFile
 
     if file.read(4) != b"\x7fELF":
@@ -132,34 +163,6 @@ def _measure(elf: ELFFile) -> None:
         names.take(section.name)
 
 
-def arch_of_file(elf: ELFFile) -> Arch | None:
-    """The system-call ABI of its code, or None."""
-    if not elf.little_endian:
-        return None
-    return _MACHINES.get((str(elf.header["e_machine"]), elf.elfclass))
-
-
-def identify(path: Path) -> Identity:
-    """Read a file's head. BrokenElfError, OSError."""
-    with path.open("rb") as file:
-        return identify_open(file, str(path))
-
-
-def identify_open(file: IO[bytes], path: str) -> Identity:
-    """The same for an open file that is called ``path``. BrokenElfError."""
-    with examined(file, path) as elf:
-        entries = [(str(tag.entry.d_tag), int(tag.entry.d_val)) for tag in tags(elf)]
-        flags = next((value for tag, value in entries if tag == "DT_FLAGS_1"), 0)
-        return Identity(
-            arch=arch_of_file(elf),
-            machine=f"{elf.header['e_machine']} ({elf.elfclass}-bit)",
-            build_id=build_id(elf),
-            interpreter=interpreter(elf),
-            dynamic=bool(entries),
-            executable=elf.header["e_type"] == "ET_EXEC" or bool(flags & _PIE),
-        )
-
-
 def tags(elf: ELFFile) -> Iterator[Any]:
     """The entries of its dynamic segment."""
     names = Names()
@@ -179,16 +182,6 @@ def dynamic_segments(elf: ELFFile) -> Iterator[DynamicSegment]:
     for segment in elf.iter_segments("PT_DYNAMIC"):
         if isinstance(segment, DynamicSegment) and segment.header.p_filesz:
             yield segment
-
-
-def interpreter(elf: ELFFile) -> str | None:
-    """PT_INTERP."""
-    for segment in elf.iter_segments("PT_INTERP"):
-        if segment.header.p_filesz > 4096:
-            raise BrokenElfError(f"its interpreter's name is {segment.header.p_filesz} bytes long")
-        raw: bytes = segment.data()
-        return raw.split(b"\0")[0].decode("utf-8", "backslashreplace")
-    return None
 
 
 def notes(elf: ELFFile) -> Iterator[Any]:
@@ -223,11 +216,3 @@ def _count_notes(elf: ELFFile, offset: int, size: int) -> int:
         at += description + 3 & ~3
         count += 1
     return count
-
-
-def build_id(elf: ELFFile) -> str | None:
-    """NT_GNU_BUILD_ID, in hexadecimal."""
-    for note in notes(elf):
-        if note["n_type"] == "NT_GNU_BUILD_ID" and note["n_name"] == "GNU":
-            return str(note["n_desc"])
-    return None

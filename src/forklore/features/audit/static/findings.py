@@ -5,20 +5,23 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
+from forklore.elf.image.image import Image
+from forklore.elf.image.symtab import STT_FUNC, section_table
 from forklore.features.audit.static import instructions
 from forklore.features.audit.static.elf_file import (
     BrokenElfError,
     Names,
-    arch_of_file,
     dynamic_segments,
+    headed,
     interpreter,
+    machine_name,
     notes,
     opened,
     tags,
@@ -82,20 +85,20 @@ def look(path: Path) -> Findings:
         raise BrokenElfError(f"{path} is not a regular file")
     if size > FILE_LIMIT:
         raise BrokenElfError(f"{path} has {size} bytes, more than the {FILE_LIMIT} that are looked into")
-    with opened(path) as elf:
-        arch = arch_of_file(elf)
+    with opened(path) as elf, closing(headed(path)) as image:
         imported = set(_imports(elf))
+        order = "little" if elf.little_endian else "big"
         return Findings(
             path=str(path),
-            machine=f"{elf.header['e_machine']}, {elf.elfclass}-bit, {'little' if elf.little_endian else 'big'}-endian",
-            arch=None if arch is None else str(arch),
-            interpreter=interpreter(elf),
+            machine=f"{machine_name(image.machine)}, {image.bits}-bit, {order}-endian",
+            arch=None if image.arch is None else str(image.arch),
+            interpreter=interpreter(image),
             needed=_needed(elf),
             creators=sorted(imported & CREATORS),
             reaching=sorted(imported & REACHING),
             versions=_versions(elf),
             notes=_notes(elf),
-            calls=_calls(elf, arch),
+            calls=_calls(image),
         )
 
 
@@ -191,33 +194,28 @@ def _says(described: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in values())[:200] if callable(values) else str(described)[:200]
 
 
-def _calls(elf: ELFFile, arch: Arch | None) -> list[Site] | Unavailable:
-    if arch is None:
+def _calls(image: Image) -> list[Site] | Unavailable:
+    if image.arch is None:
         return Unavailable(0, "the system calls of this machine are not known here")
-    code: list[tuple[int, bytes]] = []
-    total = 0
-    for segment in elf.iter_segments("PT_LOAD"):
-        if segment.header.p_flags & 1:
-            total += int(segment.header.p_filesz)
-            if total > 2 * elf.stream_len:
-                raise BrokenElfError(f"its headers tell of {total} bytes of code, and it has {elf.stream_len} bytes")
-            code.append((int(segment.header.p_vaddr), segment.data()))
-    return instructions.sites(arch, code, _functions(elf))
+    loads = [load for load in image.loads if load.executable]
+    total = sum(load.file_size for load in loads)
+    if total > 2 * image.size:
+        raise BrokenElfError(f"its headers tell of {total} bytes of code, and it has {image.size} bytes")
+    code = [(int(load.address), image.data[load.offset : load.offset + load.file_size]) for load in loads]
+    return instructions.sites(image.arch, code, _functions(image))
 
 
-def _functions(elf: ELFFile) -> list[tuple[int, int, str]]:
-    from elftools.elf.sections import SymbolTableSection
-
-    tables = [section for section in elf.iter_sections() if isinstance(section, SymbolTableSection)]
-    count, names = sum(table.num_symbols() for table in tables), Names()
+def _functions(image: Image) -> list[tuple[int, int, str]]:
+    tables = [table for name in (".symtab", ".dynsym") if (table := section_table(image, name)) is not None]
+    count, names = sum(table.count for table in tables), Names()
     if count > SYMBOL_LIMIT:
         raise BrokenElfError(f"it has {count} symbols, more than {SYMBOL_LIMIT}")
     found: dict[tuple[int, int], str] = {}
     for table in tables:
-        for symbol in table.iter_symbols():
-            entry, name = symbol.entry, names.take(symbol.name)
-            if entry.st_info.type == "STT_FUNC" and entry.st_size and entry.st_shndx != "SHN_UNDEF":
-                key = (int(entry.st_value), int(entry.st_size))
+        for entry in map(table.entry, range(table.count)):
+            if entry.type == STT_FUNC and entry.size and entry.section:
+                name = names.take(table.name(entry).decode("utf-8", "backslashreplace"))
+                key = (entry.value, entry.size)
                 found[key] = min(found.get(key, name), name, key=lambda name: (len(name), name))
     return sorted((start, size, name) for (start, size), name in found.items())
 
