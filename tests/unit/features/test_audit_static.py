@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
+from forklore.elf.image.image import Image
 from forklore.features.audit.observe.target import running
 from forklore.features.audit.static import findings, instructions
-from forklore.features.audit.static.elf_file import BrokenElfError
+from forklore.features.audit.static.elf_file import BrokenElfError, identify
 from forklore.features.audit.static.instructions import Site
 
 pytest.importorskip("capstone", reason="capstone is not installed (the extra `audit`)")
@@ -92,6 +94,35 @@ def test_imports_of_a_program_that_exports_nothing(options: list[str], bare: boo
         content[48:52] = content[48:52] if wide else bytes(4)
         program.write_bytes(content)
     assert findings.look(program).creators == ["fork", "system"]
+
+
+def big_endian(bits: int) -> bytes:
+    """A program of s390x (64) or 31-bit s390 with an interpreter and a build-id, as its headers have them."""
+    at = 64 + 56 * 2 if bits == 64 else 52 + 32 * 2
+    linker, note = b"/lib/ld64.so.1\0\0", struct.pack(">III4s4s", 4, 4, 3, b"GNU\0", b"\1\2\3\4")
+    places = ((3, at, len(linker)), (4, at + len(linker), len(note) + 4))
+    if bits == 64:
+        head = struct.pack(">HHIQQQIHHHHHH", 2, 22, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+        segments = [struct.pack(">IIQQQQQQ", kind, 4, *[start] * 3, size, size, 4) for kind, start, size in places]
+    else:
+        head = struct.pack(">HHIIIIIHHHHHH", 2, 22, 1, 0, 52, 0, 0, 52, 32, 2, 40, 0, 0)
+        segments = [struct.pack(">IIIIIIII", kind, *[start] * 3, size, size, 4, 4) for kind, start, size in places]
+    return b"\x7fELF" + bytes([bits // 32, 2, 1]) + bytes(9) + head + b"".join(segments) + linker + note + bytes(4)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_file_of_a_machine_that_is_not_decoded(bits: int, tmp_path: Path) -> None:
+    path = tmp_path / "foreign"
+    path.write_bytes(big_endian(bits))
+    looked = findings.look(path)
+    assert (looked.machine, looked.arch) == (f"EM_S390, {bits}-bit, big-endian", None)
+    assert looked.interpreter == "/lib/ld64.so.1"
+    assert looked.notes == [findings.Note("GNU", "NT_GNU_BUILD_ID", "01020304")]
+    assert looked.calls == Unavailable(0, "the system calls of this machine are not known here")
+    known = identify(path)
+    assert (known.arch, known.machine, known.build_id) == (None, f"EM_S390 ({bits}-bit)", "01020304")
+    assert (known.interpreter, known.executable) == ("/lib/ld64.so.1", True)
+    assert isinstance(Image.open(path), Unavailable), "a tracer reads no such file"
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x7fELF", b"\x7fELF" + b"\xff" * 200, b"#!/bin/sh\n"])
