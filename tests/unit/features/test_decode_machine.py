@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from forklore.abi.units import Pid, Unavailable
 from forklore.features.doctor.conclusions import Check, Facts, State, can_trace, judge

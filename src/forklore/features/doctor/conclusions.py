@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
 
 from forklore.abi.units import Pid, Unavailable
 
@@ -28,8 +29,7 @@ CAPABILITIES: Final[Mapping[str, int]] = {
 (include/uapi/linux/capability.h)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """What was read and tried. A None says that this kernel has no such thing."""
 
     kernel: str
@@ -89,8 +89,7 @@ class State(StrEnum):
     """Worth knowing; nothing is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One line of the doctor's report. ``loses`` and ``remedy`` are empty where all is well."""
 
     name: str
