@@ -373,7 +373,9 @@ def _read_header(data: mmap.mmap | bytes, big_endian: bool = False) -> _Header |
     if bits is None:
         return Unavailable(0, "a broken ELF file: neither 32 nor 64 bits")
     order = {1: "<", 2: ">"}.get(start[5])
-    if order != "<" and not (order and big_endian):
+    if order is None:
+        return Unavailable(0, "a broken ELF file: neither little- nor big-endian")
+    if order == ">" and not big_endian:
         return Unavailable(0, "not a little-endian ELF file, and forklore decodes no big-endian machine")
     layout = _LAYOUTS[bits, order].header
     if len(start) < 16 + layout.size:

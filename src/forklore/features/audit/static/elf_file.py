@@ -62,7 +62,7 @@ def headed(source: Path | bytes, name: str | None = None) -> Image:
         return image
     if image.errno:
         raise OSError(image.errno, image.why, name)
-    raise BrokenElfError(f"{name} is {image.why}")
+    raise BrokenElfError(f"{name} is {image.why if 'broken' in image.why else 'not an ELF file'}")
 
 
 def machine_name(number: int) -> str:
