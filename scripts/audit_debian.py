@@ -18,6 +18,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+from forklore.abi.syscalls import CREATIONS
 from forklore.features.audit.audit import audit
 from forklore.features.audit.observe.package import cache, unpack
 from forklore.features.audit.observe.run import prober
@@ -136,7 +137,7 @@ def static_lines(target: Target) -> list[str]:
     """One library's creating instructions."""
     looked = findings.look(target.path)
     calls = looked.calls if isinstance(looked.calls, list) else []
-    sites = [site for site in calls if site.name in findings.CREATING_CALLS]
+    sites = [site for site in calls if site.name in CREATIONS]
     shown = [f"- `{site.name}` in `{site.function}`" if site.function else f"- `{site.name}`" for site in sites]
     unknown = sum(site.name is None for site in calls)
     count = f"{len(calls)} system-call instructions, {unknown} of them with a number that cannot be told:"

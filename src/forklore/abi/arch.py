@@ -37,6 +37,11 @@ class Arch(StrEnum):
         return 4 if self in (Arch.I386, Arch.X32) else 8
 
 
+X86: Final = (Arch.X86_64, Arch.X32, Arch.I386)
+"""What an x86_64 kernel can run."""
+CLONE_BACKWARDS: Final = frozenset({Arch.I386, Arch.AARCH64, Arch.RISCV64})
+"""Where clone(2) takes tls before child_tid (CONFIG_CLONE_BACKWARDS)."""
+
 _AUDIT: Final = {
     Arch.X86_64: 62 | _64BIT | _LITTLE_ENDIAN,
     Arch.I386: 3 | _LITTLE_ENDIAN,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import assert_never
+from typing import Final, assert_never
 
 from forklore.abi.arch import Arch
+
+CREATIONS: Final = ("fork", "vfork", "clone", "clone3")
+"""The calls that make a task."""
 
 
 def number(arch: Arch, name: str) -> int | None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from forklore.abi import syscalls
-from forklore.abi.arch import X32_SYSCALL_BIT, Arch
+from forklore.abi.arch import CLONE_BACKWARDS, X32_SYSCALL_BIT, Arch
 from forklore.abi.flags import (
     CLONE,
     CLONE3,
@@ -45,7 +45,6 @@ _LOW64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _CLONE_ORDER: Final = ("flags", "stack", "parent_tid", "child_tid", "tls")
 _CLONE_ORDER_BACKWARDS: Final = ("flags", "stack", "parent_tid", "tls", "child_tid")
 _MASK: Final = {arch: (1 << (8 * arch.word)) - 1 for arch in Arch}
-_BACKWARDS: Final = frozenset({Arch.I386, Arch.AARCH64, Arch.RISCV64})
 _CREATORS: Final[tuple[CallName, ...]] = ("fork", "vfork", "clone", "clone3")
 
 
@@ -221,7 +220,7 @@ def _creator(arch: Arch, nr: int | None) -> CallName:
 
 def clone_order(arch: Arch) -> tuple[str, ...]:
     """The names of clone(2)'s arguments in the order of ``arch``'s registers."""
-    return _CLONE_ORDER_BACKWARDS if arch in _BACKWARDS else _CLONE_ORDER
+    return _CLONE_ORDER_BACKWARDS if arch in CLONE_BACKWARDS else _CLONE_ORDER
 
 
 @lru_cache(maxsize=1024)

@@ -12,14 +12,14 @@ from typing import Final
 
 from forklore.abi import seccomp as sc
 from forklore.abi import syscalls
-from forklore.abi.arch import X32_SYSCALL_BIT, Arch
+from forklore.abi.arch import X32_SYSCALL_BIT, X86, Arch
 from forklore.abi.flags import CLOSE_RANGE_UNSHARE
+from forklore.abi.syscalls import CREATIONS
 from forklore.linux.libc import fail, prctl, syscall
 
 _CAP_SYS_ADMIN: Final = 21
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
-CREATIONS: Final = ("fork", "vfork", "clone", "clone3")
 EXECS: Final = ("execve", "execveat")
 UNSHARING: Final = ("unshare", "setns", "setsid", "close_range")
 NAMING: Final = ("prctl",)
@@ -38,7 +38,7 @@ _ONLY_WITH: Final[Mapping[str, tuple[int, int, int]]] = {
 
 def host_arches(machine: Arch) -> tuple[Arch, ...]:
     """The ABIs that a program on this machine can make calls through."""
-    return (Arch.X86_64, Arch.X32, Arch.I386) if machine is Arch.X86_64 else (machine,)
+    return X86 if machine is Arch.X86_64 else (machine,)
 
 
 def _statement(code: int, k: int) -> bytes:

@@ -12,6 +12,7 @@ from typing import Final
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.abi.signals import SIGRTMAX
+from forklore.abi.syscalls import CREATIONS
 from forklore.decode.creation import Creation
 from forklore.decode.rules.rule import (
     NOTHING_KNOWN,
@@ -33,7 +34,6 @@ from forklore.decode.rules.rule import (
 )
 
 CLONES: Final = ("clone", "clone3")
-CREATORS: Final = ("fork", "vfork", "clone", "clone3")
 NEW_ALL: Final = (
     f.CLONE_NEWNS | f.CLONE_NEWUTS | f.CLONE_NEWIPC | f.CLONE_NEWPID | f.CLONE_NEWNET | f.CLONE_NEWCGROUP
     | f.CLONE_NEWTIME
@@ -250,7 +250,7 @@ ARGUMENTS: Final = (
        "after unshare(CLONE_NEWTIME) or setns to a time namespace the caller's children belong to another time "
        "namespace than its memory, and before Linux 6.2 could not share that (vfork, posix_spawn, threads)",
        "use fork, or execute a program first: exec enters the new time namespace from 6.2 on",
-       calls=CREATORS, since=(5, 6), until=(6, 2)),
+       calls=CREATIONS, since=(5, 6), until=(6, 2)),
     _r("pidfd-and-detached", "EINVAL", has_all(f.CLONE_PIDFD | f.CLONE_DETACHED),
        "CLONE_DETACHED is reserved together with CLONE_PIDFD",
        "drop CLONE_DETACHED; it does nothing", calls=("clone",), since=(5, 2)),

@@ -7,6 +7,7 @@ from typing import Final
 
 from forklore.abi import flags as f
 from forklore.abi.errors import errno_number
+from forklore.abi.syscalls import CREATIONS
 from forklore.decode.calls import Unshare
 from forklore.decode.creation import Creation
 from forklore.decode.rules.rule import (
@@ -27,7 +28,6 @@ from forklore.decode.rules.rule import (
     reached,
 )
 
-CREATORS: Final = ("fork", "vfork", "clone", "clone3")
 _COPY: Final = "kernel/fork.c: copy_process"
 SECCOMP: Final = "kernel/seccomp.c: __seccomp_filter"
 """Where filters are run, before the call: the source of every rule about them."""
@@ -147,7 +147,7 @@ def _overcommit_numbers(context: Context) -> str | None:
 
 
 def _r(id_: str, errno: str, judge: Judge, text: str, advice: str, source: str = _COPY, *,
-       calls: tuple[str, ...] = CREATORS, since: tuple[int, int] | None = None,
+       calls: tuple[str, ...] = CREATIONS, since: tuple[int, int] | None = None,
        numbers: Numbers | None = None) -> Rule:  # fmt: skip
     return Rule(id_, errno, calls, source, text, advice, judge, since=since, numbers=numbers)
 
@@ -167,7 +167,7 @@ ENTRY: Final = (
     _r("seccomp-no-tracer", "ENOSYS", _no_tracer,
        "a seccomp filter hands the call to a tracer (SECCOMP_RET_TRACE) and there is none any more",
        "filters outlive the tracer that installed them: start the program anew", SECCOMP,
-       calls=CREATORS + _OTHERS, since=_FILTERS),
+       calls=CREATIONS + _OTHERS, since=_FILTERS),
     _r("seccomp-eperm", "EPERM", both(answers("EPERM"), has_any(_NAMESPACES)),
        "a seccomp filter answers the call with EPERM; container runtimes do so for clone and unshare with "
        "namespace flags",

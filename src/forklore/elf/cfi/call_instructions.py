@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from forklore.abi.arch import Arch
+from forklore.abi.arch import X86, Arch
 from forklore.elf.cfi.x86_code import call_before
 
 Fetch = Callable[[int, int], bytes | None]
 """``fetch(address, size)``: memory at a run-time address, or None."""
 
-_X86: Final = (Arch.X86_64, Arch.X32, Arch.I386)
 _MASK: Final = (1 << 64) - 1
 _LONGEST_X86: Final = 7
 _BTI: Final = 0xD503245F
@@ -24,7 +23,7 @@ _BTI: Final = 0xD503245F
 
 def called_at(arch: Arch, fetch: Fetch, returns: int) -> int | None:
     """The run-time address of the function that the call before ``returns`` enters; None where that does not tell."""
-    if arch in _X86:
+    if arch in X86:
         target = _x86_call(arch, fetch, returns)
     elif arch is Arch.AARCH64:
         target = _aarch64_call(fetch, returns)

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi.arch import Arch
+from forklore.abi.arch import X86, Arch
 from forklore.elf.cfi import x86_code
 from forklore.elf.cfi.call_instructions import Fetch, branch_distance, linked
 from forklore.elf.cfi.rules import At, Location, Rule
@@ -45,7 +45,7 @@ def way_back(arch: Arch, fetch: Fetch, pc: int, *, child: bool = False) -> Way |
 
     ``child`` follows it as the new task, for whom the system call returns 0.
     """
-    if arch in (Arch.X86_64, Arch.X32, Arch.I386):
+    if arch in X86:
         return _Path(arch, fetch, child=child).follow(pc)
     if arch is Arch.AARCH64:
         return _leaf(fetch, pc, child=child)

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from forklore.abi.arch import Arch
+from forklore.abi.arch import X86, Arch
 from forklore.elf.cfi import signal_frames
 from forklore.elf.cfi.call_instructions import branch_distance
 from forklore.elf.cfi.frame_table import FrameTable
@@ -24,7 +24,6 @@ from forklore.elf.cfi.x86_code import call_before
 from forklore.elf.dwarf.expressions import Read, evaluate
 from forklore.elf.dwarf.registers import NUMBERS
 
-_X86: Final = (Arch.X86_64, Arch.X32, Arch.I386)
 _LONGEST_CALL: Final = 7
 _NOP: Final = b"\x90"
 _NOT_SEEN: Final = (False, None)
@@ -382,7 +381,7 @@ class _Walker:
 
     def _compared(self, way: Way, entry: int) -> Way:
         """Whether the code that was called puts as much on the stack, up to here, as the way back takes off."""
-        depth = depth_at(self._arch, self._memory, entry, self.pc) if self._arch in _X86 else None
+        depth = depth_at(self._arch, self._memory, entry, self.pc) if self._arch in X86 else None
         return Way(way.rule, way.crossed, depth=None, agrees=None if depth is None else depth == way.depth)
 
     def _by_pointer(self) -> bool:
@@ -424,7 +423,7 @@ class _Walker:
         """End where what a rule found is no return address, as in a stack that was overwritten."""
         # Frames without a caller, and signal handlers, return to code that never called them; so do goroutines, to a
         # nop (Go runtime/asm_amd64.s: goexit).
-        if self._arch not in _X86 or rule.signal or rule.undefined_ra or self._called(self.pc)[0]:
+        if self._arch not in X86 or rule.signal or rule.undefined_ra or self._called(self.pc)[0]:
             return
         if self._memory(self.pc - 1, 1) not in (None, _NOP):
             raise _End(f"the return address {self.pc:#x} follows no call: a corrupted stack")
@@ -445,7 +444,7 @@ class _Walker:
         return called, None if entry is None else entry + code.bias
 
     def _call_before(self, target: int) -> tuple[bool, int | None]:
-        if self._arch in _X86:
+        if self._arch in X86:
             got = self._memory(target - _LONGEST_CALL, _LONGEST_CALL) or self._memory(target - 5, 5)
             return call_before(got or b"")
         if self._arch is Arch.AARCH64:

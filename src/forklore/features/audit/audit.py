@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from forklore.abi.syscalls import CREATIONS
 from forklore.decode.creation import decode_creation
 from forklore.features.audit.conclude import derive
 from forklore.features.audit.functions import FUNCTIONS, MODES
@@ -63,7 +64,7 @@ def _refusals(row: Row) -> Iterator[Mapping[str, int]]:
             yield {"clone3": number}
     if row.attempts:
         for number in FAILURES:
-            yield dict.fromkeys(sorted(derive.CREATIONS), number)
+            yield dict.fromkeys(sorted(CREATIONS), number)
 
 
 def _tid_offset(prober: Prober) -> int | None:

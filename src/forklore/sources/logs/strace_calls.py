@@ -6,7 +6,7 @@ import re
 import struct
 from typing import Any, Final
 
-from forklore.abi.arch import Arch
+from forklore.abi.arch import CLONE_BACKWARDS, Arch
 from forklore.abi.clone_args import OFFSETS, VER0, VER2, pack
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.events.records import Absent, Text, text
@@ -23,7 +23,6 @@ POINTER_NOT_PRINTED: Final = words.WORD_MASK
 _NAMED: Final = re.compile(rb"[a-z_]+=")
 _TAIL: Final = re.compile(rb'/\* bytes (\d+)\.\.(\d+) \*/ "((?:[^"\\]|\\.)*)"(?!\.)', re.DOTALL)
 _FD_NAME: Final = re.compile(rb"[0-9]+<(.*)>\Z", re.DOTALL)
-_BACKWARDS: Final = frozenset({Arch.I386, Arch.AARCH64, Arch.RISCV64})
 
 
 def creation(arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
@@ -50,7 +49,7 @@ def _clone(arch: Arch, args: list[bytes]) -> tuple[tuple[int | None, ...], int |
     parent = words.word(named.get(b"parent_tidptr", b""))
     child = words.word(named.get(b"child_tidptr", b""))
     tls = words.word(named.get(b"tls", b""))
-    return (flags, stack, parent, *((tls, child) if arch in _BACKWARDS else (child, tls))), flags
+    return (flags, stack, parent, *((tls, child) if arch in CLONE_BACKWARDS else (child, tls))), flags
 
 
 def _clone3(call: dict[str, Any], args: list[bytes]) -> int | None:

@@ -29,7 +29,7 @@ _AT_FDCWD: Final = 0xFFFFFF9C
 
 
 _KINDS: Final = {
-    **dict.fromkeys(seccomp.CREATIONS, Class.CREATION),
+    **dict.fromkeys(syscalls.CREATIONS, Class.CREATION),
     **dict.fromkeys(seccomp.EXECS, Class.EXEC),
     **dict.fromkeys(seccomp.UNSHARING, Class.OTHER),
     **dict.fromkeys(seccomp.NAMING, Class.NAME),

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Final
 
-from forklore.abi.arch import Arch
+from forklore.abi.arch import X86, Arch
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.relayed_signals import Relayed
 from forklore.sources.ptrace.syscall_restarts import Restarts
@@ -16,7 +16,6 @@ _ROUTINE: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, sign
 """Signals that end nobody by default: their origin is not worth a request."""
 _FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 """Signals of an instruction that does not complete: after one of these that nobody takes, it is executed again."""
-_X86: Final = (Arch.X86_64, Arch.X32, Arch.I386)
 
 
 class Delivery:
@@ -28,7 +27,7 @@ class Delivery:
         self._relayed = Relayed()
         self._restarts = Restarts(kernel, machine)
         # x86's breakpoint instruction completes. That of others does not, and abort() ends with it there.
-        self._faults = _FAULTS if machine in _X86 else _FAULTS | {signal.SIGTRAP}
+        self._faults = _FAULTS if machine in X86 else _FAULTS | {signal.SIGTRAP}
 
     def passing_on(self, number: int, origin: signal.struct_siginfo, t: int) -> None:
         """The tracer is about to send the program a signal that came to it from ``origin``."""

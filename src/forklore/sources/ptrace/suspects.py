@@ -30,7 +30,7 @@ class Suspects:
         self._creations = {
             number
             for arch in seccomp.host_arches(machine)
-            for name in seccomp.CREATIONS
+            for name in syscalls.CREATIONS
             if (number := syscalls.number(arch, name)) is not None
         }
         self._readable = not isinstance(kernel.file("/proc/self/syscall"), Unavailable)

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.errors import errno_name
+from forklore.abi.syscalls import CREATIONS
 from forklore.abi.units import TaskId
 from forklore.decode.creation import Creation, decode_creation, signal_text
 from forklore.events.records import COMPARED
@@ -16,7 +17,6 @@ from forklore.features.audit.conclude.place import Surroundings, stack_of
 from forklore.features.audit.record import Became, Born, Call, Ended, Happening, Run, Said, Word
 from forklore.features.audit.result import Attempt, Identity, Row
 
-CREATIONS: Final = frozenset({"fork", "vfork", "clone", "clone3"})
 CALLER: Final = TaskId(1)
 SETTING_UP: Final = frozenset({
     "rseq", "set_robust_list", "rt_sigprocmask", "sched_setscheduler", "sched_setaffinity", "sched_setparam", "gettid",

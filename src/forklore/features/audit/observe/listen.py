@@ -12,11 +12,11 @@ from forklore.abi import clone_args, syscalls
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch, arch_of
 from forklore.abi.flags import CLONE_SETTLS
+from forklore.abi.syscalls import CREATIONS
 from forklore.abi.units import Address, Nanoseconds, Pid, TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.features.audit.record import SAY, Became, Born, Call, Ended, Happening, Said, Word
 from forklore.linux import memory, ptrace, spawn
-from forklore.linux.seccomp import CREATIONS
 from forklore.linux.wait import WaitStatus
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.options import Observe, Options, Stops

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from forklore.abi.flags import CLONE
 from forklore.abi.signals import signal_number
+from forklore.abi.syscalls import CREATIONS
 from forklore.features.audit.functions import FORKS, HELPERS, SPAWNS, THREADS, USERS
 from forklore.features.audit.result import Attempt, Audit, Row
 from forklore.features.audit.show import words
@@ -48,7 +49,7 @@ def needs(audit: Audit) -> list[Need]:
         if not plain:
             continue
         creations = dict.fromkeys(a.words for row in plain for a in row.attempts if a.refused is None or not a.injected)
-        others = {name for row in plain for name in row.calls} - {"fork", "vfork", "clone", "clone3"} | _ALWAYS
+        others = {name for row in plain for name in row.calls} - set(CREATIONS) | _ALWAYS
         without = dict.fromkeys(a.words for row in rows if row.injected == "clone3 ENOSYS" for a in row.attempts
                                 if a.refused is None)  # fmt: skip
         found.append(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from forklore.abi.syscalls import CREATIONS
 from forklore.abi.units import Unavailable
 from forklore.elf.image.image import Image
 from forklore.elf.image.symtab import STT_FUNC, section_table
@@ -44,7 +45,6 @@ REACHING: Final = frozenset({
     "execlp", "fexecve", "execveat", "unshare", "setns",
 })  # fmt: skip
 """Functions by which a file comes to more than its imports say, or becomes another program."""
-CREATING_CALLS: Final = frozenset({"fork", "vfork", "clone", "clone3"})
 FILE_LIMIT: Final = 1 << 30
 """Bytes of a file that is looked into."""
 SYMBOL_LIMIT: Final = 1_000_000
@@ -242,9 +242,9 @@ def _call_lines(calls: list[Site] | Unavailable) -> Iterator[str]:
     named = Counter(site.name or "a number that cannot be told" for site in calls)
     yield f"  system-call instructions: {len(calls)}"
     for site in calls:
-        if site.name in CREATING_CALLS:
+        if site.name in CREATIONS:
             yield f"    {site.name} at {site.address:#x}" + (f" in {_safe(site.function)}" if site.function else "")
-    others = [(name, count) for name, count in sorted(named.items()) if name not in CREATING_CALLS]
+    others = [(name, count) for name, count in sorted(named.items()) if name not in CREATIONS]
     if others:
         yield "    " + ", ".join(f"{name}{f' ({count})' if count > 1 else ''}" for name, count in others)
 
