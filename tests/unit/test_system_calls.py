@@ -38,9 +38,7 @@ ALLOWED: Final = {
     ("sources/recording.py", "/proc"): "a descriptor of our own, opened again to read from the beginning",
     ("features/audit/observe/build.py", "subprocess"): "the C compiler",
     ("features/doctor/observe.py", "psutil"): "the mounts of this machine and the user of this process",
-    ("sources/ptrace/attach.py", "signal.pthread_kill"): "wakes our own tracing thread",
     ("sources/ptrace/attach.py", "/proc"): "whether our own tracing thread is gone",
-    ("sources/ptrace/engine.py", "os.kill"): "wakes our own loop, and ends what is traced",
 }
 """Who may, by file and call, and why."""
 
@@ -54,10 +52,12 @@ def made_in(tree: ast.AST) -> Iterator[str]:
             base = node.module.partition(".")[0]
             yield from {base} & MODULES
             yield from {f"{node.module}.{alias.name}" for alias in node.names} & CALLS
-        elif isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
             if name in CALLS or name.startswith(("os.exec", "os.spawn")):
                 yield name
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
             if (name == "Path" or name.rpartition(".")[2] in FILES) and any(map(_in_proc, node.args)):
                 yield "/proc"
 
@@ -87,6 +87,7 @@ def test_calls_about_other_tasks_are_made_in_linux() -> None:
         ("from os import kill", "os.kill"),
         ("def f():\n    os.waitpid(1, 0)", "os.waitpid"),
         ("os.execve(a, b, c)", "os.execve"),
+        ("class A:\n    kill = staticmethod(os.kill)", "os.kill"),
         ("signal.pidfd_send_signal(fd, 9)", "signal.pidfd_send_signal"),
         ("open('/proc/self/maps')", "/proc"),
         ("with open(f'/proc/{tid}/mem', 'rb') as file: pass", "/proc"),

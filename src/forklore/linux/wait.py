@@ -122,6 +122,10 @@ def wait_any() -> tuple[Tid, int]:
     return Tid(tid), _status.value
 
 
+kill: Final = os.kill
+"""kill(2): ``kill(pid, signal)``. ProcessLookupError for a process that is gone."""
+
+
 def reap(pid: Pid) -> None:
     """Wait for a child of ours, of any kind, unless somebody else has."""
     with suppress(ChildProcessError):

@@ -7,7 +7,6 @@ from a script, in any order of statuses that is legal, and in no time.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Final, Protocol
 
@@ -15,7 +14,7 @@ from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.linux import limits, memory, observe, proc, ptrace
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ptrace import Entry, Registers, SignalInfo
-from forklore.linux.wait import reap, wait_any
+from forklore.linux.wait import kill, reap, wait_any
 
 
 class Kernel(Protocol):
@@ -152,7 +151,7 @@ class Linux:
 
     clock = staticmethod(time.monotonic_ns)
     wait = staticmethod(wait_any)
-    kill = staticmethod(os.kill)
+    kill = staticmethod(kill)
     reap = staticmethod(reap)
     seize = staticmethod(ptrace.seize)
     cont = staticmethod(ptrace.cont)
