@@ -8,14 +8,15 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.abi.errors import errno_number
 from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation
 from forklore.events.records import Fail
 from forklore.model.creations import decoded
-from forklore.sources.logs import strace_calls
-from forklore.sources.logs.strace_state import LINE
-from forklore.sources.logs.text import arguments, result
+from forklore.sources.logs.assembly import PENDING
+from forklore.sources.logs.dialect import CHANGING, CREATING
+from forklore.sources.logs.strace import LINE
+from forklore.sources.logs.strace_calls import DIALECT
+from forklore.sources.logs.text import arguments
 
 PASTED: Final = "pasted"
 """The title of a call that was read from a line."""
@@ -23,7 +24,6 @@ PASTED: Final = "pasted"
 _PRINTED: Final = re.compile(rb"\(\w+=|\(\{|\((?:NULL|0x[0-9a-f]+), |\) *= |<unfinished|^\[pid|^SYS_|@SYS\(|\(\)\Z")
 """What tells a printed call from flags that are asked about by a call's name."""
 _LTRACE: Final = re.compile(rb"\b(?:SYS_(\w+)|(\w+)@SYS)(?=\()")
-_UNFINISHED: Final = re.compile(rb"\s*<(?:unfinished|no return) \.\.\.>\s*\Z")
 
 
 class Pasted(Struct, frozen=True):
@@ -46,18 +46,14 @@ def read_line(text: str, arch: Arch) -> Pasted | None:
     if match is None or match["call"] is None or not _PRINTED.search(given):
         return None
     name = match["call"]
-    if name not in strace_calls.CREATING | strace_calls.CHANGING:
+    if name not in CREATING | CHANGING:
         return None
-    body = _UNFINISHED.sub(b"", line)
+    body = PENDING.sub(b"", line).rstrip()
     args, end = arguments(body, match.end())
-    answer = None if end is None else result(body, end)
-    value = None if answer is None else answer.value
-    failed = None
-    if answer is not None and answer.error is not None:
-        failed = errno_number(answer.error.decode())
-    if name in strace_calls.CREATING:
-        fields, _flags = strace_calls.creation(arch, name, args)
+    answer = None if end is None else DIALECT.returned(body, end)
+    value, failed = (None, None) if answer is None else (answer.value, answer.errno)
+    if name in CREATING:
+        fields, _flags = DIALECT.creation(arch, name, args)
         return Pasted(decoded(Fail(t=None, task=0, errno=failed or 0, **fields)), failed, value, None)
-    fields = strace_calls.change(arch, name, args)
+    fields = DIALECT.change(arch, name, args)
     return Pasted(decode_call(arch, fields["nr"], fields.get("args", ())), failed, value, fields.get("target"))
-

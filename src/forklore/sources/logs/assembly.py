@@ -1,389 +1,229 @@
-"""From what a log's lines say to events in an order that a trace may have.
-
-A log can show a child at work before its parent's call returns, and only the return names the child. The
-events from that child on are held back until then, so that its ``create`` comes before anything it does.
-"""
+"""The calls of a log put together: begun, cut off, resumed under the same or another tid, and what came of them."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain, islice, takewhile
-from typing import Any, Final
+import re
+from collections.abc import Set
+from typing import Final
 
-from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_NEWPID, CLONE_THREAD, CLONE_VFORK
-from forklore.events.records import (
-    Begin,
-    Create,
-    End,
-    Event,
-    Exec,
-    Exit,
-    Gone,
-    Note,
-    Signal,
-    VforkDone,
-)
+from forklore.abi.flags import CLONE_NEWPID
+from forklore.events.records import Exec, ExecFail, Fail, Other
+from forklore.sources.logs import words
+from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, Call, Dialect, Returned
+from forklore.sources.logs.ordering import Ordering
+from forklore.sources.logs.tasks import TID_LIMIT, Task
+from forklore.sources.logs.text import arguments
 
-TID_LIMIT: Final = 1 << 22
-"""PID_MAX_LIMIT of include/linux/threads.h: no tid reaches it."""
+PENDING: Final = re.compile(rb"<(?:unfinished|no return|pid changed to (\d{1,7})) \.\.\.>\s*+\Z")
+"""Ends a line whose call has not returned yet."""
 
-_HELD_LIMIT: Final = 10_000
-_ABANDONED_LIMIT: Final = 64
-_EXECUTING_LIMIT: Final = 256
-
-
-@dataclass(slots=True, eq=False)
-class Creating:
-    """A creation that a task has begun and that has not ended yet, or whose end the log does not show.
-
-    ``call`` has the fields of :class:`forklore.events.records.Call`, as far as they are known.
-    """
-
-    task: Task
-    seq: int
-    began: int | None
-    call: dict[str, Any]
-    flags: int | None
-    vfork: bool
-    line: int
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """The place in the order where a task first shows that nothing has announced."""
-
-    task: Task
-    tid: int
-    seq: int
-    t: int | None
-    event: Event | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """A task of the log. ``open`` is what the reader remembers of the call that the task is in."""
-
-    id: int
-    tid: int
-    arch: Arch
-    group: Task = field(init=False)
-    creating: Creating | None = None
-    open: Any = None
-    inner_pids: bool = False
-    """Its calls return pids of another pid namespace than the log's."""
-    children_inner: bool = False
-    stopped: bool = False
-    signal: tuple[int, int | None, int | None, int | None] | None = None
-    """The last signal delivered: number, si_code, si_pid, si_addr."""
-    former_tid: int | None = None
-    """The tid that it had before it took its leader's, until its execve has come back."""
-    leaving: tuple[int, int | None] | None = None
-    """The wait status that an exit call announced, and when."""
-    group_leaving: tuple[int, int | None] | None = None
-    """The same by exit_group, kept at the task that stands for the group."""
-
-    def __post_init__(self) -> None:
-        self.group = self
-
-
-class Notices:
-    """What a reader could not use: counted by kind, each with the first line where it was."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, tuple[int, int]] = {}
-
-    def add(self, what: str, line: int) -> None:
-        """Count one ``what`` (a phrase in the plural)."""
-        count, first = self._counts.get(what, (0, line))
-        self._counts[what] = (count + 1, first)
-
-    def texts(self, name: str) -> Iterator[str]:
-        """A sentence for each kind."""
-        for what, (count, first) in self._counts.items():
-            yield f"{name}:{first}: {what}" + (f" ({count} of them, this is the first)" if count > 1 else "")
+_JOINED_LIMIT: Final = 1 << 16
+_JOINS_LIMIT: Final = 64
 
 
 class Assembler:
-    """Keeps the tasks of a log and puts their events in order; :meth:`ready` gives those that can go out."""
+    """Follows the calls that each task is in the middle of, and tells ``order`` what they did when they have returned.
 
-    def __init__(self, notices: Notices, arch: Arch) -> None:
-        self.notices = notices
-        self.tasks: dict[int, Task] = {}
-        self.queue: deque[Event | _Slot] = deque()
-        self.line = 0
-        self.executing: dict[Task, None] = {}
-        """The tasks that are in an execve."""
-        self._arch = arch
-        self._last_id = 0
-        self._seq = 0
-        self._root: _Slot | None = None
-        self._sent = 0
-        self._slots: OrderedDict[_Slot, None] = OrderedDict()
-        self._slot_of: dict[int, _Slot] = {}
-        self._creating: OrderedDict[Creating, None] = OrderedDict()
-        self._abandoned: deque[Creating] = deque(maxlen=_ABANDONED_LIMIT)
-        self._inner: deque[tuple[Creating, int, int | None]] = deque()
+    A reader finds out whose a line is and when it was written, and passes on what it says: :meth:`call` for the
+    beginning of a call or the whole of it, :meth:`resumed` for its end, :meth:`joined` for a line that goes on with the
+    one before, :meth:`executes` for the notice of an exec. Before any of them, for each line: :meth:`next_line`.
+    """
 
-    def ready(self) -> Iterator[Event]:
-        """The events whose order is settled, each once."""
-        if len(self.queue) > _HELD_LIMIT:
-            self._let_go()
-        queue = self.queue
-        while queue:
-            item = queue[0]
-            event = item.event if isinstance(item, _Slot) else item
-            if event is None:
+    def __init__(self, dialect: Dialect, order: Ordering) -> None:
+        self._dialect = dialect
+        self._order = order
+        self._notices = order.notices
+        self._cut: tuple[Task, Call] | None = None
+        """The call that the line before began and did not end."""
+        self._joins = 0
+
+    # From lines to calls
+
+    def next_line(self) -> None:
+        """A line begins that says something by itself: the call that was cut off before it has no more text."""
+        if self._cut is not None:
+            if self._cut[1].name in CREATING:
+                self._notices.add("creations cut off in the middle of the line", self._order.line - 1)
+            self._cut = None
+        self._joins = 0
+
+    def call(self, task: Task, call: Call, t: int | None, *, joined: bool = False, cut: bool = False) -> None:
+        """A task makes a call. ``joined``: more text of one that was cut off. ``cut``: something else interrupts it."""
+        if call.name in NAMING and task.tid:
+            return
+        pending = PENDING.search(call.text)
+        if pending is not None:
+            call.text = call.text[: pending.start()].rstrip()
+            call.heir = int(pending[1]) if pending[1] else None
+            self._begins(task, call, joined=joined)
+            return
+        args, end = arguments(call.text, 0)
+        if cut or (end is None and self._dialect.interleaved):
+            self._begins(task, call, joined=joined)
+            self._cut = task, call
+            return
+        self._completes(task, call, args, end, t)
+
+    def joined(self, line: bytes) -> tuple[Task, Call] | None:
+        """What the line before began, with this one added; None if that had its end, or has become too long."""
+        if self._cut is None:
+            return None
+        task, call = self._cut
+        self._cut = None
+        self._joins += 1
+        if len(call.text) > _JOINED_LIMIT or self._joins > _JOINS_LIMIT:
+            return None
+        call.text = call.text.rstrip() + line
+        return task, call
+
+    def resumed(self, task: Task, name: bytes, rest: bytes, t: int | None) -> None:
+        """The log goes on with a call of that name, which it left unfinished."""
+        if name in EXECUTING and (task.open is None or task.open.name != name) and not self._dialect.announces_execs:
+            heir = self._heir(task, {name}, t)
+            if heir is None:
+                self._notices.add("ends of an execve that no task of the log began", self._order.line)
                 return
-            queue.popleft()
-            self._sent += 1
-            yield event
-
-    def _let_go(self) -> None:
-        self._settle(force=True)
-        if self._root is not None:
-            self.name_root(self._root.task, self._root.task.tid)
-
-    def emit(self, event: Event) -> None:
-        """Append an event."""
-        self.queue.append(event)
-
-    def task(self, tid: int, t: int | None) -> Task:
-        """The task that now has this tid, new if there is none."""
-        task = self.tasks.get(tid)
-        return self._appear(tid, t) if task is None else task
-
-    def sole(self) -> Task | None:
-        """The task of a line that names none: the only one, or the oldest of several."""
-        if len(self.tasks) > 1:
-            self.notices.add("lines without a pid while several tasks run", self.line)
-        return next(iter(self.tasks.values()), None)
-
-    def _appear(self, tid: int, t: int | None) -> Task:
-        task = self._make(tid)
-        if self._last_id == 1:
-            self._root = _Slot(task, tid, 0, t)
-            self.queue.append(self._root)
-            if tid:
-                self.name_root(task, tid)
-            return task
-        self._seq += 1
-        slot = _Slot(task, tid, self._seq, t)
-        self._slots[slot] = None
-        self._slot_of.setdefault(tid, slot)
-        self.queue.append(slot)
-        self._settle()
-        return task
-
-    def name_root(self, task: Task, tid: int) -> None:
-        """The first task, begun as tid 0, is found to have this one."""
-        root = self._root
-        if root is None or root.task is not task:
+            task = heir
+        call = task.open
+        if call is None or call.name != name:
+            if name in CREATING:
+                self._notices.add("creations of which the log has only the end", self._order.line)
             return
-        if root.event is None:
-            root.event = Begin(t=root.t, task=task.id, tid=tid, tgid=tid, how="root")
-        if tid != task.tid and tid not in self.tasks:
-            del self.tasks[task.tid]
-            task.tid = tid
-            self.tasks[tid] = task
-
-    def _make(self, tid: int) -> Task:
-        self._last_id += 1
-        task = self.tasks[tid] = Task(self._last_id, tid, self._arch)
-        return task
-
-    # Creations
-
-    def begin(
-        self, task: Task, t: int | None, call: dict[str, Any], flags: int | None, *, again: bool = False
-    ) -> Creating:
-        """A task makes a creating call; with ``again``, more is known of the one that it is making."""
-        vfork = bool((flags or 0) & CLONE_VFORK)
-        creating = task.creating
-        if creating is not None and again:
-            creating.call, creating.flags, creating.vfork = call, flags, vfork
-            return creating
-        self.abandon(task)
-        self._seq += 1
-        creating = Creating(task, self._seq, t, call, flags, vfork, self.line)
-        task.creating = creating
-        self._creating[creating] = None
-        return creating
-
-    def drop(self, creating: Creating) -> None:
-        """The call made no task."""
-        self._creating.pop(creating, None)
-        creating.task.creating = None
-        self._settle()
-
-    def abandon(self, task: Task) -> None:
-        """The log shows no end of the call that the task was making: it may have made a task or not."""
-        if task.creating is not None:
-            self._creating.pop(task.creating, None)
-            self._abandoned.append(task.creating)
-            self.notices.add("a creation whose result the log does not show", task.creating.line)
-            task.creating = None
-            self._settle()
-
-    def created(self, creating: Creating, t: int | None, tid: int, inner: int | None = None) -> None:
-        """The call made ``tid``, which is ``inner`` in the creator's own pid namespace, if that differs."""
-        self._creating.pop(creating, None)
-        creating.task.creating = None
-        if creating.task.inner_pids and inner is None:
-            self._created_inside(creating, tid, t)
+        if PENDING.search(rest):
             return
-        slot = self._slot_of.get(tid)
-        if slot is not None and self._claims(creating, slot):
-            child = slot.task
-            self._fill(slot, creating, inner)
+        call.text += rest
+        self._completes(task, call, *arguments(call.text, 0), t)
+
+    def _begins(self, task: Task, call: Call, *, joined: bool) -> None:
+        task.open = call
+        if call.name in CREATING:
+            fields, flags = self._dialect.creation(task.arch, call.name, arguments(call.text, 0)[0])
+            self._order.begin(task, call.began, fields, flags, again=joined)
+        elif call.name in EXECUTING:
+            self._order.executing[task] = None
+        elif call.name in ENDING:
+            _leaves(task, call.name, arguments(call.text, 0)[0], call.began)
+
+    # From calls to events
+
+    def _completes(self, task: Task, call: Call, args: list[bytes], end: int | None, t: int | None) -> None:
+        task.open = None
+        self._order.executing.pop(task, None)
+        answer = None if end is None else self._dialect.returned(call.text, end)
+        if call.name in ENDING:
+            _leaves(task, call.name, args, t)
+        elif answer is None and not self._dialect.interleaved:
+            if call.name in CREATING or call.name in EXECUTING:
+                self._cut_off(call)
+            if task.creating is not None:
+                self._order.abandon(task)
+        elif call.name in CREATING:
+            self._created(task, call, args, answer, t)
+        elif call.name in EXECUTING:
+            self._exec(task, call, args, answer, t)
+        elif call.name in NAMING:
+            if answer is not None and answer.value is not None and 0 < answer.value < TID_LIMIT:
+                self._order.name_root(task, answer.value)
         else:
-            former = self.tasks.get(tid)
-            if former is not None:
-                self.gone(former, t, "lost")
-            child = self._make(tid)
-            self.emit(self._create(creating, child, creating.began, inner))
-        self._vfork_done(creating, child, t)
-        self._settle()
+            self._changed(task, call, args, answer, t)
 
-    def _created_inside(self, creating: Creating, inner: int, t: int | None) -> None:
-        slot = next((s for s in self._slots if self._claims(creating, s)), None)
-        if slot is None:
-            self._inner.append((creating, inner, t))
+    def _cut_off(self, call: Call) -> None:
+        self._notices.add(f"lines with {call.name.decode()} that are cut off", self._order.line)
+
+    def _created(self, task: Task, call: Call, args: list[bytes], answer: Returned | None, t: int | None) -> None:
+        fields, flags = self._dialect.creation(task.arch, call.name, args)
+        made = self._order.begin(task, call.began, fields, flags, again=True)
+        if answer is None:
+            self._cut_off(call)
+            self._order.abandon(task)
+        elif answer.failed:
+            self._order.drop(made)
+            if answer.errno is not None and not answer.restarted:
+                when = _returned_at(t, call, answer)
+                self._order.emit(Fail(t=when, task=task.id, errno=answer.errno, **fields))
+            elif not answer.restarted:
+                self._notices.add("creations that failed with an error of unknown name", self._order.line)
+        elif answer.value is None:
+            self._order.abandon(task)
+        elif 0 < answer.value < TID_LIMIT:
+            tid = answer.outer or answer.value
+            inner = None if answer.outer is None else answer.value
+            self._order.created(made, _returned_at(t, call, answer), tid, inner)
         else:
-            self._fill(slot, creating, inner)
-            self._vfork_done(creating, slot.task, t)
-        self._settle()
+            self._order.drop(made)
+            if answer.value:
+                self._notices.add("creations that returned no possible pid", self._order.line)
 
-    def _vfork_done(self, creating: Creating, child: Task, t: int | None) -> None:
-        if creating.vfork:
-            self.emit(VforkDone(t=t, task=creating.task.id, child=child.id, tid=child.tid))
+    def _changed(self, task: Task, call: Call, args: list[bytes], answer: Returned | None, t: int | None) -> None:
+        fields = self._dialect.change(task.arch, call.name, args)
+        result = None if answer is None else answer.value
+        if answer is not None and answer.failed and result is not None:
+            result = None if answer.errno is None else -answer.errno
+        self._order.emit(Other(t=t, task=task.id, result=result, **fields))
+        if result == 0 and _of_pid_namespace(call.name, fields.get("args", ()), fields.get("target")):
+            task.children_inner = True
 
-    def _claims(self, creating: Creating, slot: _Slot) -> bool:
-        return slot.seq > creating.seq and slot.task is not creating.task
+    def _exec(self, task: Task, call: Call, args: list[bytes], answer: Returned | None, t: int | None) -> None:
+        if answer is None or answer.value is None:
+            if self._dialect.announces_execs:
+                task.open = call
+                self._order.executing[task] = None
+        elif not answer.failed:
+            self._executed(task, call, args, _returned_at(t, call, answer))
+        elif answer.errno is not None:
+            image = self._dialect.image(call.name, args)
+            when = _returned_at(t, call, answer)
+            self._order.emit(ExecFail(t=when, task=task.id, path=image.path, argv=image.argv, errno=answer.errno))
 
-    def _create(self, creating: Creating, child: Task, t: int | None, inner: int | None) -> Create:
-        creator = creating.task
-        flags = creating.flags or 0
-        child.arch = creator.arch
-        child.inner_pids = creator.inner_pids or creator.children_inner or bool(flags & CLONE_NEWPID)
-        if flags & CLONE_THREAD:
-            child.group = creator.group
-        return Create(
-            t=t,
-            task=creator.id,
-            child=child.id,
-            tid=child.tid,
-            ns_tids=None if inner is None else [child.tid, inner],
-            **creating.call,
-        )
-
-    def _fill(self, slot: _Slot, creating: Creating, inner: int | None) -> None:
-        self._unslot(slot)
-        slot.event = self._create(creating, slot.task, slot.t, inner)
-
-    def _unslot(self, slot: _Slot) -> None:
-        del self._slots[slot]
-        if self._slot_of.get(slot.tid) is slot:
-            del self._slot_of[slot.tid]
-
-    def _settle(self, *, force: bool = False) -> None:
-        """Find creators for tasks that no running call can still explain; with ``force``, for all."""
-        while self._slots and (force or not self._creating):
-            slot = next(iter(self._slots))
-            if self._inner and self._inner[0][0].seq < slot.seq:
-                creating, inner, t = self._inner.popleft()
-                self._fill(slot, creating, inner)
-                self._vfork_done(creating, slot.task, t)
-            elif (maker := self._only_maker(slot)) is not None:
-                self._fill(slot, maker, None)
-                self._creating.pop(maker, None)
-                maker.task.creating = None
-                if maker in self._abandoned:
-                    self._abandoned.remove(maker)
-            else:
-                self._unslot(slot)
-                tid = slot.tid
-                slot.event = Begin(t=slot.t, task=slot.task.id, tid=tid, tgid=tid, how="log")
-                self.notices.add("a task whose creation the log does not show", self.line)
-
-    def _only_maker(self, slot: _Slot) -> Creating | None:
-        """The one call of unknown result that can have made the task; None if none or several can."""
-        before = takewhile(lambda c: c.seq < slot.seq, self._creating)  # they are in that order
-        calls = chain(self._abandoned, before)
-        could = list(islice((c for c in calls if self._claims(c, slot)), 2))
-        return could[0] if len(could) == 1 else None
-
-    # Ends
-
-    def exit(self, task: Task, t: int | None, status: int | None) -> None:
-        """The task ended with this wait status."""
-        number = 0 if status is None else status & 0x7F
-        if number and task.signal is not None:
-            last, code, sender, address = task.signal
-            if last == number and code is not None:
-                self.emit(Signal(t=t, task=task.id, signal=number, code=code, sender=sender, address=address))
-        self.emit(Exit(t=t, task=task.id, status=status))
-        self._forget(task)
-
-    def gone(self, task: Task, t: int | None, why: str) -> None:
-        """The log has no more of the task: see :class:`forklore.events.records.Gone`."""
-        leaving = task.leaving or task.group.group_leaving
-        if leaving is not None:
-            self.exit(task, leaving[1], leaving[0])
+    def executes(self, task: Task, t: int | None) -> None:
+        """The log tells that a task runs a new image: by a call of its own, or of a thread that took its tid."""
+        heir: Task | None = task
+        if task.open is None or task.open.name not in EXECUTING:
+            # Of a task that clone3 made the log does not tell whose thread it is.
+            heir = self._heir(task, EXECUTING, t, anyone=True)
+        if heir is None or heir.open is None:
+            self._notices.add("programs executed without a call of it in the log", self._order.line)
             return
-        self.emit(Gone(t=t, task=task.id, why=why))
-        self._forget(task)
+        call, heir.open = heir.open, None
+        self._executed(heir, call, arguments(call.text, 0)[0], t)
 
-    def _forget(self, task: Task) -> None:
-        if self.tasks.get(task.tid) is task:
-            del self.tasks[task.tid]
-        self.executing.pop(task, None)
-        self.abandon(task)
+    def _heir(self, leader: Task, names: Set[bytes], t: int | None, *, anyone: bool = False) -> Task | None:
+        # A thread whose execve, begun under its own tid, comes back under that of its group's leader.
+        could = [x for x in self._order.others_executing(leader) if x.open is not None and x.open.name in names]
+        told = [x for x in could if x.open is not None and x.open.heir == leader.tid]
+        found = told or [x for x in could if x.group is leader.group] or (could if anyone else [])
+        if len(found) != 1:
+            return None
+        self._order.takes_over(found[0], leader.tid, t)
+        return found[0]
 
-    def takes_over(self, task: Task, tid: int, t: int | None) -> None:
-        """A thread that executes takes the tid of its group's leader."""
-        leader = self.tasks.get(tid)
-        if leader is not None and leader is not task:
-            self.emit(Gone(t=t, task=leader.id, why="superseded"))
-            self._forget(leader)
-        if self.tasks.get(task.tid) is task:
-            del self.tasks[task.tid]
-        task.former_tid = task.tid
-        task.tid = tid
-        self.tasks[tid] = task
+    def _executed(self, task: Task, call: Call, args: list[bytes], t: int | None) -> None:
+        image = self._dialect.image(call.name, args)
+        former, task.former_tid = task.former_tid, None
+        event = Exec(t=t, task=task.id, path=image.path, argv=image.argv, former_tid=former, began=call.began)
+        self._order.executed(task, event)
+        if image.lacks is not None:
+            self._order.note(*image.lacks, t, task)
 
-    def others_executing(self, task: Task) -> list[Task]:
-        """Who may come back from an execve as ``task``; none when they are too many to tell."""
-        if len(self.executing) > _EXECUTING_LIMIT:
-            return []
-        return [other for other in self.executing if other is not task]
 
-    def executed(self, task: Task, event: Exec) -> None:
-        """The task runs a new image."""
-        self.emit(event)
-        self.executing.pop(task, None)
-        task.group = task
+def _leaves(task: Task, name: bytes, args: list[bytes], t: int | None) -> None:
+    status = words.word(args[0], 8) if args else None
+    if status is None:
+        return
+    if name == b"exit":
+        task.leaving = (status << 8, t)
+    elif task.group.group_leaving is None:
+        task.group.group_leaving = (status << 8, t)
 
-    def note(self, what: str, why: str, t: int | None, task: Task | None = None) -> None:
-        """Say in the trace that something is not as the log has it."""
-        self.emit(Note(t=t, what=what, why=why, task=None if task is None else task.id))
 
-    def finish(self, t: int | None) -> Iterator[Event]:
-        """The rest of the events, and the end."""
-        for task in list(self.tasks.values()):
-            self.gone(task, t, "ended")
-        self._let_go()
-        for creating, inner, when in self._inner:
-            child = Task(self._last_id + 1, inner, self._arch)
-            self._last_id += 1
-            self.emit(self._create(creating, child, when, None))
-            self.note(
-                "tid",
-                "the log has the child's tid only as its creator's pid namespace numbers it",
-                when,
-                child,
-            )
-        yield from self.ready()
-        yield End(t=t, reason="log", events=self._sent)
+def _returned_at(t: int | None, call: Call, answer: Returned) -> int | None:
+    """A line that was written whole has the stamp of its beginning."""
+    if t is not None and t == call.began and answer.took is not None:
+        return t + answer.took
+    return t
+
+
+def _of_pid_namespace(name: bytes, args: tuple[int | None, ...], target: str | None) -> bool:
+    # Whether the caller's next children are in another pid namespace.
+    flags = args[-1] if args and name in (b"unshare", b"setns") else None
+    return bool((flags or 0) & CLONE_NEWPID) or (target or "").startswith("pid:[")

@@ -6,19 +6,24 @@ and clone.c): ``[pid N]`` and ``N`` prefixes, -t, -tt, -ttt, -r, -T, -i, -n, -k,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import re
 from typing import Final
 
-from forklore.events.lines import LineSource, escaped
-from forklore.events.records import Blind, Clock, Event, Header, Source, Text
+from forklore.abi.arch import Arch
+from forklore.abi.signals import signal_number
+from forklore.events.lines import LineSource
+from forklore.events.records import Blind, Clock, GroupStop, Header, Resume, Source, Text
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs import strace_calls as calls
-from forklore.sources.logs.strace_state import LINE, StraceReader
-from forklore.sources.logs.text import arguments
-from forklore.sources.logs.time_stamps import Stamps
+from forklore.sources.logs import words
+from forklore.sources.logs.assembly import PENDING
+from forklore.sources.logs.dialect import CALLS, EXECUTING, Call
+from forklore.sources.logs.reading import LogReader, trace_file
+from forklore.sources.logs.strace_calls import DIALECT
+from forklore.sources.logs.tasks import TID_LIMIT, UNKNOWN_TID, Task
+from forklore.sources.logs.text import arguments, members
+from forklore.sources.logs.time_stamps import PATTERN, Stamps
 
-BLIND: Final = (
+_BLIND: Final = (
     Blind("arch", "strace does not name it; x86_64 is assumed until the log tells of another mode"),
     Blind("kernel, host", "a log does not have them"),
     Blind("arguments", "words that strace does not print are null; strings may be cut (strace -s)"),
@@ -33,11 +38,176 @@ BLIND: Final = (
     Blind("thread groups", "of tasks that ran before the log began, each counts as a process"),
 )
 
+LINE: Final = re.compile(
+    rb"(?:\[pid +(?P<pid>\d{1,7})(?:<[^>]*>)?\] |(?P<num>\d{1,7})(?:<[^>]*>)? ++)?"
+    + PATTERN
+    + rb"(?:\[ *[0-9a-f?]+\] )*"
+    rb"(?:(?P<call>[a-z_]\w*)\(|<\.\.\. (?P<resumed>\w+) resumed>|(?P<mark>---|\+\+\+) )"
+)
+"""A record of strace: whose, when, and which call or mark it begins with."""
+_INNER: Final = re.compile(rb"\[pid +\d+(?:<[^>]*>)?\] ")
+_ATTACHED: Final = re.compile(rb"(?:strace: )?Process (\d{1,7}) (attached|detached)(?: with \d+ threads)?\s*+\Z")
+_MODE: Final = re.compile(rb"\[ Process PID=(\d{1,7}) runs in (64 bit|32 bit|x32) mode\. \]")
+_MODES: Final = {b"64 bit": Arch.X86_64, b"32 bit": Arch.I386, b"x32": Arch.X32}
+_EXITED: Final = re.compile(rb"exited with (\d{1,3}) \+\+\+")
+_KILLED: Final = re.compile(rb"killed by (\w+)( \(core dumped\))? \+\+\+")
+_SUPERSEDED: Final = re.compile(rb"superseded by execve in pid (\d{1,7})")
+_STOPPED: Final = re.compile(rb"stopped by (\w+)")
+_SIGNAL: Final = re.compile(rb"(\w+) (\{.*)? ?---", re.DOTALL)
+_SIGCONT: Final = signal_number("SIGCONT")
+
+
+class StraceReader(LogReader):
+    """The state between two lines."""
+
+    def __init__(self) -> None:
+        super().__init__(DIALECT, Arch.X86_64)
+        self._numbered = False
+        self._alone: Task | None = None
+
+    def feed(self, line: bytes, number: int) -> None:
+        """Take the next line."""
+        self.order.line = number
+        match = LINE.match(line)
+        if match is None:
+            self._no_record(line, number)
+            return
+        self.calls.next_line()
+        t = self.stamps.take(match)
+        task = self._whose(match)
+        if task is None:
+            prefix = match["pid"] or match["num"]
+            task = None if prefix is None else self._named_task(int(prefix), match, t)
+            if task is None:
+                self.not_understood(line)
+                return
+        if task.stopped and match["mark"] is None:
+            task.stopped = False
+            self.order.emit(Resume(t=t, task=task.id))
+        if (name := match["call"]) is not None:
+            if name in CALLS:
+                self._call(task, Call(name, line[match.end() :], t), t)
+        elif (name := match["resumed"]) is not None:
+            if name in CALLS:
+                self.calls.resumed(task, name, line[match.end() :], t)
+        elif match["mark"] == b"+++":
+            self._ended(task, line[match.end() :], t)
+        else:
+            self._signal(task, line[match.end() :], t)
+
+    # Whose line it is
+
+    def _whose(self, match: re.Match[bytes]) -> Task | None:
+        prefix = match["num"]
+        tasks = self.order.tasks
+        if prefix is not None:
+            self._numbered = True
+            return tasks.get(int(prefix))
+        prefix = match["pid"]
+        if prefix is not None:
+            return tasks.get(int(prefix))
+        if self._numbered:
+            return None
+        return self._unprefixed()
+
+    def _unprefixed(self) -> Task:
+        """strace leaves the prefix away while it has one process."""
+        tasks = self.order.tasks
+        if self._alone is not None and tasks.get(self._alone.tid) is self._alone:
+            return self._alone
+        only = self.order.sole() or self.order.task(UNKNOWN_TID, self.stamps.last)
+        self._alone = only
+        return only
+
+    def _named_task(self, tid: int, match: re.Match[bytes], t: int | None) -> Task | None:
+        if not 0 < tid < TID_LIMIT:
+            return None
+        nameless = self.order.tasks.get(UNKNOWN_TID)
+        if nameless is not None:
+            waits = nameless.open
+            if waits is None or (match["resumed"] is not None and match["resumed"] == waits.name):
+                self.order.name_root(nameless, tid)
+                return nameless
+        return self.order.task(tid, t)
+
+    # Lines that are no records
+
+    def _no_record(self, line: bytes, number: int) -> None:
+        if (joined := self.calls.joined(line)) is not None:
+            task, call = joined
+            self._call(task, call, call.began, joined=True)
+        elif attached := _ATTACHED.search(line):
+            self._attachment(attached)
+        elif mode := _MODE.search(line):
+            tid = int(mode[1])
+            runs = self.order.tasks.get(tid) or self.order.tasks.get(UNKNOWN_TID)
+            if runs is not None:
+                runs.arch = _MODES[mode[2]]
+        elif (inner := _INNER.search(line)) and inner.start() and LINE.match(line, inner.start()):
+            self.feed(line[inner.start() :], number)
+        else:
+            self.not_understood(line)
+
+    def _call(self, task: Task, call: Call, t: int | None, *, joined: bool = False) -> None:
+        notice = None if PENDING.search(call.text) else _ATTACHED.search(call.text)
+        if notice is not None:
+            call.text = call.text[: notice.start()]
+        self.calls.call(task, call, t, joined=joined, cut=notice is not None)
+        if notice is not None:
+            self._attachment(notice)
+
+    def _attachment(self, match: re.Match[bytes]) -> None:
+        tid = int(match[1])
+        if match[2] == b"detached":
+            task = self.order.tasks.get(tid)
+            if task is not None:
+                self.order.gone(task, self.stamps.last, "released")
+        elif 0 < tid < TID_LIMIT:
+            self.order.task(tid, self.stamps.last)
+
+    # Signals and ends
+
+    def _signal(self, task: Task, line: bytes, t: int | None) -> None:
+        stopped = _STOPPED.match(line)
+        if stopped is not None:
+            number = words.signal_word(stopped[1])
+            if number is not None:
+                task.stopped = True
+                self.order.emit(GroupStop(t=t, task=task.id, signal=number))
+            return
+        match = _SIGNAL.match(line)
+        number = None if match is None else words.signal_word(match[1])
+        if match is None or number is None:
+            return
+        info = members(match[2].strip()) if match[2] else {}
+        raw = words.without_comments(info.get(b"si_code", b""))
+        code = words.SI_CODES.get(raw, words.number(raw))
+        sender = words.number(info.get(b"si_pid", b"").partition(b"<")[0])
+        task.signal = (number, code, sender, words.word(info.get(b"si_addr", b"")))
+        if number == _SIGCONT and task.stopped:
+            task.stopped = False
+            self.order.emit(Resume(t=t, task=task.id))
+
+    def _ended(self, task: Task, line: bytes, t: int | None) -> None:
+        if exited := _EXITED.match(line):
+            self.order.exit(task, t, (int(exited[1]) & 0xFF) << 8)
+        elif killed := _KILLED.match(line):
+            number = words.signal_word(killed[1])
+            status = None if number is None else (number & 0x7F) | (0x80 if killed[2] else 0)
+            self.order.exit(task, t, status)
+        elif superseded := _SUPERSEDED.match(line):
+            heir = self.order.tasks.get(int(superseded[1]))
+            if heir is None or heir is task:
+                self.order.gone(task, t, "superseded")
+                return
+            self.order.takes_over(heir, task.tid, t)
+        else:
+            self.order.notices.add("ends of tasks that are not understood", self.order.line)
+
 
 def read(source: LineSource, head: list[bytes]) -> TraceFile:
     """Read a log from its start; ``head`` are its first lines, which ``source`` gives again."""
-    warnings: list[str] = []
-    return TraceFile(_header(head), _events(source, warnings), warnings, source)
+    return trace_file(_header(head), StraceReader(), source)
 
 
 def _header(head: list[bytes]) -> Header:
@@ -48,31 +218,13 @@ def _header(head: list[bytes]) -> Header:
         if match is None:
             continue
         stamps.take(match)
-        if match["call"] in calls.EXECUTING:
-            args, _ = arguments(line, match.end())
-            argv = calls.image(args if match["call"] == b"execve" else args[1:])[1]
+        if match["call"] in EXECUTING:
+            argv = DIALECT.image(match["call"], arguments(line, match.end())[0]).argv
             command = argv if isinstance(argv, list) else []
         break
     return Header(
         source=Source(tool="strace"),
         clock=Clock(start=None, wall=stamps.wall),
         command=command,
-        blind=list(BLIND),
+        blind=list(_BLIND),
     )
-
-
-def _events(source: LineSource, warnings: list[str]) -> Iterator[Event]:
-    reader = StraceReader()
-    assembler = reader.assembler
-    queue = assembler.queue
-    feed = reader.feed
-    with closing(source):
-        for line in source:
-            if source.overlong:
-                reader.notices.add("lines too long to read", source.number)
-                continue
-            feed(line, source.number)
-            if queue:
-                yield from assembler.ready()
-    yield from assembler.finish(reader.stamps.last)
-    warnings.extend(reader.notices.texts(escaped(source.name)))

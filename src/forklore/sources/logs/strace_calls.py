@@ -9,13 +9,10 @@ from typing import Any, Final
 from forklore.abi.arch import CLONE_BACKWARDS, Arch
 from forklore.abi.clone_args import OFFSETS, VER0, VER2, pack
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
-from forklore.events.records import Absent, Text, text
+from forklore.events.records import Absent, text
 from forklore.sources.logs import words
-from forklore.sources.logs.text import members, string, strings, unescaped
-
-CREATING: Final = frozenset({b"fork", b"vfork", b"clone", b"clone3"})
-CHANGING: Final = frozenset({b"unshare", b"setns", b"close_range", b"setsid"})
-EXECUTING: Final = frozenset({b"execve", b"execveat"})
+from forklore.sources.logs.dialect import Dialect, Image, Returned
+from forklore.sources.logs.text import members, result, string, strings, unescaped
 
 POINTER_NOT_PRINTED: Final = words.WORD_MASK
 """Stands in a rebuilt clone_args for a set_tid pointer: the log has what it points to, not the pointer."""
@@ -25,8 +22,7 @@ _TAIL: Final = re.compile(rb'/\* bytes (\d+)\.\.(\d+) \*/ "((?:[^"\\]|\\.)*)"(?!
 _FD_NAME: Final = re.compile(rb"[0-9]+<(.*)>\Z", re.DOTALL)
 
 
-def creation(arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
-    """The fields of a creation's record, and its flags (without the signal) as far as they can be known."""
+def _creation(arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
     call: dict[str, Any] = {"arch": arch, "nr": words.call_number(arch, name.decode()), "args": ()}
     if name == b"vfork":
         return call, CLONE_VM | CLONE_VFORK
@@ -108,8 +104,7 @@ def _before_name(text: bytes) -> bytes:
     return text.partition(b"<")[0]
 
 
-def change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
-    """The fields of the record of unshare, setns, close_range or setsid."""
+def _change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
     call: dict[str, Any] = {"arch": arch, "nr": words.call_number(arch, name.decode())}
     if name == b"unshare":
         call["args"] = (words.flag_word(args[0]) if args else None,)
@@ -125,14 +120,34 @@ def change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
     return call
 
 
-def image(args: list[bytes]) -> tuple[Text | Absent, list[Text] | Absent, bool]:
-    """The path and the arguments of an execve, and whether the log has them whole."""
-    path = string(args[0]) if args else None
-    argv = strings(args[1]) if len(args) > 1 else None
+def _image(name: bytes, args: list[bytes]) -> Image:
+    given = args if name == b"execve" else args[1:]
+    path = string(given[0]) if given else None
+    argv = strings(given[1]) if len(given) > 1 else None
     whole = (path is None or path[1]) and (argv is None or argv[1])
     not_printed = Absent(errno=0, why="the log has no string for it")
-    return (
+    return Image(
         not_printed if path is None else text(path[0]),
         not_printed if argv is None else [text(arg) for arg in argv[0]],
-        whole,
+        None if whole else ("arguments", "strace printed only a part of them"),
     )
+
+
+def _returned(line: bytes, end: int) -> Returned | None:
+    found = result(line, end)
+    if found is None:
+        return None
+    failed = found.error is not None
+    errno = None if found.error is None else words.error_number(found.error)
+    restarted = failed and found.value is None
+    return Returned(found.value, failed, errno, restarted, found.outer, found.took)
+
+
+DIALECT: Final = Dialect(
+    creation=_creation,
+    change=_change,
+    image=_image,
+    returned=_returned,
+    interleaved=False,
+    announces_execs=False,
+)

@@ -12,9 +12,6 @@ PATTERN: Final = (
 )
 """For a larger pattern: the stamp that may stand before a call."""
 
-CREATION_NAMED: Final = re.compile(rb"(?:\b|SYS_)(?:v?fork|clone3?)(?:@SYS)?(?:\(| resumed>)")
-"""A line with this that no reader understood is worth a warning."""
-
 _BILLION: Final = 1_000_000_000
 _DAY: Final = 86_400 * _BILLION
 _YEAR_1973: Final = 100_000_000 * _BILLION

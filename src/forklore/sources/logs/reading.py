@@ -1,0 +1,59 @@
+"""A log as a file of events, read as its events are asked for."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final
+
+from forklore.abi.arch import Arch
+from forklore.events.lines import LineSource, escaped
+from forklore.events.records import Event, Header
+from forklore.events.trace_file import TraceFile
+from forklore.sources.logs.assembly import Assembler
+from forklore.sources.logs.dialect import Dialect
+from forklore.sources.logs.ordering import Ordering
+from forklore.sources.logs.time_stamps import Stamps
+
+_CREATION_NAMED: Final = re.compile(rb"(?:\b|SYS_)(?:v?fork|clone3?)(?:@SYS)?(?:\(| resumed>)")
+
+
+class LogReader(ABC):
+    """What understands the lines of a tool's log: :meth:`feed` takes them in order, ``order`` has the events."""
+
+    def __init__(self, dialect: Dialect, arch: Arch) -> None:
+        self.order = Ordering(arch)
+        self.calls = Assembler(dialect, self.order)
+        self.stamps = Stamps()
+
+    @abstractmethod
+    def feed(self, line: bytes, number: int) -> None:
+        """Take the next line."""
+
+    def not_understood(self, line: bytes) -> None:
+        """A line that says nothing to this reader: one that names a creation is worth a warning."""
+        if _CREATION_NAMED.search(line):
+            self.order.notices.add("lines that name a creation and are not understood", self.order.line)
+
+
+def trace_file(header: Header, reader: LogReader, source: LineSource) -> TraceFile:
+    """The log that ``source`` gives, from its first line on."""
+    warnings: list[str] = []
+    return TraceFile(header, _events(reader, source, warnings), warnings, source)
+
+
+def _events(reader: LogReader, source: LineSource, warnings: list[str]) -> Iterator[Event]:
+    order, feed = reader.order, reader.feed
+    queue = order.queue
+    with closing(source):
+        for line in source:
+            if source.overlong:
+                order.notices.add("lines too long to read", source.number)
+                continue
+            feed(line, source.number)
+            if queue:
+                yield from order.ready()
+    yield from order.finish(reader.stamps.last)
+    warnings.extend(order.notices.texts(escaped(source.name)))
