@@ -1,4 +1,4 @@
-"""Open whatever holds a trace, told by its content: forklore's own files, logs of strace and of ltrace."""
+"""Open whatever holds a trace, told by its content: forklore's own files, and logs of other tools."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Final
 
 from forklore.events import jsonl
 from forklore.events.lines import LineSource, TraceError, open_lines, printable
+from forklore.events.records import FORMAT_NAME
 from forklore.events.trace_file import TraceFile
 
-_WANTED: Final = "a forklore trace (JSON lines), a log of strace -f or a log of ltrace -S -f"
+_OWN: Final = f'"{FORMAT_NAME}"'.encode()
 
 
 def open_any(path: str | os.PathLike[str]) -> TraceFile:
@@ -27,20 +28,29 @@ def open_any(path: str | os.PathLike[str]) -> TraceFile:
 
 
 def _recognise(source: LineSource) -> TraceFile:
-    first = next(source, b"")
-    if not first:
-        raise TraceError(source.name, 0, _WANTED, "an empty file")
-    if first.lstrip(b" \t\xef\xbb\xbf").startswith(b"{"):
-        source.unread([first])
-        return jsonl.read_lines(source)
-    from forklore.sources.logs.choose import choose  # only now: forklore's own files need none of it
+    head = [first] if (first := next(source, b"")) else []
+    json = first.lstrip(b" \t\xef\xbb\xbf").startswith(b"{")
+    log = None
+    if not (json and _OWN in first):
+        from forklore.sources.logs.formats import choose  # forklore's own files need none of it
 
-    head = [first]
-    reader = choose(source, head)
-    if reader is None:
-        if any(b"\0" in line for line in head):
-            raise TraceError(source.name, 0, _WANTED, "binary data")
-        found = f"“{printable(first.strip())}” and no line of their kind among the first {len(head)}"
-        raise TraceError(source.name, 1, _WANTED, found)
+        log = choose(source, head)
     source.unread(head)
-    return reader(source, head)
+    if log is not None:
+        return log.read(source, head)
+    if json:
+        return jsonl.read_lines(source)  # where it is not ours after all, it says what is wrong
+    raise _unknown(source.name, head)
+
+
+def _unknown(name: str, head: list[bytes]) -> TraceError:
+    from forklore.sources.logs.formats import FORMATS
+
+    *names, last = ("a forklore trace (JSON lines)", *(each.name for each in FORMATS))
+    wanted = f"{', '.join(names)} or {last}"
+    if not head:
+        return TraceError(name, 0, wanted, "an empty file")
+    if any(b"\0" in line for line in head):
+        return TraceError(name, 0, wanted, "binary data")
+    found = f"“{printable(head[0].strip())}” and no line of their kind among the first {len(head)}"
+    return TraceError(name, 1, wanted, found)

@@ -90,6 +90,12 @@ def test_program_output_may_come_first(tmp_path: Path) -> None:
     assert trace.header.source.tool == "strace"
 
 
+def test_that_output_may_be_json(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b'{"progress": 1}\n' + (DATA / "strace-sh.log").read_bytes())
+    assert len(events_of(open_any(path))) == 12
+
+
 def test_a_trace_can_be_left_unread() -> None:
     trace = open_any(LOGS[0])
     trace.close()
