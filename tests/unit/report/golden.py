@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from forklore.cli.main import main as command
 
@@ -16,6 +18,9 @@ TRACES = ROOT / "traces"
 GOLDEN = ROOT / "tests/golden"
 PROGRAMS = ("pipeline", "python", "make", "takeover")
 COLUMNS = (80, 120)
+WIDTH = 140
+OBJECTS = ("pipeline",)
+"""Whose JSON is kept too, in a layout that can be read: the schema holds the form of all of them."""
 PAGE = ROOT / "docs/show.md"
 EXAMPLE = re.compile(r"(?<=\$ forklore show --columns 80 traces/python\.forklore\.jsonl\n)[^`]*(?=```)")
 """The tree that the page shows."""
@@ -44,7 +49,27 @@ def views() -> Iterator[tuple[str, bytes]]:
         for columns in COLUMNS:
             yield f"{program}.tree-{columns}.txt", _shown(path, f"--columns={columns}")
         yield f"{program}.log.txt", _shown(path, "--format=log")
-        yield f"{program}.json", _shown(path, "--format=json")
+        if program in OBJECTS:
+            yield f"{program}.json", f"{laid_out(json.loads(_shown(path, '--format=json')))}\n".encode()
+
+
+def laid_out(value: Any, indent: str = "") -> str:
+    """JSON that can be read: lines are filled, and what has more to say than a line stands on lines of its own."""
+    text = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(text) <= WIDTH or not isinstance(value, dict | list):
+        return text
+    keys = [f"{json.dumps(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
+    parts = value.values() if isinstance(value, dict) else value
+    deeper = indent + "  "
+    lines: list[str] = []
+    for key, part in zip(keys, parts, strict=True):
+        item = f"{key}{laid_out(part, deeper)},"
+        if lines and "\n" not in item + lines[-1] and not isinstance(part, dict) and len(lines[-1]) + len(item) < WIDTH:
+            lines[-1] += f" {item}"
+        else:
+            lines.append(f"{deeper}{item}")
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([start, *lines])[:-1] + f"\n{indent}{end}"
 
 
 def main() -> int:
