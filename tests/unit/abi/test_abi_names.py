@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from forklore.abi.errors import RESTARTS, errno_name, errno_number, errno_text
 from forklore.abi.kcmp import KcmpType
-from forklore.abi.resources import RLIM_INFINITY, Resource
 from forklore.abi.signals import CSIGNAL, SIGRTMAX, SIGRTMIN, signal_name, signal_number
 from forklore.abi.wait import IdType, WaitOption
 
@@ -103,16 +101,6 @@ def test_a_signals_name_leads_back(number: int) -> None:
 def test_no_name_makes_signal_number_raise(name: str) -> None:
     number = signal_number(name)
     assert number is None or signal_number(signal_name(number)) == number
-
-
-def test_limits_are_those_of_the_resource_module() -> None:
-    theirs = {
-        name.removeprefix("RLIMIT_"): getattr(resource, name) for name in dir(resource) if "RLIMIT_" in name
-    }
-    theirs.pop("OFILE", None)  # the BSD name of NOFILE
-    assert len(theirs) >= 15
-    assert {name: int(Resource[name]) for name in theirs} == theirs
-    assert resource.RLIM_INFINITY in (-1, RLIM_INFINITY)
 
 
 def test_wait_options_are_those_of_the_os_module() -> None:
