@@ -17,6 +17,7 @@ import pytest
 
 from forklore.abi.flags import CLONE_FILES, CLONE_IO, CLONE_SYSVSEM
 from forklore.abi.kcmp import UNSET, KcmpType
+from forklore.abi.resources import KCMP
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux import kcmp, observe
 from forklore.linux.kcmp import Order, Unset
@@ -87,7 +88,7 @@ def thread() -> Iterator[Tid]:
 
 
 def test_a_task_equals_itself() -> None:
-    assert [kcmp.compare(ME, ME, what) for what in observe.RESOURCES.values()] == [Order.EQUAL] * 6
+    assert [kcmp.compare(ME, ME, what) for what in KCMP.values()] == [Order.EQUAL] * 6
 
 
 def test_a_fork_child_has_its_own_and_the_order_is_the_same_seen_from_both() -> None:

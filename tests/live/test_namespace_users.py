@@ -21,8 +21,9 @@ import pytest
 from tracing import ENVIRONMENT, FORKLORE, SKIPPED, TIMEOUT, Line, Program, assert_whole, bare, said
 
 from forklore import load
+from forklore.abi.resources import NAMESPACES
 from forklore.events.records import Absent, Standing
-from forklore.model.sharing import NAMESPACES, Hold
+from forklore.model.sharing import Hold
 from forklore.model.tasks import Task, Trace
 
 NAMES: Final = tuple(name for name in NAMESPACES if os.path.lexists(f"/proc/self/ns/{name}"))

@@ -50,15 +50,14 @@ from forklore.abi._generated_sched import CLOSE_RANGE_CLOEXEC as CLOSE_RANGE_CLO
 from forklore.abi._generated_sched import CLOSE_RANGE_UNSHARE as CLOSE_RANGE_UNSHARE
 from forklore.abi._generated_sched import CSIGNAL as CSIGNAL
 from forklore.abi._generated_sched import UNSHARE_EMPTY_MNTNS as UNSHARE_EMPTY_MNTNS
+from forklore.abi.resources import NAMESPACES as _RESOURCES
+from forklore.abi.resources import NSTYPES
 
 LEGACY_MASK: Final = 0xFFFFFFFF
 """What clone(2) keeps of its flags word: the rest is dropped unseen (kernel/fork.c, lower_32_bits)."""
 
 
-NAMESPACES: Final = (
-    CLONE_NEWTIME | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID
-    | CLONE_NEWNET
-)  # fmt: skip
+NAMESPACES: Final = sum(NSTYPES.values())
 """Every namespace flag, as clone3 and unshare know them; to clone(2) CLONE_NEWTIME's bit is a part of the signal."""
 
 
@@ -206,20 +205,20 @@ _NAMESPACES: Final = (
 )  # fmt: skip
 
 
+_LATER: Final = {NSTYPES[name]: each.later for name, each in _RESOURCES.items()}
+
+
 def _clone_namespace(ns: _Namespace) -> Flag:
     return Flag(ns.flag, ns.value, ns.clone, f"The child starts in a new {ns.kind} namespace: {ns.isolates}.")
 
 
 def _unshare_namespace(ns: _Namespace) -> Flag:
-    # kernel/nsproxy.c: unshare_nsproxy_namespaces replaces pid_ns_for_children and time_ns_for_children only.
-    later = ns.value in (CLONE_NEWPID, CLONE_NEWTIME)
-    who = "Children made from now on start in" if later else "The caller moves to"
+    who = "Children made from now on start in" if "unshare" in _LATER[ns.value] else "The caller moves to"
     return Flag(ns.flag, ns.value, ns.unshare, f"{who} a new {ns.kind} namespace: {ns.isolates}.")
 
 
 def _setns_namespace(ns: _Namespace) -> Flag:
-    # kernel/pid_namespace.c: pidns_install replaces pid_ns_for_children only.
-    who = "Children made from now on start in" if ns.value == CLONE_NEWPID else "The caller enters"
+    who = "Children made from now on start in" if "setns" in _LATER[ns.value] else "The caller enters"
     return Flag(
         ns.flag, ns.value, ns.setns, f"{who} the {ns.kind} namespace of the descriptor: {ns.isolates}."
     )

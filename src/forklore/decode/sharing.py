@@ -11,16 +11,17 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from forklore.abi import flags as f
-from forklore.abi.flags import UNSHARE
+from forklore.abi.flags import CLONE3, UNSHARE
+from forklore.abi.resources import BY_KEY, TABLE, End, When
 from forklore.abi.signals import SIGRTMAX
 from forklore.decode.calls import Unshare
 from forklore.decode.creation import SIGCHLD, Creation, signal_text
 from forklore.decode.flagset import flag_set
-from forklore.decode.unsharing import End, ended_by, ends, exec_ends
+from forklore.decode.unsharing import ended_by, ends, exec_ends
 
 __all__ = [
     "NAMESPACES",
-    "TREE_RESOURCES",
+    "SHARED",
     "End",
     "Fate",
     "ended_by",
@@ -51,38 +52,14 @@ class Fate(Struct, frozen=True):
     because: str
 
 
-NAMESPACES: Final = {
-    "mnt_ns": f.CLONE_NEWNS,
-    "uts_ns": f.CLONE_NEWUTS,
-    "ipc_ns": f.CLONE_NEWIPC,
-    "user_ns": f.CLONE_NEWUSER,
-    "pid_ns": f.CLONE_NEWPID,
-    "net_ns": f.CLONE_NEWNET,
-    "cgroup_ns": f.CLONE_NEWCGROUP,
-    "time_ns": f.CLONE_NEWTIME,
-}
-"""Each namespace's resource key and the flag that makes a new one."""
-
-TREE_RESOURCES: Final = {
-    "mm": f.CLONE_VM,
-    "fs": f.CLONE_FS,
-    "files": f.CLONE_FILES,
-    "sighand": f.CLONE_SIGHAND,
-    "thread": f.CLONE_THREAD,
-    "sysvsem": f.CLONE_SYSVSEM,
-    "io": f.CLONE_IO,
-}
-"""The resources that a flag shares, in the order of a tree's line."""
-
-
 def shared_names(creation: Creation) -> tuple[str, ...]:
     """Short names of what the call asked to share, then of the new namespaces (``newpid``); () if not
     known."""
     raw = creation.flags.raw
     if raw is None:
         return ()
-    shared = [name for name, flag in TREE_RESOURCES.items() if raw & flag]
-    new = ["new" + name.removesuffix("_ns") for name in NAMESPACES if _new_namespace(creation, name)]
+    shared = [resource.name for resource in SHARED if raw & resource.shared_by]
+    new = [f"new{resource.name}" for resource in NAMESPACES if raw & resource.new_by]
     return (*shared, *new)
 
 
@@ -93,23 +70,15 @@ def fates(creation: Creation) -> tuple[Fate, ...]:
     return tuple(row(creation) for row in _ROWS)
 
 
-_UNSHARED: Final[tuple[tuple[int, str, str, Outcome, str], ...]] = (
-    (f.CLONE_FS, "fs", "root, cwd, umask", "copied", "the caller gets its own, equal at first"),
-    (
-        f.CLONE_FILES,
-        "files",
-        "descriptor table",
-        "copied",
-        ("the caller gets its own table of the same open files"),
-    ),
-    (
-        f.CLONE_SYSVSEM | f.CLONE_NEWIPC,
-        "sysvsem",
-        "SysV semaphore undo",
-        "reset",
-        ("undo values are applied now"),
-    ),
-)
+_UNSHARED: Final[dict[str, tuple[Outcome, str]]] = {
+    "fs": ("copied", "the caller gets its own, equal at first"),
+    "files": ("copied", "the caller gets its own table of the same open files"),
+    "sysvsem": ("reset", "undo values are applied now"),
+}
+_MOVED: Final[dict[When, tuple[Outcome, str]]] = {
+    "now": ("new", "the caller enters a new one"),
+    "children": ("new", "for the children made from now on, not for the caller"),
+}
 
 
 def unshare_fates(call: Unshare) -> tuple[Fate, ...]:
@@ -118,16 +87,12 @@ def unshare_fates(call: Unshare) -> tuple[Fate, ...]:
     if raw is None:
         return ()
     made = []
-    for bits, resource, title, outcome, why in _UNSHARED:
-        if raw & bits:
-            made.append(Fate(resource, title, outcome, why, "|".join(flag_set(UNSHARE, raw & bits).names)))
-    for resource, flag in NAMESPACES.items():
-        if raw & flag:
-            later = resource in ("pid_ns", "time_ns")
-            own = "the caller enters a new one"
-            why = "for the children made from now on, not for the caller" if later else own
-            title = resource.removesuffix("_ns") + " namespace"
-            made.append(Fate(resource, title, "new", why, flag_set(UNSHARE, flag).names[0]))
+    for resource in (*SHARED, *NAMESPACES):
+        for end in resource.ends:
+            if end.action == "unshare" and raw & end.flags:
+                outcome, why = _UNSHARED.get(resource.name) or _MOVED[end.when]
+                because = flag_set(UNSHARE, raw & end.flags).text()
+                made.append(Fate(resource.key, resource.title, outcome, why, because))
     return tuple(made)
 
 
@@ -135,20 +100,12 @@ def _has(creation: Creation, flag: int) -> bool:
     return bool((creation.flags.raw or 0) & flag)
 
 
-def _new_namespace(creation: Creation, name: str) -> bool:
-    if name == "mnt_ns" and creation.call == "clone3" and _has(creation, f.CLONE_EMPTY_MNTNS):
-        return True
-    if name == "time_ns" and creation.call != "clone3":
-        return False
-    return _has(creation, NAMESPACES[name])
-
-
 _Row = Callable[[Creation], Fate]
 
 
-def _by(resource: str, title: str, flag: int, name: str,
-        given: tuple[Outcome, str], clear: tuple[Outcome, str]) -> _Row:  # fmt: skip
+def _by(resource: str, title: str, flag: int, given: tuple[Outcome, str], clear: tuple[Outcome, str]) -> _Row:
     """A row that one flag decides."""
+    name = flag_set(CLONE3, flag).text()
 
     def row(creation: Creation) -> Fate:
         has = _has(creation, flag)
@@ -164,7 +121,12 @@ def _always(resource: str, title: str, outcome: Outcome, why: str) -> _Row:
 
 
 def _in_group(resource: str, title: str, given: tuple[Outcome, str], clear: tuple[Outcome, str]) -> _Row:
-    return _by(resource, title, f.CLONE_THREAD, "CLONE_THREAD", given, clear)
+    return _by(resource, title, f.CLONE_THREAD, given, clear)
+
+
+def _shared(name: str, given: tuple[Outcome, str], clear: tuple[Outcome, str]) -> _Row:
+    resource = BY_KEY[name]
+    return _by(name, resource.title, resource.shared_by, given, clear)
 
 
 def _sighand(creation: Creation) -> Fate:
@@ -245,23 +207,25 @@ def _clear_tid(creation: Creation) -> Fate:
                 "no CLONE_CHILD_CLEARTID")  # fmt: skip
 
 
-def _namespace(name: str, flag_name: str, what: str, inside: str) -> _Row:
-    title = name.removesuffix("_ns") + " namespace"
+def _namespace(key: str, what: str, inside: str) -> _Row:
+    resource = BY_KEY[key]
+    flag = resource.new_by & ~f.CLONE_EMPTY_MNTNS
+    name, title = flag_set(CLONE3, flag).text(), resource.title
 
     def row(creation: Creation) -> Fate:
-        if not _new_namespace(creation, name):
-            return Fate(name, title, "inherited", f"the child is in the caller's {what}", f"no {flag_name}")
-        if name == "mnt_ns" and not _has(creation, f.CLONE_NEWNS):
-            return Fate(name, title, "new", "a mount namespace with an empty root and nothing copied",
+        if not _has(creation, resource.new_by):
+            return Fate(key, title, "inherited", f"the child is in the caller's {what}", f"no {name}")
+        if not _has(creation, flag):
+            return Fate(key, title, "new", "a mount namespace with an empty root and nothing copied",
                         "CLONE_EMPTY_MNTNS")  # fmt: skip
-        return Fate(name, title, "new", inside, flag_name)
+        return Fate(key, title, "new", inside, name)
 
     return row
 
 
 def _time_ns(creation: Creation) -> Fate:
     title = "time namespace"
-    if not _new_namespace(creation, "time_ns"):
+    if not _has(creation, f.CLONE_NEWTIME):
         return Fate("time_ns", title, "inherited", "the child is in the namespace set for the caller's "
                                                    "children",
                     "no CLONE_NEWTIME")  # fmt: skip
@@ -316,46 +280,51 @@ def _reaping(creation: Creation) -> Fate:
                 "no CLONE_THREAD")  # fmt: skip
 
 
+_NAMESPACES: Final[dict[str, _Row]] = {
+    "mnt_ns": _namespace("mnt_ns", "mount namespace", "a copy of the mount tree"),
+    "uts_ns": _namespace("uts_ns", "uts namespace", "its own host name, equal at first"),
+    "ipc_ns": _namespace("ipc_ns", "ipc namespace", "no SysV IPC objects and POSIX message queues yet"),
+    "user_ns": _namespace(
+        "user_ns", "user namespace", "no uid is mapped yet, and the child has every capability inside"
+    ),
+    "pid_ns": _namespace(
+        "pid_ns", "pid namespace for children", "the child is pid 1 in it: when it ends, all end"
+    ),
+    "net_ns": _namespace("net_ns", "network namespace", "only a loopback device, which is down"),
+    "cgroup_ns": _namespace("cgroup_ns", "cgroup namespace", "the current cgroup is its root"),
+    "time_ns": _time_ns,
+}
 _ROWS: Final[tuple[_Row, ...]] = (
-    _by("mm", "memory", f.CLONE_VM, "CLONE_VM",
-        ("shared", "one address space: every write, mmap and munmap of either is seen by both"),
-        ("copied", ("copy on write; ranges marked MADV_DONTFORK are left out, MADV_WIPEONFORK are zero, "
-                   "memory locks are dropped"))),
+    _shared("mm",
+            ("shared", "one address space: every write, mmap and munmap of either is seen by both"),
+            ("copied", ("copy on write; ranges marked MADV_DONTFORK are left out, MADV_WIPEONFORK are zero, "
+                       "memory locks are dropped"))),
     _stack,
-    _by("files", "descriptor table", f.CLONE_FILES, "CLONE_FILES",
-        ("shared", "one table: open, close, dup2 and close-on-exec marks of either hold for both"),
-        ("copied", "its own table of the same open files: file offsets and status flags stay common")),
-    _by("locks", "POSIX record locks", f.CLONE_FILES, "CLONE_FILES",
+    _shared("files",
+            ("shared", "one table: open, close, dup2 and close-on-exec marks of either hold for both"),
+            ("copied", "its own table of the same open files: file offsets and status flags stay common")),
+    _by("locks", "POSIX record locks", f.CLONE_FILES,
         ("shared", "they belong to the descriptor table, which is one"),
         ("reset", "the child holds none; flock and OFD locks belong to the open files and stay common")),
-    _by("fs", "root, cwd, umask", f.CLONE_FS, "CLONE_FS",
-        ("shared", "chdir, chroot and umask in either hold for both"),
-        ("copied", "the child starts with the same and changes only its own")),
+    _shared("fs",
+            ("shared", "chdir, chroot and umask in either hold for both"),
+            ("copied", "the child starts with the same and changes only its own")),
     _sighand,
-    _in_group("thread", "thread group",
-              ("shared", "the child is a thread of the caller's process: same pid, another tid"),
-              ("new", "the child is a process of its own, with one thread")),
-    _by("sysvsem", "SysV semaphore undo", f.CLONE_SYSVSEM, "CLONE_SYSVSEM",
-        ("shared", "one list of SEM_UNDO values, applied when the last of its users ends"),
-        ("reset", "the child has none until it uses SEM_UNDO")),
-    _by("io", "I/O context", f.CLONE_IO, "CLONE_IO",
-        ("shared", "one I/O context for the disk scheduler, if the caller has one by now"),
-        ("new", "its own when it first needs one; an I/O priority that was set is kept")),
-    _namespace("mnt_ns", "CLONE_NEWNS", "mount namespace", "a copy of the mount tree"),
-    _namespace("uts_ns", "CLONE_NEWUTS", "uts namespace", "its own host name, equal at first"),
-    _namespace("ipc_ns", "CLONE_NEWIPC", "ipc namespace", "no SysV IPC objects and POSIX message queues yet"),
-    _namespace("user_ns", "CLONE_NEWUSER", "user namespace",
-               "no uid is mapped yet, and the child has every capability inside"),
-    _namespace("pid_ns", "CLONE_NEWPID", "pid namespace for children", "the child is pid 1 in it: when it "
-                                                                       "ends, all end"),
-    _namespace("net_ns", "CLONE_NEWNET", "network namespace", "only a loopback device, which is down"),
-    _namespace("cgroup_ns", "CLONE_NEWCGROUP", "cgroup namespace", "the current cgroup is its root"),
-    _time_ns,
+    _shared("thread",
+            ("shared", "the child is a thread of the caller's process: same pid, another tid"),
+            ("new", "the child is a process of its own, with one thread")),
+    _shared("sysvsem",
+            ("shared", "one list of SEM_UNDO values, applied when the last of its users ends"),
+            ("reset", "the child has none until it uses SEM_UNDO")),
+    _shared("io",
+            ("shared", "one I/O context for the disk scheduler, if the caller has one by now"),
+            ("new", "its own when it first needs one; an I/O priority that was set is kept")),
+    *_NAMESPACES.values(),
     _cgroup,
     _parent,
     _exit_signal,
     _reaping,
-    _by("tls", "thread pointer", f.CLONE_SETTLS, "CLONE_SETTLS",
+    _by("tls", "thread pointer", f.CLONE_SETTLS,
         ("new", "set to the call's tls argument"), ("inherited", "the same value as the caller's")),
     _clear_tid,
     _always("signal_mask", "blocked signals", "inherited", "the same signals are blocked"),
@@ -378,12 +347,12 @@ _ROWS: Final[tuple[_Row, ...]] = (
     _in_group("keyrings", "keyrings",
               ("shared", "the process keyring is common; the thread has a thread keyring of its own"),
               ("copied", "session and user keyrings are kept; thread and process keyrings are dropped")),
-    _by("dumpable", "dumpable", f.CLONE_VM, "CLONE_VM",
+    _by("dumpable", "dumpable", f.CLONE_VM,
         ("shared", "it goes with the memory"), ("copied", "as the caller has it")),
     _always("seccomp", "seccomp filters", "inherited", "mode and filters as the caller has them; they "
                                                        "cannot be removed"),
     _no_new_privs,
-    _by("rseq", "restartable sequences", f.CLONE_VM, "CLONE_VM",
+    _by("rseq", "restartable sequences", f.CLONE_VM,
         ("reset", "not registered: the child has to register its own area"),
         ("inherited", "registered at the same address in its own memory")),
     _always("robust_list", "robust futex list", "reset", "not registered in the child"),
@@ -403,3 +372,8 @@ _ROWS: Final[tuple[_Row, ...]] = (
             "personality, command name and timer slack as the caller has them"),
 )  # fmt: skip
 """In the order in which they are shown."""
+
+SHARED: Final = tuple(sorted((each for each in TABLE if each.shared_by), key=lambda each: each.shared_by))
+"""The resources that a flag shares, by the flag's bit: the order of a tree's line."""
+NAMESPACES: Final = tuple(BY_KEY[key] for key in _NAMESPACES)
+"""In the order of the fates, which is that of a tree's line."""

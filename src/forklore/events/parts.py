@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from forklore.abi import resources
 from forklore.abi.kcmp import UNSET
 
 # By eight pairs at a time: matching pair by pair takes longer than all else that is done to read a line.
@@ -68,7 +69,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
     version: str | None = None
 
 
-COMPARED: Final = ("mm", "files", "fs", "sighand", "sysvsem", "io")
+COMPARED: Final = tuple(resources.KCMP)
 """What kcmp(2) compares of two tasks, in the order of :attr:`Create.kcmp`."""
 
 Answer = Annotated[int, msgspec.Meta(ge=-4095, le=UNSET)]

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from forklore.abi.kcmp import Order
+from forklore.abi.resources import EXEC_ENDS
 from forklore.events.records import COMPARED, Begin, Create, Exec
 
 _EQUAL: Final = int(Order.EQUAL)
-_EXEC_ENDS: Final = frozenset({"mm", "files", "sighand"})
-"""What a task has to itself after an execve (fs/exec.c: begin_new_exec)."""
 
 
 class Together:
@@ -39,7 +38,7 @@ class Together:
     def executed(self, event: Exec) -> None:
         """A task that executed."""
         self.asked_again(event.task, event.compared)
-        for name in _EXEC_ENDS - event.compared.keys():
+        for name in EXEC_ENDS - event.compared.keys():
             self._leave(event.task, name)
 
     def asked_again(self, task: int, compared: Mapping[str, tuple[int, int]]) -> None:

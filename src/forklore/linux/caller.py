@@ -12,10 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from forklore.abi import flags as f
+from forklore.abi.resources import KCMP, NSTYPES
 from forklore.abi.units import Fd, Tid, Unavailable
 from forklore.linux import kcmp
-from forklore.linux.observe import RESOURCES
 from forklore.linux.proc import number, read_file, read_link, setting, status
 
 Numbers = dict[str, int]
@@ -24,11 +23,6 @@ Numbers = dict[str, int]
 _FIRST_USER_NS: Final = 0xEFFFFFFD
 """PROC_USER_INIT_INO of include/uapi/linux/nsfs.h: the inode of the machine's own user namespace."""
 _EVERY_ID: Final = 0xFFFFFFFF
-_PROC_NS: Final = {
-    "time": f.CLONE_NEWTIME, "mnt": f.CLONE_NEWNS, "cgroup": f.CLONE_NEWCGROUP, "uts": f.CLONE_NEWUTS,
-    "ipc": f.CLONE_NEWIPC, "user": f.CLONE_NEWUSER, "pid": f.CLONE_NEWPID, "net": f.CLONE_NEWNET,
-}  # fmt: skip
-"""The links of /proc/PID/ns: a type that is not built has none (fs/proc/namespaces.c: ns_entries)."""
 
 
 def deciding(tid: Tid, refused: int, fd: Fd | None = None) -> Numbers:
@@ -89,7 +83,8 @@ def _user_namespace(tid: Tid) -> Numbers:
 
 
 def _einval(tid: Tid) -> Numbers:
-    built = sum(flag for name, flag in _PROC_NS.items() if os.path.lexists(f"/proc/self/ns/{name}"))
+    # A type that is not built has no link (fs/proc/namespaces.c: ns_entries).
+    built = sum(flag for name, flag in NSTYPES.items() if os.path.lexists(f"/proc/self/ns/{name}"))
     return {"ns_built": built, **_links(tid), **_user_namespace(tid), **_shared(tid)}
 
 
@@ -99,7 +94,7 @@ def _shared(tid: Tid) -> Numbers:
         others = [int(name) for name in os.listdir(f"/proc/{tid}/task") if int(name) != tid]
     except OSError:
         return {}
-    if not others or kcmp.raw(tid, Tid(others[0]), RESOURCES["fs"]) != 0:
+    if not others or kcmp.raw(tid, Tid(others[0]), KCMP["fs"]) != 0:
         return {}
     return {"fs_shared": 1}
 
@@ -165,7 +160,7 @@ def _enomem(tid: Tid) -> Numbers:
 
 def _enospc(_tid: Tid) -> Numbers:
     none = 0
-    for name, flag in _PROC_NS.items():
+    for name, flag in NSTYPES.items():
         if setting(f"/proc/sys/user/max_{name}_namespaces") == 0:
             none |= flag
     return {"ns_none": none}

@@ -19,6 +19,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from forklore.abi.kcmp import KcmpType
+from forklore.abi.resources import NAMESPACES
 from forklore.abi.syscalls import number
 from forklore.abi.units import Fd, Pid, Tid, Unavailable
 from forklore.linux.kcmp import Order, refused
@@ -74,7 +75,7 @@ _ANONYMOUS: Final = {
 }  # fmt: skip
 _NUMBERED_KINDS: Final = {
     b"pipe": Kind.PIPE, b"socket": Kind.SOCKET, b"pidfd": Kind.PIDFD,
-    **dict.fromkeys((b"mnt", b"uts", b"ipc", b"user", b"pid", b"net", b"cgroup", b"time"), Kind.NAMESPACE),
+    **{name.encode(): Kind.NAMESPACE for name in NAMESPACES},
 }  # fmt: skip
 _PATH_KINDS: Final = {
     stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFIFO: Kind.FIFO, stat.S_IFSOCK: Kind.SOCKET,

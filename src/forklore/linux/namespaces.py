@@ -7,12 +7,11 @@ import os
 from typing import Final
 
 from forklore.abi.errors import errno_name
+from forklore.abi.resources import link_names
 from forklore.abi.units import NsInode, Tid, Unavailable
 from forklore.linux.kcmp import access_rule, is_zombie
 
-NAMES: Final = (
-    "mnt", "uts", "ipc", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "cgroup",
-)  # fmt: skip
+NAMES: Final = link_names()
 """The links of /proc/TID/ns: the eight kinds, and the two that only the next child or execve enters."""
 
 Namespaces = dict[str, NsInode | Unavailable]

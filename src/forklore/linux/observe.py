@@ -10,27 +10,18 @@ from msgspec import Struct
 from forklore.abi.errors import errno_name
 from forklore.abi.flags import CLONE_IO, CLONE_SYSVSEM
 from forklore.abi.kcmp import UNSET, KcmpType, Order
+from forklore.abi.resources import KCMP
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import kcmp
 from forklore.linux.proc import read_file
 
-RESOURCES: Final = {
-    "mm": KcmpType.VM,
-    "files": KcmpType.FILES,
-    "fs": KcmpType.FS,
-    "sighand": KcmpType.SIGHAND,
-    "sysvsem": KcmpType.SYSVSEM,
-    "io": KcmpType.IO,
-}
-"""What kcmp(2) compares of two tasks, by the resource's name."""
-
 _EQUAL: Final = int(Order.EQUAL)  # an enum's member costs more to compare, once for every child
-_VM, _FILES, _FS, _SIGHAND, _SYSVSEM, _IO = (int(what) for what in RESOURCES.values())
+_VM, _FILES, _FS, _SIGHAND, _SYSVSEM, _IO = map(int, KCMP.values())
 
 
 class Pair(Struct, frozen=True, gc=False):
-    """kcmp(2) of two tasks, resource by resource: an :class:`~forklore.abi.kcmp.Order` as a plain int,
-    :data:`~forklore.abi.kcmp.UNSET`, or ``-errno``.
+    """kcmp(2) of two tasks, resource by resource in the table's order: an :class:`~forklore.abi.kcmp.Order` as a plain
+    int, :data:`~forklore.abi.kcmp.UNSET`, or ``-errno``.
     """
 
     mm: int

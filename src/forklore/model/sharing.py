@@ -12,42 +12,21 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from forklore.abi import flags as f
 from forklore.abi.errors import errno_name
+from forklore.abi.flags import UNSHARE
 from forklore.abi.kcmp import UNSET, Order
+from forklore.abi.resources import EXEC_ENDS, NAMESPACES, OBJECTS, Resource
 from forklore.abi.units import Nanoseconds, TaskId
 from forklore.decode.creation import Creation
+from forklore.decode.flagset import flag_set
 from forklore.events import records as ev
 
 Observed = Literal["shared", "separate", "both-unset", "unknown"]
 How = Literal["kcmp", "/proc", "rule", "flag"]
 """How a hold is known: observed by kcmp(2) or /proc, derived from a named rule, or only asked for by a flag."""
 
-OBJECTS: Final = ev.COMPARED
-NAMESPACES: Final = ("mnt", "uts", "ipc", "net", "pid", "time", "user", "cgroup")
 RESOURCES: Final = (*OBJECTS, *NAMESPACES)
 """Every resource that tasks are grouped by, in the order in which views show them."""
-
-_SHARED_BY: Final = {
-    "mm": f.CLONE_VM,
-    "files": f.CLONE_FILES,
-    "fs": f.CLONE_FS,
-    "sighand": f.CLONE_SIGHAND,
-    "sysvsem": f.CLONE_SYSVSEM,
-    "io": f.CLONE_IO,
-}
-_NEW_BY: Final = {
-    "mnt": f.CLONE_NEWNS,
-    "uts": f.CLONE_NEWUTS,
-    "ipc": f.CLONE_NEWIPC,
-    "net": f.CLONE_NEWNET,
-    "pid": f.CLONE_NEWPID,
-    "time": f.CLONE_NEWTIME,
-    "user": f.CLONE_NEWUSER,
-    "cgroup": f.CLONE_NEWCGROUP,
-}
-_EXEC_ENDS: Final = ("mm", "files", "sighand")
-"""fs/exec.c: begin_new_exec; the other objects and the namespaces stay."""
 
 
 class Hold(Struct):
@@ -97,12 +76,13 @@ class Change(Struct, frozen=True):
 
 @lru_cache(maxsize=4096)
 def object_answers(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None) -> tuple[Answer, ...]:
-    """What a call with ``flags`` asked for and kcmp(2) saw, for each of :data:`OBJECTS`."""
-    return tuple(_object_answer(flags, kcmp, index, name) for index, name in enumerate(OBJECTS))
+    """What a call with ``flags`` asked for and kcmp(2) saw, for each object."""
+    return tuple(_object_answer(flags, kcmp, index, each) for index, each in enumerate(OBJECTS.values()))
 
 
-def _object_answer(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None, index: int, name: str) -> Answer:
-    asked = None if flags is None else bool(flags & _SHARED_BY[name])
+def _object_answer(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None, index: int, what: Resource) -> Answer:
+    name = what.name
+    asked = None if flags is None else bool(flags & what.shared_by)
     if kcmp is None or isinstance(kcmp, ev.Absent):
         return Answer(name, asked, "unknown", "flag", "not compared" if kcmp is None else kcmp.why)
     answer = kcmp[index]
@@ -171,7 +151,7 @@ class Sharing:
     def _namespace(
         self, creator: TaskId, creation: Creation, standing: ev.Standing | None, name: str
     ) -> Answer:
-        new = creation.flags.has(_NEW_BY[name])
+        new = creation.flags.has(NAMESPACES[name].new_by)
         asked = None if new is None else not new
         inode = self._inode(standing, name)
         holds = self.holds[creator].get(name)
@@ -231,7 +211,7 @@ class Sharing:
         """execve: a new memory and, where they were shared, a new descriptor table and new handlers."""
         self._asked_again(task, event.t, "exec", event.compared)
         self._namespaces_again(task, event.t, "exec", event.standing)
-        for resource in _EXEC_ENDS:
+        for resource in EXEC_ENDS:
             if self.partners(task, resource) and resource not in event.compared:
                 self._leave(task, resource, event.t, "exec", "rule")
 
@@ -294,7 +274,8 @@ _UNSET_SENTENCES: Final = {
     "sysvsem": "neither has a list of semaphore undos",
 }
 _PENDING: Final = {
-    name: f"the creator had called unshare(CLONE_NEW{name.upper()}) or setns: its children enter another {name}"
-    " namespace than its own"
-    for name in ("pid", "time")
+    name: f"the creator had called unshare({flag_set(UNSHARE, each.new_by).text()}) or setns: its children enter"
+    f" another {name} namespace than its own"
+    for name, each in NAMESPACES.items()
+    if each.later
 }

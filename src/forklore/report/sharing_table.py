@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
+from forklore.abi.resources import NAMESPACES, OBJECTS
 from forklore.abi.units import TaskId
 from forklore.decode.object_groups import letter
-from forklore.model.sharing import NAMESPACES, OBJECTS, Hold, Sharing
+from forklore.model.sharing import Hold, Sharing
 from forklore.model.tasks import Task, Trace
 from forklore.report.styled_lines import Line, Piece, Role, fit, width_of
 from forklore.report.words import words

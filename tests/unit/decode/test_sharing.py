@@ -8,9 +8,10 @@ import pytest
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
+from forklore.abi.resources import Resource
 from forklore.decode.calls import Unshare, decode_call
 from forklore.decode.creation import from_flags
-from forklore.decode.sharing import NAMESPACES, TREE_RESOURCES, fates, shared_names, unshare_fates
+from forklore.decode.sharing import NAMESPACES, SHARED, fates, shared_names, unshare_fates
 from forklore.features.explain.well_known import WELL_KNOWN
 
 X86 = Arch.X86_64
@@ -21,16 +22,16 @@ def outcome(flags: int, resource: str, call: str = "clone3", signal: int = 0) ->
     return next(fate.outcome for fate in fates(made) if fate.resource == resource)
 
 
-@pytest.mark.parametrize("resource", TREE_RESOURCES)
-def test_a_resource_is_shared_with_its_flag_and_not_without(resource: str) -> None:
-    assert outcome(TREE_RESOURCES[resource], resource) == "shared"
-    assert outcome(0, resource) != "shared"
+@pytest.mark.parametrize("resource", SHARED, ids=lambda resource: resource.key)
+def test_a_resource_is_shared_with_its_flag_and_not_without(resource: Resource) -> None:
+    assert outcome(resource.shared_by, resource.key) == "shared"
+    assert outcome(0, resource.key) != "shared"
 
 
-@pytest.mark.parametrize("resource", NAMESPACES)
-def test_a_namespace_is_new_with_its_flag(resource: str) -> None:
-    assert outcome(NAMESPACES[resource], resource) == "new"
-    assert outcome(0, resource) == "inherited"
+@pytest.mark.parametrize("resource", NAMESPACES, ids=lambda resource: resource.key)
+def test_a_namespace_is_new_with_its_flag(resource: Resource) -> None:
+    assert outcome(resource.new_by, resource.key) == "new"
+    assert outcome(0, resource.key) == "inherited"
 
 
 def test_flags_that_reset() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forklore.abi.resources import OBJECTS
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
 from forklore.features.inspect.inspection import (
-    OBJECTS,
     Apart,
     Between,
     Dropped,

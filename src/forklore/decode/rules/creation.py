@@ -11,6 +11,7 @@ from typing import Final
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
+from forklore.abi.resources import NAMESPACES
 from forklore.abi.signals import SIGRTMAX
 from forklore.abi.syscalls import CREATIONS
 from forklore.decode.creation import Creation
@@ -34,10 +35,7 @@ from forklore.decode.rules.rule import (
 )
 
 CLONES: Final = ("clone", "clone3")
-NEW_ALL: Final = (
-    f.CLONE_NEWNS | f.CLONE_NEWUTS | f.CLONE_NEWIPC | f.CLONE_NEWPID | f.CLONE_NEWNET | f.CLONE_NEWCGROUP
-    | f.CLONE_NEWTIME
-)  # fmt: skip
+NEW_ALL: Final = f.NAMESPACES & ~f.CLONE_NEWUSER
 """Every namespace flag but CLONE_NEWUSER, as clone3 and unshare know them."""
 _COPY: Final = "kernel/fork.c: copy_process"
 _CLONE: Final = "kernel/fork.c: kernel_clone"
@@ -77,14 +75,11 @@ def _clone_signal(c: Creation, context: Context) -> bool | None:
 
 def newns(c: AnyCall, context: Context) -> bool | None:
     """Whether the call asks for a mount namespace: CLONE_EMPTY_MNTNS implies CLONE_NEWNS."""
-    empty = f.CLONE_EMPTY_MNTNS if isinstance(c, Creation) and c.call == "clone3" else 0
-    return has_any(f.CLONE_NEWNS | empty)(c, context)
+    return has_any(NAMESPACES["mnt"].new_by if isinstance(c, Creation) else f.CLONE_NEWNS)(c, context)
 
 
 def new_namespace(c: AnyCall, context: Context) -> bool | None:
     """Whether the call asks for a namespace other than a user namespace."""
-    if isinstance(c, Creation) and c.call != "clone3":
-        return has_any(NEW_ALL & ~f.CLONE_NEWTIME)(c, context)
     return True if newns(c, context) else has_any(NEW_ALL)(c, context)
 
 

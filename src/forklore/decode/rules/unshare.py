@@ -8,6 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from forklore.abi import flags as f
+from forklore.abi.resources import NSTYPES
 from forklore.decode.calls import CloseRange, Setns, Unshare
 from forklore.decode.rules.creation import (
     USER_NAMESPACE,
@@ -74,10 +75,6 @@ def _fd(call: AnyCall, context: Context) -> bool | None:
 
 
 _NAMESPACE: Final = re.compile(r"(\w+):\[(\d+)\]")
-_TYPES: Final = {
-    "mnt": f.CLONE_NEWNS, "uts": f.CLONE_NEWUTS, "ipc": f.CLONE_NEWIPC, "user": f.CLONE_NEWUSER,
-    "pid": f.CLONE_NEWPID, "net": f.CLONE_NEWNET, "cgroup": f.CLONE_NEWCGROUP, "time": f.CLONE_NEWTIME,
-}  # fmt: skip
 
 
 def entered(call: AnyCall, context: Context) -> int | None:
@@ -85,8 +82,8 @@ def entered(call: AnyCall, context: Context) -> int | None:
     if not isinstance(call, Setns) or context.target is None:
         return None
     found = _NAMESPACE.fullmatch(context.target)
-    if found and found[1] in _TYPES:
-        return _TYPES[found[1]]
+    if found and found[1] in NSTYPES:
+        return NSTYPES[found[1]]
     return call.flags.raw if _is_pidfd(context.target) else 0
 
 

@@ -7,17 +7,13 @@ tasks are no longer those that were read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.resources import NAMESPACES, NULLABLE, OBJECTS
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
 from forklore.decode.object_groups import Group, Grouping, group, letter
-
-OBJECTS: Final = ("mm", "files", "fs", "sighand", "sysvsem", "io")
-"""What two tasks are compared by, in the order of the columns."""
-NULLABLE: Final = ("sysvsem", "io")
-"""Those of them that a task can be without."""
 
 Compare = Callable[[str, Tid, Tid], int | Unavailable]
 """How the first task's object of that name sorts against the second's (:mod:`forklore.decode.object_groups`)."""
@@ -81,7 +77,7 @@ class Pending(Struct, frozen=True):
     """A task whose next child (pid) or next execve (time) enters another namespace than its own."""
 
     tid: Tid
-    namespace: Literal["pid", "time"]
+    namespace: str
 
 
 class Dropped(Struct, frozen=True):
@@ -99,7 +95,7 @@ class Inspection(Struct, frozen=True):
     asked: frozenset[Pid]
     """The processes that were asked for; the others were found to share something with them."""
     objects: dict[str, Grouping]
-    """By :data:`OBJECTS`."""
+    """By name, in the order of the columns."""
     namespaces: Grouping
     """Tasks by the whole set of their namespaces."""
     cgroups: Grouping
@@ -135,7 +131,7 @@ class Elsewhere(Struct, frozen=True):
 
 
 def compare_all(tasks: Sequence[Task], compare: Compare, without: Tid | None) -> dict[str, Grouping]:
-    """The groups of each object. ``without``: a task known to have none of :data:`NULLABLE`, if there is one.
+    """The groups of each object. ``without``: a task known to have none of what a task can be without, if there is one.
 
     A task that may not be looked into is asked once: the kernel's access check is the same for all objects.
     """
@@ -273,14 +269,15 @@ def _differ(value: NsInode | Unavailable, other: NsInode | Unavailable | None) -
 def _pending(tasks: Sequence[Task]) -> list[Pending]:
     found = []
     for task in tasks:
-        for name in ("pid", "time"):
+        for name in _PENDING:
             own, later = task.namespaces.get(name), task.namespaces.get(f"{name}_for_children")
             if own is None or later is None or isinstance(own, Unavailable) or task.ended:
                 continue
             fresh = isinstance(later, Unavailable) and later.errno == _ENOENT and name == "pid"
             if fresh or _differ(own, later):
-                found.append(Pending(task.tid, "pid" if name == "pid" else "time"))
+                found.append(Pending(task.tid, name))
     return found
 
 
 _ENOENT: Final = 2
+_PENDING: Final = tuple(name for name, namespace in NAMESPACES.items() if namespace.later)

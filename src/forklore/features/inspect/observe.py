@@ -6,12 +6,12 @@ import errno
 from collections.abc import Iterable, Sequence
 
 from forklore.abi.errors import errno_name
+from forklore.abi.resources import KCMP, NULLABLE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.features.inspect import inspection as made
 from forklore.features.inspect.inspection import Dropped, Elsewhere, Inspection, Task
 from forklore.linux import kcmp
 from forklore.linux import tasks as running
-from forklore.linux.observe import RESOURCES
 
 
 def inspect(named: Sequence[Tid], trees: Sequence[Tid], *, everything: bool, partners: bool) -> Inspection:
@@ -53,9 +53,9 @@ class _Comparing:
             )
 
     def compare(self, name: str, a: Tid, b: Tid) -> int | Unavailable:
-        if self.control is None and name in made.NULLABLE:
+        if self.control is None and name in NULLABLE:
             return self._lost
-        answer = kcmp.raw(a, b, RESOURCES[name])
+        answer = kcmp.raw(a, b, KCMP[name])
         return answer if answer >= 0 else kcmp.refused(a, b, -answer)
 
 

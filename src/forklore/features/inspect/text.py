@@ -8,11 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from forklore.abi.errors import errno_name
+from forklore.abi.flags import CLONE3
+from forklore.abi.resources import NAMESPACES, NULLABLE, OBJECTS
 from forklore.abi.signals import signal_name
 from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.decode.flagset import flag_set
 from forklore.decode.object_groups import Grouping
 from forklore.events.records import text as record_text
-from forklore.features.inspect.inspection import NULLABLE, OBJECTS, Apart, Between, Inspection, Task
+from forklore.features.inspect.inspection import Apart, Between, Inspection, Task
 from forklore.features.inspect.table import table
 from forklore.report.styled_lines import Line, Piece, fit, width_of
 from forklore.report.words.words import count, printable
@@ -62,8 +65,8 @@ class _View:
         text = f"{self._processes(found.pids)} share {_listed(found.objects)}, though they are different processes"
         if found.holder is not None:
             return f"{text}: thread {found.holder} is held in vfork until its child executes or ends"
-        how = [_FLAGS[name] for name in found.objects if name in _FLAGS]
-        return f"{text} ({'|'.join(how)} without CLONE_THREAD)" if how else text
+        how = "|".join(flag_set(CLONE3, OBJECTS[name].shared_by).text() for name in found.objects)
+        return f"{text} ({how} without CLONE_THREAD)"
 
     def _of_apart(self) -> Iterator[str]:
         alike: dict[tuple[Pid, tuple[str, ...], tuple[str, ...]], list[Apart]] = {}
@@ -86,9 +89,11 @@ class _View:
             yield f"{self._named(tids, 'thread')} of {self._process(pid)} {were} made by {by}, not by a clone call"
 
     def _of_pending(self) -> Iterator[str]:
-        for namespace, enters in (("pid", "children enter"), ("time", "children, and it itself at execve, enter")):
-            tids = [each.tid for each in self._all.pending if each.namespace == namespace]
+        for namespace, each in NAMESPACES.items():
+            at_exec = ", and it itself at execve," if each.entered_by_exec else ""
+            tids = [pending.tid for pending in self._all.pending if pending.namespace == namespace]
             if tids:
+                enters = f"children{at_exec} enter"
                 yield f"{self._named(tids, 'task')}: {enters} another {namespace} namespace than its own"
 
     def namespaces(self) -> Iterator[Line]:
@@ -97,7 +102,7 @@ class _View:
         for each in self._all.namespaces.groups:
             values = self._by_tid[each.members[0]].namespaces
             shown = {name: _inode(value) for name, value in values.items()}
-            for kind in ("pid", "time"):  # what children enter is news only where it is something else
+            for kind in NAMESPACES:  # what children enter is news only where it is something else
                 if shown.get(f"{kind}_for_children") == shown.get(kind):
                     shown.pop(f"{kind}_for_children", None)
             other = {name: inode for name, inode in shown.items() if first.get(name) != inode}
@@ -155,16 +160,6 @@ class _View:
         if len(tids) == 1:
             return f"{what} {tids[0]} ({printable(self._by_tid[tids[0]].name)})"
         return f"{count(len(tids), what)} {_numbers(tids)}"
-
-
-_FLAGS: Final = {
-    "mm": "CLONE_VM",
-    "files": "CLONE_FILES",
-    "fs": "CLONE_FS",
-    "sighand": "CLONE_SIGHAND",
-    "sysvsem": "CLONE_SYSVSEM",
-    "io": "CLONE_IO",
-}
 
 
 def _numbers(tids: Sequence[Tid]) -> str:

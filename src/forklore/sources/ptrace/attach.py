@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from forklore.abi.resources import KCMP, NULLABLE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.decode.object_groups import group
 from forklore.events import records as ev
 from forklore.linux import kcmp
-from forklore.linux.observe import RESOURCES
 from forklore.linux.seizing import Seizing
 from forklore.linux.tasks import descendants, leader_of
 from forklore.sources.ptrace import alarm
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 _REFUSALS = 5
 """Tasks that could not be attached to and are named; the rest is counted."""
-_NULLABLE = ("sysvsem", "io")
-"""What a task can be without, which compares as equal with that of others without."""
 
 
 class Attachment:
@@ -189,9 +187,9 @@ def _holders(tasks: Iterable[Tracee]) -> list[tuple[int, str, list[Tracee]]]:
     near = {tid: Tid(task.group.tgid) for tid, task in of.items()}
     found: list[tuple[int, str, list[Tid]]] = []
     with kcmp.Unset() as unset:
-        for index, name in enumerate(ev.COMPARED):
+        for index, name in enumerate(KCMP):
             try:
-                control = unset.control() if name in _NULLABLE else None
+                control = unset.control() if name in NULLABLE else None
             except OSError:
                 continue  # no task to tell by who has none
             groups = group(of, _comparing(name), near=near, without=control).groups
@@ -203,7 +201,7 @@ def _holders(tasks: Iterable[Tracee]) -> list[tuple[int, str, list[Tracee]]]:
 
 
 def _comparing(name: str) -> Callable[[Tid, Tid], int | Unavailable]:
-    what = RESOURCES[name]
+    what = KCMP[name]
 
     def compare(a: Tid, b: Tid) -> int | Unavailable:
         answer = kcmp.raw(a, b, what)

@@ -9,18 +9,7 @@ from typing import Final
 from msgspec.structs import astuple
 
 from forklore.abi.arch import Arch
-from forklore.abi.flags import (
-    CLONE_INTO_CGROUP,
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWTIME,
-    CLONE_NEWUSER,
-    CLONE_NEWUTS,
-    CLONE_NNP,
-)
+from forklore.abi.resources import APART
 from forklore.abi.units import Pid
 from forklore.events import records as ev
 from forklore.linux import observe
@@ -34,11 +23,6 @@ CHILD_DIED: Final = ev.Absent(0, "the child was killed before its first stop")
 CREATOR_DIED: Final = ev.Absent(0, "the creator was killed before the child's first stop")
 CREATOR_GONE: Final = ev.Absent(0, "the creator was let go before the child's first stop")
 
-_APART: Final = (
-    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWCGROUP
-    | CLONE_NEWTIME | CLONE_INTO_CGROUP | CLONE_NNP
-)  # fmt: skip
-"""Flags that put a child elsewhere than its creator."""
 
 
 class Births:
@@ -107,4 +91,4 @@ class Births:
         if self._level in (Observe.NONE, Observe.KCMP):
             return False
         pending = creator.parted or creator.time_pending
-        return pending or entry is None or bool(entry.flags & _APART)
+        return pending or entry is None or bool(entry.flags & APART)

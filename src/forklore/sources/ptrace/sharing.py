@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 from forklore.abi.kcmp import Order
-from forklore.events.records import COMPARED
+from forklore.abi.resources import KCMP
 from forklore.linux import kcmp
-from forklore.linux.observe import RESOURCES
 from forklore.sources.ptrace.tracee import Tracee
 
 _EQUAL: Final = int(Order.EQUAL)
-_TYPES: Final = tuple(int(RESOURCES[name]) for name in COMPARED)
+_TYPES: Final = tuple(map(int, KCMP.values()))
+_NAMES: Final = tuple(KCMP)
 
 
 def joined(creator: Tracee, child: Tracee, answers: tuple[int, ...]) -> None:
@@ -42,7 +42,7 @@ def compared_again(task: Tracee) -> dict[str, tuple[int, int]]:
         if other is None:
             continue
         answer = kcmp.raw(task.tid, other.tid, _TYPES[index])
-        found[COMPARED[index]] = (other.id, answer)
+        found[_NAMES[index]] = (other.id, answer)
         if answer > _EQUAL:
             together.discard(task)
             del task.shares[index]
