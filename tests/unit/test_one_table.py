@@ -13,22 +13,25 @@ from happenings import Story
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forklore.abi.flags import CLONE, CLONE3, CLONE_NNP, Flag, Vocabulary
+from forklore.abi.flags import CLONE, CLONE3, CLONE_NNP, CLOSE_RANGE, SETNS, UNSHARE, Flag, Vocabulary
 from forklore.abi.resources import APART, BY_KEY, NAMESPACES, OBJECTS, TABLE
 from forklore.abi.units import TaskId
+from forklore.decode.calls import Call, Unshare
 from forklore.decode.creation import Creation
-from forklore.decode.sharing import fates, shared_names
+from forklore.decode.sharing import fates, shared_names, unshare_fates
+from forklore.decode.unsharing import ended_by, exec_ends, set_for_children
 from forklore.events.parts import COMPARED
 from forklore.export.json_tree.tree import to_json
 from forklore.linux.namespaces import NAMES
 from forklore.linux.observe import Pair
 from forklore.model.sharing import RESOURCES
 from forklore.model.tasks import Trace
+from forklore.report.sharing_table import table_lines
 from forklore.report.styled_lines import plain
 from forklore.report.tree.fold import Row
 from forklore.report.tree.label import Detail, task_parts
 
-ROOT, CHILD = TaskId(1), TaskId(2)
+ROOT, CHILD, GRANDCHILD = TaskId(1), TaskId(2), TaskId(3)
 
 
 def created(call: str, flags: int) -> Trace:
@@ -136,6 +139,106 @@ def test_flags_of_clone_together_mean_the_same_to_all(flags: int) -> None:
 @given(together(CLONE3))
 def test_flags_of_clone3_together_mean_the_same_to_all(flags: int) -> None:
     agree("clone3", flags)
+
+
+SHARED: Final = reduce(or_, (each.shared_by for each in OBJECTS.values()))
+BEFORE: Final[dict[str, tuple[int, ...]]] = {"unshare": (), "setns": (3,), "close_range": (3, 9)}
+"""The arguments before the flags."""
+
+
+def moved(call: str, flags: int, target: str | None = None) -> tuple[Call, Trace]:
+    """A child that shares all that a process can, makes a call that nobody observes, and forks."""
+    story = Story()
+    child = story.clone(story.begin(), 101, SHARED)
+    story.call(child, call, *BEFORE[call], flags, target=target)
+    story.clone(child, 102, 0)
+    trace = story.end().trace(sharing=True)
+    return trace.tasks[CHILD].calls[0].call, trace
+
+
+def ended(trace: Trace, call: str) -> set[str]:
+    """The resources that the model has end by the call, as the JSON names them; the table of letters has the same."""
+    child = as_json(trace, CHILD)
+    found = {hold["resource"] for hold in child["sharing"]["holds"] if hold["ended_by"] == call}
+    lines = [plain(line) for line in table_lines(trace, None)]
+    columns, cells = lines[0].split()[1:], next(line for line in lines if line.startswith("101")).split()
+    assert {name for name, cell in zip(columns, cells[-len(columns):], strict=True) if "→" in cell} == found
+    return found
+
+
+def agree_on_the_end(call: str, flags: int) -> None:
+    made, trace = moved(call, flags)
+    told = set(ended_by(made))
+    now = {(each.key, end.action) for each in TABLE for end in each.ends if end.when == "now"}
+    assert {(key, call) for key in told} <= now
+    assert ended(trace, call) == {BY_KEY[key].name for key in told}
+    later = set(set_for_children(made))
+    if isinstance(made, Unshare):
+        assert {fate.resource for fate in unshare_fates(made)} == told | later
+    sharing = trace.sharing
+    assert sharing is not None
+    answers = {answer.resource: answer.observed for answer in sharing.answers[GRANDCHILD]}
+    for name, each in NAMESPACES.items():
+        assert answers[name] == ("separate" if each.key in later else "shared")
+        common = sharing.holds[CHILD][name][-1].group == sharing.holds[GRANDCHILD][name][-1].group
+        assert common == (each.key not in later)
+
+
+@each_flag(UNSHARE, SETNS, CLOSE_RANGE)
+def test_what_a_flag_ends_is_the_same_to_all(call: Vocabulary, flag: Flag) -> None:
+    agree_on_the_end(call.name, flag.value)
+
+
+@given(st.sampled_from((UNSHARE, SETNS, CLOSE_RANGE)), st.data())
+def test_what_flags_end_together_is_the_same_to_all(call: Vocabulary, data: st.DataObject) -> None:
+    agree_on_the_end(call.name, data.draw(together(call)))
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_a_descriptor_says_what_setns_without_a_type_enters(name: str) -> None:
+    made, trace = moved("setns", 0, f"{name}:[17]")
+    assert set(ended_by(made)) == set()
+    typed, _ = moved("setns", reduce(or_, (end.flags for end in NAMESPACES[name].ends if end.action == "setns")))
+    assert ended(trace, "setns") == {BY_KEY[key].name for key in ended_by(typed)}
+    sharing = trace.sharing
+    assert sharing is not None
+    own = sharing.holds[CHILD][name][-1].inode
+    assert own == (None if "setns" in NAMESPACES[name].later else 17)
+
+
+def test_what_exec_ends_is_the_same_to_all() -> None:
+    story = Story()
+    child = story.clone(story.begin(), 101, SHARED)
+    story.exec(child, "/bin/true")
+    assert ended(story.end().trace(sharing=True), "exec") == set(exec_ends()) - {"thread"}
+    assert {each.key for each in TABLE if any(end.action == "exec" and end.when == "now" for end in each.ends)} == set(
+        exec_ends()
+    )
+
+
+def test_children_of_one_task_enter_one_namespace_that_it_made_for_them() -> None:
+    story = Story()
+    root = story.begin()
+    story.call(root, "unshare", NAMESPACES["pid"].new_by)
+    first, second = story.clone(root, 101), story.clone(root, 102)
+    sharing = story.end().trace(sharing=True).sharing
+    assert sharing is not None
+    assert sharing.partners(TaskId(first), "pid") == {second}
+    (answer,) = [answer for answer in sharing.answers[TaskId(first)] if answer.resource == "pid"]
+    assert (answer.asked, answer.observed, answer.how) == (True, "separate", "rule")
+    assert "unshare(CLONE_NEWPID)" in (answer.sentence or "")
+
+
+def test_an_exec_enters_the_time_namespace_that_was_made_for_children() -> None:
+    story = Story()
+    root = story.begin()
+    story.call(root, "unshare", NAMESPACES["time"].new_by)
+    child = story.clone(root, 101)
+    story.exec(root, "/bin/true")
+    second = story.clone(root, 102)
+    sharing = story.end().trace(sharing=True).sharing
+    assert sharing is not None
+    assert sharing.partners(TaskId(root), "time") == {child, second}
 
 
 def test_every_flag_of_the_table_is_one_of_a_creation() -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from forklore.abi.resources import BY_KEY, TABLE, Action, End
+from forklore.abi.resources import BY_KEY, NSTYPES, TABLE, Action, End, When
 from forklore.decode.calls import Call, CloseRange, Setns, Setsid, Unshare
 
 _SESSION: Final = (
     End("setsid", "setsid starts a session and drops the terminal, for the whole process", "kernel/sys.c: ksys_setsid"),
 )
+_LINK: Final = re.compile(r"(\w+):\[(\d+)\]")
+
+
+def linked(target: str | None) -> tuple[str, int] | None:
+    """The kind and the inode of a namespace as /proc names it (``net:[4026531840]``); None for anything else."""
+    found = _LINK.fullmatch(target or "")
+    return (found[1], int(found[2])) if found and found[1] in NSTYPES else None
 
 
 def ends(key: str) -> tuple[End, ...]:
@@ -29,26 +37,34 @@ def exec_ends() -> tuple[str, ...]:
     return _of("exec", 0)
 
 
-def ended_by(call: Call) -> tuple[str, ...]:
+def ended_by(call: Call, entered: str | None = None) -> tuple[str, ...]:
     """The keys of the resources whose sharing ends for the caller if ``call`` succeeds; () where its arguments are not
     known.
 
-    setns with nstype 0 does not say which namespace it enters: the descriptor does, and the result is ().
-    unshare's CLONE_VM, CLONE_SIGHAND and CLONE_THREAD never do anything when they succeed.
+    setns with nstype 0 does not say which namespace it enters: the descriptor does. ``entered`` is the kind of that, by
+    the name of its link (``net``); without it the result is (). unshare's CLONE_VM, CLONE_SIGHAND and CLONE_THREAD
+    never do anything when they succeed.
     """
+    return ("session",) if isinstance(call, Setsid) else _by(call, entered, "now")
+
+
+def set_for_children(call: Call, entered: str | None = None) -> tuple[str, ...]:
+    """The keys of the namespaces that ``call`` sets for the children that the caller makes from then on."""
+    return _by(call, entered, "children")
+
+
+def _by(call: Call, entered: str | None, when: When) -> tuple[str, ...]:
     if isinstance(call, Unshare):
-        return _of("unshare", call.effective.raw or 0)
+        return _of("unshare", call.effective.raw or 0, when)
     if isinstance(call, Setns):
-        return _of("setns", call.flags.raw or 0)
-    if isinstance(call, CloseRange):
-        return _of("close_range", call.flags.raw or 0)
-    return ("session",) if isinstance(call, Setsid) else ()
+        return _of("setns", call.flags.raw or NSTYPES.get(entered or "", 0), when)
+    return _of("close_range", call.flags.raw or 0, when) if isinstance(call, CloseRange) else ()
 
 
-def _of(action: Action, flags: int) -> tuple[str, ...]:
+def _of(action: Action, flags: int, when: When = "now") -> tuple[str, ...]:
     return tuple(
         resource.key
         for resource in TABLE
         for end in resource.ends
-        if end.action == action and end.when == "now" and (not end.flags or end.flags & flags)
+        if end.action == action and end.when == when and (not end.flags or end.flags & flags)
     )

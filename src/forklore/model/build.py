@@ -253,7 +253,7 @@ class Builder:
         elif event.result is not None:
             self._callers.called(TaskId(event.task), call, event.target)
         if self._sharing is not None:
-            self._sharing.called(TaskId(event.task), event, call_word(call))
+            self._sharing.called(TaskId(event.task), event, call, call_word(call))
         task = self._task(event.task)
         task.calls = _with(task.calls, MadeCall(_time(event.t), call, event.result, event.target, why))
 

@@ -7,6 +7,7 @@ one time share the object. Groups have numbers within a trace; views give them l
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -15,10 +16,12 @@ from msgspec import Struct
 from forklore.abi.errors import errno_name
 from forklore.abi.flags import UNSHARE
 from forklore.abi.kcmp import UNSET, Order
-from forklore.abi.resources import EXEC_ENDS, NAMESPACES, OBJECTS, Resource
+from forklore.abi.resources import BY_KEY, EXEC_ENDS, NAMESPACES, OBJECTS, Resource
 from forklore.abi.units import Nanoseconds, TaskId
+from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
 from forklore.decode.flagset import flag_set
+from forklore.decode.unsharing import ended_by, linked, set_for_children
 from forklore.events import records as ev
 
 Observed = Literal["shared", "separate", "both-unset", "unknown"]
@@ -106,6 +109,8 @@ class Sharing:
         self.changes: dict[TaskId, list[Change]] = defaultdict(list)
         self._members: dict[int, set[TaskId]] = defaultdict(set)
         self._by_inode: dict[tuple[str, int], int] = {}
+        self._for_children: dict[tuple[TaskId, str], int] = {}
+        """The groups that a task's next children enter, where that need not be its own; 0: one that none is in yet."""
         self._last = 0
 
     def current(self, task: TaskId, resource: str) -> Hold | None:
@@ -144,6 +149,8 @@ class Sharing:
                 self._join(task, creator, answer.resource, t, answer.how, inode)
             elif answer.observed == "unknown" and answer.asked:
                 self._join(task, creator, answer.resource, t, "flag", inode)
+            elif answer.asked and answer.how == "rule":
+                self._add(task, answer.resource, self._set_for_children(creator, answer.resource), t, "rule", inode)
             else:
                 fresh = answer.asked is False or (answer.resource == "pid" and init)
                 self._enter(task, answer.resource, t, answer.how, inode, fresh=fresh)
@@ -162,7 +169,11 @@ class Sharing:
                 return Answer(name, asked, "unknown", "/proc", problem.why)
             if asked is None:
                 return Answer(name, asked, "unknown", "flag", "its flags are not known")
-            # kernel/nsproxy.c: copy_namespaces shares all that no CLONE_NEW* names.
+            # kernel/nsproxy.c: copy_namespaces shares all that no CLONE_NEW* names, but for what was set for children;
+            # a thread stays with its process.
+            own = holds[-1].group if holds else None
+            if asked and not creation.is_thread and self._for_children.get((creator, name), own) != own:
+                return Answer(name, asked, "separate", "rule", None, _PENDING[name])
             return Answer(name, asked, "shared" if asked else "separate", "rule")
         shared = inode == theirs
         sentence = None
@@ -173,8 +184,8 @@ class Sharing:
         return Answer(name, asked, "shared" if shared else "separate", "/proc", None, sentence)
 
     @staticmethod
-    def _inode(standing: ev.Standing | None, name: str) -> int | None:
-        if standing is None or standing.namespaces is None:
+    def _inode(standing: ev.Standing | ev.Absent | None, name: str) -> int | None:
+        if not isinstance(standing, ev.Standing) or standing.namespaces is None:
             return None
         inode = standing.namespaces.get(name)
         return inode if isinstance(inode, int) else None
@@ -182,6 +193,9 @@ class Sharing:
     def _enter(
         self, task: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None, *, fresh: bool = False
     ) -> None:
+        self._add(task, resource, self._group(resource, inode, fresh=fresh), t, how, inode)
+
+    def _group(self, resource: str, inode: int | None, *, fresh: bool = False) -> int:
         # A namespace that others were seen in is known by its inode, as long as it lives: the kernel gives the number
         # of one that is gone to the next (fs/proc/generic.c: proc_alloc_inum). A ``fresh`` one is certainly another.
         group = None if inode is None or fresh else self._by_inode.get((resource, inode))
@@ -190,7 +204,12 @@ class Sharing:
             group = self._last
         if inode is not None:
             self._by_inode[resource, inode] = group
-        self._add(task, resource, group, t, how, inode)
+        return group
+
+    def _set_for_children(self, task: TaskId, name: str) -> int:
+        group = self._for_children[task, name] or self._group(name, None)
+        self._for_children[task, name] = group
+        return group
 
     def _join(
         self, task: TaskId, other: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None
@@ -209,33 +228,52 @@ class Sharing:
 
     def executed(self, task: TaskId, event: ev.Exec) -> None:
         """execve: a new memory and, where they were shared, a new descriptor table and new handlers."""
+        t = None if event.t is None else Nanoseconds(event.t)
         self._asked_again(task, event.t, "exec", event.compared)
-        self._namespaces_again(task, event.t, "exec", event.standing)
-        for resource in EXEC_ENDS:
-            if self.partners(task, resource) and resource not in event.compared:
-                self._leave(task, resource, event.t, "exec", "rule")
+        for name, each in NAMESPACES.items():
+            inode = self._inode(event.standing, name)
+            self._namespace_again(task, name, event.t, "exec", inode)
+            if each.entered_by_exec and (task, name) in self._for_children:
+                if inode is None:
+                    self._end(task, name, t, "exec")
+                    self._add(task, name, self._set_for_children(task, name), t, "rule", None)
+                del self._for_children[task, name]
+        self._by_rule(task, event.t, "exec", [name for name in EXEC_ENDS if name not in event.compared])
 
-    def called(self, task: TaskId, event: ev.Other, cause: str) -> None:
-        """unshare, setns or close_range, as it was observed right after."""
+    def called(self, task: TaskId, event: ev.Other, call: Call, cause: str) -> None:
+        """unshare, setns or close_range, as it was observed right after, and else by rule."""
         if event.result is None or event.result < 0:
             return
+        link = linked(event.target)
+        kind = link[0] if link else None
+        entered = dict([link] if link else ())
+        ended = {BY_KEY[key].name for key in ended_by(call, kind) if key in BY_KEY}
         self._asked_again(task, event.t, cause, event.compared)
-        self._namespaces_again(task, event.t, cause, event.standing)
-
-    def _namespaces_again(
-        self, task: TaskId, at: int | None, cause: str, seen: ev.Standing | ev.Absent | None
-    ) -> None:
-        standing = seen if isinstance(seen, ev.Standing) else None
         for name in NAMESPACES:
-            inode = self._inode(standing, name)
-            hold = self.current(task, name)
-            if inode is None or hold is None:
-                continue
-            if hold.inode is None:
-                hold.inode = inode
-                self._by_inode.setdefault((name, inode), hold.group)
-            elif hold.inode != inode:
-                self._leave(task, name, at, cause, "/proc", inode, fresh=cause == "unshare")
+            moved = name in ended
+            seen = self._inode(event.standing, name)
+            inode = entered.get(name) if moved and seen is None else seen
+            self._namespace_again(task, name, event.t, cause, inode, moved=moved)
+        self._by_rule(task, event.t, cause, [name for name in OBJECTS if name in ended and name not in event.compared])
+        for key in set_for_children(call, kind):
+            name = BY_KEY[key].name
+            self._for_children[task, name] = self._by_inode.get((name, entered.get(name, 0)), 0)
+
+    def _namespace_again(
+        self, task: TaskId, name: str, at: int | None, cause: str, inode: int | None, *, moved: bool = False
+    ) -> None:
+        # ``moved``: the task is in another one by rule.
+        hold = self.current(task, name)
+        if hold is None:
+            return
+        if inode is None:
+            if moved:
+                self._leave(task, name, at, cause, "rule")
+        elif hold.inode is None and not moved:
+            hold.inode = inode
+            self._by_inode.setdefault((name, inode), hold.group)
+        elif hold.inode != inode:
+            self._leave(task, name, at, cause, "/proc", inode, fresh=cause == "unshare")
 
     def _asked_again(
         self, task: TaskId, at: int | None, cause: str, compared: dict[str, tuple[int, int]]
@@ -247,6 +285,12 @@ class Sharing:
             self.changes[task].append(Change(t, resource, cause, shared, TaskId(other), reason))
             if shared is False:
                 self._leave(task, resource, at, cause, "kcmp")
+
+    def _by_rule(self, task: TaskId, at: int | None, cause: str, ended: Iterable[str]) -> None:
+        # ``ended``: objects that the task has to itself now, if it shared them.
+        for resource in ended:
+            if self.partners(task, resource):
+                self._leave(task, resource, at, cause, "rule")
 
     def _leave(
         self, task: TaskId, resource: str, at: int | None, cause: str, how: How, inode: int | None = None, *,
@@ -267,6 +311,7 @@ class Sharing:
         t = None if at is None else Nanoseconds(at)
         for resource in self.holds[task]:
             self._end(task, resource, t, "exit")
+            self._for_children.pop((task, resource), None)
 
 
 _UNSET_SENTENCES: Final = {

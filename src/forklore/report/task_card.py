@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from forklore.abi.resources import BY_KEY
 from forklore.abi.signals import signal_name
 from forklore.abi.units import TaskId
 from forklore.decode.sharing import Fate, fates
@@ -140,7 +141,8 @@ def _resources(task: Task, sharing: Sharing, columns: int) -> Iterator[Line]:
     answers = {answer.resource: answer for answer in sharing.answers.get(task.id, ())}
     by_outcome: dict[str, list[tuple[Fate, Answer | None]]] = {}
     for fate in fates(task.creation):
-        answer = answers.get(fate.resource.removesuffix("_ns"))
+        seen = BY_KEY.get(fate.resource)
+        answer = None if seen is None or seen.kind == "place" else answers.get(seen.name)
         outcome = fate.outcome
         if answer is not None and answer.how == "kcmp" and answer.observed in _OBSERVED and answer.differs:
             outcome = "shared" if answer.observed == "shared" else "copied"

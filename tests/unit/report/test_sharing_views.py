@@ -6,7 +6,8 @@ import pytest
 from happenings import Story, number, stories
 from hypothesis import given
 
-from forklore.abi.flags import CLONE_IO, CLONE_VFORK, CLONE_VM
+from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_IO, CLONE_VFORK, CLONE_VM
+from forklore.abi.resources import NAMESPACES
 from forklore.abi.units import TaskId
 from forklore.decode.object_groups import letter
 from forklore.events import records as ev
@@ -94,6 +95,17 @@ def test_a_pending_pid_namespace_is_explained() -> None:
     assert "unshare(CLONE_NEWPID)" in (answers["pid"].sentence or "")
     assert answers["uts"].observed == "shared"
     assert answers["uts"].sentence is None
+
+
+def test_the_cgroup_is_not_the_cgroup_namespace() -> None:
+    spaces: dict[str, int | ev.Absent] = dict.fromkeys(NAMESPACES, 1)
+    story = Story()
+    root = story.begin(standing=ev.Standing(namespaces=spaces))
+    story.clone3(root, 101, CLONE_INTO_CGROUP, standing=ev.Standing(namespaces=spaces))
+    trace = story.end().trace(sharing=True)
+    text = " ".join(" ".join(plain(line).split()) for line in card_lines(trace, find(trace, "101"), 80))
+    assert "directory is descriptor 0 [by CLONE_INTO_CGROUP]" in text
+    assert "the child is in the caller's cgroup namespace [/proc: one object; no CLONE_NEWCGROUP]" in text
 
 
 @given(stories())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from msgspec.structs import replace
@@ -36,6 +35,7 @@ from forklore.decode.rules.rule import (
     perhaps,
     possible_if,
 )
+from forklore.decode.unsharing import linked
 from forklore.decode.versions import vocabulary
 
 _UNSHARE: Final = "kernel/fork.c: ksys_unshare"
@@ -74,16 +74,15 @@ def _fd(call: AnyCall, context: Context) -> bool | None:
     return True if context.fact("fd_open") is False else None
 
 
-_NAMESPACE: Final = re.compile(r"(\w+):\[(\d+)\]")
 
 
 def entered(call: AnyCall, context: Context) -> int | None:
     """The flags of the namespace types that a setns is about; 0: its descriptor is of none. None: not known."""
     if not isinstance(call, Setns) or context.target is None:
         return None
-    found = _NAMESPACE.fullmatch(context.target)
-    if found and found[1] in NSTYPES:
-        return NSTYPES[found[1]]
+    found = linked(context.target)
+    if found is not None:
+        return NSTYPES[found[0]]
     return call.flags.raw if _is_pidfd(context.target) else 0
 
 
@@ -146,8 +145,8 @@ def _setns_capability(call: AnyCall, context: Context) -> bool | None:
 
 
 def _own_user(call: AnyCall, context: Context) -> bool | None:
-    own, found = context.limits.get("user_ns"), _NAMESPACE.fullmatch(context.target or "")
-    return None if own is None or found is None or found[1] != "user" else int(found[2]) == own
+    own, found = context.limits.get("user_ns"), linked(context.target)
+    return None if own is None or found is None or found[0] != "user" else found[1] == own
 
 
 def _setns_target(context: Context) -> str | None:
