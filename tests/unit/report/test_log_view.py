@@ -79,6 +79,9 @@ def test_refusals() -> None:
     story.call(story.begin(100), "setns", 3, 0, target="net:[4\x1b]")
     assert only(story) == r"100 ?  setns(3, 0) [net:[4\x1b]] = 0"
     story = Story()
+    story.call(story.begin(100), "setns", 3, 0, result=-22, target="\x1b[31m")
+    assert only(story).endswith(r"(it is \x1b[31m)")
+    story = Story()
     story.call(story.begin(100), "setsid", result=None)
     assert only(story) == "100 ?  setsid() = ?"
 

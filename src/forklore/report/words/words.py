@@ -106,4 +106,4 @@ def because(reasons: tuple[Reason, ...]) -> str:
     first = reasons[0]
     join = "and" if first.certain else "or"
     more = f" ({join} {count(len(reasons) - 1, 'other reason')})" if len(reasons) > 1 else ""
-    return ("" if first.certain else "perhaps ") + first.text + more
+    return ("" if first.certain else "perhaps ") + printable(first.text) + more
