@@ -1,6 +1,6 @@
 """A small tracer for tests of measuring code: it stops a program where the real one would, and calls the test.
 
-Each hook is called with its tasks held by ptrace. Nothing of ``forklore.tracer`` is used.
+Each hook is called with its tasks held by ptrace. Nothing of ``forklore.sources`` is used.
 """
 
 from __future__ import annotations
