@@ -58,8 +58,8 @@ def _seconds(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Attach; the exit status."""
     from forklore.abi.units import Pid
+    from forklore.sources.header import TraceRefusedError
     from forklore.sources.ptrace.attach import Attachment
-    from forklore.sources.ptrace.header import TraceRefusedError
 
     keep_stderr()
     try:

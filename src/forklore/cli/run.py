@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         return OWN_FAILURE
     from forklore.linux.exit_as import end_as
     from forklore.linux.spawn import NotExecutableError, NotFoundError
-    from forklore.sources.ptrace.header import TraceRefusedError
+    from forklore.sources.header import TraceRefusedError
     from forklore.sources.ptrace.session import Session
 
     keep_stderr()

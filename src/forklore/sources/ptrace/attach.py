@@ -23,9 +23,9 @@ from forklore.events import records as ev
 from forklore.linux import kcmp
 from forklore.linux.seizing import Seizing
 from forklore.linux.tasks import descendants, leader_of
+from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace import alarm
 from forklore.sources.ptrace.engine import Engine, trace_options
-from forklore.sources.ptrace.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Observe, Options, Stops
 from forklore.sources.ptrace.tracee import Tracee
 
@@ -57,12 +57,8 @@ class Attachment:
         self._over = threading.Event()
         self._interrupted = False
         self._start = time.monotonic_ns()
-        common = header(self._machine, self._start, options)
-        self.header = msgspec.structs.replace(
-            common,
-            options={**common.options, "attach": " ".join(map(str, self._pids))},
-            blind=self._blind(),
-        )
+        given = {**options.record(), "attach": " ".join(map(str, self._pids))}
+        self.header = header(self._machine, self._start, given, self._blind())
 
     def _blind(self) -> list[ev.Blind]:
         blind = [ev.Blind("what happened before", "the programs were attached to while they ran")]

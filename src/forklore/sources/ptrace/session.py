@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from errno import ENOENT
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from forklore.abi.units import Unavailable
 from forklore.elf.image.interpreter import interpreter
 from forklore.events import records as ev
 from forklore.linux import proc, seccomp, spawn, this_process
 from forklore.linux.signal_relay import Relay
 from forklore.linux.wait import WaitStatus
+from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.engine import Engine
-from forklore.sources.ptrace.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Stops, Until
 
 if TYPE_CHECKING:
@@ -59,11 +57,7 @@ class Session:
             program = seccomp.assemble(seccomp.host_arches(self._machine))
             self._filter = spawn.Filter(program, no_new_privs, self._machine)
         self._start = time.monotonic_ns()
-        self.header = msgspec.structs.replace(
-            header(self._machine, self._start, options),
-            command=[ev.text(os.fsencode(word)) for word in self.command],
-            blind=self._blind(),
-        )
+        self.header = header(self._machine, self._start, options.record(), self._blind(), command)
 
     def _blind(self) -> list[ev.Blind]:
         options, stops = self.options, self.options.effective_stops()

@@ -1,14 +1,14 @@
-"""What every trace begins with, launched or attached: the machine it can be made on, and the header."""
+"""What every trace that is made here begins with, by whichever engine: the machine and the header."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from forklore.abi.arch import Arch
 from forklore.events import records as ev
 from forklore.linux import proc
-from forklore.sources.ptrace.options import Options
 from forklore.version import VERSION
 
 
@@ -26,8 +26,17 @@ def machine() -> Arch:
     return found
 
 
-def header(arch: Arch, start: int, options: Options) -> ev.Header:
-    """What a trace of this machine says of itself; ``start`` is when it began, in ns of the monotonic clock."""
+def header(
+    arch: Arch,
+    start: int,
+    options: dict[str, str | int | bool | None],
+    blind: list[ev.Blind],
+    command: Sequence[str | os.PathLike[str]] = (),
+) -> ev.Header:
+    """What a trace of this machine says of itself; ``start`` is when it began, in ns of the monotonic clock.
+
+    ``options``: as the source was told to go about it; ``blind``: what it cannot see; ``command``: what it runs.
+    """
     system = os.uname()
     return ev.Header(
         source=ev.Source("forklore", VERSION),
@@ -36,6 +45,8 @@ def header(arch: Arch, start: int, options: Options) -> ev.Header:
         arch=arch,
         boot_id=proc.boot_id(),
         clock=ev.Clock(start, time.time_ns()),
-        options=options.record(),
+        command=[ev.text(os.fsencode(word)) for word in command],
+        options=options,
         uid=os.getuid(),
+        blind=blind,
     )
