@@ -38,6 +38,7 @@ NOBODY = 65534
 KERNEL = tuple(int(part) for part in platform.release().split(".")[:2])
 CAPS = {"CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_CHECKPOINT_RESTORE": 40}
 SIGCHLD = 17
+DESCRIPTOR = 9
 BUFFER, BUFFER2, TIDS = 0x1000, 0x1008, 0x2000  # what stands for the probe's addresses when we decode
 
 NAMESPACES = [
@@ -70,7 +71,7 @@ class Case:
     """One call, for the probe and for the decoder."""
 
     name: str
-    args: tuple[int | str, ...]
+    args: tuple[int | str | tuple[str, ...], ...]
     struct: tuple[int | str, ...] = ()
     set_tid: tuple[int, ...] = ()
     size: int = 88
@@ -86,9 +87,10 @@ class Case:
 
     def decoded(self) -> Any:
         stand_in = {"buffer": BUFFER, "buffer2": BUFFER2, "set_tid": TIDS, "struct": BUFFER}
-        args = tuple(stand_in[a] if isinstance(a, str) else a for a in self.args)
+        given = (DESCRIPTOR if isinstance(a, tuple) else a for a in self.args)
+        args = tuple(stand_in[a] if isinstance(a, str) else a for a in given)
         nr = syscalls.number(Arch.X86_64, self.name)
-        if self.name == "unshare":
+        if not self.name.startswith("clone"):
             return decode_call(Arch.X86_64, nr, args)
         words = b"".join(struct.pack("<Q", stand_in[w] if isinstance(w, str) else w) for w in self.struct)
         data = words.ljust(8192, b"\0")[: self.size]

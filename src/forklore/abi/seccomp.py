@@ -13,6 +13,9 @@ from forklore.abi._generated_seccomp import FilterFlag as FilterFlag
 from forklore.abi._generated_seccomp import Mode as Mode
 from forklore.abi._generated_seccomp import Operation as Operation
 
+opcodes: Final = _seccomp
+"""Every opcode of classic BPF, as BPF_LD and the like, for who reads filters."""
+
 _OFFSETS: Final = {name: offset for name, offset, _ in _seccomp.SECCOMP_DATA}
 
 DATA_NR: Final = _OFFSETS["nr"]

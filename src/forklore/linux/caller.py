@@ -22,6 +22,8 @@ Numbers = dict[str, int]
 
 _FIRST_USER_NS: Final = 0xEFFFFFFD
 """PROC_USER_INIT_INO of include/uapi/linux/nsfs.h: the inode of the machine's own user namespace."""
+_FIRST_PID_NS: Final = b"pid:[4026531836]"
+"""The machine's own, PROC_PID_INIT_INO there."""
 _EVERY_ID: Final = 0xFFFFFFFF
 
 
@@ -32,9 +34,7 @@ def deciding(tid: Tid, refused: int, fd: Fd | None = None) -> Numbers:
     if reader is not None:
         found.update(reader(tid))
     if fd is not None:
-        is_open = _is_open(tid, fd)
-        if is_open is not None:
-            found["fd_open"] = is_open
+        found.update(_descriptor(tid, fd))
     return found
 
 
@@ -158,12 +158,15 @@ def _enomem(tid: Tid) -> Numbers:
     return found
 
 
-def _enospc(_tid: Tid) -> Numbers:
-    none = 0
+def _enospc(tid: Tid) -> Numbers:
+    none, found = 0, {}
+    fields = status(tid)
+    if read_link("/proc/self/ns/pid") == _FIRST_PID_NS and not isinstance(fields, Unavailable):
+        found["pid_level"] = len(fields.get(b"NStgid", b"").split()) - 1
     for name, flag in NSTYPES.items():
         if setting(f"/proc/sys/user/max_{name}_namespaces") == 0:
             none |= flag
-    return {"ns_none": none}
+    return {**found, "ns_none": none}
 
 
 def _emfile(tid: Tid) -> Numbers:
@@ -193,8 +196,14 @@ _READERS: Final[dict[int, Callable[[Tid], Numbers]]] = {
 }  # fmt: skip
 
 
-def _is_open(tid: Tid, fd: Fd) -> int | None:
+def _descriptor(tid: Tid, fd: Fd) -> Numbers:
     link = read_link(f"/proc/{tid}/fd/{fd}")
     if isinstance(link, Unavailable):
-        return 0 if fd < 0 or link.errno == errno.ENOENT else None
-    return 1
+        return {"fd_open": 0} if fd < 0 or link.errno == errno.ENOENT else {}
+    if b"pidfd" not in link:
+        return {"fd_open": 1}
+    about, fields = read_file(f"/proc/{tid}/fdinfo/{fd}"), status(tid)
+    if isinstance(about, Unavailable) or isinstance(fields, Unavailable):
+        return {"fd_open": 1}
+    pid = next((line.split()[1] for line in about.splitlines() if line.startswith(b"Pid:")), None)
+    return {"fd_open": 1, "fd_own": int(pid == fields.get(b"Tgid"))}

@@ -106,6 +106,17 @@ def syscall_info(tid: Tid) -> tuple[int, int, int, Entry | int]:
     return op, arch, 0, _read_exit(_info, _BODY)[0] if op == _OP_EXIT else 0
 
 
+def seccomp_filter(tid: Tid, index: int, buffer: int) -> int:
+    """PTRACE_SECCOMP_GET_FILTER: a filter's instructions, written to the address ``buffer``; how many there are.
+
+    ENOENT past the last one, EACCES or EPERM where the caller may not.
+    """
+    count = _ptrace(pt.Request.SECCOMP_GET_FILTER, tid, index, buffer)
+    if count == -1:
+        raise fail(f"PTRACE_SECCOMP_GET_FILTER of {tid}")
+    return int(count)
+
+
 def seccomp_data() -> int:
     """After :func:`syscall_info` at a seccomp stop: the data that the filter returned, SECCOMP_RET_DATA."""
     *_call, data = _read_seccomp(_info, _BODY)

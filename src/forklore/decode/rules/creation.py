@@ -14,6 +14,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.signals import SIGRTMAX
 from forklore.abi.syscalls import CREATIONS
+from forklore.decode.clone_struct import SET_TID_MAX
 from forklore.decode.creation import Creation
 from forklore.decode.rules.rule import (
     NOTHING_KNOWN,
@@ -181,6 +182,11 @@ def namespaces_asked(call: AnyCall) -> int | None:
     return raw & f.NAMESPACES | (f.CLONE_NEWNS if newns(call, NOTHING_KNOWN) else 0)
 
 
+def _deepest(_call: AnyCall, context: Context) -> bool | None:
+    level = context.limits.get("pid_level")
+    return None if level is None else level >= SET_TID_MAX
+
+
 def not_built(call: AnyCall, context: Context) -> bool | None:
     """Whether the kernel lacks a type of namespace that is asked for."""
     asked, built = namespaces_asked(call), context.limits.get("ns_built")
@@ -303,7 +309,7 @@ RESOURCES: Final = (
     _r("namespace-limit", "ENOSPC", none_allowed,
        "the user has as many namespaces of that type as /proc/sys/user/max_*_namespaces allows",
        "raise that sysctl, or let go of some", "kernel/ucount.c: inc_ucount"),
-    _r("newpid-nesting", "ENOSPC", possible_if(has_all(f.CLONE_NEWPID)),
+    _r("newpid-nesting", "ENOSPC", both(has_all(f.CLONE_NEWPID), _deepest),
        "pid namespaces are nested 32 deep", "nest them less", "kernel/pid_namespace.c: create_pid_namespace"),
     _r("newpid-again", "EINVAL", both(has_all(f.CLONE_NEWPID), known("pid_pending")),
        "after unshare(CLONE_NEWPID) or setns to a pid namespace, the caller cannot make another one for its "

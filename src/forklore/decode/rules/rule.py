@@ -30,10 +30,11 @@ class Context(Struct, frozen=True):
       ``pids_current`` (of the tightest cgroup), ``rlimit_nofile`` and ``open_files``, ``private`` (KiB that a copy of
       its memory accounts for);
     - its namespaces: ``user_ns`` (inode), ``user_ns_first`` (it is the machine's), ``id_mapped``, ``chrooted``,
-      ``pid_pending`` and ``time_pending`` (its next child goes to another one), ``init_ended`` (that of the pid
-      namespace where its children go), ``sighand_shared``, ``mm_shared`` and ``fs_shared`` (with another process);
-    - the call: ``fd_open`` (the descriptor it names), ``pointer_ok`` (a result can be stored where it leads), ``group``
-      (setsid: the caller leads a process group);
+      ``pid_level`` (how deep its pid namespace is, from 0), ``pid_pending`` and ``time_pending`` (its next child goes
+      to another one), ``init_ended`` (that of the pid namespace where its children go), ``sighand_shared``,
+      ``mm_shared`` and ``fs_shared`` (with another process);
+    - the call: ``fd_open`` (the descriptor it names), ``fd_own`` (a pidfd of the caller itself), ``pointer_ok`` (a
+      result can be stored where it leads), ``group`` (setsid: the caller leads a process group);
     - seccomp: ``seccomp`` (the mode), ``seccomp_passed`` (the filters let the call through), ``seccomp_tracer`` (one
       asked for a tracer that is not there), ``seccomp_errno`` (what the filters answer; 0: nothing).
     """

@@ -236,7 +236,7 @@ SETNS: Final = (
        "name the types to enter", "kernel/nsproxy.c: check_setns_flags", since=(5, 8)),
     _r("setns", "setns-dead", "ESRCH", _of_pidfd,
        "the process of the pidfd has ended", "hold the namespace by /proc/PID/ns/NAME instead", _SETNS),
-    _r("setns", "setns-pidfd-access", "EPERM", _of_pidfd,
+    _r("setns", "setns-pidfd-access", "EPERM", lambda c, x: all_of(_of_pidfd(c, x), negate(x.fact("fd_own"))),
        "the caller may not inspect the process of the pidfd as ptrace would", "run with CAP_SYS_PTRACE",
        "kernel/nsproxy.c: validate_nsset"),
     _r("setns", "setns-capability", "EPERM", _setns_capability,

@@ -6,9 +6,10 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_PIDFD
+from forklore.abi.seccomp import Mode
 from forklore.abi.units import Address, Fd, Tid, Unavailable
 from forklore.events.records import COMPARED
-from forklore.linux import caller, memory
+from forklore.linux import caller, filters, memory
 from forklore.sources.ptrace.tracee import Entry, Tracee
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
     fd = None
     if entry.flags & CLONE_INTO_CGROUP and refused == errno.EBADF:
         fd = _signed(int.from_bytes(struct[_CGROUP], "little"))
-    found = {**caller.deciding(tid, refused, fd), **_filters(entry)}
+    found = caller.deciding(tid, refused, fd)
+    found.update(_filters(tid, entry, found))
     if refused == errno.EFAULT and entry.flags & CLONE_PIDFD:
         where = int.from_bytes(struct[_PIDFD], "little") if entry.struct is not None else entry.words[2]
         if isinstance(memory.read(tid, Address(where), 4), Unavailable):
@@ -36,11 +38,17 @@ def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
 def other(task: Tracee, entry: Entry, refused: int) -> caller.Numbers:
     """Of unshare, setns, close_range or setsid."""
     fd = _signed(entry.words[0]) if entry.name == "setns" else None
-    return {**caller.deciding(task.tid, refused, fd), **_filters(entry), **dict(_held_together(task))}
+    found = caller.deciding(task.tid, refused, fd)
+    return {**found, **_filters(task.tid, entry, found), **dict(_held_together(task))}
 
 
-def _filters(entry: Entry) -> caller.Numbers:
-    return {f"seccomp_{entry.filters}": 1} if entry.filters != "unseen" else {}
+def _filters(tid: Tid, entry: Entry, found: caller.Numbers) -> caller.Numbers:
+    if entry.filters != "unseen":
+        return {f"seccomp_{entry.filters}": 1}
+    if found.get("seccomp") != Mode.FILTER:
+        return {}
+    answer = filters.answer(tid, entry.arch, entry.nr, entry.words)
+    return {} if answer is None else {"seccomp_tracer": 1} if answer < 0 else {"seccomp_errno": answer}
 
 
 def _held_together(task: Tracee) -> Iterator[tuple[str, int]]:
