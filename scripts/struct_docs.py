@@ -121,7 +121,13 @@ def reachable(root: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
 
 
 def name(struct: type[msgspec.Struct]) -> str:
-    """What the object of a Struct is called: ``failed exec``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", struct.__name__.removesuffix("Object")).lower()
+    """What the object of a Struct is called: ``failed exec``; by its ``kind``, where it has one."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key(struct)).lower()
+
+
+def key(struct: type[msgspec.Struct]) -> str:
+    """The same in one word: ``FailedExec``."""
+    config = struct.__struct_config__
+    return str(config.tag).title() if config.tag_field == "kind" else struct.__name__.removesuffix("Object")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, UnsetType
-from struct_docs import ARRAYS, OBJECTS, about, is_struct, members, options, reachable
+from struct_docs import ARRAYS, OBJECTS, about, is_struct, key, members, options, reachable
 
 _PLAIN: Final = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
 _WORDS: Final = {"title": "title", "ge": "minimum", "le": "maximum", "pattern": "pattern"}
@@ -21,12 +21,8 @@ def schema(root: type[Struct], title: str, description: str) -> dict[str, Any]:
         "title": title,
         "description": description,
         **_of(root),
-        "$defs": {_key(struct): _object(struct) for struct in reachable(root)},
+        "$defs": {key(struct): _object(struct) for struct in reachable(root)},
     }
-
-
-def _key(struct: type[Struct]) -> str:
-    return struct.__name__.removesuffix("Object")
 
 
 def _object(struct: type[Struct]) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def _one(annotation: object) -> dict[str, Any]:
     if isinstance(annotation, type) and annotation in _PLAIN:
         return {"type": _PLAIN[annotation]}
     if is_struct(annotation):
-        return {"$ref": f"#/$defs/{_key(annotation)}"}
+        return {"$ref": f"#/$defs/{key(annotation)}"}
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return {"enum": [each.value for each in annotation]}
     origin, arguments = get_origin(annotation), get_args(annotation)

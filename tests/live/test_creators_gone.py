@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tracing import Program, Trace_
 
-from forklore.events.records import Absent
+from forklore.abi.units import Unavailable
 
 
 @pytest.mark.parametrize("who", ["thread", "leader"])
@@ -17,6 +17,6 @@ def test_another_thread_of_the_creators_process_stands_for_it(who: str, program:
     assert run.creator(child).tid == made.number("creator") != witness.tid
     (record,) = child.descriptors
     assert record.creator == witness.id, "the creator has ended: its table is that of the thread that lives"
-    assert not isinstance(record.table, Absent)
+    assert not isinstance(record.table, Unavailable)
     (held,) = (held for held in record.table if held.fd == made.number("fd"))
     assert (held.same, held.creators_cloexec) == (0, False)

@@ -22,7 +22,8 @@ from tracing import ENVIRONMENT, FORKLORE, SKIPPED, TIMEOUT, Line, Program, asse
 
 from forklore import load
 from forklore.abi.resources import NAMESPACES
-from forklore.events.records import Absent, Standing
+from forklore.abi.units import Unavailable
+from forklore.events.records import Standing
 from forklore.model.sharing import Hold
 from forklore.model.tasks import Task, Trace
 
@@ -199,7 +200,7 @@ def assert_stood(trace: Trace) -> None:
             continue
         for name in NAMES:
             inode = each.standing.namespaces[name]
-            assert not isinstance(inode, Absent), inode
+            assert not isinstance(inode, Unavailable), inode
             assert trace.sharing.holds[each.id][name][0].inode == inode
 
 

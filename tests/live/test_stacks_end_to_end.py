@@ -19,7 +19,7 @@ import pytest
 from programs import FLAGS, SOURCES, Missing, build, musl_forks
 from tracing import Trace_, Traced, bare
 
-from forklore.abi.units import TaskId
+from forklore.abi.units import TaskId, Unavailable
 from forklore.events import records as ev
 from forklore.model.attribution import Attribution, attribute
 from forklore.model.stacks import Frame
@@ -457,7 +457,7 @@ def test_code_that_was_mapped_after_the_first_creation(tmp_path: Path, traced: T
 
 def variables(run: Traced) -> dict[tuple[ev.Text | None, ev.Text], tuple[str | None, str | None]]:
     (borrowed,) = (event for event in run.events() if isinstance(event, ev.Borrowed))
-    assert not isinstance(borrowed.changes, ev.Absent)
+    assert not isinstance(borrowed.changes, Unavailable)
     return {(v.function, v.name): (v.old, v.new) for change in borrowed.changes for v in change.variables}
 
 
@@ -482,5 +482,5 @@ def test_without_debug_information_it_has_none(made: Build, traced: Trace_) -> N
     # The dynamic linker's own, where its debug information is installed, may have names.
     assert {name for _, name in variables(run)}.isdisjoint({"a", "total", "state.n"})
     (borrowed,) = (event for event in run.events() if isinstance(event, ev.Borrowed))
-    assert not isinstance(borrowed.changes, ev.Absent)
+    assert not isinstance(borrowed.changes, Unavailable)
     assert {"09", "0a", "2a"} <= {change.new for change in borrowed.changes}

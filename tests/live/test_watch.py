@@ -11,6 +11,7 @@ import pytest
 from tracing import ENVIRONMENT, FORKLORE, Program, Trace_, Traced, bare
 
 import forklore
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.model.pipes import pipes
 from forklore.report.words.vfork_memory import lasting
@@ -25,7 +26,7 @@ def shown(run: Traced, *options: str) -> str:
 
 def last_table(run: Traced, tid: int) -> ev.Descriptors:
     record = run.task(tid).descriptors[-1]
-    assert not isinstance(record.table, ev.Absent)
+    assert not isinstance(record.table, Unavailable)
     return record
 
 
@@ -134,7 +135,7 @@ BOUND = {**ENVIRONMENT, "LD_BIND_NOW": "1"}
 def changes(run: Traced, tid: int) -> list[ev.Written]:
     """What a child changed that its creator can notice."""
     (record,) = run.task(tid).borrowed
-    assert not isinstance(record.changes, ev.Absent), record.changes.why
+    assert not isinstance(record.changes, Unavailable), record.changes.why
     assert (record.more, record.remaps, record.left_out, record.threads) == (0, [], [], 1)
     return lasting(record)
 

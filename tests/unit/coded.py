@@ -9,6 +9,7 @@ from happenings import THREAD, Story, number
 from hypothesis import strategies as st
 
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 
 PTHREAD = THREAD | 0x3D0F00
@@ -146,7 +147,7 @@ def coded(draw: st.DrawFn, story: Story) -> dict[str, Any]:
         fn_place=draw(st.sampled_from([None, *places])),
         routine=draw(st.none() | COUNT),
         routine_place=draw(st.sampled_from([None, *places])),
-        unknown=draw(st.none() | st.just(ev.Absent(14, "\x1b"))),
+        unknown=draw(st.none() | st.just(Unavailable(14, "\x1b"))),
     )
     return {
         "stack": draw(st.sampled_from([None, code])),

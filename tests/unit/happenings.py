@@ -25,7 +25,7 @@ from forklore.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
 )
-from forklore.abi.units import TaskId
+from forklore.abi.units import TaskId, Unavailable
 from forklore.events import records as ev
 from forklore.events.check import Checker
 from forklore.model.build import Builder
@@ -113,10 +113,10 @@ class Story:
         arch = Arch.X86_64
         self.tell(ev.Other(t=self.t, task=task, arch=arch, nr=number(name), args=words, result=result, target=target))
 
-    def exec(self, task: int, path: ev.Text | ev.Absent, **more: Any) -> None:
+    def exec(self, task: int, path: ev.Text | Unavailable, **more: Any) -> None:
         self.tell(ev.Exec(t=self.t, task=task, path=path, **more))
 
-    def exec_fail(self, task: int, path: ev.Text | ev.Absent, errno: int = 2) -> None:
+    def exec_fail(self, task: int, path: ev.Text | Unavailable, errno: int = 2) -> None:
         self.tell(ev.ExecFail(t=self.t, task=task, path=path, errno=errno))
 
     def exit(self, task: int, code: int = 0) -> None:
@@ -150,7 +150,7 @@ def task(trace: Trace, number: int) -> Task:
 
 NAMES = st.binary(max_size=12) | st.text(max_size=8).map(str.encode)
 TEXTS = st.builds(ev.text, NAMES)
-ABSENT = st.builds(ev.Absent, st.sampled_from([0, 1, 14, 99999]), st.text(max_size=10))
+ABSENT = st.builds(Unavailable, st.sampled_from([0, 1, 14, 99999]), st.text(max_size=10))
 WORDS = st.none() | st.integers(0, (1 << 64) - 1)
 USUAL = (FORK, THREAD, CLONE_VM | CLONE_VFORK, CLONE_PARENT, THREAD | CLONE_PARENT, CLONE_NEWPID, CLONE_UNTRACED, 0)
 FLAGS = st.sampled_from(USUAL) | st.integers(0, (1 << 64) - 1)

@@ -28,12 +28,10 @@ TaskId = NewType("TaskId", int)
 """forklore's own number of a task, from 1, never reused within a trace."""
 
 
-class Unavailable(Struct, frozen=True):
-    """Something that could not be read, and why: never a None that could mean three things.
+class Unavailable(Struct, frozen=True, tag_field="kind", tag="absent", gc=False):
+    """Something that could not be read, and why. ``errno`` is 0 where no call failed."""
 
-    ``errno`` is the kernel's error number, or 0 where no call failed (a fact that the source never had).
-    ``why`` is a phrase for people.
-    """
+    # A value, never a None that could mean three things. The records of a trace file hold it as it is.
 
     errno: int
     why: str

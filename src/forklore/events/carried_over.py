@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from forklore.abi.flags import CLONE_PARENT
+from forklore.abi.units import Unavailable
 from forklore.decode.creation import decode_creation
 from forklore.events import records as ev
 from forklore.events.sharing_sets import Together
@@ -31,7 +32,7 @@ class _Alive(Struct):
     tgid: int
     parent_tid: int | None
     comm: ev.Text | None
-    standing: ev.Standing | ev.Absent | None = None
+    standing: ev.Standing | Unavailable | None = None
     image: ev.Exec | None = None
     """What it executed last."""
     stop: ev.GroupStop | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
 
 from forklore.abi import resources
 from forklore.abi.kcmp import UNSET
+from forklore.abi.units import Unavailable
 
 # By eight pairs at a time: matching pair by pair takes longer than all else that is done to read a line.
 Hex = Annotated[str, msgspec.Meta(pattern="^(?:[0-9a-f]{16})*(?:[0-9a-f]{2}){0,7}$")]
@@ -39,13 +41,6 @@ def raw_bytes(value: Text) -> bytes:
 Word = Annotated[int, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Id = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class Absent(msgspec.Struct, frozen=True, tag_field="kind", tag="absent", gc=False):
-    """Something that could not be read, and why. ``errno`` is 0 where no call failed."""
-
-    errno: int
-    why: str
 
 
 class Blind(msgspec.Struct, frozen=True, gc=False):
@@ -90,9 +85,9 @@ class Standing(
     seccomp: int | None = None
     seccomp_filters: int | None = None
     umask: int | None = None
-    namespaces: dict[str, int | Absent] | None = None
+    namespaces: Mapping[str, int | Unavailable] | None = None
     """Inode numbers by the names of /proc/PID/ns: mnt, uts, ipc, net, pid, pid_for_children, time, …"""
-    cgroups: list[Text] | Absent | None = None
+    cgroups: list[Text] | Unavailable | None = None
     """The lines of /proc/PID/cgroup."""
 
 
@@ -110,7 +105,7 @@ class Runs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     """What the program gave to pthread_create, thrd_create, …, where that is something else than ``fn``."""
     routine_place: Id | None = None
     routine_arg: Word | None = None
-    unknown: Absent | None = None
+    unknown: Unavailable | None = None
     """Why the routine could not be found."""
 
 

@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 
 from forklore.abi.arch import Arch
+from forklore.abi.units import Unavailable
 from forklore.events.parts import (
     COMPARED,
-    Absent,
     Answer,
     Blind,
     Clock,
@@ -81,9 +81,9 @@ class Call(Event, frozen=True, kw_only=True):
     nr: int | None
     """The call's number in ``arch``; null if the call itself is not known (an event without its registers)."""
     args: tuple[Word | None, ...] = ()
-    struct: Hex | Absent | None = None
+    struct: Hex | Unavailable | None = None
     """The clone_args that the call pointed to, in hexadecimal; null for other calls."""
-    set_tid: Hex | Absent | None = None
+    set_tid: Hex | Unavailable | None = None
     """The set_tid array, in hexadecimal, where clone_args names one."""
 
 
@@ -100,7 +100,7 @@ class Begin(Event, tag="begin", frozen=True, kw_only=True):
     parent_tid: int | None = None
     """The kernel's parent (its tgid) at that time."""
     comm: Text | None = None
-    standing: Standing | Absent | None = None
+    standing: Standing | Unavailable | None = None
     together: dict[str, Id] | None = None
     """By name of :data:`COMPARED`, the first of the tasks that begin this way that holds the same object: the task
     itself where none before it does. ``attached``: by kcmp(2), left out where it has no such object or could not be
@@ -123,9 +123,9 @@ class Create(Call, tag="create", frozen=True, kw_only=True):
     """The child's tid in each pid namespace from the tracer's down to its own, where these differ."""
     untraced_cleared: bool = False
     """The call had CLONE_UNTRACED, which the tracer cleared for the call and put back after it."""
-    kcmp: tuple[Answer, Answer, Answer, Answer, Answer, Answer] | Absent | None = None
+    kcmp: tuple[Answer, Answer, Answer, Answer, Answer, Answer] | Unavailable | None = None
     """Creator against child while both were held, in the order of :data:`COMPARED`; null: not asked."""
-    standing: Standing | Absent | None = None
+    standing: Standing | Unavailable | None = None
     """The child's, at its first stop; null: not read."""
     stack: Id | None = None
     """The creator's call stack: a :class:`Stack`; null: not read."""
@@ -143,7 +143,7 @@ class Module(Event, tag="module", frozen=True, kw_only=True):
     build_id: Hex | None = None
     device: Word = 0
     inode: Word = 0
-    unknown: Absent | None = None
+    unknown: Unavailable | None = None
     """Why the file could not be looked into."""
 
 
@@ -217,7 +217,7 @@ class Other(Call, tag="call", frozen=True, kw_only=True):
     compared: dict[str, tuple[Id, Answer]] = {}
     """What the caller still shared, asked again right after the call: resource to the task that it was compared
     with, and kcmp's answer."""
-    standing: Standing | Absent | None = None
+    standing: Standing | Unavailable | None = None
     limits: dict[str, int] = {}
     """Of one that was refused, numbers that may have decided, read right after:
     see :class:`forklore.decode.rules.rule.Context`."""
@@ -227,12 +227,12 @@ class Exec(Event, tag="exec", frozen=True, kw_only=True):
     """A task executes a new image."""
 
     task: Id
-    path: Text | Absent
+    path: Text | Unavailable
     """As given to execve."""
-    argv: list[Text] | Absent = []
+    argv: list[Text] | Unavailable = []
     argc: Count | None = None
     """How many arguments there were, where ``argv`` holds only the first of them."""
-    exe: Text | Absent | None = None
+    exe: Text | Unavailable | None = None
     """The executable that runs now (an interpreter, for a script), as /proc/PID/exe names it."""
     comm: Text | None = None
     former_tid: int | None = None
@@ -243,7 +243,7 @@ class Exec(Event, tag="exec", frozen=True, kw_only=True):
     """Only where it was asked for."""
     compared: dict[str, tuple[Id, Answer]] = {}
     """As for :class:`Other`, at the exec event."""
-    standing: Standing | Absent | None = None
+    standing: Standing | Unavailable | None = None
     """Where the exec may have entered another time namespace."""
 
 
@@ -251,8 +251,8 @@ class ExecFail(Event, tag="exec-fail", frozen=True, kw_only=True):
     """An execve that the kernel refused."""
 
     task: Id
-    path: Text | Absent
-    argv: list[Text] | Absent = []
+    path: Text | Unavailable
+    argv: list[Text] | Unavailable = []
     errno: int
 
 
@@ -269,7 +269,7 @@ class Descriptors(Event, tag="descriptors", frozen=True, kw_only=True):
     """What a task holds right after it executed: the descriptors that survived."""
 
     task: Id
-    table: list[Held] | Absent
+    table: list[Held] | Unavailable
     left_out: Count = 0
     """How many more there are."""
     creator: Id | None = None
@@ -284,7 +284,7 @@ class Borrowed(Event, tag="borrowed", frozen=True, kw_only=True):
     task: Id
     """The child."""
     creator: Id
-    changes: list[Written] | Absent = []
+    changes: list[Written] | Unavailable = []
     more: Count = 0
     """How many more ranges changed."""
     remaps: list[Remapped] = []
@@ -318,11 +318,11 @@ class Cow(Event, tag="cow", frozen=True, kw_only=True):
     swapped: Count = 0
     gone: Count = 0
     """… and not there any more."""
-    copied: Count | Absent | None = None
+    copied: Count | Unavailable | None = None
     """Of the parted: by ``side``; the rest by the other one."""
     told_by: str | None = None
     """How ``copied`` is known: ``frames`` (the page frame is another one) or ``contents`` (they changed)."""
-    unknown: Absent | None = None
+    unknown: Unavailable | None = None
     """Why nothing could be measured."""
 
 
@@ -400,7 +400,7 @@ AnyEvent = (
 )
 
 __all__ = [
-    "COMPARED", "FORMAT_NAME", "FORMAT_VERSION", "Absent", "Answer", "AnyEvent", "Begin", "Blind", "Borrowed",
+    "COMPARED", "FORMAT_NAME", "FORMAT_VERSION", "Answer", "AnyEvent", "Begin", "Blind", "Borrowed",
     "Call", "Clock", "Count", "Cow", "Create", "Descriptors", "End", "Event", "Exec", "ExecFail", "Exit", "Fail",
     "Frame", "Gone", "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "Line", "Lines", "Module", "Name",
     "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "Script",

@@ -387,14 +387,12 @@ def call_word(call: Call) -> str:
     return call.text().partition("(")[0]
 
 
-def _text(value: ev.Text | ev.Absent) -> bytes | Unavailable:
-    return Unavailable(value.errno, value.why) if isinstance(value, ev.Absent) else ev.raw_bytes(value)
+def _text(value: ev.Text | Unavailable) -> bytes | Unavailable:
+    return value if isinstance(value, Unavailable) else ev.raw_bytes(value)
 
 
-def _texts(values: list[ev.Text] | ev.Absent) -> tuple[bytes, ...] | Unavailable:
-    if isinstance(values, ev.Absent):
-        return Unavailable(values.errno, values.why)
-    return tuple(ev.raw_bytes(value) for value in values)
+def _texts(values: list[ev.Text] | Unavailable) -> tuple[bytes, ...] | Unavailable:
+    return values if isinstance(values, Unavailable) else tuple(ev.raw_bytes(value) for value in values)
 
 
 def _time(t: int | None) -> Nanoseconds | None:

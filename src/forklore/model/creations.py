@@ -37,8 +37,8 @@ def decoded(record: ev.Create | ev.Fail) -> Creation:
     return decode_creation(record.arch, record.nr, record.args, _bytes(record.struct), set_tid)
 
 
-def _bytes(value: str | ev.Absent) -> bytes | Unavailable:
-    return Unavailable(value.errno, value.why) if isinstance(value, ev.Absent) else bytes.fromhex(value)
+def _bytes(value: str | Unavailable) -> bytes | Unavailable:
+    return value if isinstance(value, Unavailable) else bytes.fromhex(value)
 
 
 class Forms:

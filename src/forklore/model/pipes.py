@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi.units import Nanoseconds, TaskId
-from forklore.events.records import Absent, Held, Text
+from forklore.abi.units import Nanoseconds, TaskId, Unavailable
+from forklore.events.records import Held, Text
 from forklore.model.tasks import Trace
 
 _O_PATH: Final = 0o10000000
@@ -57,7 +57,7 @@ def pipes(trace: Trace) -> list[Pipe]:
         t = None if record.t is None else Nanoseconds(record.t)
         if record.creator is not None and record.creators_pipes:
             seen[TaskId(record.creator)] = (record.creators_pipes, t, False)
-        if not isinstance(record.table, Absent):
+        if not isinstance(record.table, Unavailable):
             seen[TaskId(record.task)] = (record.table, t, True)
     found: dict[tuple[int, int], Pipe] = {}
     for task, (table, t, executed) in seen.items():

@@ -17,7 +17,7 @@ from forklore.abi.errors import errno_name
 from forklore.abi.flags import UNSHARE
 from forklore.abi.kcmp import UNSET, Order
 from forklore.abi.resources import BY_KEY, EXEC_ENDS, NAMESPACES, OBJECTS, Resource
-from forklore.abi.units import Nanoseconds, TaskId
+from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
 from forklore.decode.flagset import flag_set
@@ -78,15 +78,15 @@ class Change(Struct, frozen=True):
 
 
 @lru_cache(maxsize=4096)
-def object_answers(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None) -> tuple[Answer, ...]:
+def object_answers(flags: int | None, kcmp: tuple[int, ...] | Unavailable | None) -> tuple[Answer, ...]:
     """What a call with ``flags`` asked for and kcmp(2) saw, for each object."""
     return tuple(_object_answer(flags, kcmp, index, each) for index, each in enumerate(OBJECTS.values()))
 
 
-def _object_answer(flags: int | None, kcmp: tuple[int, ...] | ev.Absent | None, index: int, what: Resource) -> Answer:
+def _object_answer(flags: int | None, kcmp: tuple[int, ...] | Unavailable | None, index: int, what: Resource) -> Answer:
     name = what.name
     asked = None if flags is None else bool(flags & what.shared_by)
-    if kcmp is None or isinstance(kcmp, ev.Absent):
+    if kcmp is None or isinstance(kcmp, Unavailable):
         return Answer(name, asked, "unknown", "flag", "not compared" if kcmp is None else kcmp.why)
     answer = kcmp[index]
     if answer < 0:
@@ -165,7 +165,7 @@ class Sharing:
         theirs = holds[-1].inode if holds else None
         if inode is None or theirs is None:
             problem = None if standing is None or standing.namespaces is None else standing.namespaces.get(name)
-            if isinstance(problem, ev.Absent):
+            if isinstance(problem, Unavailable):
                 return Answer(name, asked, "unknown", "/proc", problem.why)
             if asked is None:
                 return Answer(name, asked, "unknown", "flag", "its flags are not known")
@@ -184,7 +184,7 @@ class Sharing:
         return Answer(name, asked, "shared" if shared else "separate", "/proc", None, sentence)
 
     @staticmethod
-    def _inode(standing: ev.Standing | ev.Absent | None, name: str) -> int | None:
+    def _inode(standing: ev.Standing | Unavailable | None, name: str) -> int | None:
         if not isinstance(standing, ev.Standing) or standing.namespaces is None:
             return None
         inode = standing.namespaces.get(name)

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
-from forklore.events.records import Absent, Borrowed, Cow, Create, Descriptors, Header, Runs, Script, Standing
+from forklore.events.records import Borrowed, Cow, Create, Descriptors, Header, Runs, Script, Standing
 from forklore.model.creations import Form, decoded
 from forklore.model.stacks import Stack, Stacks
 
@@ -162,9 +162,9 @@ class Task(Struct, eq=False, gc=False):
     """Why it is seen no more, where that was not its death: superseded, released, ended, lost."""
     heir: TaskId | None = None
     """The thread whose exec took over this leader's tid."""
-    kcmp: tuple[int, ...] | Absent | None = None
+    kcmp: tuple[int, ...] | Unavailable | None = None
     """kcmp(2) of creator and child, in the order of :data:`forklore.events.records.COMPARED`."""
-    standing: Standing | Absent | None = None
+    standing: Standing | Unavailable | None = None
     """As the kernel had it at its first stop."""
     cow: Sequence[Cow] = ()
     """The pages that it had in common with its creator, and what became of them; where that was asked for."""

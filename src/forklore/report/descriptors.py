@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from forklore.events.records import Absent, Descriptors, raw_bytes
+from forklore.abi.units import Unavailable
+from forklore.events.records import Descriptors, raw_bytes
 from forklore.model.pipes import Holder, Pipe, pipes
 from forklore.model.tasks import Task, Trace
 from forklore.report.styled_lines import Line, Piece
@@ -41,10 +42,10 @@ def descriptor_lines(trace: Trace, columns: int) -> list[Line]:
 
 def _table(trace: Trace, record: Descriptors, columns: int) -> Iterator[Line]:
     found = beyond(record)
-    if not found and not isinstance(record.table, Absent):
+    if not found and not isinstance(record.table, Unavailable):
         return
     yield (Piece("  "), *_who(trace.tasks[record.task]))  # type: ignore[index]
-    if isinstance(record.table, Absent):
+    if isinstance(record.table, Unavailable):
         yield from _wrapped("      ", f"not known: {record.table.why}", columns)
     for held in found:
         text = f"{held_name(held)}; {origin(held, record, trace)}"

@@ -8,9 +8,9 @@ from typing import Final
 
 from forklore.abi.resources import BY_KEY
 from forklore.abi.signals import signal_name
-from forklore.abi.units import TaskId
+from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.sharing import Fate, fates
-from forklore.events.records import Absent, Standing, raw_bytes
+from forklore.events.records import Standing, raw_bytes
 from forklore.model.sharing import Answer, Hold, Sharing
 from forklore.model.tasks import Task, Trace
 from forklore.model.vfork_holds import Holding
@@ -234,11 +234,11 @@ def _held(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
         return
     record = task.descriptors[-1]
     found = beyond(record)
-    if not found and not isinstance(record.table, Absent):
+    if not found and not isinstance(record.table, Unavailable):
         return
     yield ()
     yield (Piece("Descriptors beyond 0-2 that survived its exec", "name"),)
-    if isinstance(record.table, Absent):
+    if isinstance(record.table, Unavailable):
         yield from _entry("", f"not known: {record.table.why}", columns)
     for held in found:
         yield from _entry(str(held.fd), f"{held_name(held)}; {origin(held, record, trace)} [/proc, kcmp]", columns)
@@ -252,7 +252,7 @@ def _standing(task: Task, columns: int) -> Iterator[Line]:
         return
     yield ()
     yield (Piece("As the kernel had it at its first stop", "name"),)
-    if isinstance(standing, Absent):
+    if isinstance(standing, Unavailable):
         yield from _entry("", f"not known: {standing.why}", columns)
         return
     for name, value in _facts(standing):
@@ -276,9 +276,9 @@ def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
     if standing.umask is not None:
         yield "umask", f"{standing.umask:04o}"
     for name, inode in (standing.namespaces or {}).items():
-        yield f"{name} ns", inode.why if isinstance(inode, Absent) else str(inode)
+        yield f"{name} ns", inode.why if isinstance(inode, Unavailable) else str(inode)
     cgroups = standing.cgroups
-    if isinstance(cgroups, Absent):
+    if isinstance(cgroups, Unavailable):
         yield "cgroup", cgroups.why
     elif cgroups:
         yield "cgroup", ", ".join(words.printable(raw_bytes(line)) for line in cgroups)

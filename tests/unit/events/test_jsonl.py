@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
+from forklore.abi.units import Unavailable
 from forklore.events import jsonl, lines, schema
 from forklore.events.lines import TraceError
 from forklore.events.records import (
     FORMAT_VERSION,
-    Absent,
     Begin,
     Clock,
     Create,
@@ -355,11 +355,11 @@ def test_any_bytes_of_a_program_come_back(tmp_path: Path, items: list[tuple[byte
     events: list[Event] = [BEGIN]
     for path, argv, word in items:
         given_argv: list[Text] = [text(arg) for arg in argv]
-        events.append(Exec(t=1, task=1, path=text(path), argv=given_argv, exe=Absent(errno=2, why="gone")))
+        events.append(Exec(t=1, task=1, path=text(path), argv=given_argv, exe=Unavailable(errno=2, why="gone")))
         events.append(msgspec.structs.replace(CREATE, child=len(events) + 5, args=(word,)))
     back = list(jsonl.read(record(tmp_path / "t", events)))[:-1]
     assert back == events
-    paths = [raw_bytes(e.path) for e in back if isinstance(e, Exec) and not isinstance(e.path, Absent)]
+    paths = [raw_bytes(e.path) for e in back if isinstance(e, Exec) and not isinstance(e.path, Unavailable)]
     assert paths == [path for path, _, _ in items]
 
 

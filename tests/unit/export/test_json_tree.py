@@ -18,6 +18,7 @@ from msgspec import Struct
 from struct_docs import ARRAYS, OBJECTS, is_struct, members, options, reachable
 
 from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.export.json_tree.tree import TreeObject, to_json
 from forklore.model.tasks import Trace
@@ -81,7 +82,7 @@ def test_a_full_story_has_every_object_and_every_key() -> None:
 
 STANDING = ev.Standing(
     ppid=100, pgrp=100, session=100, exit_signal=17, no_new_privs=False, seccomp=0, seccomp_filters=0, umask=18,
-    namespaces={"mnt": 4, "net": ev.Absent(13, "secret")}, cgroups=["0::/"],
+    namespaces={"mnt": 4, "net": Unavailable(13, "secret")}, cgroups=["0::/"],
 )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def full_story() -> Story:
         child,
         "/b/ls",
         argv=[ev.text(b"\xff"), "-l"],
-        exe=ev.Absent(13, "secret"),
+        exe=Unavailable(13, "secret"),
         comm="ls",
         compared={"fs": (root, 0)},
     )

@@ -53,9 +53,9 @@ def test_names() -> None:
     child = story.clone(root, 101)
     grandchild = story.clone(child, 102)
     story.exec(child, "/usr/lib/cc1", comm="cc1")
-    story.exec(grandchild, ev.Absent(14, "unmapped"), exe=ev.Opaque("ff2f"), comm=None)
+    story.exec(grandchild, Unavailable(14, "unmapped"), exe=ev.Opaque("ff2f"), comm=None)
     assert [task(story.trace(), n).name for n in (root, child, grandchild)] == [b"make", b"cc1", b"\xff"]
-    story.exec(child, ev.Absent(0, "not recorded"), exe=ev.Absent(13, "secret"), comm="sh")
+    story.exec(child, Unavailable(0, "not recorded"), exe=Unavailable(13, "secret"), comm="sh")
     assert task(story.trace(), child).name == b"sh"
     other = story.begin(200, how="adopted")
     assert task(story.trace(), other).name is None
@@ -93,7 +93,7 @@ def test_clone_parent() -> None:
 def test_flags_that_are_not_known() -> None:
     story = Story()
     root = story.begin(100)
-    no_struct = story.create(root, 101, nr=number("clone3"), args=(4096, 88), struct=ev.Absent(14, "unmapped"))
+    no_struct = story.create(root, 101, nr=number("clone3"), args=(4096, 88), struct=Unavailable(14, "unmapped"))
     no_call = story.create(root, 102, nr=None, stop="clone")
     below = story.clone(no_call, 103)
     trace = story.trace()
@@ -197,8 +197,8 @@ def test_a_search_through_path_is_one_failure() -> None:
     story.exec_fail(root, "/a/other", ENOENT)
     story.exec_fail(root, "/a/last", ENOEXEC)
     story.exec_fail(root, "/b/last", ENOENT)
-    story.exec_fail(root, ev.Absent(14, "unmapped"), 14)
-    story.exec_fail(root, ev.Absent(14, "unmapped"), 14)
+    story.exec_fail(root, Unavailable(14, "unmapped"), 14)
+    story.exec_fail(root, Unavailable(14, "unmapped"), 14)
     failed = task(story.trace(), root).failed_execs
     assert [(f.t, f.paths, f.errnos) for f in failed[:4]] == [
         (1 * MS, (b"/a/ls", b"/b/ls", b"/c/ls"), (ENOENT, EACCES, ENOENT)),
@@ -352,7 +352,7 @@ def test_more_arguments_than_were_recorded() -> None:
     story = Story()
     root = story.begin(100)
     story.exec(root, "/bin/x", argv=["x"], argc=5000)
-    story.exec(root, "/bin/x", argv=ev.Absent(0, "not recorded"))
+    story.exec(root, "/bin/x", argv=Unavailable(0, "not recorded"))
     first, second = task(story.trace(), root).images
     assert (first.argv, first.argc) == ((b"x",), 5000)
     assert second.argv == Unavailable(0, "not recorded")

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.model.creations import Forms, decoded
 
 FEW = st.sampled_from([0, 17, 0x3D0F00, 0x1200011, 0x4111, 88, 64, 1 << 40, 2**64 - 1])
 STRUCTS = st.one_of(
     st.none(),
-    st.just(ev.Absent(14, "EFAULT")),
+    st.just(Unavailable(14, "EFAULT")),
     st.binary(max_size=120).map(bytes.hex),
     st.lists(FEW, min_size=8, max_size=11).map(lambda words: struct.pack(f"<{len(words)}Q", *words).hex()),
 )
@@ -28,7 +29,7 @@ RECORDS = st.builds(
     nr=st.sampled_from([None, -1, 2, 56, 57, 58, 120, 190, 220, 435, 0x40000038]),
     args=st.lists(st.one_of(st.none(), FEW), max_size=6).map(tuple),
     struct=STRUCTS,
-    set_tid=st.sampled_from([None, "01000000", ev.Absent(14, "EFAULT")]),
+    set_tid=st.sampled_from([None, "01000000", Unavailable(14, "EFAULT")]),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from happenings import Story, stories, task
 from hypothesis import HealthCheck, given, settings
 
-from forklore.abi.units import Nanoseconds, TaskId
+from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.events import records as ev
 from forklore.model.pipes import Holder, pipes
 from forklore.report.descriptors import descriptor_lines
@@ -72,7 +72,7 @@ def test_nothing_recorded_is_not_nothing_held() -> None:
 
 def test_what_could_not_be_read_says_so() -> None:
     story = hanging()
-    story.tell(ev.Descriptors(t=story.t, task=2, table=ev.Absent(13, "EACCES: no")))
+    story.tell(ev.Descriptors(t=story.t, task=2, table=Unavailable(13, "EACCES: no")))
     assert "not known: EACCES: no" in view(story)
 
 

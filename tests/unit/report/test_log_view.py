@@ -7,6 +7,7 @@ from happenings import FORK, Story, stories
 from hypothesis import HealthCheck, given, settings
 
 from forklore.abi.flags import CLONE_FS, CLONE_UNTRACED
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.report.log import LogView
 from forklore.report.styled_lines import plain
@@ -91,7 +92,7 @@ def test_execs() -> None:
     story.exec(story.begin(100), "/bin/ls", argv=["ls", "-l", "a b", "it's"], argc=4000)
     assert only(story) == """100 ls  execve /bin/ls  ls -l 'a b' 'it'"'"'s' … 4000 arguments"""
     story = Story()
-    story.exec(story.begin(100), ev.Absent(14, "un\x07mapped"), argv=ev.Absent(14, "bad"), comm="x")
+    story.exec(story.begin(100), Unavailable(14, "un\x07mapped"), argv=Unavailable(14, "bad"), comm="x")
     assert only(story) == r"100 x  execve ? (un\x07mapped)"
     story = Story()
     root = story.begin(100)
@@ -145,11 +146,11 @@ def last(event: ev.Event, task_name: str = "sh") -> str:
             "101 sh  copied 3 of 340 pages in common with 100 by the exit of 100, which copied 12",
         ),
         (
-            ev.Cow(t=0, task=2, creator=1, moment="exec", side=2, common=9, parted=5, copied=ev.Absent(1, "x")),
+            ev.Cow(t=0, task=2, creator=1, moment="exec", side=2, common=9, parted=5, copied=Unavailable(1, "x")),
             "101 sh  5 of about 9 pages in common with 100 were copied by exec, by whom is not known",
         ),
         (
-            ev.Cow(t=0, task=2, creator=1, moment="exit", side=2, unknown=ev.Absent(0, "so")),
+            ev.Cow(t=0, task=2, creator=1, moment="exit", side=2, unknown=Unavailable(0, "so")),
             "101 sh  pages in common with 100: not known (so)",
         ),
         (ev.GroupStop(t=0, task=1, signal=20), "100 sh  stopped by SIGTSTP"),

@@ -8,7 +8,7 @@ from hypothesis import given
 
 from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_IO, CLONE_VFORK, CLONE_VM
 from forklore.abi.resources import NAMESPACES
-from forklore.abi.units import TaskId
+from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.object_groups import letter
 from forklore.events import records as ev
 from forklore.model.sharing import object_answers
@@ -85,7 +85,7 @@ def test_the_card_says_where_each_claim_comes_from() -> None:
 
 def test_a_pending_pid_namespace_is_explained() -> None:
     story = Story()
-    spaces: dict[str, int | ev.Absent] = dict.fromkeys(("mnt", "uts", "ipc", "net", "pid", "time", "user", "cgroup"), 1)
+    spaces = dict.fromkeys(("mnt", "uts", "ipc", "net", "pid", "time", "user", "cgroup"), 1)
     root = story.begin(standing=ev.Standing(namespaces=spaces))
     story.clone(root, 101, kcmp=(1, 1, 1, 1, 4, 4), standing=ev.Standing(namespaces={**spaces, "pid": 2}))
     sharing = story.end().trace(sharing=True).sharing
@@ -98,7 +98,7 @@ def test_a_pending_pid_namespace_is_explained() -> None:
 
 
 def test_the_cgroup_is_not_the_cgroup_namespace() -> None:
-    spaces: dict[str, int | ev.Absent] = dict.fromkeys(NAMESPACES, 1)
+    spaces: dict[str, int | Unavailable] = dict.fromkeys(NAMESPACES, 1)
     story = Story()
     root = story.begin(standing=ev.Standing(namespaces=spaces))
     story.clone3(root, 101, CLONE_INTO_CGROUP, standing=ev.Standing(namespaces=spaces))

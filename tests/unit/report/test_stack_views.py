@@ -14,6 +14,7 @@ from happenings import Story, stories, task
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.export import json_sites
 from forklore.export.folded import folded_lines
@@ -295,7 +296,7 @@ def test_the_card_tells_what_the_claim_rests_on() -> None:
 
 def test_the_card_says_why_a_routine_is_not_known() -> None:
     story, root, _ = started()
-    runs = ev.Runs(how="clone", fn=0x5000, arg=0x10, unknown=ev.Absent(0, "no descriptor"))
+    runs = ev.Runs(how="clone", fn=0x5000, arg=0x10, unknown=Unavailable(0, "no descriptor"))
     thread = story.thread(root, 101)
     other = story.clone3(root, 102, PTHREAD, 0, runs=runs)
     trace = story.trace(sharing=True)

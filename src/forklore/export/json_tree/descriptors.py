@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from forklore.abi.errors import errno_name
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, unavailable
 
@@ -29,7 +30,7 @@ class DescriptorsObject(Struct, frozen=True):
         table = record.table
         return cls(
             t=record.t,
-            table=unavailable(table) if isinstance(table, ev.Absent) else [HeldObject.of(held) for held in table],
+            table=unavailable(table) if isinstance(table, Unavailable) else [HeldObject.of(held) for held in table],
             left_out=record.left_out,
             creator=record.creator,
             creators_pipes=[HeldObject.of(held) for held in record.creators_pipes],

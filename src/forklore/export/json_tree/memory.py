@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, unavailable
 from forklore.model.vfork_holds import Ending, Held
@@ -110,5 +111,5 @@ class BorrowedObject(Struct, frozen=True):
     def of(cls, record: ev.Borrowed) -> BorrowedObject:
         """A comparison of a trace."""
         changes = record.changes
-        told = unavailable(changes) if isinstance(changes, ev.Absent) else changes
+        told = unavailable(changes) if isinstance(changes, Unavailable) else changes
         return cls(record.t, record.creator, told, record.more, record.remaps, record.left_out, record.threads)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from forklore.abi import units
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 
 TaskNumber = Annotated[int, Meta(title="task number", ge=1)]
@@ -24,12 +24,12 @@ class UnavailableObject(Struct, frozen=True, gc=False):
     """Of the call that failed; 0 where none did."""
 
 
-def unavailable(problem: units.Unavailable | ev.Absent) -> UnavailableObject:
+def unavailable(problem: Unavailable) -> UnavailableObject:
     """The object of what could not be read."""
     return UnavailableObject(problem.why, problem.errno)
 
 
-def told(value: bytes | units.Unavailable) -> ev.Text | UnavailableObject:
+def told(value: bytes | Unavailable) -> ev.Text | UnavailableObject:
     """A string that was read or could not be."""
     return ev.text(value) if isinstance(value, bytes) else unavailable(value)
 

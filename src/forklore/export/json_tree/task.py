@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, Struct, UnsetType
 
 from forklore.abi.signals import signal_name
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.export.json_tree.calls import CallObject, CreationObject, ExecObject, FailedExecObject
 from forklore.export.json_tree.code import AttributionObject, NameObject, RunsObject
@@ -125,7 +126,7 @@ class TaskObject(Struct, frozen=True):
     """The programs that it executed."""
     sharing: SharingObject | None
     """What it shared, with whom and how long."""
-    standing: ev.Standing | ev.Absent | None
+    standing: ev.Standing | Unavailable | None
     """How the kernel had it when it was first held."""
     cow: list[CowObject]
     """The memory that it had in common with its creator, and what became of it, with ``--cow``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -66,6 +66,11 @@ def document(facts: Facts, checks: Sequence[Check]) -> str:
         "can_trace": can_trace(list(checks)),
         "verdict": verdict(checks),
         "checks": [msgspec.to_builtins(check) for check in checks],
-        "facts": msgspec.to_builtins(facts),
+        "facts": _untagged(msgspec.to_builtins(facts)),
     }
     return json.dumps(whole, indent=1) + "\n"
+
+
+def _untagged(value: Any) -> Any:  # noqa: ANN401 - JSON
+    # What could not be tried has a tag, by which trace files tell it from other values.
+    return {key: _untagged(each) for key, each in value.items() if key != "kind"} if isinstance(value, dict) else value

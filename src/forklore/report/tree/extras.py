@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from forklore.events.records import Absent
+from forklore.abi.units import Unavailable
 from forklore.model.tasks import Task, Trace
 from forklore.report.words import words
 from forklore.report.words.cow import last_words
@@ -26,7 +26,7 @@ class Extras:
         return (
             None if last is None else (last.moment, last.source, last.unknown is not None, last.side is None),
             tuple((changed_kinds(record), bool(record.remaps)) for record in task.borrowed),
-            isinstance(task.descriptors[-1].table, Absent) if task.descriptors else None,
+            isinstance(task.descriptors[-1].table, Unavailable) if task.descriptors else None,
             self._kinds(task),
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from forklore.abi.units import TaskId
-from forklore.events.records import Absent, Cow
+from forklore.abi.units import TaskId, Unavailable
+from forklore.events.records import Cow
 from forklore.model.tasks import Trace
 from forklore.report.words import words
 
@@ -53,7 +53,7 @@ def cow_lines(records: Sequence[Cow], trace: Trace) -> Iterator[tuple[str, str]]
         counts = (("still in common", record.still), ("no longer", record.parted), ("swapped out", record.swapped),
                   ("given back", record.gone))  # fmt: skip
         yield "", ", ".join(f"{count:,} {name}" for name, count in counts if count) or "nothing was in common"
-        if isinstance(record.copied, Absent):
+        if isinstance(record.copied, Unavailable):
             yield "", f"who copied: {record.copied.why}"
 
 

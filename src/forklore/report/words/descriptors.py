@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from forklore.abi.units import TaskId
-from forklore.events.records import Absent, Descriptors, Held, raw_bytes
+from forklore.abi.units import TaskId, Unavailable
+from forklore.events.records import Descriptors, Held, raw_bytes
 from forklore.model.pipes import reads, writes
 from forklore.model.tasks import Trace
 from forklore.report.words import words
@@ -22,7 +22,7 @@ Key = tuple[int, object, int, int | None]
 
 def beyond(record: Descriptors) -> list[Held]:
     """The descriptors above 2."""
-    return [] if isinstance(record.table, Absent) else [held for held in record.table if held.fd > STANDARD]
+    return [] if isinstance(record.table, Unavailable) else [held for held in record.table if held.fd > STANDARD]
 
 
 def key(held: Held) -> Key:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from forklore.abi.units import TaskId
-from forklore.events.records import Absent, Borrowed, Text, Variable, Written, raw_bytes
+from forklore.abi.units import TaskId, Unavailable
+from forklore.events.records import Borrowed, Text, Variable, Written, raw_bytes
 from forklore.model.tasks import Trace
 from forklore.report.words import words
 
@@ -22,7 +22,7 @@ _SHOWN: Final = 16
 
 def lasting(record: Borrowed) -> list[Written]:
     """The changes that the creator can notice."""
-    return [] if isinstance(record.changes, Absent) else [c for c in record.changes if c.where not in _HARMLESS]
+    return [] if isinstance(record.changes, Unavailable) else [c for c in record.changes if c.where not in _HARMLESS]
 
 
 def changed_kinds(record: Borrowed) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def _variables(found: list[Written]) -> str:
 def borrowed_words(record: Borrowed, trace: Trace) -> str:
     """``changed 3 places of 4711's memory: stack, data, heap``."""
     whose = f"{trace.tasks[TaskId(record.creator)].tid}'s memory"
-    if isinstance(record.changes, Absent):
+    if isinstance(record.changes, Unavailable):
         return f"changes of {whose} not known: {words.printable(record.changes.why)}"
     found = lasting(record)
     parts = []
@@ -72,7 +72,7 @@ def borrowed_words(record: Borrowed, trace: Trace) -> str:
 
 def borrowed_lines(record: Borrowed) -> Iterator[tuple[str, str]]:
     """Each change, mapping and omission: an address, and what is to say of it."""
-    if isinstance(record.changes, Absent):
+    if isinstance(record.changes, Unavailable):
         yield "", f"not known: {record.changes.why}"
         return
     for change in sorted(record.changes, key=lambda change: change.where in _HARMLESS):

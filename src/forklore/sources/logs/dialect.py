@@ -8,7 +8,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.events.records import Absent, Text
+from forklore.abi.units import Unavailable
+from forklore.events.records import Text
 
 CREATING: Final = frozenset({b"fork", b"vfork", b"clone", b"clone3"})
 CHANGING: Final = frozenset({b"unshare", b"setns", b"close_range", b"setsid"})
@@ -50,8 +51,8 @@ class Returned(Struct, frozen=True):
 class Image(Struct, frozen=True):
     """What an exec was given. ``lacks``: what of it the log does not have whole, and why."""
 
-    path: Text | Absent
-    argv: list[Text] | Absent
+    path: Text | Unavailable
+    argv: list[Text] | Unavailable
     lacks: tuple[str, str] | None
 
 

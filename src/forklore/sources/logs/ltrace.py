@@ -14,8 +14,9 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.errors import MAX_ERRNO, RESTARTS
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Unavailable
 from forklore.events.lines import LineSource
-from forklore.events.records import Absent, Blind, Clock, Header, Source, text
+from forklore.events.records import Blind, Clock, Header, Source, text
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
@@ -172,7 +173,7 @@ def _call_name(name: bytes) -> bytes:
 _WORDS: Final = {b"fork": 0, b"vfork": 0, b"clone": 5, b"clone3": 2, b"unshare": 1, b"setns": 2, b"close_range": 3}
 """How many of the six words that ltrace may print are arguments of the call."""
 _INTS: Final = frozenset({b"setns", b"close_range"})
-_ARGV: Final = Absent(errno=0, why="ltrace prints only the address of the arguments")
+_ARGV: Final = Unavailable(errno=0, why="ltrace prints only the address of the arguments")
 
 
 def _creation(arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
@@ -181,7 +182,7 @@ def _creation(arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any
     given += [None] * (count - len(given))
     call: dict[str, Any] = {"arch": arch, "nr": words.call_number(arch, name.decode()), "args": tuple(given)}
     if name == b"clone3":
-        call["struct"] = Absent(errno=0, why="ltrace prints only the address of the struct")
+        call["struct"] = Unavailable(errno=0, why="ltrace prints only the address of the struct")
         return call, None
     if name == b"clone":
         return call, given[0]
@@ -197,7 +198,7 @@ def _image(name: bytes, args: list[bytes]) -> Image:
     place = 0 if name == b"execve" else 1
     path = string(args[place]) if len(args) > place else None
     if path is None:
-        return Image(Absent(errno=0, why="ltrace printed no string for it"), _ARGV, None)
+        return Image(Unavailable(errno=0, why="ltrace printed no string for it"), _ARGV, None)
     return Image(text(path[0]), _ARGV, None if path[1] else ("path", "ltrace printed only its beginning"))
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from forklore.abi.arch import CLONE_BACKWARDS, Arch
 from forklore.abi.clone_args import OFFSETS, VER0, VER2, pack
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
-from forklore.events.records import Absent, text
+from forklore.abi.units import Unavailable
+from forklore.events.records import text
 from forklore.sources.logs import words
 from forklore.sources.logs.dialect import Dialect, Image, Returned
 from forklore.sources.logs.text import members, result, string, strings, unescaped
@@ -55,7 +56,7 @@ def _clone3(call: dict[str, Any], args: list[bytes]) -> int | None:
         pointer = words.word(printed)
         call["args"] = (pointer, size)
         why = "the log has only the pointer" if pointer else "a null pointer, or none in the log"
-        call["struct"] = Absent(errno=0, why=why)
+        call["struct"] = Unavailable(errno=0, why=why)
         return None
     call["args"] = (None, size)
     fields = members(printed)
@@ -75,7 +76,7 @@ def _clone3(call: dict[str, Any], args: list[bytes]) -> int | None:
         whole = whole.ljust(size, b"\0")
     call["struct"] = whole.hex()
     if words.flag_word(fields.get(b"flags", b"")) is None:
-        call["struct"] = Absent(errno=0, why="the log has no flags for it that are understood")
+        call["struct"] = Unavailable(errno=0, why="the log has no flags for it that are understood")
         return None
     return values["flags"]
 
@@ -84,14 +85,14 @@ def _set_tid(call: dict[str, Any], printed: bytes) -> int:
     pointer = words.word(printed)
     if pointer is not None:
         if pointer:
-            call["set_tid"] = Absent(errno=0, why="the log has only the pointer")
+            call["set_tid"] = Unavailable(errno=0, why="the log has only the pointer")
         return pointer
     tids = [words.number(part) for part in printed.strip(b"[]").split(b",")]
     good = [tid for tid in tids if tid is not None and -(1 << 31) <= tid < 1 << 31]
     if len(good) == len(tids):
         call["set_tid"] = struct.pack(f"<{len(good)}i", *good).hex()
     else:
-        call["set_tid"] = Absent(errno=0, why="the log does not have it whole")
+        call["set_tid"] = Unavailable(errno=0, why="the log does not have it whole")
     return POINTER_NOT_PRINTED
 
 
@@ -125,7 +126,7 @@ def _image(name: bytes, args: list[bytes]) -> Image:
     path = string(given[0]) if given else None
     argv = strings(given[1]) if len(given) > 1 else None
     whole = (path is None or path[1]) and (argv is None or argv[1])
-    not_printed = Absent(errno=0, why="the log has no string for it")
+    not_printed = Unavailable(errno=0, why="the log has no string for it")
     return Image(
         not_printed if path is None else text(path[0]),
         not_printed if argv is None else [text(arg) for arg in argv[0]],

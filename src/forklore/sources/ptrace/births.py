@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 
 from forklore.abi.arch import Arch
 from forklore.abi.resources import APART
-from forklore.abi.units import Pid
+from forklore.abi.units import Pid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import observe
 from forklore.sources.ptrace import records, sharing
@@ -19,9 +19,9 @@ from forklore.sources.ptrace.options import Observe
 from forklore.sources.ptrace.tracee import Birth, Entry, Tracee
 from forklore.sources.ptrace.watch import Watch
 
-CHILD_DIED: Final = ev.Absent(0, "the child was killed before its first stop")
-CREATOR_DIED: Final = ev.Absent(0, "the creator was killed before the child's first stop")
-CREATOR_GONE: Final = ev.Absent(0, "the creator was let go before the child's first stop")
+CHILD_DIED: Final = Unavailable(0, "the child was killed before its first stop")
+CREATOR_DIED: Final = Unavailable(0, "the creator was killed before the child's first stop")
+CREATOR_GONE: Final = Unavailable(0, "the creator was let go before the child's first stop")
 
 
 
@@ -37,13 +37,13 @@ class Births:
         self._emit = emit
         self._watch = watch
 
-    def tell(self, birth: Birth, apart: ev.Absent | None = None) -> None:
+    def tell(self, birth: Birth, apart: Unavailable | None = None) -> None:
         """Write a creation's event, unless it is written. ``apart``: why its two sides cannot be looked at together."""
         write = self.look(birth, apart)
         if write is not None:
             write()
 
-    def look(self, birth: Birth, apart: ev.Absent | None = None) -> Callable[[], None] | None:
+    def look(self, birth: Birth, apart: Unavailable | None = None) -> Callable[[], None] | None:
         """Ask what can be asked only while the two are held; what is left to do writes the event, unless it is written.
 
         With :attr:`may_run` the two may run while that is done.
@@ -53,7 +53,7 @@ class Births:
             return None
         birth.told = True
         seen: observe.Pair | None = None
-        standing: ev.Standing | ev.Absent | None = None
+        standing: ev.Standing | Unavailable | None = None
         if apart is None:
             if self._level is not Observe.NONE:
                 seen = self._kernel.pair(creator.tid, child.tid, None if entry is None else entry.flags)
@@ -66,11 +66,11 @@ class Births:
         return not birth.child.nested and not self._watch.measures
 
     def _write(
-        self, birth: Birth, creator: Tracee, apart: ev.Absent | None, pair: observe.Pair | None,
-        standing: ev.Standing | ev.Absent | None,
+        self, birth: Birth, creator: Tracee, apart: Unavailable | None, pair: observe.Pair | None,
+        standing: ev.Standing | Unavailable | None,
     ) -> None:  # fmt: skip
         child, entry = birth.child, birth.entry
-        seen: tuple[int, ...] | ev.Absent | None = apart if self._level is not Observe.NONE else None
+        seen: tuple[int, ...] | Unavailable | None = apart if self._level is not Observe.NONE else None
         if pair is not None:
             seen = astuple(pair)
             sharing.joined(creator, child, seen)

@@ -17,8 +17,8 @@ from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.pages import contents, cow
 from forklore.sources.ptrace.tracee import Group, Tracee
 
-_UNSEEN: Final = ev.Absent(0, "its execve was not seen before it was done, which takes --stops seccomp or syscalls")
-_KILLED: Final = ev.Absent(0, "it was killed before its memory could be looked at")
+_UNSEEN: Final = Unavailable(0, "its execve was not seen before it was done, which takes --stops seccomp or syscalls")
+_KILLED: Final = Unavailable(0, "it was killed before its memory could be looked at")
 
 
 class _Pair(Struct, eq=False):
@@ -47,8 +47,7 @@ class Copies:
         if isinstance(mine, Unavailable) or isinstance(its, Unavailable):
             missing = mine if isinstance(mine, Unavailable) else its
             assert isinstance(missing, Unavailable)
-            absent = ev.Absent(missing.errno, missing.why)
-            self._emit(ev.Cow(t=t, task=child.id, creator=creator.id, moment="created", unknown=absent))
+            self._emit(ev.Cow(t=t, task=child.id, creator=creator.id, moment="created", unknown=missing))
             return
         base = cow.common(mine, its)
         self._emit(
@@ -107,8 +106,7 @@ class Copies:
     def _measure(task: Tracee, pairs: list[_Pair], moment: str, t: int) -> list[tuple[_Pair, ev.Cow]]:
         now = cow.snapshot(task.tid)
         if isinstance(now, Unavailable):
-            why = ev.Absent(now.errno, now.why)
-            return [(pair, _unknown(pair, task, moment, t, why)) for pair in pairs]
+            return [(pair, _unknown(pair, task, moment, t, now)) for pair in pairs]
         return [(pair, _record(pair, task, now, moment, t)) for pair in pairs]
 
 
@@ -116,7 +114,7 @@ def _side(pair: _Pair, task: Tracee) -> TaskId:
     return pair.child.id if task.group is pair.child.group else pair.creator.id
 
 
-def _unknown(pair: _Pair, task: Tracee, moment: str, t: int, why: ev.Absent) -> ev.Cow:
+def _unknown(pair: _Pair, task: Tracee, moment: str, t: int, why: Unavailable) -> ev.Cow:
     return ev.Cow(
         t=t, task=pair.child.id, creator=pair.creator.id, moment=moment, side=_side(pair, task), unknown=why,
         page_size=PAGE_SIZE, common=pair.base.pages,
@@ -135,6 +133,6 @@ def _record(pair: _Pair, task: Tracee, now: cow.CowSnapshot, moment: str, t: int
         t=t, task=pair.child.id, creator=pair.creator.id, moment=moment, side=_side(pair, task),
         source=change.source.value, exact=change.exact, page_size=PAGE_SIZE, common=pair.base.pages,
         still=change.still, parted=change.parted, swapped=change.swapped, gone=change.gone,
-        copied=ev.Absent(copied.errno, copied.why) if isinstance(copied, Unavailable) else copied,
+        copied=copied,
         told_by=None if unknown else told_by,
     )  # fmt: skip

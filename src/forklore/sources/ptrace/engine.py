@@ -153,7 +153,7 @@ class Engine:
             )
         )
 
-    def _standing(self, tid: Tid) -> ev.Standing | ev.Absent | None:
+    def _standing(self, tid: Tid) -> ev.Standing | Unavailable | None:
         return records.standing(self._kernel, tid) if self._observe in (Observe.AUTO, Observe.FULL) else None
 
     def attach(self, pid: Pid, seizing: Seizing) -> tuple[list[tuple[Tracee, ev.Begin]], list[Unavailable]]:

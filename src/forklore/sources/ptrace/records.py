@@ -11,34 +11,34 @@ from forklore.sources.ptrace import refused
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import Entry, Tracee
 
-NOT_RECORDED: Final = ev.Absent(0, "not recorded")
+NOT_RECORDED: Final = Unavailable(0, "not recorded")
 
 
-def hexadecimal(value: bytes | Unavailable | None) -> str | ev.Absent | None:
+def hexadecimal(value: bytes | Unavailable | None) -> str | Unavailable | None:
     """Bytes of a struct, or why there are none."""
     if value is None:
         return None
-    return ev.Absent(value.errno, value.why) if isinstance(value, Unavailable) else value.hex()
+    return value if isinstance(value, Unavailable) else value.hex()
 
 
-def text(value: bytes | Unavailable | None) -> ev.Text | ev.Absent:
+def text(value: bytes | Unavailable | None) -> ev.Text | Unavailable:
     """A string, or why there is none."""
     if value is None:
         return NOT_RECORDED
-    return ev.Absent(value.errno, value.why) if isinstance(value, Unavailable) else ev.text(value)
+    return value if isinstance(value, Unavailable) else ev.text(value)
 
 
-def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | ev.Absent:
+def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | Unavailable:
     """Strings, or why there are none."""
     if values is None:
         return NOT_RECORDED
-    return ev.Absent(values.errno, values.why) if isinstance(values, Unavailable) else [ev.text(v) for v in values]
+    return values if isinstance(values, Unavailable) else [ev.text(v) for v in values]
 
 
 def create(
     kernel: Kernel, t: int, creator: TaskId, child: TaskId, tid: Tid, entry: Entry | None, machine: Arch, *,
-    stop: str | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | ev.Absent | None = None,
-    standing: ev.Standing | ev.Absent | None = None,
+    stop: str | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | Unavailable | None = None,
+    standing: ev.Standing | Unavailable | None = None,
 ) -> ev.Create:
     """A creation, decoded by nobody yet: its raw words, the struct they point to, the child's tids, what was seen."""
     ns_tids = None
@@ -73,11 +73,11 @@ def exec_fail(_kernel: Kernel, t: int, task: Tracee, entry: Entry, errno: int) -
     return ev.ExecFail(t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), errno=errno)
 
 
-def standing(kernel: Kernel, tid: Tid) -> ev.Standing | ev.Absent:
+def standing(kernel: Kernel, tid: Tid) -> ev.Standing | Unavailable:
     """How the kernel has a task that is held: parent, group, session, signals, seccomp, namespaces, cgroup."""
     found = kernel.state(tid)
     if isinstance(found, Unavailable):
-        return ev.Absent(found.errno, found.why)
+        return found
     cgroups = kernel.file(f"/proc/{tid}/cgroup")
     return ev.Standing(
         ppid=found.ppid,
@@ -88,19 +88,9 @@ def standing(kernel: Kernel, tid: Tid) -> ev.Standing | ev.Absent:
         seccomp=found.seccomp,
         seccomp_filters=found.seccomp_filters,
         umask=found.umask,
-        namespaces=namespaces_of(kernel, tid),
-        cgroups=ev.Absent(cgroups.errno, cgroups.why)
-        if isinstance(cgroups, Unavailable)
-        else [ev.text(line) for line in cgroups.splitlines()],
+        namespaces=kernel.namespaces(tid),
+        cgroups=cgroups if isinstance(cgroups, Unavailable) else [ev.text(line) for line in cgroups.splitlines()],
     )
-
-
-def namespaces_of(kernel: Kernel, tid: Tid) -> dict[str, int | ev.Absent]:
-    """The inode of each namespace of a task that is held."""
-    return {
-        name: ev.Absent(inode.errno, inode.why) if isinstance(inode, Unavailable) else inode
-        for name, inode in kernel.namespaces(tid).items()
-    }
 
 
 def other(
@@ -111,7 +101,7 @@ def other(
     named = entry.target.decode(errors="backslashreplace") if isinstance(entry.target, bytes) else None
     return ev.Other(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named,
-        compared=compared, standing=ev.Standing(namespaces=namespaces_of(kernel, task.tid)) if ns else None,
+        compared=compared, standing=ev.Standing(namespaces=kernel.namespaces(task.tid)) if ns else None,
         limits=refused.other(task, entry, -result) if result is not None and result < 0 else {},
     )
 
@@ -143,7 +133,7 @@ def executed(
         former_tid=former if former != tid else None,
         began=None if entry is None else entry.t,
         compared=compared,
-        standing=ev.Standing(namespaces=namespaces_of(kernel, tid)) if task.time_pending else None,
+        standing=ev.Standing(namespaces=kernel.namespaces(tid)) if task.time_pending else None,
         envp=[ev.text(entry) for entry in environment] if isinstance(environment, list) else None,
     )
 
@@ -162,7 +152,7 @@ def killed_in_exec(kernel: Kernel, t: int, task: Tracee, entry: Entry) -> ev.Exe
     wanted = path.rpartition(b"/")[2][:_COMM_LENGTH]
     name = kernel.comm(task.tid)
     if wanted and name == wanted and task.comm != wanted:
-        gone = ev.Absent(0, "killed before it could be read")
+        gone = Unavailable(0, "killed before it could be read")
         return ev.Exec(
             t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), argc=entry.argc, exe=gone,
             comm=ev.text(wanted), began=entry.t,

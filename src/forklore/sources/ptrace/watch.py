@@ -162,7 +162,7 @@ class Watch:
                     return None
                 found = [reader.raw(fd, target) for fd, target in targets.items()]
         except OSError as problem:
-            absent = ev.Absent(problem.errno or 0, f"{problem.filename}: {problem.strerror}")
+            absent = Unavailable(problem.errno or 0, f"{problem.filename}: {problem.strerror}")
             self._emit(ev.Descriptors(t=t, task=task.id, table=absent))
             return None
         creator = self._creator(task)
@@ -255,7 +255,7 @@ def _borrowed(
     names: list[list[ev.Variable]] | None,
 ) -> ev.Borrowed:  # fmt: skip
     if isinstance(found, Unavailable):
-        return ev.Borrowed(t=t, task=child, creator=creator, changes=ev.Absent(found.errno, found.why))
+        return ev.Borrowed(t=t, task=child, creator=creator, changes=found)
     return ev.Borrowed(
         t=t,
         task=child,

@@ -224,13 +224,13 @@ class Code:
         if loaded.number == 0:
             self._modules += 1
             loaded.number = self._modules
-            image, unknown = loaded.image, loaded.unknown
+            image = loaded.image
             self._emit(
                 ev.Module(
                     t=t, module=loaded.number, path=ev.text(loaded.path),
                     build_id=None if image is None else image.build_id,
                     device=loaded.entry.major << 20 | loaded.entry.minor, inode=loaded.entry.inode,
-                    unknown=None if unknown is None else ev.Absent(unknown.errno, unknown.why),
+                    unknown=loaded.unknown,
                 )
             )  # fmt: skip
         return loaded.number

@@ -40,16 +40,16 @@ _clone3_words: Final = reader("flags", "parent_tid", "stack", "stack_size", "tls
 _CODE: Final = 96
 """How much of the code behind the call is looked at: glibc 2.17 and Go set their threads up before they call."""
 
-_UNREADABLE: Final = ev.Absent(0, "the child's stack could not be read")
-_RAW: Final = ev.Absent(
+_UNREADABLE: Final = Unavailable(0, "the child's stack could not be read")
+_RAW: Final = Unavailable(
     0, "the call is not made by a clone() that is known here: the child runs on behind it, on a stack of its own"
 )
-_NO_CODE: Final = ev.Absent(0, "the code behind the call, which tells where its function is, could not be read")
-_NO_ROUTINE: Final = ev.Absent(0, "the thread's descriptor could not be read")
-_OTHER_DESCRIPTOR: Final = ev.Absent(
+_NO_CODE: Final = Unavailable(0, "the code behind the call, which tells where its function is, could not be read")
+_NO_ROUTINE: Final = Unavailable(0, "the thread's descriptor could not be read")
+_OTHER_DESCRIPTOR: Final = Unavailable(
     0, "the thread's descriptor is not laid out as the C library's description of it says"
 )
-_OLD_MUSL: Final = ev.Absent(
+_OLD_MUSL: Final = Unavailable(
     0, "this musl passes its thread descriptor, which it does not describe; newer ones pass routine and argument"
 )
 
@@ -180,7 +180,7 @@ def _nptl(
         return None
     described = layout()
     if isinstance(described, Unavailable):
-        return ev.Runs(how="nptl", fn=fn, arg=descriptor, unknown=ev.Absent(described.errno, described.why))
+        return ev.Runs(how="nptl", fn=fn, arg=descriptor, unknown=described)
     if call.parent_tid - descriptor != described.tid:
         return ev.Runs(how="nptl", fn=fn, arg=descriptor, unknown=_OTHER_DESCRIPTOR)
     size = described.pointer
@@ -195,7 +195,8 @@ def _by_code(
     call: _Call, arch: Arch, wrappers: tuple[_Wrapper, ...], registers: Registers, read: Read, libc: str
 ) -> ev.Runs:
     if not wrappers:
-        return ev.Runs(how="raw", unknown=ev.Absent(0, f"where clone() keeps its function on {arch} is not known here"))
+        unknown = Unavailable(0, f"where clone() keeps its function on {arch} is not known here")
+        return ev.Runs(how="raw", unknown=unknown)
     code = read(registers[registers.layout.ip], _CODE)
     if code is None:
         return ev.Runs(how="raw", unknown=_NO_CODE)

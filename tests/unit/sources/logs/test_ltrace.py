@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from log_events import DATA, events_of, only, read, tree
 
+from forklore.abi.units import Unavailable
 from forklore.events.records import (
-    Absent,
     Begin,
     Create,
     Event,
@@ -45,10 +45,10 @@ def test_a_shell_with_its_output_mixed_in() -> None:
 def test_failures_and_unsharing() -> None:
     events = events_of(open_any(DATA / "ltrace-calls.log"))
     assert [(e.nr, e.errno, type(e.struct)) for e in only(events, Fail)] == [
-        (435, 22, Absent),
-        (435, 22, Absent),
-        (435, 14, Absent),
-        (435, 22, Absent),
+        (435, 22, Unavailable),
+        (435, 22, Unavailable),
+        (435, 14, Unavailable),
+        (435, 22, Unavailable),
     ]
     calls = [(e.nr, e.args, e.result) for e in only(events, Other)]
     assert calls[0] == (272, (0x4000400,), 0)

@@ -24,8 +24,8 @@ from forklore.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
 )
+from forklore.abi.units import Unavailable
 from forklore.events.records import (
-    Absent,
     Begin,
     Create,
     End,
@@ -53,7 +53,7 @@ def log(tmp_path: Path, *lines: str) -> tuple[list[Event], list[str]]:
     return read(tmp_path / "log", START + "\n".join(lines) + "\n" + END)
 
 
-def words(struct_hex: str | Absent | None) -> tuple[int, ...]:
+def words(struct_hex: str | Unavailable | None) -> tuple[int, ...]:
     assert isinstance(struct_hex, str)
     return struct.unpack("<11Q", bytes.fromhex(struct_hex))
 
@@ -112,7 +112,7 @@ def test_failures_and_unsharing(name: str) -> None:
     fails = only(events, Fail)
     assert [e.errno for e in fails] == [22, 22, 14, 22]
     assert words(fails[1].struct)[0] == 0x4000000000 | CLONE_VM
-    assert isinstance(fails[2].struct, Absent)
+    assert isinstance(fails[2].struct, Unavailable)
     assert fails[2].args == (0, 88)
     assert words(fails[3].struct)[0] == CLONE_PIDFD | CLONE_PARENT_SETTID
     assert fails[3].set_tid == struct.pack("<i", 99999).hex()
@@ -151,7 +151,7 @@ def test_a_pid_namespace() -> None:
     assert [e.errno for e in fails] == [12, 12, 12, 7, 22]
     assert bytes.fromhex(str(fails[3].struct))[88:] == struct.pack("<Q", 5)
     assert words(str(fails[2].struct)[: 2 * 88])[4] == 35
-    assert isinstance(fails[4].struct, Absent)
+    assert isinstance(fails[4].struct, Unavailable)
 
 
 # One form at a time
@@ -215,7 +215,7 @@ def test_clone3(flags: str, exit_signal: str, out: str, expected: tuple[int, int
 
 def test_a_clone3_struct_with_flags_that_nobody_knows_is_absent(tmp_path: Path) -> None:
     (create,) = only(log(tmp_path, "10 " + CLONE3 % ("CLONE_FUTURE", "0", ""))[0], Create)
-    assert isinstance(create.struct, Absent)
+    assert isinstance(create.struct, Unavailable)
 
 
 def test_a_child_can_act_before_its_creator_returns(tmp_path: Path) -> None:

@@ -256,4 +256,7 @@ def _safe(value: str) -> str:
 
 def document(found: Findings) -> bytes:
     """JSON for programs."""
-    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
+    data = msgspec.structs.asdict(found)
+    if isinstance(found.calls, Unavailable):
+        data["calls"] = {"errno": found.calls.errno, "why": found.calls.why}
+    return msgspec.json.format(msgspec.json.encode(data), indent=1) + b"\n"
