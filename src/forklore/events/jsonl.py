@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
+from forklore.abi.text import printable
 from forklore.events.check import Checker, InconsistentError
-from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, escaped, open_lines, printable
+from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, excerpt, open_lines
 from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, Event, Header
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _header(source: LineSource, line: bytes) -> Header:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise source.error(expected, _fault(error, line)) from error
     if preamble.format != FORMAT_NAME:
-        raise source.error(f'format "{FORMAT_NAME}"', f'"{printable(preamble.format)}"')
+        raise source.error(f'format "{FORMAT_NAME}"', f'"{excerpt(preamble.format)}"')
     if preamble.version[0] != FORMAT_VERSION[0]:
         found = f"version {preamble.version[0]}.{preamble.version[1]}; read it with the forklore that wrote it"
         if preamble.version[0] > FORMAT_VERSION[0]:
@@ -223,9 +224,9 @@ def _checked(
 def _closing(name: str, check: Checker, *, cut: bool) -> Iterator[str]:
     if check.end is None:
         if not cut:
-            yield f"{escaped(name)}: no end record: the recording was cut off after {check.seen} events"
+            yield f"{printable(name)}: no end record: the recording was cut off after {check.seen} events"
     elif check.end.lost:
-        yield f"{escaped(name)}: {check.end.lost} events are not in it: {_LACKING}"
+        yield f"{printable(name)}: {check.end.lost} events are not in it: {_LACKING}"
 
 
 class _Newer:
@@ -253,7 +254,7 @@ class _Newer:
     def report(self, name: str, version: tuple[int, int]) -> Iterator[str]:
         if self._events or self._unknown_fields:
             yield (
-                f"{escaped(name)}: format version {version[0]}.{version[1]} is newer than "
+                f"{printable(name)}: format version {version[0]}.{version[1]} is newer than "
                 f"{FORMAT_VERSION[0]}.{FORMAT_VERSION[1]}: skipped {self._events} events and "
                 f"{self._unknown_fields} fields of unknown kinds; a newer forklore reads them"
             )
@@ -267,4 +268,4 @@ def _bounded(source: LineSource) -> None:
 def _fault(error: Exception, line: bytes) -> str:
     if isinstance(error, RecursionError):
         return "values nested too deeply"
-    return f"“{printable(line.strip())}” ({printable(str(error))})"
+    return f"“{excerpt(line.strip())}” ({excerpt(str(error))})"

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Final
 
+from forklore.abi.text import printable
+
 LINE_LIMIT: Final = 16 << 20
 """The longest line that is read, in bytes, its newline not counted."""
 
@@ -35,18 +37,13 @@ class TraceError(Exception):
         self.found = found
 
     def __str__(self) -> str:
-        where = f"{escaped(self.file)}:{self.line}" if self.line else escaped(self.file)
+        where = f"{printable(self.file)}:{self.line}" if self.line else printable(self.file)
         return f"{where}: expected {self.expected}; found {self.found}"
 
 
-def escaped(text: str) -> str:
-    """Text without control characters, whole: for the name of a file, which is to be found again."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def printable(value: str | bytes) -> str:
-    """Text as it can stand in a message: no control characters, and cut when it is long."""
-    shown = escaped(value if isinstance(value, str) else value[: 4 * _SHOWN].decode("utf-8", "backslashreplace"))
+def excerpt(value: str | bytes) -> str:
+    """What a message shows of a value: no control characters, and cut when it is long."""
+    shown = printable(value[: 4 * _SHOWN] if isinstance(value, bytes) else value)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
@@ -109,7 +106,7 @@ class LineSource:
 
     def place(self) -> str:
         """The last line, as messages name it."""
-        return f"{escaped(self.name)}:{self.number}"
+        return f"{printable(self.name)}:{self.number}"
 
     def error(self, expected: str, found: str) -> TraceError:
         """The error that says so of the last line."""

@@ -10,9 +10,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from forklore.abi.text import printable
 from forklore.events.carried_over import Carried
 from forklore.events.jsonl import Writer, open_trace
-from forklore.events.lines import escaped
 from forklore.events.records import Blind, Event, Header, Lines, Note, text
 
 REASON: Final = "rotated"
@@ -108,7 +108,7 @@ class RotatingWriter:
         except OSError as problem:
             self._writer.failure = problem
             return
-        goes_on = f"the recording goes on in {escaped(following)}"
+        goes_on = f"the recording goes on in {printable(following)}"
         self._writer.event(Note(t=t, what="what happened from here on", why=goes_on))
         self._writer.end(t, REASON)
         self._lost += self._writer.lost
@@ -122,7 +122,7 @@ class RotatingWriter:
         self._remove_oldest()
 
     def _continued(self, former: str) -> Header:
-        before = Blind("what happened before this file", f"the recording goes on here from {escaped(former)}")
+        before = Blind("what happened before this file", f"the recording goes on here from {printable(former)}")
         return replace(self._header, blind=[*self._header.blind, before], continues=text(os.fsencode(former)))
 
     def _remove_oldest(self) -> None:
@@ -134,5 +134,5 @@ class RotatingWriter:
         except FileNotFoundError:
             return  # somebody has moved it away
         except OSError as problem:
-            what = f"{escaped(self._name(self._number - keep))} is still there"
+            what = f"{printable(self._name(self._number - keep))} is still there"
             self._writer.event(Note(t=None, what=what, why=problem.strerror or str(problem)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO
 
+from forklore.abi.text import printable
 from forklore.export.table import Options
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report.sites import asked_for
 from forklore.report.tree.edges import Edges
-from forklore.report.words import words
 from forklore.report.words.code import functions, script_words
 
 
@@ -54,4 +54,4 @@ def _elements(made: Task | Failure, edges: Edges) -> Iterator[str]:
 
 def _element(text: str) -> str:
     # A semicolon parts frames, and a line is a stack.
-    return words.printable(text).replace(";", "\\x3b") or "?"
+    return printable(text).replace(";", "\\x3b") or "?"

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from forklore.abi.text import as_text
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux.proc import read_file
 
@@ -144,7 +145,7 @@ def parse_smaps(raw: bytes) -> list[tuple[Mapping, Usage]]:
         if not found:
             raise ValueError(f"line {number}: a field {line[:80]!r} before any mapping")
         if line.startswith(b"VmFlags:"):
-            found[-1][2].update(line[8:].decode("ascii", "backslashreplace").split())
+            found[-1][2].update(as_text(line[8:]).split())
             continue
         field = _FIELD.fullmatch(line)
         if field is None:

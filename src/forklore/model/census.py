@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
+from forklore.abi.text import as_text
 from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.calls import CloseRange
 from forklore.events import records as ev
@@ -272,19 +273,15 @@ def _caller(found: Attribution) -> str:
     frame = found.script_frame
     if frame is not None:
         function, file = ev.raw_bytes(frame.function), _base(ev.raw_bytes(frame.file))
-        return f"{_text(function)} ({_text(file)})"
+        return f"{as_text(function)} ({as_text(file)})"
     if found.caller is None:
         return ""
     place = found.caller.place
-    return function_name(place, found.caller_line) or _text(_base(place.path)) or _NO_FILE
+    return function_name(place, found.caller_line) or as_text(_base(place.path)) or _NO_FILE
 
 
 def _base(path: bytes) -> bytes:
     return path.rstrip(b"/").rpartition(b"/")[2] or path
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="backslashreplace")
 
 
 def _found_later(task: Task, failed: FailedExec) -> bool:

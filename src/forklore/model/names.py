@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from forklore.abi.text import as_text
 from forklore.events import records as ev
 from forklore.model.stacks import Place
 
@@ -44,8 +45,8 @@ def short_name(symbol: bytes) -> str:
     if symbol.startswith(_MANGLED):
         from forklore.decode.demangle import short
 
-        return short(_text(symbol))
-    return _text(symbol)
+        return short(as_text(symbol))
+    return as_text(symbol)
 
 
 def whole_name(symbol: bytes) -> str:
@@ -53,8 +54,8 @@ def whole_name(symbol: bytes) -> str:
     if symbol.startswith(_MANGLED):
         from forklore.decode.demangle import demangle
 
-        return demangle(_text(symbol))
-    return _text(symbol)
+        return demangle(as_text(symbol))
+    return as_text(symbol)
 
 
 def _given(place: Place) -> str:
@@ -71,7 +72,7 @@ def _given(place: Place) -> str:
     if not _RUST_RUN.match(symbol):
         return ""
     # Rust's older mangling leaves out what a closure is for, which debug information has.
-    told = (_text(ev.raw_bytes(line.function)) for line in place.lines if line.function is not None)
+    told = (as_text(ev.raw_bytes(line.function)) for line in place.lines if line.function is not None)
     for name in (whole_name(symbol), *told):
         spawned = _SPAWNED.search(name)
         if spawned is not None:
@@ -87,7 +88,3 @@ def _first_argument(text: str) -> str:
             return text[:at].strip()
         depth += (letter in "<({[") - (letter in ">)}]" and text[at - 1 : at] != "-")
     return text
-
-
-def _text(symbol: bytes) -> str:
-    return symbol.decode(errors="backslashreplace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from forklore.abi.text import as_text
 from forklore.events import records as ev
 
 _STANDARD: Final = re.compile(
@@ -43,7 +44,7 @@ def asked(script: ev.Script | None) -> tuple[ev.ScriptFrame | None, str]:
         module = _module(ev.raw_bytes(frame.file))
         if module is None:
             return frame, "" if last is None else _call(*last)
-        last = module, ev.raw_bytes(frame.function).decode(errors="backslashreplace")
+        last = module, as_text(ev.raw_bytes(frame.function))
     return script.frames[-1], "" if last is None else _call(*last)
 
 

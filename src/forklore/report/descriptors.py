@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from forklore.abi.text import printable
 from forklore.abi.units import Unavailable
 from forklore.events.records import Descriptors, raw_bytes
 from forklore.model.pipes import Holder, Pipe, pipes
@@ -56,7 +57,7 @@ def _table(trace: Trace, record: Descriptors, columns: int) -> Iterator[Line]:
 
 
 def _pipe(trace: Trace, pipe: Pipe, columns: int) -> Iterator[Line]:
-    yield (Piece(f"  {words.printable(raw_bytes(pipe.name))}", "tid"),)
+    yield (Piece(f"  {printable(raw_bytes(pipe.name))}", "tid"),)
     for title, holders in (("read by", pipe.readers), ("written by", pipe.writers)):
         text = ", ".join(_holder(trace, holder) for holder in _in_order(trace, holders)) or "nobody that was looked at"
         for number, part in enumerate(_cut(text, columns - 16)):
@@ -82,7 +83,7 @@ def _who(task: Task) -> Line:
 
 
 def _cut(text: str, room: int) -> list[str]:
-    return textwrap.wrap(words.printable(text), max(room, 24)) or [""]
+    return textwrap.wrap(printable(text), max(room, 24)) or [""]
 
 
 def _wrapped(indent: str, text: str, columns: int) -> Iterator[Line]:

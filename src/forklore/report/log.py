@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from forklore.abi.text import printable
 from forklore.abi.units import TaskId
 from forklore.decode.creation import Creation
 from forklore.decode.sharing import shared_names
@@ -31,7 +32,7 @@ class LogView:
         self._text: dict[type, Callable[[Any], Line]] = {
             ev.Begin: self._begin,
             **dict.fromkeys(_UNTOLD, lambda _e: ()),
-            ev.Name: lambda e: (Piece(f"is named {words.printable(ev.raw_bytes(e.comm))}"),),
+            ev.Name: lambda e: (Piece(f"is named {printable(ev.raw_bytes(e.comm))}"),),
             ev.Create: self._create,
             ev.Fail: self._fail,
             ev.Other: self._other,
@@ -47,7 +48,7 @@ class LogView:
             ev.GroupStop: lambda e: (Piece(f"stopped by {words.signal(e.signal)}"),),
             ev.Resume: lambda _e: (Piece("goes on"),),
             ev.Reparent: self._reparent,
-            ev.Note: lambda e: (Piece(f"{words.printable(e.what)}: {words.printable(e.why)}", "loud"),),
+            ev.Note: lambda e: (Piece(f"{printable(e.what)}: {printable(e.why)}", "loud"),),
             ev.End: lambda _e: (),
         }
 
@@ -66,7 +67,7 @@ class LogView:
     def _begin(self, event: ev.Begin) -> Line:
         if event.how == "root":
             return ()
-        return (Piece(f"comes into the trace ({words.printable(event.how)})"),)
+        return (Piece(f"comes into the trace ({printable(event.how)})"),)
 
     def _create(self, event: ev.Create) -> Line:
         child = self._task(event.child)
@@ -91,7 +92,7 @@ class LogView:
 
     def _other(self, event: ev.Other) -> Line:
         made = self._task(event.task).calls[-1]
-        target = f" [{words.printable(made.target)}]" if made.target else ""
+        target = f" [{printable(made.target)}]" if made.target else ""
         text = Piece(made.call.text() + target, "flags")
         if event.result is None or event.result >= 0:
             return (text, Piece(f" = {'?' if event.result is None else event.result}"))
@@ -130,7 +131,7 @@ class LogView:
         return (Piece(words.death(death), "good" if death.code == 0 else "bad"),)
 
     def _gone(self, event: ev.Gone) -> Line:
-        return (Piece(words.printable(event.why), "quiet"),)
+        return (Piece(printable(event.why), "quiet"),)
 
     def _signal(self, event: ev.Signal) -> Line:
         origin = f" from {event.sender}" if event.sender is not None else ""

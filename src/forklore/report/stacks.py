@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from forklore.abi.text import printable
 from forklore.events import records as ev
 from forklore.model.stacks import Stack
 from forklore.model.tasks import Failure, Task
 from forklore.report.styled_lines import Role
-from forklore.report.words import words
 from forklore.report.words.code import frame_words, script_words
 
 
@@ -43,7 +43,7 @@ def stack_texts(stack: Stack) -> Iterator[str]:
 
 def script_texts(script: ev.Script) -> Iterator[str]:
     """A heading and a line for each frame: ``python: (CPython 3.11)``, ``#0 build.py:41 compile_all``."""
-    language = words.printable(script.language)
+    language = printable(script.language)
     yield f"python: ({language})" if "python" in language.lower() else f"{language}:"
     for number, frame in enumerate(script.frames):
         yield f"#{number} {script_words(frame)}"
@@ -54,4 +54,4 @@ def _end(end: str) -> Iterator[str]:
     if end == "depth":
         yield "… it goes on: more frames than were to be read (--stack-depth)"
     elif end != "outermost":
-        yield f"… not known any further: {words.printable(end)}"
+        yield f"… not known any further: {printable(end)}"

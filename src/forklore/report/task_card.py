@@ -8,6 +8,7 @@ from typing import Final
 
 from forklore.abi.resources import BY_KEY
 from forklore.abi.signals import signal_name
+from forklore.abi.text import printable
 from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.sharing import Fate, fates
 from forklore.events.records import Standing, raw_bytes
@@ -122,7 +123,7 @@ def _made(task: Task, edges: Edges, columns: int) -> Iterator[Line]:
     if runs.unknown is not None:
         yield from _wrapped("  ", f"what it runs is not known: {runs.unknown.why}", columns)
     for naming in task.names:
-        yield from _wrapped("  ", f'named "{words.printable(naming.comm)}" [{naming.how}]', columns)
+        yield from _wrapped("  ", f'named "{printable(naming.comm)}" [{naming.how}]', columns)
 
 
 def _stack(task: Task, columns: int) -> Iterator[Line]:
@@ -218,7 +219,7 @@ def _cow(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
         yield ()
         yield (Piece("Memory in common with its creator, copied on write", "name"),)
     for moment, text in cow_lines(task.cow, trace):
-        yield from _entry(words.printable(moment), text, columns)
+        yield from _entry(printable(moment), text, columns)
 
 
 def _borrowed(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
@@ -281,16 +282,16 @@ def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
     if isinstance(cgroups, Unavailable):
         yield "cgroup", cgroups.why
     elif cgroups:
-        yield "cgroup", ", ".join(words.printable(raw_bytes(line)) for line in cgroups)
+        yield "cgroup", ", ".join(printable(raw_bytes(line)) for line in cgroups)
 
 
 def _entry(title: str, text: str, columns: int) -> Iterator[Line]:
     room = max(columns - _TITLE - 2, 24)
     for number, part in enumerate(textwrap.wrap(text, room) or [""]):
         head = f"  {title if number == 0 else '':<{_TITLE}}"
-        yield (Piece(head, "tid"), Piece(words.printable(part)))
+        yield (Piece(head, "tid"), Piece(printable(part)))
 
 
 def _wrapped(indent: str, text: str, columns: int) -> Iterator[Line]:
     for part in textwrap.wrap(text, max(columns - len(indent), 24)):
-        yield (Piece(indent + words.printable(part)),)
+        yield (Piece(indent + printable(part)),)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
 from forklore.model.census import Act, Census, Ending, Execution, Maker, Manner, Refusal
 from forklore.model.compare import Change, Comparison, Counted, Ended, Made, Shared
@@ -31,14 +32,14 @@ class Said(Struct, frozen=True):
 
 def text(names: tuple[str, str], found: Comparison) -> str:
     """Lines for people. ``names``: of the two traces."""
-    first, second = map(words.printable, names)
+    first, second = map(printable, names)
     lines = [f"{first} -> {second}:", *(f"  {line}" for line in _lines(found))]
     return "\n".join(lines) + "\n"
 
 
 def markdown(names: tuple[str, str], found: Comparison) -> str:
     """The same as GitHub's Markdown has it."""
-    first, second = (words.printable(name).translate(_MARKDOWN) for name in names)
+    first, second = (printable(name).translate(_MARKDOWN) for name in names)
     lines = [f"# {first} → {second}", "", *(f"- {line.translate(_MARKDOWN)}" for line in _lines(found))]
     return "\n".join(lines) + "\n"
 
@@ -119,13 +120,13 @@ def _counted(change: Counted) -> Said:
         case Refusal(maker=maker, manner=manner, errno=errno):
             return Said(_maker(maker), _refused(change, _manner(manner), errno))
         case Execution(program=program, path=path, errno=errno):
-            shown = clipped(_text(path), _PATH) or '""'
+            shown = clipped(as_text(path), _PATH) or '""'
             if errno is None:
                 return Said(_program(program), _times(change, f"executes {shown}", f"no longer executes {shown}"))
             failing = f"execute {shown} with {words.error(errno)}"
             return Said(_program(program), _times(change, f"fails to {failing}", f"no longer fails to {failing}"))
         case Act(program=program, call=call, errno=errno):
-            shown = words.printable(call)
+            shown = printable(call)
             if errno is not None:
                 return Said(_program(program), _refused(change, shown, errno))
             return Said(_program(program), _times(change, f"calls {shown}", f"no longer calls {shown}"))
@@ -189,7 +190,7 @@ def _number(number: int, kind: str) -> str:
 
 
 def _program(program: bytes) -> str:
-    return clipped(_text(program)) if program else "the command"
+    return clipped(as_text(program)) if program else "the command"
 
 
 def _maker(maker: Maker) -> str:
@@ -197,16 +198,12 @@ def _maker(maker: Maker) -> str:
 
 
 def _manner(manner: Manner) -> str:
-    call = words.printable(manner.call)
+    call = printable(manner.call)
     return f"{clipped(manner.library, _CALLER)} as {call}" if manner.library else call
 
 
 def _ending(ending: Ending) -> str:
     return words.death(Death(code=ending.code, signal=ending.signal, core=ending.core))
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="backslashreplace")
 
 
 def _side(name: str, side: Census) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from forklore.events import jsonl
-from forklore.events.lines import LineSource, TraceError, open_lines, printable
+from forklore.events.lines import LineSource, TraceError, excerpt, open_lines
 from forklore.events.records import FORMAT_NAME
 from forklore.events.trace_file import TraceFile
 
@@ -52,5 +52,5 @@ def _unknown(name: str, head: list[bytes]) -> TraceError:
         return TraceError(name, 0, wanted, "an empty file")
     if any(b"\0" in line for line in head):
         return TraceError(name, 0, wanted, "binary data")
-    found = f"“{printable(head[0].strip())}” and no line of their kind among the first {len(head)}"
+    found = f"“{excerpt(head[0].strip())}” and no line of their kind among the first {len(head)}"
     return TraceError(name, 1, wanted, found)

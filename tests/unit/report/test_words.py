@@ -71,34 +71,12 @@ def test_a_duration_that_is_negative_is_the_positive_one_with_a_sign() -> None:
     assert words.span(-1) == "-" + words.span(1)
 
 
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        (b"plain", "plain"),
-        ("ünïcödé 漢字 🦊", "ünïcödé 漢字 🦊"),
-        (b"\xff\xfe", r"\xff\xfe"),
-        ("\x1b[31m", r"\x1b[31m"),
-        ("a\nb\tc\r\0", r"a\nb\tc\r\x00"),
-        ("\x7f\x9b", r"\x7f\x9b"),
-        ("\u202e\u2066", r"\u202e\u2066"),
-        ("\U000e0001", r"\U000e0001"),
-        ("\udcff", r"\udcff"),
-        ("back\\slash", "back\\slash"),
-        ("", ""),
-    ],
-)
-def test_escapes(raw: bytes | str, text: str) -> None:
-    assert words.printable(raw) == text
-
-
-@given(st.binary() | st.text(st.characters(codec=None)))
+@given(st.binary())
 @settings(max_examples=300, deadline=None)
-def test_nothing_unprintable_is_left(raw: bytes | str) -> None:
-    assert words.printable(raw).isprintable()
-    if isinstance(raw, bytes):
-        assert words.base_name(raw).isprintable()
-        assert words.path(raw).isprintable()
-        assert words.command((raw, raw)).isprintable()
+def test_nothing_unprintable_is_left(raw: bytes) -> None:
+    assert words.base_name(raw).isprintable()
+    assert words.path(raw).isprintable()
+    assert words.command((raw, raw)).isprintable()
 
 
 def test_paths() -> None:

@@ -176,8 +176,3 @@ def cstring(data: memoryview, at: int) -> tuple[bytes, int]:
         if len(piece) < size or size >= _STRING_LIMIT:
             raise BrokenDwarf("a string without an end")
         size *= 4
-
-
-def text(raw: bytes) -> str:
-    """A name out of debug information: invalid UTF-8 becomes ``\\xNN``, so that it can be written anywhere."""
-    return raw.decode(errors="backslashreplace")

@@ -7,7 +7,8 @@ from array import array
 from bisect import bisect_right
 from typing import Final
 
-from forklore.elf.dwarf.file import BrokenDwarf, cstring, text
+from forklore.abi.text import as_text
+from forklore.elf.dwarf.file import BrokenDwarf, cstring
 from forklore.elf.dwarf.numbers import Form, Line, LineContent
 from forklore.elf.dwarf.units import Unit
 from forklore.elf.leb128 import signed as sleb
@@ -54,7 +55,7 @@ class LineTable:
         if not 0 <= index < len(self._files):
             return None
         name, directory = self._files[index]
-        return text(posixpath.join(self._directory, self._in_directory(directory), name))
+        return as_text(posixpath.join(self._directory, self._in_directory(directory), name))
 
     def _in_directory(self, number: int) -> bytes:
         index = number - self._directories_from

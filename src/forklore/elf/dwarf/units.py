@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from forklore.abi.text import as_text
 from forklore.elf.dwarf.abbrev import (
     BLOCK,
     CONST,
@@ -20,7 +21,7 @@ from forklore.elf.dwarf.abbrev import (
     Abbreviation,
     Abbreviations,
 )
-from forklore.elf.dwarf.file import BrokenDwarf, Budget, DebugFile, Input, cstring, text
+from forklore.elf.dwarf.file import BrokenDwarf, Budget, DebugFile, Input, cstring
 from forklore.elf.dwarf.numbers import At, Form, UnitType
 from forklore.elf.leb128 import signed as sleb
 from forklore.elf.leb128 import unsigned as uleb
@@ -250,7 +251,7 @@ class Unit:
     def string(self, entry: Entry, name: int) -> str | None:
         """A text attribute."""
         attribute = entry.attributes.get(name)
-        return None if attribute is None else text(self.raw_string(attribute.form, attribute.value))
+        return None if attribute is None else as_text(self.raw_string(attribute.form, attribute.value))
 
     def raw_string(self, form: int, value: int | bytes) -> bytes:
         """The bytes of a text in any of its forms; empty where it is in a supplementary file that is not there."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from forklore.abi.text import as_text
 from forklore.abi.units import Unavailable
 
 if TYPE_CHECKING:
@@ -89,12 +90,12 @@ def layout_from_image(image: Image, symbols: Symbols | None = None) -> PthreadLa
 
 def _checked(routine: tuple[int, int, int], tid: tuple[int, int, int], size: int) -> PthreadLayout | Unavailable:
     if not _SMALLEST <= size <= _LARGEST:
-        return Unavailable(0, f"{_text(_SIZE)} says {size} bytes, which is no size of a thread descriptor")
+        return Unavailable(0, f"{as_text(_SIZE)} says {size} bytes, which is no size of a thread descriptor")
     bits, count, offset = routine
     if bits not in _POINTER_BITS or count != 1 or offset % 4 or offset + 2 * bits // 8 > size:
-        return Unavailable(0, f"{_text(_START_ROUTINE)} says {routine}, which is no pointer in {size} bytes")
+        return Unavailable(0, f"{as_text(_START_ROUTINE)} says {routine}, which is no pointer in {size} bytes")
     if tid[0] != _TID_BITS or tid[1] != 1 or tid[2] % 4 or tid[2] + _TID_BITS // 8 > size:
-        return Unavailable(0, f"{_text(_TID)} says {tid}, which is no thread id in {size} bytes")
+        return Unavailable(0, f"{as_text(_TID)} says {tid}, which is no thread id in {size} bytes")
     return PthreadLayout(start_routine=offset, tid=tid[2], size=size, pointer=bits // 8)
 
 
@@ -113,12 +114,8 @@ def _bytes(
 ) -> bytes | Unavailable:
     address = find_symbol(name)
     if address is None:
-        return Unavailable(0, f"there is no symbol {_text(name)}: not glibc, or its symbols are stripped")
+        return Unavailable(0, f"there is no symbol {as_text(name)}: not glibc, or its symbols are stripped")
     raw = read(address, size)
     if raw is None or len(raw) != size:
-        return Unavailable(0, f"{_text(name)} lies at {address:#x}, outside the file's contents")
+        return Unavailable(0, f"{as_text(name)} lies at {address:#x}, outside the file's contents")
     return raw
-
-
-def _text(name: bytes) -> str:
-    return name.decode()

@@ -9,16 +9,12 @@ from typing import Any, Final
 
 import msgspec
 
+from forklore.abi.text import printable
 from forklore.features.doctor.conclusions import Check, Facts, State, can_trace
 
 FORMAT: Final = {"name": "forklore-doctor", "version": [1, 0]}
 _WIDTH: Final = 80
 _MARKS: Final = {State.OK: "ok", State.LIMITED: "limited", State.BLOCKED: "blocked", State.INFO: "note"}
-
-
-def _safe(text: str) -> str:
-    """The text with what could steer a terminal shown as escapes: process names are theirs to choose."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def verdict(checks: Sequence[Check]) -> str:
@@ -34,13 +30,13 @@ def verdict(checks: Sequence[Check]) -> str:
 def _paragraph(label: str, text: str, indent: int) -> Iterator[str]:
     first = " " * indent + label
     yield from textwrap.wrap(
-        _safe(text), _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
+        printable(text), _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
     )
 
 
 def lines(facts: Facts, checks: Sequence[Check]) -> Iterator[str]:
     """The report as lines of at most 80 columns, without line feeds."""
-    user = f"uid {facts.uid} ({_safe(facts.user)})"
+    user = f"uid {facts.uid} ({printable(facts.user)})"
     yield f"Linux {facts.kernel} {facts.machine}, {user}, Python {facts.python}"
     yield ""
     column = max(len(check.name) for check in checks) + 2

@@ -7,11 +7,11 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.text import printable
 from forklore.abi.units import Tid
 from forklore.decode.object_groups import Grouping
 from forklore.features.inspect.inspection import Inspection, Task
 from forklore.report.styled_lines import Line, Piece, Role, fit, width_of
-from forklore.report.words.words import printable
 
 _OWN, _UNSET, _SAME, _UNKNOWN = "·", "-", "=", "?"
 _LEGEND: Final = (

@@ -11,6 +11,7 @@ from forklore.abi.errors import errno_name
 from forklore.abi.flags import CLONE3
 from forklore.abi.resources import NAMESPACES, NULLABLE, OBJECTS
 from forklore.abi.signals import signal_name
+from forklore.abi.text import printable
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.decode.flagset import flag_set
 from forklore.decode.object_groups import Grouping
@@ -18,7 +19,7 @@ from forklore.events.records import text as record_text
 from forklore.features.inspect.inspection import Apart, Between, Inspection, Task
 from forklore.features.inspect.table import table
 from forklore.report.styled_lines import Line, Piece, fit, width_of
-from forklore.report.words.words import count, printable
+from forklore.report.words.words import count
 
 JSON_FORMAT: Final = {"name": "forklore-inspect", "version": [1, 0]}
 

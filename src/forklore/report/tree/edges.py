@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from forklore.abi.text import printable
 from forklore.events import records as ev
 from forklore.model.attributions import Attributions, form_of, runs_of
 from forklore.model.tasks import Failure, Task, Trace
@@ -132,4 +133,4 @@ def own_name(task: Task) -> str:
         return ""
     if task.images and task.images[-1].comm == task.comm:
         return ""
-    return words.printable(task.comm or b"")
+    return printable(task.comm or b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from forklore.abi.text import printable
 from forklore.abi.units import Unavailable
 from forklore.model.tasks import Task, Trace
 from forklore.report.words import words
@@ -45,7 +46,7 @@ class Extras:
         return tuple(sorted(h.kind for h in beyond(task.descriptors[-1]) if key(h) not in self._given))
 
     def _held(self, task: Task) -> str:
-        kinds = Counter(map(words.printable, self._kinds(task)))
+        kinds = Counter(map(printable, self._kinds(task)))
         if not kinds:
             return ""
         which = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in kinds.most_common(3))
@@ -62,7 +63,7 @@ class Extras:
             return ""
         verb = "changed" if last[0].told_by == "contents" else "copied"
         total = _range([record.common for record in last])
-        return f"each {verb} {_range(copied)} of {total} pages in common by {words.printable(last[0].moment)}"
+        return f"each {verb} {_range(copied)} of {total} pages in common by {printable(last[0].moment)}"
 
 
 def _range(numbers: list[int]) -> str:

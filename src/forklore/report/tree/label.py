@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK, CLONE_VM
+from forklore.abi.text import printable
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import Creation
 from forklore.decode.sharing import shared_names
@@ -193,7 +194,7 @@ def task_end(row: Row) -> Line:
     """How it ended and how long it lived."""
     task = row.tasks[0]
     if task.death is None:
-        return (Piece(words.printable(task.gone or "no end seen"), "quiet"),)
+        return (Piece(printable(task.gone or "no end seen"), "quiet"),)
     good = task.death.code == 0
     pieces = [Piece(words.death(task.death), "good" if good else "bad")]
     lifetimes = [t.lifetime for t in row.tasks if t.lifetime is not None]
@@ -238,7 +239,7 @@ def _exec_refused(leaf: Leaf, _detail: Detail) -> Line:
 def _call(leaf: Leaf, detail: Detail) -> Line:
     assert isinstance(leaf, MadeCall)
     text = leaf.call.text(abbreviate=detail is not Detail.FULL)
-    target = f" [{words.printable(leaf.target)}]" if leaf.target else ""
+    target = f" [{printable(leaf.target)}]" if leaf.target else ""
     if leaf.result is None or leaf.result >= 0:
         return (Piece("· ", "quiet"), Piece(text + target, "flags"))
     return (Piece("✗ ", "bad"), Piece(text + target, "flags"), Piece(f" = {words.error(-leaf.result)}", "bad"))

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.text import printable
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.model.without_gc import uncollected
 from forklore.report.stacks import ShownStacks
@@ -155,7 +156,7 @@ def _affordable(root: Task, folded: Folded, limits: Limits) -> tuple[int | None,
 
 
 def _root_lines(root: Task, trace: Trace, folded: Folded, limits: Limits) -> list[Line]:
-    command = [words.printable(raw) for raw in _command(trace)]
+    command = [printable(raw) for raw in _command(trace)]
     ran = words.base_name(command[0].encode()) if command and root.how == "root" else words.task_name(root)
     pieces = [Piece(ran or "?", "name"), Piece(f" {root.tid}", "tid")]
     name = words.task_name(root)
@@ -329,9 +330,9 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
     for what, why in [*((each.what, each.why) for each in trace.header.blind), *trace.notes]:
         by_reason.setdefault(why, []).append(what)
     for why, whats in by_reason.items():
-        shown = ", ".join(words.printable(what) for what in whats[:_NOTES])
+        shown = ", ".join(printable(what) for what in whats[:_NOTES])
         more = f" and {len(whats) - _NOTES} more" if len(whats) > _NOTES else ""
-        yield from _note(f"{shown}{more}: {words.printable(why)}", limits)
+        yield from _note(f"{shown}{more}: {printable(why)}", limits)
     if trace.end_reason is None:
         yield from _note("the trace was cut off; what came after its last line is not known", limits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
 from forklore.model.names import function_name, short_name, whole_name
 from forklore.model.stacks import Frame, Place
@@ -25,7 +26,7 @@ _HOW: Final = {
 def clipped(text: str, most: int = _SHORT) -> str:
     """Escaped, and cut to ``most`` characters."""
     # Cut before it is escaped too: a symbol can be a megabyte.
-    shown = words.printable(text[: most + 1])
+    shown = printable(text[: most + 1])
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
@@ -68,7 +69,7 @@ def place_words(place: Place, line: ev.Line | None = None) -> str:
 def script_words(frame: ev.ScriptFrame) -> str:
     """``build.py:41 compile_all``."""
     source = source_words(ev.Line(file=frame.file, line=frame.line))
-    return f"{source} {clipped(_text(frame.function))}".strip()
+    return f"{source} {clipped(as_text(ev.raw_bytes(frame.function)))}".strip()
 
 
 def frame_words(number: int, frame: Frame) -> list[str]:
@@ -88,7 +89,7 @@ def frame_words(number: int, frame: Frame) -> list[str]:
         outer = f"{_symbol(ev.raw_bytes(last.function))}{module}"
     else:
         outer = bare(place) if place.path else f"{place.address:#x} ({NO_FILE})"
-    notes = [_HOW.get(frame.how, words.printable(frame.how))]
+    notes = [_HOW.get(frame.how, printable(frame.how))]
     if frame.called is not None:
         notes.append(f"called {function_words(frame.called)}, which went on by a jump")
     noted = "; ".join(filter(None, notes))
@@ -99,7 +100,3 @@ def frame_words(number: int, frame: Frame) -> list[str]:
 def _symbol(raw: bytes) -> str:
     whole = whole_name(raw)
     return clipped(whole if len(whole) <= _LONG else short_name(raw), _LONG)
-
-
-def _text(value: ev.Text) -> str:
-    return ev.raw_bytes(value).decode(errors="backslashreplace")

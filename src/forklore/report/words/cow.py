@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from forklore.abi.text import printable
 from forklore.abi.units import TaskId, Unavailable
 from forklore.events.records import Cow
 from forklore.model.tasks import Trace
@@ -17,13 +18,13 @@ def cow_words(record: Cow, trace: Trace) -> str:
     """``copied 12 of 340 pages in common with 4711 by exit; 4711 copied 3``; at creation, how many there are."""
     creator = trace.tasks[TaskId(record.creator)].tid
     if record.unknown is not None:
-        return f"pages in common with {creator}: not known ({words.printable(record.unknown.why)})"
+        return f"pages in common with {creator}: not known ({printable(record.unknown.why)})"
     about = "" if record.exact else "about "
     if record.side is None:
         size = record.common * record.page_size // _KIB
         return f"has {about}{words.count(record.common, 'page')} ({size:,} KiB) in common with {creator}"
     total = f"{about}{record.common:,} pages in common"
-    moment = words.printable(record.moment)
+    moment = printable(record.moment)
     own = record.side == record.task
     if not isinstance(record.copied, int):
         who = trace.tasks[TaskId(record.side)].tid

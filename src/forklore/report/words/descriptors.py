@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from forklore.abi.text import printable
 from forklore.abi.units import TaskId, Unavailable
 from forklore.events.records import Descriptors, Held, raw_bytes
 from forklore.model.pipes import reads, writes
@@ -43,9 +44,9 @@ def held_words(records: Sequence[Descriptors], but: frozenset[Key] = frozenset()
         return ""
     more = records[-1].left_out
     if len(found) <= 3 and not more:
-        which = ", ".join(f"{held.fd} {words.printable(held.kind)}" for held in found)
+        which = ", ".join(f"{held.fd} {printable(held.kind)}" for held in found)
     else:
-        kinds = Counter(words.printable(held.kind) for held in found)
+        kinds = Counter(printable(held.kind) for held in found)
         which = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(3))
         which += ", …" if len(kinds) > 3 else ""
     return f"holds {words.count(len(found) + more, 'descriptor')} beyond 0-2: {which}"
@@ -53,11 +54,11 @@ def held_words(records: Sequence[Descriptors], but: frozenset[Key] = frozenset()
 
 def held_name(held: Held) -> str:
     """What a descriptor is: ``pipe:[123], write end``, ``file /etc/passwd``."""
-    target = words.printable(raw_bytes(held.target))
+    target = printable(raw_bytes(held.target))
     if held.kind in ("pipe", "fifo"):
         ends = {(True, False): "read end", (False, True): "write end", (True, True): "both ends"}
         return f"{target}, {ends.get((reads(held), writes(held)), 'neither end')}"
-    return target if target.startswith(f"{held.kind}:") else f"{words.printable(held.kind)} {target}"
+    return target if target.startswith(f"{held.kind}:") else f"{printable(held.kind)} {target}"
 
 
 def origin(held: Held, record: Descriptors, trace: Trace) -> str:

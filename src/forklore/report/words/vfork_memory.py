@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from forklore.abi.text import printable
 from forklore.abi.units import TaskId, Unavailable
 from forklore.events.records import Borrowed, Text, Variable, Written, raw_bytes
 from forklore.model.tasks import Trace
@@ -27,16 +28,16 @@ def lasting(record: Borrowed) -> list[Written]:
 
 def changed_kinds(record: Borrowed) -> tuple[str, ...]:
     """Which parts of the creator's memory changed, each once."""
-    return tuple(sorted({_NAMES.get(change.where, words.printable(change.where)) for change in lasting(record)}))
+    return tuple(sorted({_NAMES.get(change.where, printable(change.where)) for change in lasting(record)}))
 
 
 def variable_words(variable: Variable) -> str:
     """``main: a 5 → 10``."""
-    name = words.printable(raw_bytes(variable.name))
-    whose = "" if variable.function is None else f"{words.printable(raw_bytes(variable.function))}: "
+    name = printable(raw_bytes(variable.name))
+    whose = "" if variable.function is None else f"{printable(raw_bytes(variable.function))}: "
     if variable.old is None or variable.new is None:
         return f"{whose}{name}"
-    return f"{whose}{name} {words.printable(variable.old)} → {words.printable(variable.new)}"
+    return f"{whose}{name} {printable(variable.old)} → {printable(variable.new)}"
 
 
 def _variables(found: list[Written]) -> str:
@@ -51,11 +52,11 @@ def borrowed_words(record: Borrowed, trace: Trace) -> str:
     """``changed 3 places of 4711's memory: stack, data, heap``."""
     whose = f"{trace.tasks[TaskId(record.creator)].tid}'s memory"
     if isinstance(record.changes, Unavailable):
-        return f"changes of {whose} not known: {words.printable(record.changes.why)}"
+        return f"changes of {whose} not known: {printable(record.changes.why)}"
     found = lasting(record)
     parts = []
     if found or record.more:
-        which = Counter(_NAMES.get(change.where, words.printable(change.where)) for change in found)
+        which = Counter(_NAMES.get(change.where, printable(change.where)) for change in found)
         kinds = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in which.items())
         places = words.count(len(found) + record.more, "place")
         parts.append(f"changed {places} of {whose}" + (f": {_variables(found) or kinds}" if kinds else ""))
@@ -95,13 +96,13 @@ def borrowed_lines(record: Borrowed) -> Iterator[tuple[str, str]]:
 
 
 def _place(where: str, mapping: Text) -> str:
-    name = words.printable(raw_bytes(mapping))
-    where = _NAMES.get(where, words.printable(where))
+    name = printable(raw_bytes(mapping))
+    where = _NAMES.get(where, printable(where))
     return where if not name or name == f"[{where}]" else f"{where}, {name}"
 
 
 def _mapping(side: Text | None) -> str:
-    return "nothing" if side is None else words.printable(raw_bytes(side)).strip()
+    return "nothing" if side is None else printable(raw_bytes(side)).strip()
 
 
 def _bytes(change: Written) -> str:

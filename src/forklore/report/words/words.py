@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from forklore.abi.errors import errno_name
 from forklore.abi.signals import signal_name
+from forklore.abi.text import as_text, printable
 from forklore.abi.units import Unavailable
 from forklore.model.tasks import Death, Image, Task
 
@@ -33,16 +34,6 @@ def span(ns: int) -> str:
             return f"{ns / unit:.{digits}f} {name}"
     minutes, rest = divmod(round(ns / _S), 60)
     return f"{minutes} min {rest} s"
-
-
-def printable(raw: bytes | str) -> str:
-    """Text that a terminal cannot mistake for commands: control characters and invalid UTF-8 as backslash escapes."""
-    text = raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
-    )
 
 
 def path(value: bytes | Unavailable) -> str:
@@ -96,7 +87,7 @@ def command(argv: tuple[bytes, ...]) -> str:
     """A command line as a shell would take it, as far as it can be printed."""
     import shlex
 
-    return printable(" ".join(shlex.quote(raw.decode(errors="backslashreplace")) for raw in argv))
+    return printable(" ".join(shlex.quote(as_text(raw)) for raw in argv))
 
 
 def because(reasons: tuple[Reason, ...]) -> str:

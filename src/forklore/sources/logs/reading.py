@@ -9,7 +9,8 @@ from contextlib import closing
 from typing import Final
 
 from forklore.abi.arch import Arch
-from forklore.events.lines import LineSource, escaped
+from forklore.abi.text import printable
+from forklore.events.lines import LineSource
 from forklore.events.records import Event, Header
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs.assembly import Assembler
@@ -56,4 +57,4 @@ def _events(reader: LogReader, source: LineSource, warnings: list[str]) -> Itera
             if queue:
                 yield from order.ready()
     yield from order.finish(reader.stamps.last)
-    warnings.extend(order.notices.texts(escaped(source.name)))
+    warnings.extend(order.notices.texts(printable(source.name)))

@@ -9,6 +9,7 @@ from typing import Any, Final
 from forklore.abi.arch import CLONE_BACKWARDS, Arch
 from forklore.abi.clone_args import OFFSETS, VER0, VER2, pack
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.abi.text import as_text
 from forklore.abi.units import Unavailable
 from forklore.events.records import text
 from forklore.sources.logs import words
@@ -114,7 +115,7 @@ def _change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
         call["args"] = (words.word(_before_name(fd), 32), words.flag_word(args[1]) if len(args) > 1 else None)
         named = _FD_NAME.match(fd)
         if named is not None:
-            call["target"] = unescaped(named[1]).decode("utf-8", "backslashreplace")
+            call["target"] = as_text(unescaped(named[1]))
     elif name == b"close_range":
         ends = (words.word(_before_name(arg), 32) for arg in (*args, b"", b"")[:2])
         call["args"] = (*ends, words.flag_word(args[2]) if len(args) > 2 else None)

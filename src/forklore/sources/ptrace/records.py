@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from forklore.abi.arch import Arch
+from forklore.abi.text import as_text
 from forklore.abi.units import TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.sources.ptrace import refused
@@ -98,7 +99,7 @@ def other(
     ns: bool,
 ) -> ev.Other:
     """unshare, setns, close_range or setsid, as it returned; with the namespaces it has now, where ``ns``."""
-    named = entry.target.decode(errors="backslashreplace") if isinstance(entry.target, bytes) else None
+    named = as_text(entry.target) if isinstance(entry.target, bytes) else None
     return ev.Other(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named,
         compared=compared, standing=ev.Standing(namespaces=kernel.namespaces(task.tid)) if ns else None,
@@ -157,7 +158,7 @@ def killed_in_exec(kernel: Kernel, t: int, task: Tracee, entry: Entry) -> ev.Exe
             t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), argc=entry.argc, exe=gone,
             comm=ev.text(wanted), began=entry.t,
         )
-    shown = path.decode(errors="backslashreplace") or "a program"
+    shown = as_text(path) or "a program"
     return ev.Note(
         t=t,
         task=task.id,

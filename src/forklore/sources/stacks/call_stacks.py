@@ -368,7 +368,7 @@ class Stacks:
             source = self._source(loaded)
             found = () if source is None else source.at(address)
             if found:
-                lines = [ev.Line(_text(one.function), _text(one.file), one.line) for one in found]
+                lines = [ev.Line(one.function, one.file, one.line) for one in found]
                 self._emit(ev.Lines(t=t, place=number, lines=lines))
 
     def _source(self, loaded: Loaded) -> Source | None:
@@ -387,10 +387,6 @@ def _relative(held: Registers, address: int, size: int) -> tuple[str, int, int] 
     near = ((address - held[name], name) for name in held.layout.args if 0 <= address - held[name] < memory.PAGE_SIZE)
     distance, name = min(near, default=(0, None))
     return None if name is None else (name, distance, size)
-
-
-def _text(name: str | None) -> ev.Text | None:
-    return None if name is None else ev.text(os.fsencode(name))
 
 
 def _libc(space: Space) -> str:

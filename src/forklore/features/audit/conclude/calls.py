@@ -14,6 +14,7 @@ from typing import Final
 from forklore.abi.arch import Arch
 from forklore.abi.errors import MAX_ERRNO, errno_name
 from forklore.abi.signals import signal_name
+from forklore.abi.text import as_text
 from forklore.features.audit.record import Call
 
 UNTOLD: Final = frozenset({"futex", "sched_yield", "restart_syscall", "brk", "getrandom"})
@@ -153,7 +154,7 @@ def _sigaction(call: Call) -> str:
 
 
 def _path(call: Call) -> str:
-    path = (call.data or b"?").decode("utf-8", "backslashreplace")
+    path = as_text(call.data or b"?")
     return f"{call.name}({_TERMINAL.sub('/dev/pts/N', path)})"
 
 

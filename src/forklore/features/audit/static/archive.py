@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.text import as_text
 from forklore.features.audit.static.elf_file import Identity, identify
 
 MAGIC: Final = b"!<arch>\n"
@@ -80,4 +81,4 @@ def _index(data: bytes, width: int) -> frozenset[str]:
     if count > SYMBOL_LIMIT or start > len(data):
         raise BrokenArchiveError(f"has an index of {count} symbols in {len(data)} bytes")
     names = data[start:].split(b"\0", count)[:count]
-    return frozenset(name.decode("utf-8", "backslashreplace") for name in names)
+    return frozenset(map(as_text, names))

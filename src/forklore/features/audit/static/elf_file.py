@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
+from forklore.abi.text import as_text
 from forklore.elf.image.image import Image
 from forklore.features.audit.errors import AuditError
 
@@ -88,7 +89,7 @@ def identify(source: Path | bytes, name: str | None = None) -> Identity:
 def interpreter(image: Image) -> str | None:
     """The path of its dynamic linker."""
     raw = image.interpreter
-    return None if raw is None else raw.decode("utf-8", "backslashreplace")
+    return None if raw is None else as_text(raw)
 
 
 class Names:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from forklore.abi.syscalls import CREATIONS
+from forklore.abi.text import as_text, printable
 from forklore.abi.units import Unavailable
 from forklore.elf.image.image import Image
 from forklore.elf.image.symtab import STT_FUNC, section_table
@@ -118,7 +119,7 @@ def _imports(elf: ELFFile) -> Iterator[str]:
             entry = struct_parse(elf.structs.Elf_Sym, elf.stream, stream_pos=at)
             if entry.st_shndx == "SHN_UNDEF" and entry.st_name:
                 raw = parse_cstring_from_stream(elf.stream, strings + entry.st_name)
-                yield names.take((raw or b"").decode("utf-8", "backslashreplace"))
+                yield names.take(as_text(raw or b""))
 
 
 def _symbol_count(elf: ELFFile, segment: DynamicSegment, symbols: int) -> int:
@@ -214,7 +215,7 @@ def _functions(image: Image) -> list[tuple[int, int, str]]:
     for table in tables:
         for entry in map(table.entry, range(table.count)):
             if entry.type == STT_FUNC and entry.size and entry.section:
-                name = names.take(table.name(entry).decode("utf-8", "backslashreplace"))
+                name = names.take(as_text(table.name(entry)))
                 key = (entry.value, entry.size)
                 found[key] = min(found.get(key, name), name, key=lambda name: (len(name), name))
     return sorted((start, size, name) for (start, size), name in found.items())
@@ -250,8 +251,7 @@ def _call_lines(calls: list[Site] | Unavailable) -> Iterator[str]:
 
 
 def _safe(value: str) -> str:
-    shown = value if len(value) <= SHOWN else f"{value[:SHOWN]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return printable(value if len(value) <= SHOWN else f"{value[:SHOWN]}…")
 
 
 def document(found: Findings) -> bytes:
