@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, cast, get_args
 
 from happenings import THREAD, Story, number
 from hypothesis import strategies as st
@@ -66,7 +66,8 @@ class Code:
             found = []
             for index, frame in enumerate(frames):
                 text, _, how = frame.partition("!")
-                found.append(ev.Frame(self.place(text), how or ("rule" if index else "register")))
+                usual: ev.FrameHow = "rule" if index else "register"
+                found.append(ev.Frame(self.place(text), cast("ev.FrameHow", how) if how else usual))
             self._stacks[key] = number = len(self._stacks) + 1
             self._story.tell(ev.Stack(t=self._story.t, stack=number, frames=found, end=end))
         return self._stacks[key]
@@ -133,8 +134,7 @@ def coded(draw: st.DrawFn, story: Story) -> dict[str, Any]:
         lines = draw(st.lists(LINES, max_size=3))
         story.tell(ev.Lines(t=story.t, place=number, lines=lines))
         places.append(number)
-    hows = ["register", "rule", "wrapper", "signal", "pointer", "?\x1b"]
-    frames = [ev.Frame(number, draw(st.sampled_from(hows))) for number in places]
+    frames = [ev.Frame(number, draw(st.sampled_from(get_args(ev.FrameHow)))) for number in places]
     end = draw(st.sampled_from(["outermost", "depth", "no rules;\x1b"]))
     callers = draw(st.sets(st.integers(1, len(places) - 1))) if len(places) > 1 else ()
     jumped = [ev.Jumped(caller, draw(st.sampled_from(places))) for caller in callers]
@@ -142,7 +142,7 @@ def coded(draw: st.DrawFn, story: Story) -> dict[str, Any]:
     called = draw(st.lists(st.builds(ev.ScriptFrame, function=TEXT, file=TEXT, line=st.none() | COUNT), max_size=3))
     story.tell(ev.Script(t=story.t, script=code, language=draw(st.text(max_size=4)), frames=called, end=end))
     runs = ev.Runs(
-        how="\x1b",
+        how=draw(st.sampled_from(get_args(ev.RunsHow))),
         fn=draw(st.none() | COUNT),
         fn_place=draw(st.sampled_from([None, *places])),
         routine=draw(st.none() | COUNT),

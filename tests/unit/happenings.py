@@ -6,7 +6,7 @@ Every event goes through the checker that readers use, so a story is always one 
 from __future__ import annotations
 
 import struct
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from hypothesis import strategies as st
 
@@ -77,7 +77,7 @@ class Story:
         self._tasks += 1
         return self._tasks
 
-    def begin(self, tid: int = 100, tgid: int | None = None, how: str = "root", **more: Any) -> int:
+    def begin(self, tid: int = 100, tgid: int | None = None, how: ev.BeginHow = "root", **more: Any) -> int:
         task = self.next_task()
         self.tell(ev.Begin(t=self.t, task=task, tid=tid, tgid=tid if tgid is None else tgid, how=how, **more))
         return task
@@ -125,10 +125,10 @@ class Story:
     def killed(self, task: int, signal: int) -> None:
         self.tell(ev.Exit(t=self.t, task=task, status=signal))
 
-    def gone(self, task: int, why: str) -> None:
+    def gone(self, task: int, why: ev.GoneWhy) -> None:
         self.tell(ev.Gone(t=self.t, task=task, why=why))
 
-    def end(self, reason: str = "done") -> Story:
+    def end(self, reason: ev.EndReason = "done") -> Story:
         self.tell(ev.End(t=self.t, reason=reason, events=len(self.events)))
         return self
 
@@ -179,7 +179,7 @@ HELD = st.builds(
 ADDRESS = st.integers(0, (1 << 64) - 1)
 REMAPPED = st.builds(ev.Remapped, ADDRESS, ADDRESS, st.none() | TEXTS, st.none() | TEXTS)
 WRITTEN = st.builds(
-    ev.Written, ADDRESS, ADDRESS, st.sampled_from(["heap", "live stack", "dead stack", "?\x1b"]), TEXTS,
+    ev.Written, ADDRESS, ADDRESS, st.sampled_from(get_args(ev.WrittenWhere)), TEXTS,
     st.binary(max_size=20).map(bytes.hex), st.binary(max_size=20).map(bytes.hex),
 )  # fmt: skip
 
@@ -216,7 +216,8 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
     t = story.t
     kind = draw(st.sampled_from(KINDS))
     if kind is ev.Begin:
-        how = draw(st.sampled_from(["adopted", "log", "?\x1b"]))
+        hows: list[ev.BeginHow] = ["adopted", "log"]
+        how = draw(st.sampled_from(hows))
         tasks.append(story.begin(draw(TIDS), draw(TIDS), how, parent_tid=draw(st.none() | TIDS)))
     elif kind is ev.Create:
         more: dict[str, Any] = {"traced": draw(st.booleans()), "untraced_cleared": draw(st.booleans())}
@@ -251,9 +252,9 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
         more = {"side": draw(st.none() | st.sampled_from(tasks))}
         more["copied"] = draw(st.none() | ABSENT | st.integers(0, 9))
         more["unknown"] = draw(st.none() | ABSENT)
-        more["source"] = draw(st.sampled_from([None, "pagemap", "?\x1b"]))
-        more["told_by"] = draw(st.sampled_from([None, "frames", "contents", "?"]))
-        moment = draw(st.sampled_from(["created", "exec", "exit", "?\x1b"]))
+        more["source"] = draw(st.sampled_from([None, "pagemap", "smaps"]))
+        more["told_by"] = draw(st.sampled_from([None, *get_args(ev.CowToldBy)]))
+        moment = draw(st.sampled_from(get_args(ev.CowMoment)))
         maker = draw(st.sampled_from(tasks))
         story.tell(ev.Cow(t=t, task=task, creator=maker, moment=moment, common=common, parted=common, **more))
     elif kind is ev.Borrowed:
@@ -272,7 +273,7 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
         status = draw(st.none() | st.integers(0, 0xFFFF) | st.integers())
         story.tell(ev.Exit(t=t, task=task, status=status))
     elif kind is ev.Gone:
-        story.gone(task, draw(st.sampled_from(["superseded", "released", "ended", "lost", "?\x07"])))
+        story.gone(task, draw(st.sampled_from(get_args(ev.GoneWhy))))
     elif kind is ev.Signal:
         where = draw(st.none() | st.integers(0, (1 << 64) - 1))
         story.tell(ev.Signal(t=t, task=task, signal=draw(SIGNALS), code=draw(SIGNALS), sender=1, address=where))

@@ -16,7 +16,7 @@ import msgspec
 from forklore.abi.text import printable
 from forklore.events.check import Checker, InconsistentError
 from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, excerpt, open_lines
-from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, Event, Header
+from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, EndReason, Event, Header
 
 if TYPE_CHECKING:
     from forklore.events.trace_file import TraceFile
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _BUFFER: Final = 1 << 16
 _OWN_FD: Final = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
 _LACKING: Final = "they could not be written, or so many were not asked for"
+_UNKNOWN_WORD: Final = re.compile(r"Invalid enum value (?s:.*) - at `\$\.(\w+)[^`]*`")
+"""msgspec's message for a word that is none of a field's."""
 _STREAMS: Final = {"in": 0, "out": 1, "err": 2}
 
 
@@ -81,7 +83,7 @@ class Writer:
         if len(self._pending) >= self._limit:
             self.flush()
 
-    def end(self, t: int | None, reason: str, left_out: int = 0) -> None:
+    def end(self, t: int | None, reason: EndReason, left_out: int = 0) -> None:
         """Write the last line and flush. ``left_out``: how many more events there were, which were not given."""
         self.flush()
         if self.failure is None:
@@ -214,7 +216,7 @@ def _checked(
             if not line.endswith(b"\n"):
                 warnings.append(f"{source.place()}: the last line was cut off and is left out")
                 return True
-            raise source.error("an event record", _fault(error, line)) from error
+            raise source.error(f"an event record{_whose_word(error, line)}", _fault(error, line)) from error
         except InconsistentError as error:
             raise source.error(error.expected, error.found) from error
         yield event
@@ -263,6 +265,24 @@ class _Newer:
 def _bounded(source: LineSource) -> None:
     if source.overlong:
         raise source.error(f"lines of at most {LINE_LIMIT >> 20} MiB", "a longer one")
+
+
+class _Tag(msgspec.Struct):
+    event: str
+
+
+def _whose_word(error: Exception, line: bytes) -> str:
+    """What a field has to choose from, where that is what is wrong with the line."""
+    unknown = _UNKNOWN_WORD.fullmatch(str(error))
+    if unknown is None:
+        return ""
+    from forklore.events.schema import words  # of no use for files that are in order
+
+    try:
+        found = words(msgspec.json.decode(line, type=_Tag).event, unknown[1])
+    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError):
+        return ""  # what comes later in the line is wrong, too
+    return f" with one of {', '.join(found)} in “{unknown[1]}”"
 
 
 def _fault(error: Exception, line: bytes) -> str:

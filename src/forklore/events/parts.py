@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -58,7 +58,7 @@ class Clock(msgspec.Struct, frozen=True, gc=False):
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """Who saw the events: ``tool`` is forklore, strace or ltrace; ``version`` may be unknown for a log."""
+    """Who saw the events: ``tool`` is forklore, strace, ltrace or another; ``version`` may be unknown for a log."""
 
     tool: str
     version: str | None = None
@@ -91,12 +91,14 @@ class Standing(
     """The lines of /proc/PID/cgroup."""
 
 
+RunsHow = Literal["clone", "nptl", "musl", "go", "rust", "c++", "raw"]
+
+
 class Runs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """What the creator gave a child to run. Addresses are the creator's; with ``_place``, where that is code."""
 
-    how: str
-    """How it was found: ``clone``, ``nptl``, ``musl``, ``go``, ``rust``, ``c++``, ``raw`` (see
-    :mod:`forklore.sources.stacks.routines`)."""
+    how: RunsHow
+    """How it was found: see :mod:`forklore.sources.stacks.routines`."""
     fn: Word | None = None
     """What the C library's clone() was given to call."""
     fn_place: Id | None = None
@@ -117,6 +119,9 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     line: Count | None = None
 
 
+FrameHow = Literal["register", "rule", "wrapper", "signal", "pointer"]
+
+
 class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A frame of a stack and how it was found: ``register`` (the innermost), ``rule`` (call-frame information),
     ``wrapper`` (what is known of a C library's system call wrapper), ``signal`` (interrupted by a signal handler) or
@@ -124,7 +129,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     place: Id
-    how: str = "rule"
+    how: FrameHow = "rule"
 
 
 class Jumped(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -149,7 +154,8 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
 
     fd: Count
     kind: str
-    """What it refers to: ``file``, ``pipe``, ``socket``, … (:class:`forklore.linux.descriptors.Kind`)."""
+    """What it refers to: ``file``, ``pipe``, ``socket``, … (:class:`forklore.linux.descriptors.Kind`). Kernels get new
+    kinds, so any word is one."""
     target: Text
     """As /proc names it, ``pipe:[123]``."""
     flags: int | None = None
@@ -177,12 +183,15 @@ class Variable(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     new: str | None = None
 
 
+WrittenWhere = Literal["live stack", "dead stack", "child's stack", "data", "bss", "heap", "anonymous"]
+
+
 class Written(msgspec.Struct, frozen=True, gc=False):
     """Bytes that a child changed in the memory that it borrowed."""
 
     start: Word
     length: Count
-    where: str
+    where: WrittenWhere
     """Which part of the parent's memory: ``live stack``, ``data``, …
     (:class:`forklore.linux.pages.vfork_memory.Where`)."""
     mapping: Text

@@ -7,7 +7,7 @@ from 1, never reused. A tid is in the tracer's pid namespace unless a field says
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,6 +20,7 @@ from forklore.events.parts import (
     Clock,
     Count,
     Frame,
+    FrameHow,
     Held,
     Hex,
     Id,
@@ -29,6 +30,7 @@ from forklore.events.parts import (
     Opaque,
     Remapped,
     Runs,
+    RunsHow,
     ScriptFrame,
     Source,
     Standing,
@@ -36,6 +38,7 @@ from forklore.events.parts import (
     Variable,
     Word,
     Written,
+    WrittenWhere,
     raw_bytes,
     text,
 )
@@ -87,13 +90,16 @@ class Call(Event, frozen=True, kw_only=True):
     """The set_tid array, in hexadecimal, where clone_args names one."""
 
 
+BeginHow = Literal["root", "adopted", "attached", "continued", "log"]
+
+
 class Begin(Event, tag="begin", frozen=True, kw_only=True):
     """A task that was there before its creation could be seen: the root, or one adopted later."""
 
     task: Id
     tid: int
     tgid: int
-    how: str
+    how: BeginHow
     """``root``, ``adopted`` (its creator was killed before it could report), ``attached`` (it ran already),
     ``continued`` (alive when an earlier file of the recording ended; its creation is there) or ``log`` (first seen in
     a log)."""
@@ -109,14 +115,17 @@ class Begin(Event, tag="begin", frozen=True, kw_only=True):
     """
 
 
+CreateStop = Literal["fork", "vfork", "clone"]
+
+
 class Create(Call, tag="create", frozen=True, kw_only=True):
     """A task was made. ``task`` is the creator."""
 
     child: Id
     tid: int
     """The child's tid."""
-    stop: str | None = None
-    """The ptrace event that told of it: fork, vfork, clone; null for a log, or where none was sent."""
+    stop: CreateStop | None = None
+    """The ptrace event that told of it: PTRACE_EVENT_FORK, …; null for a log, or where none was sent."""
     traced: bool = True
     """False: the child runs on without the tracer; nothing more of it is known."""
     ns_tids: list[int] | None = None
@@ -189,12 +198,15 @@ class Script(Event, tag="script", frozen=True, kw_only=True):
     """As :attr:`Stack.end`."""
 
 
+NameHow = Literal["prctl", "found"]
+
+
 class Name(Event, tag="name", frozen=True, kw_only=True):
     """A task has another name (/proc/TID/comm)."""
 
     task: Id
     comm: Text
-    how: str
+    how: NameHow
     """``prctl``: it named itself, seen as it did; ``found``: seen later, set by anyone."""
 
 
@@ -293,6 +305,10 @@ class Borrowed(Event, tag="borrowed", frozen=True, kw_only=True):
     """Threads of the creator's process: with more than one, each change can be another thread's."""
 
 
+CowMoment = Literal["created", "exec", "exit"]
+CowToldBy = Literal["frames", "contents"]
+
+
 class Cow(Event, tag="cow", frozen=True, kw_only=True):
     """Pages that a child without CLONE_VM has in common with its creator: at creation, and before one of them loses
     its memory. Counts are of pages of private memory that exist."""
@@ -300,11 +316,11 @@ class Cow(Event, tag="cow", frozen=True, kw_only=True):
     task: Id
     """The child."""
     creator: Id
-    moment: str
+    moment: CowMoment
     """``created``; ``exec`` or ``exit``: what became of the common pages, on the side of ``side``."""
     side: Id | None = None
     """Which of the two executed or ended."""
-    source: str | None = None
+    source: Literal["pagemap", "smaps"] | None = None
     """``pagemap``, page by page, or ``smaps``: sums, and so an estimate."""
     exact: bool = False
     """Every page was looked at, and none is part of a huge page or swapped out."""
@@ -320,7 +336,7 @@ class Cow(Event, tag="cow", frozen=True, kw_only=True):
     """… and not there any more."""
     copied: Count | Unavailable | None = None
     """Of the parted: by ``side``; the rest by the other one."""
-    told_by: str | None = None
+    told_by: CowToldBy | None = None
     """How ``copied`` is known: ``frames`` (the page frame is another one) or ``contents`` (they changed)."""
     unknown: Unavailable | None = None
     """Why nothing could be measured."""
@@ -333,6 +349,9 @@ class Exit(Event, tag="exit", frozen=True, kw_only=True):
     status: int | None
 
 
+GoneWhy = Literal["superseded", "released", "ended", "lost"]
+
+
 class Gone(Event, tag="gone", frozen=True, kw_only=True):
     """A task is no longer seen, without an exit of its own.
 
@@ -341,7 +360,7 @@ class Gone(Event, tag="gone", frozen=True, kw_only=True):
     """
 
     task: Id
-    why: str
+    why: GoneWhy
 
 
 class Signal(Event, tag="signal", frozen=True, kw_only=True):
@@ -383,11 +402,15 @@ class Note(Event, tag="note", frozen=True, kw_only=True):
     task: Id | None = None
 
 
+EndReason = Literal["done", "root", "interrupted", "time", "log", "rotated", "cut off"]
+
+
 class End(Event, tag="end", frozen=True, kw_only=True):
     """The last line. A file without it was cut off."""
 
-    reason: str
-    """``done``, ``root``, ``interrupted``, ``log``, or ``rotated``: the recording goes on in another file."""
+    reason: EndReason
+    """``done``, ``root`` (it ended, and the rest was not to be awaited), ``interrupted``, ``time`` (it was over),
+    ``log``, ``rotated`` (the recording goes on in another file), or ``cut off``: what it was copied from has no end."""
     events: Count
     """How many events come before this one."""
     lost: Count = 0
@@ -400,10 +423,11 @@ AnyEvent = (
 )
 
 __all__ = [
-    "COMPARED", "FORMAT_NAME", "FORMAT_VERSION", "Answer", "AnyEvent", "Begin", "Blind", "Borrowed",
-    "Call", "Clock", "Count", "Cow", "Create", "Descriptors", "End", "Event", "Exec", "ExecFail", "Exit", "Fail",
-    "Frame", "Gone", "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "Line", "Lines", "Module", "Name",
-    "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "Script",
-    "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Variable", "VforkDone", "Word", "Written",
-    "raw_bytes", "text",
+    "COMPARED", "FORMAT_NAME", "FORMAT_VERSION", "Answer", "AnyEvent", "Begin", "BeginHow", "Blind", "Borrowed",
+    "Call", "Clock", "Count", "Cow", "CowMoment", "CowToldBy", "Create", "CreateStop", "Descriptors", "End",
+    "EndReason", "Event", "Exec", "ExecFail", "Exit", "Fail", "Frame", "FrameHow", "Gone", "GoneWhy",
+    "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "Line", "Lines", "Module", "Name", "NameHow",
+    "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "RunsHow",
+    "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Variable", "VforkDone", "Word",
+    "Written", "WrittenWhere", "raw_bytes", "text",
 ]  # fmt: skip

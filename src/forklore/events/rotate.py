@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from errno import EINVAL
-from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,10 +12,7 @@ from msgspec.structs import replace
 from forklore.abi.text import printable
 from forklore.events.carried_over import Carried
 from forklore.events.jsonl import Writer, open_trace
-from forklore.events.records import Blind, Event, Header, Lines, Note, text
-
-REASON: Final = "rotated"
-"""The reason of the end record of a file that another one continues."""
+from forklore.events.records import Blind, EndReason, Event, Header, Lines, Note, text
 
 
 class Rotation(Struct, frozen=True):
@@ -93,7 +89,7 @@ class RotatingWriter:
         """Write what is buffered."""
         self._writer.flush()
 
-    def end(self, t: int | None, reason: str, left_out: int = 0) -> None:
+    def end(self, t: int | None, reason: EndReason, left_out: int = 0) -> None:
         """Write the last line of the last file."""
         self._writer.end(t, reason, left_out)
 
@@ -110,7 +106,7 @@ class RotatingWriter:
             return
         goes_on = f"the recording goes on in {printable(following)}"
         self._writer.event(Note(t=t, what="what happened from here on", why=goes_on))
-        self._writer.end(t, REASON)
+        self._writer.end(t, "rotated")
         self._lost += self._writer.lost
         os.close(self._fd)
         self._number += 1

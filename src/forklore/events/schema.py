@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any, Final, get_args
 
 import msgspec
+from msgspec import inspect
 
 from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, Header
 
@@ -29,6 +31,32 @@ def make() -> dict[str, Any]:
     named = re.sub(r'(?<=["/])Unavailable"', 'Absent"', json.dumps(whole))
     made: dict[str, Any] = json.loads(named)
     return made
+
+
+def words(event: str, field: str) -> list[str]:
+    """What ``field`` of a kind of event has to choose from; its parts, where it has some. Raises KeyError."""
+    kinds = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
+    record = inspect.type_info(kinds[event])
+    assert isinstance(record, inspect.StructType)
+    return list(_words({each.encode_name: each.type for each in record.fields}[field]))
+
+
+def _words(part: inspect.Type) -> Iterator[str]:
+    match part:
+        case inspect.LiteralType(values):
+            yield from map(str, values)
+        case inspect.EnumType(kind):
+            yield from (str(member.value) for member in kind)
+        case inspect.ListType(item):
+            yield from _words(item)
+        case inspect.UnionType(types):
+            for each in types:
+                yield from _words(each)
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                yield from _words(field.type)
+        case _:
+            return
 
 
 def text() -> str:

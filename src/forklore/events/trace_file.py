@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from forklore.events.lines import LineSource
-from forklore.events.records import End, Event, Header
+from forklore.events.records import End, EndReason, Event, Header
 
 
 class TraceFile:
@@ -26,7 +26,7 @@ class TraceFile:
     def __iter__(self) -> Iterator[Event]:
         return self._events
 
-    def run(self, emit: Callable[[Event], None], _idle: Callable[[int], float]) -> str:
+    def run(self, emit: Callable[[Event], None], _idle: Callable[[int], float]) -> EndReason:
         """Give all events but the end record; its reason, or ``cut off`` where there is none."""
         for event in self._events:
             if isinstance(event, End):

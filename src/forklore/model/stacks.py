@@ -37,7 +37,7 @@ class Frame(Struct, frozen=True):
     """A frame of a stack and how it was found, as :class:`forklore.events.records.Frame` has it."""
 
     place: Place
-    how: str
+    how: ev.FrameHow
     called: Place | None = None
     """Where the function begins that it called, if that is not on the stack: it went on to the next inner frame's by
     a jump."""

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
-from forklore.events.records import Borrowed, Cow, Create, Descriptors, Header, Runs, Script, Standing
+from forklore.events import records as ev
 from forklore.model.creations import Form, decoded
 from forklore.model.stacks import Stack, Stacks
 
@@ -82,7 +82,7 @@ class Failure(Struct, frozen=True, gc=False):
     limits: dict[str, int]
     reasons: tuple[Reason, ...]
     stack: Stack | None = None
-    script: Script | None = None
+    script: ev.Script | None = None
 
 
 class Naming(Struct, frozen=True, gc=False):
@@ -90,7 +90,7 @@ class Naming(Struct, frozen=True, gc=False):
 
     t: Nanoseconds | None
     comm: bytes
-    how: str
+    how: ev.NameHow
 
 
 class Death(Struct, frozen=True, gc=False):
@@ -134,17 +134,16 @@ class Task(Struct, eq=False, gc=False):
     """The task that its thread group began with; its own number for a process."""
     form: Form | None = None
     """What its :attr:`creation` has in common with many; None where that was not seen."""
-    record: Create | None = None
+    record: ev.Create | None = None
     """The record of its creation."""
-    how: str = "created"
-    """``created``, or how it came into the trace otherwise: ``root``, ``attached``, ``adopted``, ``continued``, ``log``
-    (:attr:`forklore.events.records.Begin.how`)."""
+    how: ev.BeginHow | Literal["created"] = "created"
+    """How it came into the trace, where that was not by its creation."""
     found_under: TaskId | None = None
     """Of one that was attached to or continued: the first thread of its process, or its parent's, where that is in the
     trace."""
     traced: bool = True
     untraced_cleared: bool = False
-    stop: str | None = None
+    stop: ev.CreateStop | None = None
     ns_tids: tuple[int, ...] = ()
     created: Nanoseconds | None = None
     comm: bytes | None = None
@@ -158,25 +157,25 @@ class Task(Struct, eq=False, gc=False):
     """What it created, in order, and what was found under it."""
     ended: Nanoseconds | None = None
     death: Death | None = None
-    gone: str | None = None
-    """Why it is seen no more, where that was not its death: superseded, released, ended, lost."""
+    gone: ev.GoneWhy | None = None
+    """Why it is seen no more, where that was not its death."""
     heir: TaskId | None = None
     """The thread whose exec took over this leader's tid."""
     kcmp: tuple[int, ...] | Unavailable | None = None
     """kcmp(2) of creator and child, in the order of :data:`forklore.events.records.COMPARED`."""
-    standing: Standing | Unavailable | None = None
+    standing: ev.Standing | Unavailable | None = None
     """As the kernel had it at its first stop."""
-    cow: Sequence[Cow] = ()
+    cow: Sequence[ev.Cow] = ()
     """The pages that it had in common with its creator, and what became of them; where that was asked for."""
-    borrowed: Sequence[Borrowed] = ()
+    borrowed: Sequence[ev.Borrowed] = ()
     """What it changed in its creator's memory as its CLONE_VFORK child; one, where that was asked for."""
-    descriptors: Sequence[Descriptors] = ()
+    descriptors: Sequence[ev.Descriptors] = ()
     """What it held right after each exec."""
     stack: Stack | None = None
     """The creator's call stack as it made this task; None: not read."""
-    script: Script | None = None
+    script: ev.Script | None = None
     """The creator's interpreter frames then."""
-    runs: Runs | None = None
+    runs: ev.Runs | None = None
     """What it was given to run."""
     names: Sequence[Naming] = ()
     """The names it got other than by exec, in order; :attr:`comm` is the last."""
@@ -222,7 +221,7 @@ def _span(start: Nanoseconds | None, end: Nanoseconds | None) -> Nanoseconds | N
 class Trace(Struct):
     """A whole trace."""
 
-    header: Header
+    header: ev.Header
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     """In the order in which they were first seen."""
     failures: list[Failure] = field(default_factory=list)
@@ -232,7 +231,7 @@ class Trace(Struct):
     warnings: list[str] = field(default_factory=list)
     """What is wrong with the file it was read from."""
     ended: Nanoseconds | None = None
-    end_reason: str | None = None
+    end_reason: ev.EndReason | None = None
     """None: the trace was cut off."""
     sharing: Sharing | None = None
     """Who shared what over time, where it was asked for when the trace was read."""

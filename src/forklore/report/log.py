@@ -67,7 +67,7 @@ class LogView:
     def _begin(self, event: ev.Begin) -> Line:
         if event.how == "root":
             return ()
-        return (Piece(f"comes into the trace ({printable(event.how)})"),)
+        return (Piece(f"comes into the trace ({event.how})"),)
 
     def _create(self, event: ev.Create) -> Line:
         child = self._task(event.child)
@@ -131,7 +131,7 @@ class LogView:
         return (Piece(words.death(death), "good" if death.code == 0 else "bad"),)
 
     def _gone(self, event: ev.Gone) -> Line:
-        return (Piece(printable(event.why), "quiet"),)
+        return (Piece(event.why, "quiet"),)
 
     def _signal(self, event: ev.Signal) -> Line:
         origin = f" from {event.sender}" if event.sender is not None else ""

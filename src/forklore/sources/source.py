@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from forklore.events.records import Event, Header
+from forklore.events.records import EndReason, Event, Header
 
 Emit = Callable[[Event], None]
 """Takes an event, in the order of the trace. The end record is none of them: who writes it counts them."""
@@ -31,7 +31,7 @@ class Source(Protocol):
     def warnings(self) -> list[str]:
         """Sentences about what this source could not read or reach; whole when :meth:`run` has returned."""
 
-    def run(self, emit: Emit, idle: Idle) -> str:
+    def run(self, emit: Emit, idle: Idle) -> EndReason:
         """Give all events, and why there are no more: the reason of the end record."""
 
     def elapsed(self) -> int | None:

@@ -297,6 +297,9 @@ BAD: list[tuple[str, list[object], int, str]] = [
     ),
     ("huge tid", [HEADER, msgspec.structs.replace(BEGIN, tid=1 << 31)], 2, "2147483648"),
     ("huge time", [HEADER, msgspec.structs.replace(BEGIN, t=1 << 62)], 2, "4611686018427387904"),
+    ("unknown word", [HEADER, BEGIN, b'{"event":"gone","t":0,"task":1,"why":"\\u001b"}'], 3, "$.why"),
+    ("two tags", [HEADER, BEGIN, b'{"event":"gone","why":"?","t":0,"task":1,"event":"x"}'], 3, "$.why"),
+    ("unknown word in a list", [HEADER, b'{"event":"stack","t":0,"stack":1,"frames":[[1,"?"]],"end":""}'], 2, "0][1]"),
     ("huge digits", [HEADER, b'{"event":"exit","t":' + b"9" * 100_000 + b',"task":1,"status":0}'], 2, "out of range"),
 ]
 
@@ -311,6 +314,14 @@ def test_a_bad_file_is_an_error_that_teaches(content: list[object], line: int, f
     assert f"expected {error.expected}; found " in str(error)
     assert str(error).isprintable()
     assert len(str(error)) < 600
+
+
+def test_a_word_that_is_none_of_a_fields_is_told_what_there_is(tmp_path: Path) -> None:
+    error = failure(write_lines(tmp_path / "t", HEADER, BEGIN, b'{"event":"gone","t":0,"task":1,"why":"eaten"}'))
+    assert error.expected == "an event record with one of ended, lost, released, superseded in “why”"
+    stack = b'{"event":"stack","t":0,"stack":1,"frames":[[1,"?"]],"end":""}'
+    error = failure(write_lines(tmp_path / "t", HEADER, stack))
+    assert error.expected == "an event record with one of pointer, register, rule, signal, wrapper in “frames”"
 
 
 def test_a_line_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

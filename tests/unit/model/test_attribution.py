@@ -38,12 +38,12 @@ RAW_FORK: Final = decode_creation(Arch.X86_64, 57, ())
 USERS_CLONE: Final = clone(0x11, 0x1000)
 
 
-def stack(*frames: tuple[bytes, str | None] | Place, how: Sequence[str] = (), end: str = "outermost") -> Stack:
+def stack(*frames: tuple[bytes, str | None] | Place, how: Sequence[ev.FrameHow] = (), end: str = "outermost") -> Stack:
     made = []
     for number, frame in enumerate(frames, 1):
         place = frame if isinstance(frame, Place) else place_of(*frame, number=number)
-        found = how[number - 1] if number <= len(how) else "register" if number == 1 else "rule"
-        made.append(Frame(place, found))
+        usual: ev.FrameHow = "register" if number == 1 else "rule"
+        made.append(Frame(place, how[number - 1] if number <= len(how) else usual))
     return Stack(1, tuple(made), end)
 
 
@@ -243,7 +243,7 @@ def test_a_guessed_frame_makes_it_unsure() -> None:
 def test_a_guessed_frame_that_adds_nothing_takes_nothing_away() -> None:
     names = ("runtime.clone.abi0", "runtime.newosproc", "runtime.mcall", "runtime.newproc")
     runtime = [(PROGRAM, name) for name in names]
-    how = ("register", "rule", "rule", "pointer")
+    how: tuple[ev.FrameHow, ...] = ("register", "rule", "rule", "pointer")
     found = attribute(THREAD, stack(*runtime, how=how, end="the frame pointer leads nowhere"))
     assert who(found) == (("runtime.newm",), None, "stack", True)
     called = attribute(THREAD, stack(*runtime, (PROGRAM, "os/exec.(*Cmd).Start"), how=(*how, "pointer")))
@@ -261,10 +261,11 @@ def test_without_a_stack_the_form_of_the_call_is_all() -> None:
     assert who(attribute(USERS_CLONE, None)) == ((), None, "none", False)
     assert who(attribute(RAW_FORK, None)) == (("fork",), None, "fingerprint", False)
     assert attribute(THREAD, None, None, ev.Runs(how="raw")).source == "none", "its code is no C library's"
-    for how, words in (("nptl", "glibc's descriptor"), ("rust", "an object of its language's library")):
+    words: dict[ev.RunsHow, str] = {"nptl": "glibc's descriptor", "rust": "an object of its language's library"}
+    for how, why in words.items():
         found = attribute(THREAD, None, None, ev.Runs(how=how, routine=1))
         assert who(found) == (("pthread_create",), None, "fingerprint", True)
-        assert words in found.why
+        assert why in found.why
 
 
 def test_a_fork_in_a_signal_handler_is_the_handlers() -> None:
@@ -450,7 +451,7 @@ paths = st.sampled_from([b"", LIBC, PROGRAM, PYTHON, b"[vdso]", b"libstdc++.so.6
     ran=st.none() | st.builds(ev.Runs, how=st.sampled_from(["clone", "nptl", "musl", "go", "raw"])),
 )
 def test_any_stack_has_an_answer_that_holds_together(
-    frames: list[tuple[bytes, str | None]], how: list[str], flags: int, ran: ev.Runs | None
+    frames: list[tuple[bytes, str | None]], how: list[ev.FrameHow], flags: int, ran: ev.Runs | None
 ) -> None:
     made = decode_creation(Arch.X86_64, syscalls.number(Arch.X86_64, "clone"), (flags, 0, 0, 0, 0))
     seen = stack(*frames, how=how)

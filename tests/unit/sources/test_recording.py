@@ -34,7 +34,7 @@ class Told:
         self._events = events
         self._between = between
 
-    def run(self, emit: Emit, idle: Idle) -> str:
+    def run(self, emit: Emit, idle: Idle) -> ev.EndReason:
         for event in self._events:
             emit(event)
             self._between(idle)

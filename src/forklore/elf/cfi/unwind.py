@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct as Layout
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct, field
 
@@ -45,10 +45,14 @@ class Code(Struct):
     """No file is behind it: the program made it at run time, as a just-in-time compiler does."""
 
 
+How = Literal["register", "rule", "wrapper", "signal", "pointer"]
+"""How a frame was found: :data:`forklore.events.parts.FrameHow`."""
+
+
 class Walk(Struct, frozen=True):
     """A call stack."""
 
-    frames: tuple[tuple[int, str, int], ...]
+    frames: tuple[tuple[int, How, int], ...]
     """Innermost first: pc (for a caller its return address), how it was found, and its canonical frame address: the
     stack pointer that its caller has; 0 where the caller was not found."""
     end: str
@@ -120,13 +124,13 @@ class _Walker:
         self._values = dict(registers)
         self._where: dict[int, int] = {}
         """Addresses of registers that frames passed by have saved: read only when a rule needs one."""
-        self.frames: list[tuple[int, str, int]] = []
+        self.frames: list[tuple[int, How, int]] = []
         self.used: set[int] = set()
         self.pc = registers[numbers.pc]
         self.sp = registers[numbers.sp]
         self.exact = True
         self.guessed = False
-        self.how = "register"
+        self.how: How = "register"
 
     def go(self, depth: int) -> None:
         """Find frames until an _End, or until there are ``depth``."""
@@ -303,7 +307,7 @@ class _Walker:
             return self._word(memory[pointer])
         return found.get(pointer) or cfa
 
-    def _take(self, target: int, pointer: int, cfa: int, how: str) -> None:
+    def _take(self, target: int, pointer: int, cfa: int, how: How) -> None:
         """Note the frame at hand, whose caller is at ``target`` with its stack pointer at ``pointer``."""
         target &= self._numbers.mask
         self.frames.append((self.pc, self.how, cfa))

@@ -63,7 +63,7 @@ class Extras:
             return ""
         verb = "changed" if last[0].told_by == "contents" else "copied"
         total = _range([record.common for record in last])
-        return f"each {verb} {_range(copied)} of {total} pages in common by {printable(last[0].moment)}"
+        return f"each {verb} {_range(copied)} of {total} pages in common by {last[0].moment}"
 
 
 def _range(numbers: list[int]) -> str:

@@ -194,7 +194,7 @@ def task_end(row: Row) -> Line:
     """How it ended and how long it lived."""
     task = row.tasks[0]
     if task.death is None:
-        return (Piece(printable(task.gone or "no end seen"), "quiet"),)
+        return (Piece(task.gone or "no end seen", "quiet"),)
     good = task.death.code == 0
     pieces = [Piece(words.death(task.death), "good" if good else "bad")]
     lifetimes = [t.lifetime for t in row.tasks if t.lifetime is not None]

@@ -14,7 +14,7 @@ _SHORT: Final = 40
 _LONG: Final = 160
 NO_FILE: Final = "code without a file"
 """What a compiler at run time makes, as a rule."""
-_HOW: Final = {
+_HOW: Final[dict[ev.FrameHow, str]] = {
     "register": "",
     "rule": "",
     "wrapper": "wrapper",
@@ -89,7 +89,7 @@ def frame_words(number: int, frame: Frame) -> list[str]:
         outer = f"{_symbol(ev.raw_bytes(last.function))}{module}"
     else:
         outer = bare(place) if place.path else f"{place.address:#x} ({NO_FILE})"
-    notes = [_HOW.get(frame.how, printable(frame.how))]
+    notes = [_HOW[frame.how]]
     if frame.called is not None:
         notes.append(f"called {function_words(frame.called)}, which went on by a jump")
     noted = "; ".join(filter(None, notes))

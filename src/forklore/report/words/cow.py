@@ -24,7 +24,7 @@ def cow_words(record: Cow, trace: Trace) -> str:
         size = record.common * record.page_size // _KIB
         return f"has {about}{words.count(record.common, 'page')} ({size:,} KiB) in common with {creator}"
     total = f"{about}{record.common:,} pages in common"
-    moment = printable(record.moment)
+    moment = record.moment
     own = record.side == record.task
     if not isinstance(record.copied, int):
         who = trace.tasks[TaskId(record.side)].tid

@@ -8,13 +8,13 @@ from typing import Final
 
 from forklore.abi.text import printable
 from forklore.abi.units import TaskId, Unavailable
-from forklore.events.records import Borrowed, Text, Variable, Written, raw_bytes
+from forklore.events.records import Borrowed, Text, Variable, Written, WrittenWhere, raw_bytes
 from forklore.model.tasks import Trace
 from forklore.report.words import words
 
-_HARMLESS: Final = frozenset({"dead stack", "child's stack"})
+_HARMLESS: Final = frozenset[WrittenWhere]({"dead stack", "child's stack"})
 """No part of the creator's state: see docs/vfork-writes.md."""
-_NAMES: Final = {"live stack": "stack", "anonymous": "anonymous memory"}
+_NAMES: Final[dict[WrittenWhere, str]] = {"live stack": "stack", "anonymous": "anonymous memory"}
 _NAMED: Final = 4
 """Variables that are named in one line."""
 _SHOWN: Final = 16
@@ -28,7 +28,7 @@ def lasting(record: Borrowed) -> list[Written]:
 
 def changed_kinds(record: Borrowed) -> tuple[str, ...]:
     """Which parts of the creator's memory changed, each once."""
-    return tuple(sorted({_NAMES.get(change.where, printable(change.where)) for change in lasting(record)}))
+    return tuple(sorted({_NAMES.get(change.where, change.where) for change in lasting(record)}))
 
 
 def variable_words(variable: Variable) -> str:
@@ -56,7 +56,7 @@ def borrowed_words(record: Borrowed, trace: Trace) -> str:
     found = lasting(record)
     parts = []
     if found or record.more:
-        which = Counter(_NAMES.get(change.where, printable(change.where)) for change in found)
+        which = Counter(_NAMES.get(change.where, change.where) for change in found)
         kinds = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in which.items())
         places = words.count(len(found) + record.more, "place")
         parts.append(f"changed {places} of {whose}" + (f": {_variables(found) or kinds}" if kinds else ""))
@@ -95,10 +95,10 @@ def borrowed_lines(record: Borrowed) -> Iterator[tuple[str, str]]:
         yield "", f"{record.threads - 1} other threads of its creator ran meanwhile: each change can be one of theirs"
 
 
-def _place(where: str, mapping: Text) -> str:
+def _place(where: WrittenWhere, mapping: Text) -> str:
     name = printable(raw_bytes(mapping))
-    where = _NAMES.get(where, printable(where))
-    return where if not name or name == f"[{where}]" else f"{where}, {name}"
+    part = _NAMES.get(where, where)
+    return part if not name or name == f"[{part}]" else f"{part}, {name}"
 
 
 def _mapping(side: Text | None) -> str:

@@ -21,6 +21,7 @@ from forklore.events.records import (
     Exec,
     Exit,
     Gone,
+    GoneWhy,
     Note,
     Signal,
     VforkDone,
@@ -260,7 +261,7 @@ class Ordering:
         self.emit(Exit(t=t, task=task.id, status=status))
         self._forget(task)
 
-    def gone(self, task: Task, t: int | None, why: str) -> None:
+    def gone(self, task: Task, t: int | None, why: GoneWhy) -> None:
         """The log has no more of the task: see :class:`forklore.events.records.Gone`."""
         leaving = task.leaving or task.group.group_leaving
         if leaving is not None:

@@ -80,7 +80,7 @@ class Attachment:
             )
         return blind
 
-    def run(self, emit: Emit, idle: Idle) -> str:
+    def run(self, emit: Emit, idle: Idle) -> ev.EndReason:
         """Trace until the programs have ended, the time is over, or a signal asks for the end; why it ended.
 
         ``done``, ``interrupted`` (they go on), or ``time``. In the main thread. Raises TraceRefusedError where nothing
@@ -92,7 +92,7 @@ class Attachment:
         engine = Engine(self._machine, self.options, self._start, emit, idle)
         thread = threading.Thread(target=self._trace, args=(engine, emit), name="tracer", daemon=True)
         thread.start()
-        reason = "done" if self._over.wait(self._seconds) else "time"
+        reason: ev.EndReason = "done" if self._over.wait(self._seconds) else "time"
         if self._interrupted:
             reason = "interrupted"
         if reason != "done":

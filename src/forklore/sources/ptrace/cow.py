@@ -103,7 +103,7 @@ class Copies:
                 self._pairs.pop(side.group, None)
 
     @staticmethod
-    def _measure(task: Tracee, pairs: list[_Pair], moment: str, t: int) -> list[tuple[_Pair, ev.Cow]]:
+    def _measure(task: Tracee, pairs: list[_Pair], moment: ev.CowMoment, t: int) -> list[tuple[_Pair, ev.Cow]]:
         now = cow.snapshot(task.tid)
         if isinstance(now, Unavailable):
             return [(pair, _unknown(pair, task, moment, t, now)) for pair in pairs]
@@ -114,16 +114,17 @@ def _side(pair: _Pair, task: Tracee) -> TaskId:
     return pair.child.id if task.group is pair.child.group else pair.creator.id
 
 
-def _unknown(pair: _Pair, task: Tracee, moment: str, t: int, why: Unavailable) -> ev.Cow:
+def _unknown(pair: _Pair, task: Tracee, moment: ev.CowMoment, t: int, why: Unavailable) -> ev.Cow:
     return ev.Cow(
         t=t, task=pair.child.id, creator=pair.creator.id, moment=moment, side=_side(pair, task), unknown=why,
         page_size=PAGE_SIZE, common=pair.base.pages,
     )  # fmt: skip
 
 
-def _record(pair: _Pair, task: Tracee, now: cow.CowSnapshot, moment: str, t: int) -> ev.Cow:
+def _record(pair: _Pair, task: Tracee, now: cow.CowSnapshot, moment: ev.CowMoment, t: int) -> ev.Cow:
     change = cow.compare(pair.base, now)
-    copied, told_by = change.copied, "frames"
+    copied = change.copied
+    told_by: ev.CowToldBy = "frames"
     if isinstance(copied, Unavailable) and pair.sums is not None:
         told_by = "contents"
         sums = pair.sums
@@ -133,6 +134,5 @@ def _record(pair: _Pair, task: Tracee, now: cow.CowSnapshot, moment: str, t: int
         t=t, task=pair.child.id, creator=pair.creator.id, moment=moment, side=_side(pair, task),
         source=change.source.value, exact=change.exact, page_size=PAGE_SIZE, common=pair.base.pages,
         still=change.still, parted=change.parted, swapped=change.swapped, gone=change.gone,
-        copied=copied,
-        told_by=None if unknown else told_by,
+        copied=copied, told_by=None if unknown else told_by,
     )  # fmt: skip

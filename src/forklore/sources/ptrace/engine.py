@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from forklore.sources.stacks.call_stacks import Stacks
 
 
+_CREATION_STOPS: Final[dict[Kind, ev.CreateStop]] = {Kind.FORK: "fork", Kind.VFORK: "vfork", Kind.CLONE: "clone"}
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 
 
@@ -267,7 +268,7 @@ class Engine:
         child = self._family.born(task, tid, entry.flags if entry is not None else 0)
         if status.kind is Kind.VFORK:
             task.vfork_child = child.id
-        self._awaited[tid] = Birth(child, task, entry, t, status.kind.name.lower())
+        self._awaited[tid] = Birth(child, task, entry, t, _CREATION_STOPS[status.kind])
         if child.group is task.group:
             self._renames.look(task.group, t)
         early = self._orphans.announced(tid)
@@ -455,7 +456,7 @@ class Engine:
             child = self._family.born(task, Tid(result), entry.flags)
             number = child.id
             # The creator is at its call's exit and goes on by itself.
-            self._awaited[Tid(result)] = Birth(child, None, None, t, "", told=True)
+            self._awaited[Tid(result)] = Birth(child, None, None, t, None, told=True)
         else:
             number = self._family.next_id()
         self._emit(
@@ -647,7 +648,7 @@ class Engine:
     def _close(self) -> None:
         self._catch_up()
         self._wake.close()
-        why = "released" if self._asked == "abandon" else "lost"
+        why: ev.GoneWhy = "released" if self._asked == "abandon" else "lost"
         for birth in self._awaited.values():
             self._births.tell(birth, CREATOR_GONE)
             if birth.entry is not None and birth.entry.cleared and birth.creator is not None:

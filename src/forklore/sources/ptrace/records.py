@@ -38,7 +38,7 @@ def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | Unavailab
 
 def create(
     kernel: Kernel, t: int, creator: TaskId, child: TaskId, tid: Tid, entry: Entry | None, machine: Arch, *,
-    stop: str | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | Unavailable | None = None,
+    stop: ev.CreateStop | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | Unavailable | None = None,
     standing: ev.Standing | Unavailable | None = None,
 ) -> ev.Create:
     """A creation, decoded by nobody yet: its raw words, the struct they point to, the child's tids, what was seen."""

@@ -93,7 +93,7 @@ class Session:
             blind.append(ev.Blind("set-id programs gain no privilege", "an ordinary user's tracer (ptrace(2))"))
         return blind
 
-    def run(self, emit: Emit, idle: Idle) -> str:
+    def run(self, emit: Emit, idle: Idle) -> ev.EndReason:
         """Start the program and trace it to the end: ``done``, or ``root`` where only the program's own end counts.
 
         Raises TraceRefusedError where the kernel refuses to trace it, NotExecutableError where it cannot be executed

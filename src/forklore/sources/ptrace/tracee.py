@@ -13,7 +13,7 @@ from forklore.linux.ptrace import Entry as Words
 from forklore.linux.ptrace import Registers, SignalInfo
 
 if TYPE_CHECKING:
-    from forklore.events.records import Runs
+    from forklore.events import records as ev
     from forklore.sources.stacks.code import Space
 
 
@@ -83,7 +83,7 @@ class Entry(Struct):
     glance: Glance | None = None
     stack: int | None = None
     script: int | None = None
-    runs: Runs | None = None
+    runs: ev.Runs | None = None
     """Creations: the records of the caller's stack and interpreter, and what the child is to run."""
     frames: tuple[tuple[int, str, int], ...] = ()
     """The frames of that stack (pc, how it was found, canonical frame address), where they are needed later."""
@@ -148,6 +148,6 @@ class Birth(Struct, eq=False):
     """None where no creator is held."""
     entry: Entry | None
     t: int
-    stop: str
+    stop: ev.CreateStop | None
     told: bool = False
     """Its event is written."""

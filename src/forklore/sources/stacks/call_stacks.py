@@ -67,7 +67,7 @@ class Stacks:
         self._emit = emit
         self.code = Code(emit, machine)
         self._jumps = Jumps(self.code)
-        self._stacks: dict[tuple[tuple[tuple[int, str], ...], str], int] = {}
+        self._stacks: dict[tuple[tuple[tuple[int, ev.FrameHow], ...], str], int] = {}
         self._routines = Routines(machine)
         self._lines_at_once = options.lines_at_once
         self._lined = 0
@@ -254,7 +254,7 @@ class Stacks:
         return Arch.I386 if self._machine is Arch.X86_64 and held.layout.word == 4 else self._machine
 
     def _number(self, space: Space, tid: Tid, arch: Arch, found: unwind.Walk, t: int) -> int:
-        frames: list[tuple[int, str]] = []
+        frames: list[tuple[int, ev.FrameHow]] = []
         for index, (pc, how, _cfa) in enumerate(found.frames):
             frames.append((self.code.place(space, tid, pc, t, returns=found.called(index)), how))
         # Where a stack ends badly differs in each process by what address space randomization does.
@@ -266,7 +266,7 @@ class Stacks:
         return self._numbered(tuple(frames), end, t, self._jumps.of(arch, space, tid, found, places, self._read, t))
 
     def _numbered(
-        self, frames: tuple[tuple[int, str], ...], end: str, t: int, jumped: Sequence[ev.Jumped] = ()
+        self, frames: tuple[tuple[int, ev.FrameHow], ...], end: str, t: int, jumped: Sequence[ev.Jumped] = ()
     ) -> int:
         number = self._stacks.get((frames, end))
         if number is None:

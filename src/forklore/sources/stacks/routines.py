@@ -57,7 +57,7 @@ _OLD_MUSL: Final = Unavailable(
 class _Wrapper(Struct, frozen=True):
     """The clone() of a library: the code that its child begins with, and from where that takes what it calls."""
 
-    how: str
+    how: ev.RunsHow
     call: str
     code: tuple[bytes, ...]
     """Parts of the code behind the system call, in this order."""
