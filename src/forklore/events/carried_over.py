@@ -6,7 +6,7 @@ Memory follows what is alive and the code that was met, not the number of events
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from msgspec import Struct
@@ -88,7 +88,7 @@ class Carried:
 
     def note(self, event: ev.Event) -> None:
         """Take the next event of the recording."""
-        rule = _RULES.get(type(event))
+        rule = _RULES[type(event)]
         if rule is not None:
             rule(self, event)
 
@@ -192,21 +192,26 @@ class Carried:
 
 def _tasks_of(event: ev.Event) -> Iterator[int]:
     # The task that it is of, and the others that must have been introduced (events/check.py).
-    for name in _NAMED.get(type(event), ("task",)):
+    for name in _NAMED[type(event)]:
         number = getattr(event, name)
         if number is not None:
             yield number
 
 
-_NAMED: Final[dict[type, tuple[str, ...]]] = {
+_NAMED: Final[dict[type[ev.Event], tuple[str, ...]]] = {
     **dict.fromkeys((ev.Begin, ev.Module, ev.Place, ev.Lines, ev.Stack, ev.Script, ev.End), ()),
+    **dict.fromkeys((ev.Create, ev.Fail, ev.Other, ev.Exec, ev.ExecFail, ev.Name), ("task",)),
+    **dict.fromkeys((ev.Exit, ev.Gone, ev.Signal, ev.GroupStop, ev.Resume, ev.Note), ("task",)),
     ev.VforkDone: ("task", "child"),
     ev.Descriptors: ("task", "creator"),
     ev.Borrowed: ("task", "creator"),
     ev.Cow: ("task", "creator", "side"),
     ev.Reparent: ("task", "parent"),
 }
-_RULES: Final[dict[type, Any]] = {
+_RULES: Final[dict[type[ev.Event], Callable[[Carried, Any], None] | None]] = {
+    # What they tell is over when the next file begins.
+    **dict.fromkeys((ev.Fail, ev.ExecFail, ev.VforkDone, ev.Descriptors, ev.Borrowed, ev.Cow, ev.Signal, ev.Note)),
+    ev.End: None,
     **dict.fromkeys((ev.Module, ev.Place, ev.Stack, ev.Script), Carried._note_code),
     ev.Lines: Carried._note_lines,
     ev.Begin: Carried._note_begin,

@@ -13,15 +13,23 @@ from forklore.events.records import (
     Descriptors,
     End,
     Event,
+    Exec,
+    ExecFail,
+    Exit,
     Fail,
+    Gone,
+    GroupStop,
     Lines,
     Module,
+    Name,
     Note,
     Other,
     Place,
     Reparent,
+    Resume,
     Runs,
     Script,
+    Signal,
     Stack,
     VforkDone,
 )
@@ -65,7 +73,7 @@ class Checker:
             raise InconsistentError("nothing after the end record", f"a record “{_tag(event)}”")
         if event.t is not None and not -_TIME_LIMIT < event.t < _TIME_LIMIT:
             raise InconsistentError("a time of at most 62 bits, in nanoseconds", f"t {_short(event.t)}")
-        rule = _RULES.get(type(event))
+        rule = _RULES[type(event)]
         if rule is not None:
             rule(self, event)
         elif event.task > self._dense:  # type: ignore[attr-defined]
@@ -212,7 +220,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-_RULES: Final[dict[type, Callable[[Checker, Any], None]]] = {
+_RULES: Final[dict[type[Event], Callable[[Checker, Any], None] | None]] = {
+    # Nothing but that their task is known.
+    **dict.fromkeys((Name, Exec, ExecFail, Exit, Gone, Signal, GroupStop, Resume)),
     Begin: Checker._begin,
     Module: Checker._module,
     Place: Checker._place,
