@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         complain("inspect: name a PID, or give --tree PID or --all (see: forklore inspect --help)")
         return 2
     named, trees = ([Tid(number) for number in numbers] for numbers in (arguments.pid, arguments.tree))
-    inspection = inspect(named, trees, everything=arguments.all, partners=not arguments.only)
+    inspection = inspect(named, trees, everything=arguments.all, others=not arguments.only)
     for dropped in inspection.dropped:
         if not inspection.tasks or dropped.tid in {*named, *trees}:
             complain(f"{dropped.tid}: {dropped.why}")

@@ -21,7 +21,7 @@ from forklore.features.inspect.inspection import (
     Pending,
     Task,
     compare_all,
-    inspect,
+    concluded,
     partners,
 )
 from forklore.features.inspect.text import lines, to_data, to_json
@@ -67,7 +67,7 @@ def looked(tasks: Sequence[Task], held: Mapping[int, Held], shut: Sequence[int] 
         return (at(name, a) < at(name, b)) + 2 * (at(name, a) > at(name, b))
 
     asked = more.pop("asked", [each.pid for each in tasks])
-    return inspect(tasks, asked, compare_all(tasks, compare, CONTROL), **more)
+    return concluded(tasks, asked, compare_all(tasks, compare, CONTROL), **more)
 
 
 def text(inspection: Inspection, width: int = 80, *, each: bool = False) -> str:

@@ -159,7 +159,7 @@ def partners(asked: Iterable[Tid], objects: Mapping[str, Grouping]) -> list[Tid]
     return sorted(found - wanted)
 
 
-def inspect(
+def concluded(
     tasks: Sequence[Task],
     asked: Iterable[Pid],
     objects: Mapping[str, Grouping],

@@ -8,16 +8,23 @@ from collections.abc import Iterable, Sequence
 from forklore.abi.errors import errno_name
 from forklore.abi.resources import KCMP, NULLABLE
 from forklore.abi.units import Pid, Tid, Unavailable
-from forklore.features.inspect import inspection as made
-from forklore.features.inspect.inspection import Dropped, Elsewhere, Inspection, Task
+from forklore.features.inspect.inspection import (
+    Dropped,
+    Elsewhere,
+    Inspection,
+    Task,
+    compare_all,
+    concluded,
+    partners,
+)
 from forklore.linux import kcmp
 from forklore.linux import tasks as running
 
 
-def inspect(named: Sequence[Tid], trees: Sequence[Tid], *, everything: bool, partners: bool) -> Inspection:
+def inspect(named: Sequence[Tid], trees: Sequence[Tid], *, everything: bool, others: bool) -> Inspection:
     """The processes of the ``named`` tasks, and those of ``trees`` with their descendants.
 
-    ``partners``: also the processes that share an object with one of these. ``everything``: instead of them all
+    ``others``: also the processes that share an object with one of these. ``everything``: instead of them all
     processes but the kernel's own threads.
     """
     wanted, lost = (running.all_pids(), []) if everything else _wanted(named, trees)
@@ -27,15 +34,15 @@ def inspect(named: Sequence[Tid], trees: Sequence[Tid], *, everything: bool, par
     elsewhere = None
     with kcmp.Unset() as unset:
         comparing = _Comparing(unset)
-        if tasks and partners and not everything:
+        if tasks and others and not everything:
             elsewhere, beside = _partners(tasks, comparing)
             more, gone = _scan(beside, kernel=True)
             processes += more
             dropped += gone
             tasks += _tasks(more)
-        objects = made.compare_all(tasks, comparing.compare, comparing.control)
+        objects = compare_all(tasks, comparing.compare, comparing.control)
     dropped += _changed(processes, tasks)
-    return made.inspect(tasks, wanted, objects, dropped=dropped, elsewhere=elsewhere)
+    return concluded(tasks, wanted, objects, dropped=dropped, elsewhere=elsewhere)
 
 
 class _Comparing:
@@ -90,10 +97,10 @@ def _partners(tasks: Sequence[Task], comparing: _Comparing) -> tuple[Elsewhere, 
     scans = [running.scan(pid, leader_only=True) for pid in running.all_pids() if pid not in asked]
     seen = [each for scan in scans for each in scan.tasks if not each.state.flags & running.PF_KTHREAD]
     others = [task for task in map(_task, seen) if not task.ended]
-    found = made.compare_all([*tasks, *others], comparing.compare, comparing.control)
+    found = compare_all([*tasks, *others], comparing.compare, comparing.control)
     refused = sum(task.tid in found["mm"].unknown for task in others)
     comparisons = sum(grouping.comparisons for grouping in found.values())
-    beside = made.partners([task.tid for task in tasks], found)
+    beside = partners([task.tid for task in tasks], found)
     return Elsewhere(len(others) - refused, refused, comparisons), [Pid(int(tid)) for tid in beside]
 
 
