@@ -12,9 +12,9 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from forklore.abi.flags import CLONE_PARENT
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import decode_creation
+from forklore.decode.lineage import lineage
 from forklore.events import records as ev
 from forklore.events.sharing_sets import Together
 
@@ -140,15 +140,9 @@ class Carried:
         struct = event.struct if isinstance(event.struct, str) else None
         raw = None if struct is None else bytes.fromhex(struct)
         creation = decode_creation(event.arch, event.nr, event.args, raw)
-        thread = creation.kind == "thread"
-        beside = thread or bool((creation.flags.raw or 0) & CLONE_PARENT)
+        place = lineage(creation.flags.raw or 0, event.tid, creator.tgid, creator.parent_tid)
         self._alive[event.child] = _Alive(
-            event.t,
-            event.tid,
-            creator.tgid if thread else event.tid,
-            creator.parent_tid if beside else creator.tgid,
-            creator.comm,
-            event.standing,
+            event.t, event.tid, place.group, place.parent, creator.comm, event.standing
         )
         if event.task in self._alive:
             self._together.created(event)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK
+from forklore.abi.flags import CLONE_VFORK
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation
+from forklore.decode.lineage import lineage
 from forklore.events import records as ev
 from forklore.model.creations import Forms, decoded
 from forklore.model.refusals import Callers, target_of
@@ -163,12 +164,13 @@ class Builder:
         creator, number = self._task(event.task), TaskId(event.child)
         form, tid = self._forms.of(event), Tid(event.tid)
         kind = form.kind
-        thread = kind == "thread"
-        tgid = creator.tgid if thread else tid if kind == "process" else None
-        parent = self._parent(creator, beside=thread or bool((form.flags or 0) & CLONE_PARENT))
+        leader = self.trace.tasks.get(creator.leader) if creator.leader is not None else None
+        group = creator.id if creator.leader is None else creator.leader
+        place = lineage(form.flags or 0, number, group, None if leader is None else leader.parent)
+        tgid = creator.tgid if place.thread else tid if kind == "process" else None
         # By position and one by one: with all of them as keywords this takes four times as long, and it is what a
         # long trace has most of.
-        task = Task(number, tid, tgid, kind, creator.id, parent, creator.leader if thread else number)
+        task = Task(number, tid, tgid, kind, creator.id, place.parent, creator.leader if place.thread else number)
         task.form = form
         task.record = event
         task.traced = event.traced
@@ -191,12 +193,6 @@ class Builder:
         self._by_tid[tid] = number
         creator.children = _with(creator.children, number)
         self._callers.created(creator.id, number)
-
-    def _parent(self, creator: Task, *, beside: bool) -> TaskId | None:
-        if beside:
-            leader = self.trace.tasks.get(creator.leader) if creator.leader is not None else None
-            return leader.parent if leader is not None else None
-        return creator.leader if creator.leader is not None else creator.id
 
     def _stack(self, number: int | None) -> Stack | None:
         return None if number is None else self.trace.code.stacks[number]

@@ -12,7 +12,8 @@ from itertools import chain, islice, takewhile
 from typing import Any, Final
 
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_NEWPID, CLONE_THREAD, CLONE_VFORK
+from forklore.abi.flags import CLONE_NEWPID, CLONE_VFORK
+from forklore.decode.lineage import lineage
 from forklore.events.records import (
     Begin,
     Create,
@@ -202,8 +203,7 @@ class Ordering:
         flags = creating.flags or 0
         child.arch = creator.arch
         child.inner_pids = creator.inner_pids or creator.children_inner or bool(flags & CLONE_NEWPID)
-        if flags & CLONE_THREAD:
-            child.group = creator.group
+        child.group = lineage(flags, child, creator.group, None).group
         return Create(
             t=t,
             task=creator.id,

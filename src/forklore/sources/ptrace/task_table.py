@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from forklore.abi.flags import CLONE_NEWPID, CLONE_PARENT, CLONE_THREAD, CLONE_VM
+from forklore.abi.flags import CLONE_NEWPID, CLONE_VM
 from forklore.abi.units import Pid, TaskId, Tid
+from forklore.decode.lineage import lineage
 from forklore.sources.ptrace.options import Follow, Options
 from forklore.sources.ptrace.tracee import Group, Tracee
 
@@ -31,12 +32,8 @@ class Family:
 
     def born(self, creator: Tracee, tid: Tid, flags: int) -> Tracee:
         """The child of a creation call with ``flags``."""
-        thread = bool(flags & CLONE_THREAD)
-        if thread:
-            group = creator.group
-        else:
-            parent = creator.group.parent if flags & CLONE_PARENT else creator.group.tgid
-            group = self._new_group(Pid(tid), parent)
+        place = lineage(flags, Pid(tid), creator.group.tgid, creator.group.parent)
+        group = creator.group if place.thread else self._new_group(place.group, place.parent)
         child = self._new_task(tid, group, creator.depth + 1)
         child.creator = (creator.id, creator.tid)
         child.comm = creator.comm
@@ -44,7 +41,7 @@ class Family:
             child.space = creator.space if flags & CLONE_VM else creator.space.copy()
         child.time_pending = creator.time_pending
         child.nested = child.parted = creator.parted or bool(flags & CLONE_NEWPID)
-        child.keep = self._follows(child, thread=thread)
+        child.keep = self._follows(child, thread=place.thread)
         return child
 
     def _new_task(self, tid: Tid, group: Group, depth: int) -> Tracee:
