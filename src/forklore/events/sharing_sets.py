@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Final
 
 from forklore.abi.kcmp import Order
 from forklore.abi.resources import EXEC_ENDS
+from forklore.decode.holders import Holders
 from forklore.events.records import COMPARED, Begin, Create, Exec
 
 _EQUAL: Final = int(Order.EQUAL)
@@ -16,50 +17,37 @@ class Together:
     """The sets of tasks that share an object of :data:`COMPARED`; what a task has alone is in none."""
 
     def __init__(self) -> None:
-        self._sets: dict[int, dict[str, set[int]]] = {}
+        self._holders: Holders[str, int] = Holders()
 
-    def of(self, task: int) -> Iterator[tuple[str, set[int]]]:
+    def of(self, task: int) -> Iterator[tuple[str, Set[int]]]:
         """The objects that a task shares, and who holds each of them, the task itself included."""
-        return ((name, holders) for name, holders in self._sets.get(task, {}).items() if len(holders) > 1)
+        return ((name, holders) for name, holders in self._holders.of(task).items() if len(holders) > 1)
 
     def begun(self, event: Begin) -> None:
         """A task that was attached to."""
         for name, other in (event.together or {}).items():
             if other != event.task:
-                self._join(event.task, other, name)
+                self._holders.join(event.task, other, (name,))
 
     def created(self, event: Create) -> None:
         """A child that was compared with its creator."""
         if isinstance(event.kcmp, tuple):
-            for name, answer in zip(COMPARED, event.kcmp, strict=True):
-                if answer == _EQUAL:
-                    self._join(event.child, event.task, name)
+            shared = (name for name, answer in zip(COMPARED, event.kcmp, strict=True) if answer == _EQUAL)
+            self._holders.join(event.child, event.task, shared)
 
     def executed(self, event: Exec) -> None:
         """A task that executed."""
         self.asked_again(event.task, event.compared)
-        for name in EXEC_ENDS - event.compared.keys():
-            self._leave(event.task, name)
+        for name in EXEC_ENDS:
+            if name not in event.compared:
+                self._holders.leave(event.task, name)
 
     def asked_again(self, task: int, compared: Mapping[str, tuple[int, int]]) -> None:
         """A task that may have given up what it shared, with kcmp's answers. It has what could not be asked no more."""
         for name, (_other, answer) in compared.items():
             if answer != _EQUAL:
-                self._leave(task, name)
+                self._holders.leave(task, name)
 
     def ended(self, task: int) -> None:
         """A task that holds nothing any more, or is out of sight."""
-        for name in tuple(self._sets.get(task, ())):
-            self._leave(task, name)
-        self._sets.pop(task, None)
-
-    def _join(self, task: int, other: int, name: str) -> None:
-        theirs = self._sets.setdefault(other, {})
-        holders = theirs.setdefault(name, {other})
-        holders.add(task)
-        self._sets.setdefault(task, {})[name] = holders
-
-    def _leave(self, task: int, name: str) -> None:
-        holders = self._sets.get(task, {}).pop(name, None)
-        if holders is not None:
-            holders.discard(task)
+        self._holders.end(task)

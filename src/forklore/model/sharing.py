@@ -21,6 +21,7 @@ from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
 from forklore.decode.flagset import flag_set
+from forklore.decode.holders import Holders
 from forklore.decode.unsharing import ended_by, linked, set_for_children
 from forklore.events import records as ev
 
@@ -108,6 +109,7 @@ class Sharing:
         self.answers: dict[TaskId, tuple[Answer, ...]] = {}
         self.changes: dict[TaskId, list[Change]] = defaultdict(list)
         self._members: dict[int, set[TaskId]] = defaultdict(set)
+        self._holders: Holders[str, TaskId] = Holders()
         self._by_inode: dict[tuple[str, int], int] = {}
         self._for_children: dict[tuple[TaskId, str], int] = {}
         """The groups that a task's next children enter, where that need not be its own; 0: one that none is in yet."""
@@ -120,8 +122,7 @@ class Sharing:
 
     def partners(self, task: TaskId, resource: str) -> frozenset[TaskId]:
         """Who shares the resource with a task now, as far as is known."""
-        hold = self.current(task, resource)
-        return frozenset() if hold is None else frozenset(self._members[hold.group]) - {task}
+        return self._holders.others(task, resource)
 
     def began(
         self, task: TaskId, t: Nanoseconds | None, standing: ev.Standing | None, together: dict[str, int] | None = None
@@ -223,7 +224,7 @@ class Sharing:
     def _add(
         self, task: TaskId, resource: str, group: int, t: Nanoseconds | None, how: How, inode: int | None
     ) -> None:
-        self._members[group].add(task)
+        self._holders.enter(task, resource, self._members[group])
         self.holds[task].setdefault(resource, []).append(Hold(resource, group, t, how, inode=inode))
 
     def executed(self, task: TaskId, event: ev.Exec) -> None:
@@ -304,7 +305,7 @@ class Sharing:
         hold = self.current(task, resource)
         if hold is not None:
             hold.until, hold.ended_by = t, cause
-            self._members[hold.group].discard(task)
+            self._holders.leave(task, resource)
 
     def ended(self, task: TaskId, at: int | None) -> None:
         """A task's end is the end of all it holds."""
@@ -312,6 +313,7 @@ class Sharing:
         for resource in self.holds[task]:
             self._end(task, resource, t, "exit")
             self._for_children.pop((task, resource), None)
+        self._holders.end(task)
 
 
 _UNSET_SENTENCES: Final = {

@@ -18,6 +18,7 @@ import msgspec
 
 from forklore.abi.resources import KCMP, NULLABLE
 from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.decode.holders import join
 from forklore.decode.object_groups import group
 from forklore.events import records as ev
 from forklore.linux import kcmp
@@ -169,11 +170,11 @@ class Attachment:
             return [begin for task, begin in begun if task.alive]
         together: dict[int, dict[str, int]] = {task.id: {} for task in tasks}
         for index, name, members in _holders(tasks):
+            first = members[0]
             for member in members:
-                together[member.id][name] = members[0].id
-                if len(members) > 1:
-                    member.shares[index] = shared = members[0].shares.get(index) or set()
-                    shared.add(member)
+                together[member.id][name] = first.id
+                if member is not first:
+                    join(member, member.shares, first, first.shares, (index,))
         return [msgspec.structs.replace(begin, together=together[task.id]) for task, begin in begun if task.alive]
 
 

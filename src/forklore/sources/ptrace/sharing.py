@@ -5,10 +5,12 @@ One set for each object that more than one task is known to hold; a task that ho
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from forklore.abi.kcmp import Order
 from forklore.abi.resources import KCMP
+from forklore.decode.holders import end, join, leave
 from forklore.linux import kcmp
 from forklore.sources.ptrace.tracee import Tracee
 
@@ -19,14 +21,13 @@ _NAMES: Final = tuple(KCMP)
 
 def joined(creator: Tracee, child: Tracee, answers: tuple[int, ...]) -> None:
     """Note what a new child holds together with its creator: kcmp's answers in the order of COMPARED."""
-    for index, answer in enumerate(answers):
-        if answer != _EQUAL:
-            continue
-        together = creator.shares.get(index)
-        if together is None:
-            together = creator.shares[index] = {creator}
-        together.add(child)
-        child.shares[index] = together
+    join(child, child.shares, creator, creator.shares, _common(answers))
+
+
+@lru_cache(maxsize=256)
+def _common(answers: tuple[int, ...]) -> tuple[int, ...]:
+    # Most children have one of a few sets of answers.
+    return tuple(index for index, answer in enumerate(answers) if answer == _EQUAL)
 
 
 def compared_again(task: Tracee) -> dict[str, tuple[int, int]]:
@@ -44,8 +45,7 @@ def compared_again(task: Tracee) -> dict[str, tuple[int, int]]:
         answer = kcmp.raw(task.tid, other.tid, _TYPES[index])
         found[_NAMES[index]] = (other.id, answer)
         if answer > _EQUAL:
-            together.discard(task)
-            del task.shares[index]
+            leave(task, task.shares, index)
     return found
 
 
@@ -56,6 +56,4 @@ def _someone_else(task: Tracee, together: set[Tracee]) -> Tracee | None:
 
 def ended(task: Tracee) -> None:
     """A task that ended holds nothing."""
-    for together in task.shares.values():
-        together.discard(task)
-    task.shares.clear()
+    end(task, task.shares)

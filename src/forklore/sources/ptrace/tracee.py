@@ -131,7 +131,7 @@ class Tracee(Struct, eq=False):
     stopped: bool = False
     """In group-stop, by PTRACE_LISTEN."""
     shares: dict[int, set[Tracee]] = {}
-    """What it holds together with others, by the index in COMPARED (see shares.py)."""
+    """What it holds together with others, by the index in COMPARED (see sharing.py)."""
     time_pending: bool = False
     """It enters another time namespace when it executes, and its children do when they are made."""
     last_signal: SignalInfo | None = None

@@ -42,7 +42,7 @@ class _Maker(Struct, eq=False):
 
     task: Tracee
     table: set[Tracee] | None
-    """Kept current by shares.py. None: it had the table for itself then."""
+    """Kept current by sharing.py. None: it had the table for itself then."""
 
     def for_(self, made: Group) -> Tracee | None:
         """It, or where it has ended, another task that still has its table; none of the process that it made."""
