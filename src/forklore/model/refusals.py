@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from forklore.abi.flags import CLONE_NEWPID, CLONE_NEWTIME
 from forklore.abi.units import TaskId
-from forklore.decode.calls import Call, Setns, Unshare
+from forklore.decode.calls import Call, Unshare
+from forklore.decode.unsharing import linked, set_for_children
 from forklore.events.records import Standing
 from forklore.model.tasks import Task, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TARGET: Final = re.compile(r"(pid|time):\[(\d+)\]")
 _EXEC_ENTERS: Final = (6, 2)
 """Linux kernel commit 2b5f9dad32ed ("fs/exec: switch timens when a task gets a new mm") (in v6.2)."""
 _CLOSED: Final = "No such file or directory"
@@ -44,16 +42,14 @@ class Callers:
 
     def called(self, task: TaskId, call: Call, target: str | None) -> None:
         """Take a successful call."""
-        if isinstance(call, Unshare):
-            raw = call.flags.raw or 0
-            if raw & CLONE_NEWPID:
-                self._spaces[task] = Space()
-            if raw & CLONE_NEWTIME:
+        entered = linked(target)
+        for key in set_for_children(call, None if entered is None else entered[0]):
+            if key == "time_ns":
                 self._times.add(task)
-        elif isinstance(call, Setns):
-            found = _TARGET.fullmatch(target or "")
-            if found and found[1] == "pid":
-                init = self._init_of(int(found[2]))
+            elif isinstance(call, Unshare):
+                self._spaces[task] = Space()
+            else:
+                init = None if entered is None else self._init_of(entered[1])
                 self._spaces[task] = Space(init, known=init is not None)
 
     def created(self, creator: TaskId, child: TaskId) -> None:

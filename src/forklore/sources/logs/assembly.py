@@ -6,7 +6,8 @@ import re
 from collections.abc import Set
 from typing import Final
 
-from forklore.abi.flags import CLONE_NEWPID
+from forklore.decode.calls import decode_call
+from forklore.decode.unsharing import linked, set_for_children
 from forklore.events.records import Exec, ExecFail, Fail, Other
 from forklore.sources.logs import words
 from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, Call, Dialect, Returned
@@ -160,8 +161,11 @@ class Assembler:
         if answer is not None and answer.failed and result is not None:
             result = None if answer.errno is None else -answer.errno
         self._order.emit(Other(t=t, task=task.id, result=result, **fields))
-        if result == 0 and _of_pid_namespace(call.name, fields.get("args", ()), fields.get("target")):
-            task.children_inner = True
+        if result == 0:
+            entered = linked(fields.get("target"))
+            made = decode_call(fields["arch"], fields["nr"], fields["args"])
+            if "pid_ns" in set_for_children(made, None if entered is None else entered[0]):
+                task.children_inner = True
 
     def _exec(self, task: Task, call: Call, args: list[bytes], answer: Returned | None, t: int | None) -> None:
         if answer is None or answer.value is None:
@@ -221,9 +225,3 @@ def _returned_at(t: int | None, call: Call, answer: Returned) -> int | None:
     if t is not None and t == call.began and answer.took is not None:
         return t + answer.took
     return t
-
-
-def _of_pid_namespace(name: bytes, args: tuple[int | None, ...], target: str | None) -> bool:
-    # Whether the caller's next children are in another pid namespace.
-    flags = args[-1] if args and name in (b"unshare", b"setns") else None
-    return bool((flags or 0) & CLONE_NEWPID) or (target or "").startswith("pid:[")
