@@ -13,9 +13,9 @@ from forklore.export.json_tree.descriptors import DescriptorsObject
 from forklore.export.json_tree.memory import BorrowedObject, CowObject, VforkObject
 from forklore.export.json_tree.parts import Span, TaskNumber, Time, named
 from forklore.export.json_tree.sharing import SharingObject
+from forklore.model.attributions import Attributions
 from forklore.model.tasks import Death, Failure, JobStop, Kind, Reaper, Task, Trace
 from forklore.model.vfork_holds import Holding
-from forklore.report.tree.edges import Edges
 
 
 class ReaperObject(Struct, frozen=True, gc=False):
@@ -163,16 +163,16 @@ class Tasks:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._edges = Edges(trace)
+        self._found = Attributions()
         self._holding = Holding(trace)
         self._attributions: dict[int, AttributionObject] = {}
 
     def attribution(self, made: Task | Failure) -> AttributionObject | None:
         """Who made it; None where its call was not seen."""
-        found = self._edges.attribution(made)
+        found = self._found.of(made)
         if found is None or made.stack is None:
             return None if found is None else AttributionObject.of(found)
-        # With a stack it is one for many (Edges), and lives as long as they do.
+        # With a stack it is one for many (Attributions), and lives as long as they do.
         known = self._attributions.get(id(found))
         if known is None:
             known = self._attributions[id(found)] = AttributionObject.of(found)
