@@ -29,9 +29,11 @@ TaskId = NewType("TaskId", int)
 
 
 class Unavailable(Struct, frozen=True, tag_field="kind", tag="absent", gc=False):
-    """Something that could not be read, and why. ``errno`` is 0 where no call failed."""
+    """Something that could not be read."""
 
     # A value, never a None that could mean three things. The records of a trace file hold it as it is.
 
     errno: int
+    """Of the call that failed; 0 where none did."""
     why: str
+    """Why, in words."""

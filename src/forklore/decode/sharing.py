@@ -6,6 +6,7 @@ Follows kernel/fork.c: copy_process and the copy_* functions that it calls.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -55,9 +56,11 @@ class Fate(Struct, frozen=True):
 def shared_names(creation: Creation) -> tuple[str, ...]:
     """Short names of what the call asked to share, then of the new namespaces (``newpid``); () if not
     known."""
-    raw = creation.flags.raw
-    if raw is None:
-        return ()
+    return () if creation.flags.raw is None else _shared_by(creation.flags.raw)
+
+
+@lru_cache(maxsize=4096)
+def _shared_by(raw: int) -> tuple[str, ...]:
     shared = [resource.name for resource in SHARED if raw & resource.shared_by]
     new = [f"new{resource.name}" for resource in NAMESPACES if raw & resource.new_by]
     return (*shared, *new)

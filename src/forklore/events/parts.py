@@ -44,24 +44,30 @@ Id = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Blind(msgspec.Struct, frozen=True, gc=False):
-    """Something that the tracer could not see or could not leave unchanged, and why."""
+    """Something that the tracer could not see or could not leave unchanged."""
 
     what: str
+    """What it is."""
     why: str
+    """Why."""
 
 
 class Clock(msgspec.Struct, frozen=True, gc=False):
-    """``start``: CLOCK_MONOTONIC at the start, null for a log without it; ``wall``: the same since 1970 (ns)."""
+    """The start of the trace, in nanoseconds."""
 
     start: int | None
+    """CLOCK_MONOTONIC; null for a log without it."""
     wall: int | None
+    """The same instant, since 1970; null where it is not known."""
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """Who saw the events: ``tool`` is forklore, strace, ltrace or another; ``version`` may be unknown for a log."""
+    """Who saw the events."""
 
     tool: str
+    """``forklore``, ``strace``, ``ltrace`` or another."""
     version: str | None = None
+    """Its version; null where a log does not tell."""
 
 
 COMPARED: Final = tuple(resources.KCMP)
@@ -78,13 +84,21 @@ class Standing(
     """How the kernel has a task at a moment when it is held. A field is null where this kernel does not tell it."""
 
     ppid: int | None = None
+    """The pid of its parent."""
     pgrp: int | None = None
+    """Its process group."""
     session: int | None = None
+    """Its session."""
     exit_signal: int | None = None
+    """What its parent gets when it ends."""
     no_new_privs: bool | None = None
+    """PR_SET_NO_NEW_PRIVS of prctl(2)."""
     seccomp: int | None = None
+    """Mode: 0 none, 1 strict, 2 filter."""
     seccomp_filters: int | None = None
+    """How many filters it has."""
     umask: int | None = None
+    """Its file mode creation mask."""
     namespaces: Mapping[str, int | Unavailable] | None = None
     """Inode numbers by the names of /proc/PID/ns: mnt, uts, ipc, net, pid, pid_for_children, time, …"""
     cgroups: list[Text] | Unavailable | None = None
@@ -177,10 +191,13 @@ class Variable(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A variable, member or element by debug information, and its value before and after."""
 
     name: Text
+    """As a program would write it."""
     function: Text | None = None
     """Whose local variable it is."""
     old: str | None = None
+    """The value before, as text; null where it is too large."""
     new: str | None = None
+    """The value after."""
 
 
 WrittenWhere = Literal["live stack", "dead stack", "child's stack", "data", "bss", "heap", "anonymous"]
@@ -190,32 +207,43 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     """Bytes that a child changed in the memory that it borrowed."""
 
     start: Word
+    """The address."""
     length: Count
+    """In bytes."""
     where: WrittenWhere
-    """Which part of the parent's memory: ``live stack``, ``data``, …
-    (:class:`forklore.linux.pages.vfork_memory.Where`)."""
+    """Which part of the parent's memory: ``live stack``, ``dead stack``, ``child's stack``, ``data``, ``bss``,
+    ``heap``, ``anonymous`` (:class:`forklore.linux.pages.vfork_memory.Where`)."""
     mapping: Text
     """The mapping's name in /proc/PID/maps; empty for one without."""
     old: Hex
-    """The first 256 bytes at most, as they were and as they are."""
+    """The first 256 bytes at most, as they were."""
     new: Hex
+    """The same as they are now."""
     variables: list[Variable] = []
     """What these bytes are, where there is debug information."""
 
 
 class Remapped(msgspec.Struct, frozen=True, gc=False):
-    """Addresses that a child mapped, unmapped or mapped otherwise: permissions and name, null for none."""
+    """Addresses that a child mapped, unmapped or mapped otherwise."""
 
     start: Word
+    """The first address."""
     end: Word
+    """The one behind the last."""
     before: Text | None
+    """Permissions and name of the mapping; null for none."""
     after: Text | None
+    """The same, afterwards."""
 
 
 class NotCompared(msgspec.Struct, frozen=True, gc=False):
     """Bytes of a mapping that were not kept or could not be read again."""
 
     start: Word
+    """Where the mapping begins."""
     size: Count
+    """Bytes of it that were not compared."""
     mapping: Text
+    """Its name."""
     why: str
+    """Why."""

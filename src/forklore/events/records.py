@@ -53,19 +53,30 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     # Factories, because omit_defaults leaves plain defaults out of the file and these two must be in it.
     format: str = msgspec.field(default_factory=lambda: FORMAT_NAME)
+    """``forklore-trace``."""
     version: tuple[int, int] = msgspec.field(default_factory=lambda: FORMAT_VERSION)
+    """``[major, minor]`` of the trace file."""
     source: Source
+    """Who saw the events."""
     host: str | None = None
+    """The host's name."""
     kernel: str | None = None
+    """The kernel's release, as uname(2) has it."""
     arch: str | None = None
-    """The machine's own arch, as in :class:`forklore.abi.arch.Arch`."""
+    """The machine's own ABI: ``x86_64``, ``aarch64``, ``riscv64``."""
     boot_id: str | None = None
+    """A name for the time since the kernel was started."""
     clock: Clock
+    """When the trace began."""
     command: list[Text] = []
     """What was asked to run, argument by argument."""
     options: dict[str, str | int | bool | None] = {}
+    """What the trace was asked for: ``stops``, ``follow``, ``max_depth``, ``follow_untraced``, ``until``, ``leave``,
+    ``observe``, ``argv``, ``env``, ``stack_depth``, ``cow``, ``vfork_writes``."""
     uid: int | None = None
+    """Who ran it."""
     blind: list[Blind] = []
+    """What the recorder could not see, or could not leave as it was."""
     continues: Text | None = None
     """The name of the file that this one goes on from, where a recording has several."""
 
