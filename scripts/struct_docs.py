@@ -8,8 +8,9 @@ import re
 import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, Final, NamedTuple, TypeGuard, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeGuard, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UnsetType
@@ -93,6 +94,17 @@ def title(annotation: object) -> str | None:
     """What an annotation calls itself."""
     metas = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     return next((meta.title for meta in metas if isinstance(meta, msgspec.Meta) and meta.title), None)
+
+
+def words(annotation: object) -> list[str]:
+    """The strings that a type is limited to; none for any other."""
+    found: list[str] = []
+    for option in options(annotation):
+        if get_origin(option) is Literal:
+            found += [word for word in get_args(option) if isinstance(word, str)]
+        elif isinstance(option, type) and issubclass(option, StrEnum):
+            found += [each.value for each in option]
+    return found
 
 
 def is_struct(annotation: object) -> TypeGuard[type[msgspec.Struct]]:

@@ -16,14 +16,12 @@ _WORDS: Final = {"title": "title", "ge": "minimum", "le": "maximum", "pattern": 
 
 def schema(root: type[Struct], title: str, description: str) -> dict[str, Any]:
     """The schema of a Struct's object and of all that can be in it."""
-    structs = reachable(root)
-    assert len({name(struct) for struct in structs}) == len(structs), "two objects have one name"
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
         "description": description,
         **_of(root),
-        "$defs": {key(struct): _object(struct) for struct in structs},
+        "$defs": {key(struct): _object(struct) for struct in reachable(root)},
     }
 
 
@@ -44,11 +42,11 @@ def _of(annotation: object) -> dict[str, Any]:
     if get_origin(annotation) is Annotated:
         base, *metas = get_args(annotation)
         words = {
-            word: getattr(meta, limit)
+            word: getattr(meta, name)
             for meta in metas
             if isinstance(meta, msgspec.Meta)
-            for limit, word in _WORDS.items()
-            if getattr(meta, limit) is not None
+            for name, word in _WORDS.items()
+            if getattr(meta, name) is not None
         }
         return {**_of(base), **words}
     several = [option for option in options(annotation) if option is not UnsetType]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from types import NoneType
 from typing import Annotated, Final, Literal, get_args, get_origin
 
@@ -82,7 +83,7 @@ def _word(annotation: object) -> str:
     if origin in ARRAYS:
         return f"array of {_several(arguments[0])}"
     assert isinstance(annotation, type)
-    return _PLAIN[annotation]
+    return _PLAIN[str if issubclass(annotation, StrEnum) else annotation]
 
 
 def _several(annotation: object) -> str:

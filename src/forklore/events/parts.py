@@ -16,9 +16,10 @@ Hex = Annotated[str, msgspec.Meta(pattern="^(?:[0-9a-f]{16})*(?:[0-9a-f]{2}){0,7
 
 
 class Opaque(msgspec.Struct, frozen=True, tag_field="kind", tag="opaque", gc=False):
-    """Bytes that are not valid UTF-8, in hexadecimal."""
+    """Bytes that are not valid UTF-8."""
 
     hex: Hex
+    """The bytes in hexadecimal."""
 
 
 Text = str | Opaque

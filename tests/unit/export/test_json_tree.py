@@ -15,7 +15,7 @@ from happenings import FORK, Story, number, stories
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
-from struct_docs import ARRAYS, OBJECTS, is_struct, members, options, reachable
+from struct_docs import ARRAYS, OBJECTS, is_struct, members, name, options, reachable, words
 
 from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Unavailable
@@ -78,6 +78,13 @@ def test_a_full_story_has_every_object_and_every_key() -> None:
         keys = {member.name for member in members(struct)}
         missing = keys - found.get(struct, set())
         assert missing == set(), struct
+
+
+@pytest.mark.parametrize("struct", reachable(TreeObject), ids=name)
+def test_every_word_of_a_closed_list_is_told(struct: type[Struct]) -> None:
+    for member in members(struct):
+        assert {word for word in words(member.type) if f"`{word}`" not in member.doc} == set(), member.name
+        assert member.doc, member.name
 
 
 STANDING = ev.Standing(

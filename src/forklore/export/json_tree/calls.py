@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
+from forklore.abi.arch import Arch
 from forklore.abi.errors import errno_name
 from forklore.abi.signals import signal_name
 from forklore.abi.units import Unavailable
-from forklore.decode.creation import Creation
+from forklore.decode.creation import CallName, Creation
 from forklore.decode.rules.table import Reason
 from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
@@ -19,9 +20,9 @@ from forklore.model.tasks import FailedExec, Failure, Image, MadeCall
 class CreationObject(Struct, frozen=True):
     """A call that asks for a new task."""
 
-    call: str
+    call: CallName
     """``fork``, ``vfork``, ``clone``, ``clone3``, or ``unknown``."""
-    arch: str
+    arch: Arch
     """The ABI that the call came through: ``x86_64``, ``i386``, ``x32``, ``aarch64``, ``riscv64``."""
     flags: tuple[str, ...]
     """Names of the flags, in the order of their bits."""
@@ -46,21 +47,21 @@ class CreationObject(Struct, frozen=True):
     """What could not be read, or makes no sense."""
     shares: tuple[str, ...]
     """What the call asked to share (``mm``, ``files``, …), then the new namespaces (``newpid``, …)."""
-    ptrace_event: str | UnsetType | None = UNSET
+    ptrace_event: ev.CreateStop | UnsetType | None = UNSET
     """``fork``, ``vfork``, ``clone``: what the kernel told the tracer; only in a task."""
     untraced_cleared: bool | UnsetType = UNSET
     """CLONE_UNTRACED was cleared for the call, so that the child could be followed; only in a task."""
 
     @classmethod
     def of(
-        cls, creation: Creation, event: str | UnsetType | None = UNSET, cleared: bool | UnsetType = UNSET
+        cls, creation: Creation, event: ev.CreateStop | UnsetType | None = UNSET, cleared: bool | UnsetType = UNSET
     ) -> CreationObject:
         """A decoded call, of a task with what ptrace told of it."""
         flags = creation.flags
         signal = creation.exit_signal
         return cls(
             creation.call,
-            creation.arch.value,
+            creation.arch,
             flags.names,
             flags.raw,
             flags.unknown,
@@ -183,7 +184,7 @@ class FailureObject(Struct, frozen=True):
     """When it returned."""
     task: TaskNumber
     """Who called."""
-    call: str
+    call: CallName
     """``fork``, ``vfork``, ``clone``, ``clone3``, ``unknown``."""
     errno: int
     """The error."""

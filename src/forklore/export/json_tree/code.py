@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from forklore.events import records as ev
 from forklore.export.json_tree.parts import Time, UnavailableObject, named, unavailable
-from forklore.model.attribution import Attribution
+from forklore.model.attribution import Attribution, Told
 from forklore.model.names import whole_name
 from forklore.model.stacks import Frame, Place, Stack, Stacks
 from forklore.model.tasks import Naming
@@ -24,7 +24,7 @@ class AttributionObject(Struct, frozen=True):
     """The line of it that is not a library's inlined code."""
     script: ScriptFrameObject | None
     """The same in an interpreter."""
-    source: str
+    source: Told
     """``stack``; ``fingerprint``, by the form of the call alone; ``none``."""
     sure: bool
     """False: it is likely, and not more."""
@@ -48,7 +48,7 @@ class AttributionObject(Struct, frozen=True):
 class RunsObject(Struct, frozen=True):
     """What a task was given to run. Addresses are the creator's."""
 
-    how: str
+    how: ev.RunsHow
     """How it was found: ``clone``, ``nptl``, ``musl``, ``go``, ``rust``, ``c++``, ``raw``."""
     fn: ev.Word | None
     """What the library's clone() was given to call."""
@@ -87,7 +87,7 @@ class NameObject(Struct, frozen=True, gc=False):
     """When it was seen."""
     comm: ev.Text
     """The name."""
-    source: str
+    source: ev.NameHow
     """``prctl``: it named itself; ``found``: seen later, set by anyone."""
 
     @classmethod
@@ -140,7 +140,7 @@ class FrameObject(Struct, frozen=True):
 
     place: PlaceObject
     """Where it is."""
-    how: str
+    how: ev.FrameHow
     """How it was found: ``register`` (the innermost), ``rule``, ``wrapper``, ``signal``, ``pointer``."""
     sure: bool
     """False: by the frame pointer, which is a guess."""

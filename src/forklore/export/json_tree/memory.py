@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from forklore.abi.units import Unavailable
@@ -17,11 +19,11 @@ class CowObject(Struct, frozen=True, gc=False):
     """When it was measured; for an exec, when that was done: it was measured when execve was called."""
     creator: TaskNumber
     """With whom."""
-    moment: str
+    moment: ev.CowMoment
     """``created``; ``exec`` or ``exit``, for what became of the common pages."""
     side: TaskNumber | None
     """Which of the two executed or ended."""
-    source: str | None
+    source: Literal["pagemap", "smaps"] | None
     """``pagemap``, page by page, or ``smaps``: an estimate."""
     exact: bool
     """Every page was looked at, and none is part of a huge page or swapped out."""
@@ -39,7 +41,7 @@ class CowObject(Struct, frozen=True, gc=False):
     """Not there any more."""
     copied: ev.Count | UnavailableObject | None
     """Of the parted, by ``side``; the rest by the other one."""
-    told_by: str | None
+    told_by: ev.CowToldBy | None
     """How that is known: ``frames``, or ``contents``."""
     unknown: UnavailableObject | None
     """Why nothing could be measured."""

@@ -67,7 +67,7 @@ class HoldObject(Struct, frozen=True, gc=False):
     ended_by: str | None
     """``exec``, ``unshare``, ``setns``, ``close_range``, ``exit``."""
     source: How
-    """How it is known, as in an [answer](#answer)."""
+    """How it is known: ``kcmp``, ``/proc``, ``rule``, ``flag``, as in an [answer](#answer)."""
     inode: int | None
     """Of a namespace, where it was read."""
 

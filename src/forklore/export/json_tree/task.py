@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import UNSET, Struct, UnsetType
 
 from forklore.abi.signals import signal_name
@@ -97,7 +99,7 @@ class TaskObject(Struct, frozen=True):
     """Its name, as the kernel has it."""
     names: list[NameObject]
     """The names that it got other than by exec."""
-    how: str
+    how: ev.BeginHow | Literal["created"]
     """``created``; or ``root``, ``attached`` (it ran already), ``continued`` (its creation is in an earlier file of the
     recording), ``adopted`` (its creation was not seen), ``log`` (first seen in a log)."""
     traced: bool
@@ -144,7 +146,7 @@ class TaskObject(Struct, frozen=True):
     """Its stops for job control."""
     exit: ExitObject | None
     """How it ended."""
-    gone: str | None
+    gone: ev.GoneWhy | None
     """Why it is seen no more, where that was not its end: ``superseded``, ``released``, ``ended``, ``lost``."""
     t_created: Time
     """When its creation was seen."""

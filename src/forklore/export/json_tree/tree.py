@@ -48,9 +48,10 @@ class EndObject(Struct, frozen=True):
 
     t: Time
     """Of the last thing that was seen to end."""
-    reason: str | None
-    """``done`` (all had ended), ``root`` (the program had), ``interrupted``, ``log`` (end of a log); null: the trace
-    was cut off."""
+    reason: ev.EndReason | None
+    """``done`` (all had ended), ``root`` (the program had), ``interrupted``, ``time`` (it was over), ``log`` (end of a
+    log), ``rotated`` (the recording goes on in another file), ``cut off`` (what it was copied from was); null: the
+    trace was cut off."""
 
 
 class TreeObject(Struct, frozen=True):
