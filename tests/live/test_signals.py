@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import pytest
-from tracing import Program, Trace_, bare
+from tracing import Program, Trace_, bare, run
 
 from forklore.events import records as ev
 
@@ -60,3 +61,10 @@ def test_a_stopped_process_is_killed(traced: Trace_) -> None:
     assert [(stop.signal, stop.resumed) for stop in task.stops] in ([], [(signal.SIGSTOP, None)])
     assert task.death is not None
     assert task.death.signal == signal.SIGKILL
+
+
+@pytest.mark.parametrize("options", [[], ["-q"], ["-q", "-o", "t"]], ids=["tree", "nothing", "file"])
+def test_a_sigalrm_to_the_whole_group_ends_nobody_else(options: list[str], tmp_path: Path) -> None:
+    """forklore's own timer rings by this signal; it is heard even where nothing has to be written in time."""
+    done = run(*options, "--", "sh", "-c", "trap '' ALRM; kill -ALRM 0; exit 7", start_new_session=True, cwd=tmp_path)
+    assert done.status == 7

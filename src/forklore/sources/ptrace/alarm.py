@@ -18,15 +18,23 @@ class Alarm:
     def set(self, seconds: float) -> None:
         """Interrupt this thread's wait every so often until further notice: a ring just before it interrupts nothing.
 
-        0 stops it: a ring while the interpreter ends would end it by SIGALRM. Not before a program to be traced is
-        forked, which would else find SIGALRM neither ignored nor blocked where it was.
+        0 stops it: a ring while the interpreter ends would end it by SIGALRM. In the main thread, or after
+        :func:`hand_over`.
         """
         if seconds:
             if get_native_id() == os.getpid():
-                signal.signal(signal.SIGALRM, _ring)
+                survive()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
         self.seconds = seconds
+
+
+def survive() -> None:
+    """In the main thread: a SIGALRM from elsewhere, as for the whole process group, does not end the tracer.
+
+    Not before a program to be traced is forked, which would else find SIGALRM not ignored where it was.
+    """
+    signal.signal(signal.SIGALRM, _ring)
 
 
 def hand_over() -> None:
@@ -35,7 +43,7 @@ def hand_over() -> None:
     The kernel gives the signal of a process to its first thread that does not block it (kernel/signal.c:
     complete_signal).
     """
-    signal.signal(signal.SIGALRM, _ring)
+    survive()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
 
 

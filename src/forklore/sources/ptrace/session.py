@@ -15,6 +15,7 @@ from forklore.linux import proc, seccomp, spawn, this_process
 from forklore.linux.signal_relay import Relay
 from forklore.linux.wait import WaitStatus
 from forklore.sources.header import TraceRefusedError, header, machine
+from forklore.sources.ptrace import alarm
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Stops, Until
 
@@ -114,6 +115,7 @@ class Session:
             raise TraceRefusedError(_refusal(problem)) from problem
         self._engine = engine
         if self._relay_signals:
+            alarm.survive()
             try:
                 Relay(launched.pid, self.stop, engine.relayed)
             except (OSError, RuntimeError) as problem:  # no descriptor left, or no room for a thread
