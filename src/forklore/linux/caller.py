@@ -10,8 +10,10 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
+from forklore.abi import flags as f
 from forklore.abi.resources import KCMP, NSTYPES
 from forklore.abi.units import Fd, Tid, Unavailable
 from forklore.linux import kcmp
@@ -27,12 +29,15 @@ _FIRST_PID_NS: Final = b"pid:[4026531836]"
 _EVERY_ID: Final = 0xFFFFFFFF
 
 
-def deciding(tid: Tid, refused: int, fd: Fd | None = None) -> Numbers:
-    """What could be read of ``tid``, whose call was refused with ``refused`` and named the descriptor ``fd``."""
+def deciding(tid: Tid, refused: int, flags: int, fd: Fd | None = None) -> Numbers:
+    """What could be read of ``tid``, whose call was refused with ``refused``.
+
+    ``flags`` is what the call asked for, -1 for anything; ``fd`` the descriptor that it named.
+    """
     found = _status(tid)
     reader = _READERS.get(refused)
     if reader is not None:
-        found.update(reader(tid))
+        found.update(reader(tid, flags))
     if fd is not None:
         found.update(_descriptor(tid, fd))
     return found
@@ -82,10 +87,21 @@ def _user_namespace(tid: Tid) -> Numbers:
     return {"user_ns": inode, "user_ns_first": int(inode == _FIRST_USER_NS)}
 
 
-def _einval(tid: Tid) -> Numbers:
+@cache
+def _built() -> int:
     # A type that is not built has no link (fs/proc/namespaces.c: ns_entries).
-    built = sum(flag for name, flag in NSTYPES.items() if os.path.lexists(f"/proc/self/ns/{name}"))
-    return {"ns_built": built, **_links(tid), **_user_namespace(tid), **_shared(tid)}
+    return sum(flag for name, flag in NSTYPES.items() if os.path.lexists(f"/proc/self/ns/{name}"))
+
+
+def _einval(tid: Tid, flags: int) -> Numbers:
+    found: Numbers = {}
+    if flags & f.NAMESPACES:
+        found["ns_built"] = _built()
+    if flags & (f.CLONE_THREAD | f.CLONE_VM | f.CLONE_NEWPID):
+        found.update(_links(tid))
+    if flags < 0:
+        found.update({**_user_namespace(tid), **_shared(tid)})
+    return found
 
 
 def _shared(tid: Tid) -> Numbers:
@@ -99,7 +115,9 @@ def _shared(tid: Tid) -> Numbers:
     return {"fs_shared": 1}
 
 
-def _eperm(tid: Tid) -> Numbers:
+def _eperm(tid: Tid, flags: int) -> Numbers:
+    if not flags & f.CLONE_NEWUSER or flags < 0:
+        return {}
     found = _user_namespace(tid)
     allowed = setting("/proc/sys/kernel/unprivileged_userns_clone")
     # Without the sysctl, which is Debian's, everyone is allowed.
@@ -116,6 +134,7 @@ def _eperm(tid: Tid) -> Numbers:
     return found
 
 
+@cache
 def _root_is_top() -> bool:
     """Whether this process's root is its mount namespace's: no mount lies outside it but the kernel's own first."""
     raw = read_file("/proc/self/mountinfo")
@@ -139,14 +158,14 @@ def _mapped(tid: Tid) -> int | None:
     return 1
 
 
-def _eagain(tid: Tid) -> Numbers:
+def _eagain(tid: Tid, _flags: int) -> Numbers:
     found = _user_namespace(tid)
     with suppress(OSError):  # it was killed
         found["policy"] = os.sched_getscheduler(tid)
     return found
 
 
-def _enomem(tid: Tid) -> Numbers:
+def _enomem(tid: Tid, _flags: int) -> Numbers:
     found = _links(tid)
     raw, fields = read_file("/proc/meminfo"), status(tid)
     if isinstance(raw, Unavailable) or isinstance(fields, Unavailable):
@@ -158,7 +177,7 @@ def _enomem(tid: Tid) -> Numbers:
     return found
 
 
-def _enospc(tid: Tid) -> Numbers:
+def _enospc(tid: Tid, _flags: int) -> Numbers:
     none, found = 0, {}
     fields = status(tid)
     if read_link("/proc/self/ns/pid") == _FIRST_PID_NS and not isinstance(fields, Unavailable):
@@ -169,7 +188,7 @@ def _enospc(tid: Tid) -> Numbers:
     return {**found, "ns_none": none}
 
 
-def _emfile(tid: Tid) -> Numbers:
+def _emfile(tid: Tid, _flags: int) -> Numbers:
     raw = read_file(f"/proc/{tid}/limits")
     if isinstance(raw, Unavailable):
         return {}
@@ -182,7 +201,7 @@ def _emfile(tid: Tid) -> Numbers:
     return {"rlimit_nofile": int(soft[0]), "open_files": count} if soft and soft[0].isdigit() else {}
 
 
-def _enfile(_tid: Tid) -> Numbers:
+def _enfile(_tid: Tid, _flags: int) -> Numbers:
     raw = read_file("/proc/sys/fs/file-nr")
     if isinstance(raw, Unavailable):
         return {}
@@ -190,7 +209,7 @@ def _enfile(_tid: Tid) -> Numbers:
     return {"files_now": now, "files_max": most}
 
 
-_READERS: Final[dict[int, Callable[[Tid], Numbers]]] = {
+_READERS: Final[dict[int, Callable[[Tid, int], Numbers]]] = {
     errno.EINVAL: _einval, errno.EPERM: _eperm, errno.EAGAIN: _eagain, errno.ENOMEM: _enomem, errno.ENOSPC: _enospc,
     errno.EMFILE: _emfile, errno.ENFILE: _enfile,
 }  # fmt: skip

@@ -15,6 +15,8 @@ from forklore.sources.ptrace.tracee import Entry, Tracee
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ASKED: Final = {"unshare": None, "setns": -1}
+"""The flags that a call asks for; None: its first word."""
 _PIDFD: Final = slice(8, 16)
 _CGROUP: Final = slice(80, 88)
 _LOW32: Final = 0xFFFF_FFFF
@@ -26,7 +28,7 @@ def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
     fd = None
     if entry.flags & CLONE_INTO_CGROUP and refused == errno.EBADF:
         fd = _signed(int.from_bytes(struct[_CGROUP], "little"))
-    found = caller.deciding(tid, refused, fd)
+    found = caller.deciding(tid, refused, entry.flags, fd)
     found.update(_filters(tid, entry, found))
     if refused == errno.EFAULT and entry.flags & CLONE_PIDFD:
         where = int.from_bytes(struct[_PIDFD], "little") if entry.struct is not None else entry.words[2]
@@ -38,7 +40,8 @@ def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
 def other(task: Tracee, entry: Entry, refused: int) -> caller.Numbers:
     """Of unshare, setns, close_range or setsid."""
     fd = _signed(entry.words[0]) if entry.name == "setns" else None
-    found = caller.deciding(task.tid, refused, fd)
+    flags = _ASKED.get(entry.name, 0)
+    found = caller.deciding(task.tid, refused, entry.words[0] if flags is None else flags, fd)
     return {**found, **_filters(task.tid, entry, found), **dict(_held_together(task))}
 
 
