@@ -369,6 +369,10 @@ _ROWS: Final[tuple[_Row, ...]] = (
     "equal at first")),
     _in_group("subreaper", "child subreaper",
               ("shared", "it belongs to the process"), ("reset", "the child is none, even if the caller is")),
+    # kernel/fork.c: mm_init_aio; fs/aio.c: ioctx_alloc enters it in the memory's table.
+    _by("aio", "AIO contexts", f.CLONE_VM,
+        ("shared", "those of io_setup(2) belong to the memory"),
+        ("reset", "none of io_setup(2)'s, and nothing that is outstanding in them")),
     _always("io_uring", "io_uring, trace state", "reset",
             "no io_uring context, no single-stepping, no hardware breakpoint, no syscall user dispatch"),
     _always("personality", "personality, comm, slack", "inherited",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from forklore.abi.resources import OBJECTS
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
@@ -104,8 +105,6 @@ def test_two_that_have_none_share_nothing() -> None:
 
 
 def test_a_vfork_child_and_the_thread_that_it_holds() -> None:
-    from msgspec.structs import replace
-
     holder = replace(task(11, 10), in_vfork=True)
     found = looked([task(10), holder, task(12, ppid=10)], {10: SHARED, 11: SHARED, 12: {"mm": 5}})
     assert found.between == (Between((Pid(10), Pid(12)), ("mm",), Tid(11)),)
@@ -158,8 +157,6 @@ def test_one_refusal_closes_a_task_for_all_objects() -> None:
 
 
 def test_a_zombie_is_never_compared() -> None:
-    from msgspec.structs import replace
-
     def compare(_name: str, a: Tid, b: Tid) -> int:
         assert 12 not in (a, b)
         return 0
@@ -170,8 +167,6 @@ def test_a_zombie_is_never_compared() -> None:
 
 
 def test_a_leader_that_ended_before_its_threads_is_not_their_measure() -> None:
-    from msgspec.structs import replace
-
     found = looked([replace(task(10), state="Z"), task(11, 10), task(12, 10)], {11: THREAD, 12: THREAD})
     assert found.apart == ()
     assert "sh (ended)" in text(found)
@@ -248,3 +243,10 @@ def test_any_population_is_shown_and_told_whole(population: list[tuple[int, Held
             if one["tid"] not in shut and other["tid"] not in shut:
                 for name in OBJECTS:
                     assert (one[name] == other[name]) == (held[one["tid"]][name] == held[other["tid"]][name])
+
+
+def test_states_are_told_in_words() -> None:
+    found = text(looked([task(10), replace(task(11), state="Z"), replace(task(12), state="T")], {}))
+    assert "S  task 10 (sh): asleep until an event or a signal" in found
+    assert "Z  task 11 (sh): a zombie: it ended, and its parent has not waited for it" in found
+    assert "T  task 12 (sh): stopped by a signal of job control" in found

@@ -15,6 +15,7 @@ from forklore.abi.text import printable
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.decode.flagset import flag_set
 from forklore.decode.object_groups import Grouping
+from forklore.decode.task_states import state_text
 from forklore.events.records import text as record_text
 from forklore.features.inspect.inspection import Apart, Between, Inspection, Task
 from forklore.features.inspect.table import table
@@ -31,7 +32,7 @@ def lines(inspection: Inspection, width: int, *, each: bool = False) -> list[Lin
     """The whole view. ``each``: no folding of tasks that look the same."""
     view = _View(inspection, width)
     found = [*view.heading(), (), *table(inspection, width, each=each), *view.sentences()]
-    found += [*view.namespaces(), *view.cgroups(), *view.unknown(), *view.dropped(), *view.elsewhere()]
+    found += [*view.namespaces(), *view.cgroups(), *view.states(), *view.unknown(), *view.dropped(), *view.elsewhere()]
     return [fit(line, width) for line in found]
 
 
@@ -119,6 +120,13 @@ class _View:
             if not isinstance(places, Unavailable):
                 said.append(f"{each.letter}  {_places(places)}")
         yield from self._section("Cgroups", said)
+
+    def states(self) -> Iterator[Line]:
+        letters: dict[str, list[Tid]] = {}
+        for task in self._all.tasks:
+            letters.setdefault(task.state, []).append(task.tid)
+        said = [f"{letter}  {self._named(tids, 'task')}: {state_text(letter)}" for letter, tids in letters.items()]
+        yield from self._section("States", said)
 
     def unknown(self) -> Iterator[Line]:
         said = []
@@ -264,6 +272,7 @@ def _task(task: Task, inspection: Inspection, letters: dict[str, dict[Tid, str]]
         "tid": task.tid,
         "comm": _text(task.name),
         "state": task.state,
+        "state_text": state_text(task.state),
         "start": task.start,
         "ns_tids": task.ns_tids,
         "exit_signal": signal_name(task.exit_signal) if task.exit_signal > 0 else None,
