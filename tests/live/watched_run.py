@@ -14,6 +14,7 @@ from pathlib import Path
 from forklore.abi.units import Tid
 from forklore.cli.main import main
 from forklore.linux.wait import WaitStatus
+from forklore.sources.ptrace.creations import Creation
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.tracee import Entry, Tracee
 
@@ -24,31 +25,23 @@ class Watched(Engine):
     """Counts, and does as the engine does."""
 
     def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
-        COUNTS["child first" if tid not in self._awaited else "creator first"] += 1
+        COUNTS["child first" if tid not in self._creations.awaited else "creator first"] += 1
         return super()._first_status(tid, status)
 
-    def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
-        # A child that was there before is handed to _first_status once more from here.
-        COUNTS["creator first"] -= ptrace_child(task) in self._orphans.statuses
-        super()._on_creation(task, status, t)
+    def _begin(self, child: Tracee, early: WaitStatus, t: int) -> None:
+        COUNTS["creator first"] -= 1  # it was there before, and is handed to _first_status once more from here
+        super()._begin(child, early, t)
 
     def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
         COUNTS["restarted"] += result == ERESTARTNOINTR
         super()._returned(task, entry, result, t)
 
-    def _adopt(self, tid: Tid, made: tuple[Tracee, Entry] | None) -> None:
+    def _adopt(self, tid: Tid, made: Creation | None) -> None:
         COUNTS["adopted"] += 1
         super()._adopt(tid, made)
 
 
 ERESTARTNOINTR = -513
-
-
-def ptrace_child(task: Tracee) -> Tid:
-    """Whom the event that ``task`` stopped at is about."""
-    from forklore.linux import ptrace
-
-    return Tid(ptrace.event_message(task.tid))
 
 
 if __name__ == "__main__":

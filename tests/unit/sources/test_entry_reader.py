@@ -90,8 +90,8 @@ def test_what_lies_in_the_stack_is_not_read_again(far: int) -> None:
         held = Registers(LAYOUTS[Arch.X86_64], bytes(LAYOUTS[Arch.X86_64].size))
         return Glance(tid, held, UNMAPPED - 8, bytes(8) + raw, 1 << 20, b"descriptor")
 
-    at, nr = reader(), syscalls.number(Arch.X86_64, "clone3") or 0
-    at.glance = glance
+    at = EntryReader(LINUX, Arch.X86_64, argv=True, follow_untraced=False, glance=glance)
+    nr = syscalls.number(Arch.X86_64, "clone3") or 0
     found = at.read(OWN, 0, Arch.X86_64.audit, nr, (UNMAPPED + far, VER0, 0, 0, 0, 0))
     assert found is not None
     assert asked == [OWN]

@@ -11,11 +11,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi.units import Pid, TaskId, Tid, Unavailable
+from forklore.abi.flags import CLONE_VM
+from forklore.abi.units import Pid, TaskId, Unavailable
 from forklore.events import records as ev
 from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.pages import contents, cow
-from forklore.sources.ptrace.tracee import Group, Tracee
+from forklore.sources.ptrace.observer import Observer
+from forklore.sources.ptrace.tracee import Entry, Group, Tracee
 
 _UNSEEN: Final = Unavailable(0, "its execve was not seen before it was done, which takes --stops seccomp or syscalls")
 _KILLED: Final = Unavailable(0, "it was killed before its memory could be looked at")
@@ -29,11 +31,12 @@ class _Pair(Struct, eq=False):
     """What the pages held, where frame numbers are not shown."""
 
 
-class Copies:
-    """The pairs whose both sides still have the memory of the creation. ``live``: the traced tasks by tid."""
+class Copies(Observer):
+    """The pairs whose both sides still have the memory of the creation."""
 
-    def __init__(self, live: dict[Tid, Tracee], emit: Callable[[ev.Event], None]) -> None:
-        self._live = live
+    holds_creations = True
+
+    def __init__(self, emit: Callable[[ev.Event], None]) -> None:
         self._emit = emit
         self._pairs: dict[Group, list[_Pair]] = {}
         """Each pair under both of its groups."""
@@ -41,8 +44,10 @@ class Copies:
         """By a task that is in execve."""
         self._exiting: set[Tracee] = set()
 
-    def created(self, creator: Tracee, child: Tracee, t: int) -> None:
+    def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
         """Both are held, and the child has not run."""
+        if entry.flags & CLONE_VM:
+            return
         mine, its = cow.snapshot(child.tid), cow.snapshot(creator.tid)
         if isinstance(mine, Unavailable) or isinstance(its, Unavailable):
             missing = mine if isinstance(mine, Unavailable) else its
@@ -81,8 +86,7 @@ class Copies:
         if not pairs:
             return
         self._exiting.add(task)
-        others = (other for other in self._live.values() if other.group is task.group)
-        if all(other in self._exiting for other in others):
+        if task.group.tasks <= self._exiting:
             for pair, record in self._measure(task, list(pairs), "exit", t):
                 self._close(pair, record)
 

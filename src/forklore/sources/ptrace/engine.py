@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,26 +21,28 @@ from forklore.abi.errors import RESTARTS
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc, seccomp, this_process
+from forklore.linux import proc, seccomp
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
-from forklore.sources.ptrace.births import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, Births
+from forklore.sources.ptrace.announcers import Announcers
+from forklore.sources.ptrace.creations import Creation, Creations, State
+from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.ptrace.held_pairs import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, HeldPairs
 from forklore.sources.ptrace.kernel import LINUX, Kernel
+from forklore.sources.ptrace.observer import Observer, Observers
 from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until
-from forklore.sources.ptrace.orphans import Maker, Orphans
 from forklore.sources.ptrace.signal_delivery import Delivery
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
-from forklore.sources.ptrace.tracee import Birth, Class, Entry, Group, Tracee
+from forklore.sources.ptrace.tracee import Class, Entry, Group, Tracee
 from forklore.sources.ptrace.wake import Wake
-from forklore.sources.ptrace.watch import Watch
 
 if TYPE_CHECKING:
     from forklore.linux.seizing import Seizing
+    from forklore.sources.ptrace.callers import Callers
     from forklore.sources.source import Emit, Idle
-    from forklore.sources.stacks.call_stacks import Stacks
 
 
 _CREATION_STOPS: Final[dict[Kind, ev.CreateStop]] = {Kind.FORK: "fork", Kind.VFORK: "vfork", Kind.CLONE: "clone"}
@@ -86,8 +88,9 @@ class Engine:
     """Traces what one root task starts. ``emit`` takes each event, ``idle`` is called before each wait."""
 
     def __init__(
-        self, machine: Arch, options: Options, start: int, emit: Emit, idle: Idle, kernel: Kernel = LINUX
-    ) -> None:
+        self, machine: Arch, options: Options, start: int, emit: Emit, idle: Idle, *, kernel: Kernel = LINUX,
+        observers: Sequence[Observer] = (),
+    ) -> None:  # fmt: skip
         self._machine = machine
         self._kernel = kernel
         self._options = options
@@ -97,19 +100,20 @@ class Engine:
         self._emit = emit
         self._idle = idle
         self._alarm = Alarm()
-        self._reader = EntryReader(kernel, machine, argv=options.argv, follow_untraced=options.follow_untraced)
+        callers = _callers(machine, options, emit)
+        self._reader = EntryReader(
+            kernel, machine, argv=options.argv, follow_untraced=options.follow_untraced,
+            glance=None if callers is None else callers.glance,
+        )  # fmt: skip
         self._go = kernel.cont_to_syscall if self._stops is Stops.SYSCALLS else kernel.cont
         self._family = Family(options)
-        self._orphans = Orphans(kernel, self._family, self._reader, self._stops, machine)
-        self._awaited: dict[Tid, Birth] = {}
-        """Announced tasks that have not stopped."""
-        self._stacks: Stacks | None = None
-        """Made when the first creation is seen: a program that makes nothing does not pay for it."""
-        self._watch = Watch(options, self._family.live, emit)
+        self._creations = Creations(adopts=kernel.adopts_orphans())
+        self._announcers = Announcers(kernel, self._family, self._creations, self._reader, self._stops, machine)
+        self._observers = Observers([*_observers(options, emit, callers), *observers])
+        self._calls = self._observers.call_entered
         self._renames = Renames(kernel, emit)
-        self._births = Births(kernel, machine, options.observe, emit, self._watch)
-        self._later: list[Callable[[], None]] = []
-        """What is left to do of the last stop and needs nobody held: it is done while the tracees run."""
+        self._pairs = HeldPairs(kernel, machine, options.observe, emit, self._observers)
+        self._deferred = Deferred()
         self._before: deque[tuple[Tid, int]] = deque()
         """Statuses that came while tasks were attached to."""
         self._wake = Wake(kernel)
@@ -118,9 +122,6 @@ class Engine:
         self._leaving = False
         self._killing = False
         self._me = os.getpid()
-        self._twice: set[Tid] | None = set() if this_process.adopts_orphans() else None
-        """Whose end was seen, for a reaper of orphans: one whose parent dies before it waits for it is the reaper's own
-        child then, and its status comes once more."""
         self._delivery = Delivery(kernel, machine)
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
@@ -207,14 +208,15 @@ class Engine:
     def _follow(self) -> str | None:
         # Until there is nothing left to wait for, or another thread wants something.
         clock, start, idle = self._kernel.clock, self._start, self._idle
-        live, awaited, steps = self._family.live, self._awaited, _Steps(self._handlers, self._on_other)
-        wait, later, alarm = self._wait, self._later, self._alarm
+        live, awaited, unannounced = self._family.live, self._creations.awaited, self._creations.unannounced
+        wait, steps, deferred = self._wait, _Steps(self._handlers, self._on_other), self._deferred
+        alarm = self._alarm
         t = clock() - start
         while not self._asked:
-            if later:
-                self._catch_up()
-            if self._orphans.statuses:
-                self._adopt_orphans()
+            if deferred.work:
+                deferred.run()
+            if unannounced:
+                self._adopt_unannounced()
             if (seconds := idle(t)) != alarm.seconds:
                 alarm.set(seconds)
             try:
@@ -232,6 +234,8 @@ class Engine:
                     task = self._first_status(tid, status)
                     if task is None:
                         continue
+                elif deferred.work:
+                    deferred.assert_done(task)
                 if self._leaving and not status.ended:
                     self._let_go(task, status)
                 else:
@@ -240,11 +244,6 @@ class Engine:
                 # SIGKILL takes a tracee out of any stop; a status of its own will tell of its end.
                 continue
         return self._asked
-
-    def _catch_up(self) -> None:
-        for do in self._later:
-            do()
-        self._later.clear()
 
     def _wait(self) -> tuple[Tid, int]:
         return self._before.popleft() if self._before else self._kernel.wait()
@@ -256,41 +255,47 @@ class Engine:
 
     def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
         tid = Tid(self._kernel.event_message(task.tid))
-        entry = task.entry
-        if entry is None or entry.kind is not Class.CREATION:
+        entry = task.entry if self._creations.is_in_call(task) else self._made_by(task, t)
+        task.entry = None
+        child = self._family.born(task, tid, entry.flags if entry is not None else 0)
+        early = self._creations.announced(task, child, entry, t, _CREATION_STOPS[status.kind])
+        if child.group is task.group:
+            self._renames.look(task.group, t)
+        if early is not None:
+            self._begin(child, early, t)
+
+    def _made_by(self, task: Tracee, t: int) -> Entry | None:
+        # The call that no entry stop was seen of.
+        try:
             entry = self._reader.from_registers(task.tid, t)
             if entry is not None:
                 self._look_behind(task, entry, t)
-        task.entry = None
-        self._orphans.creating.discard(task)
-        if self._twice:
-            self._twice.discard(tid)  # a number used again
-        child = self._family.born(task, tid, entry.flags if entry is not None else 0)
-        if status.kind is Kind.VFORK:
-            task.vfork_child = child.id
-        self._awaited[tid] = Birth(child, task, entry, t, _CREATION_STOPS[status.kind])
-        if child.group is task.group:
-            self._renames.look(task.group, t)
-        early = self._orphans.announced(tid)
-        if early is not None and self._first_status(tid, early) is not None:
+        except ProcessLookupError:
+            return None  # killed in its event stop: that it made a child, and which, is known all the same
+        return entry
+
+    def _begin(self, child: Tracee, early: WaitStatus, t: int) -> None:
+        # It had a status before it was told of.
+        if self._first_status(child.tid, early) is not None:
             self._handlers.get(early.kind, self._on_other)(child, early, t)
 
     def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
         # None: there is nothing more to do with this status now.
-        birth = self._awaited.pop(tid, None)
-        if birth is None and self._wake.took(tid):
-            return None
-        if birth is None and status.ended and self._twice and tid in self._twice:
-            self._twice.discard(tid)
-            return None
-        if birth is None:
+        creation = self._creations.first_status(tid)
+        if creation is None:
+            if self._wake.took(tid) or (status.ended and self._creations.is_second_end(tid)):
+                return None
             if self._leaving and not status.ended:
                 self._kernel.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
             else:
-                self._orphans.statuses[tid] = status
+                self._creations.stopped_unannounced(tid, status)
             return None
-        child = birth.child
-        self._together(birth, status)
+        child = creation.child
+        assert child is not None
+        if creation.entry is not None and creation.entry.cleared and not status.ended:
+            self._reader.put_back(tid, creation.entry)
+        if creation.state is State.ANNOUNCED:
+            self._both_held(creation, status)
         if child.keep:
             return child
         self._family.forget(child)
@@ -298,60 +303,66 @@ class Engine:
             self._kernel.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
         return None
 
-    def _together(self, birth: Birth, status: WaitStatus) -> None:
-        # Here creator and child are both held, unless there is no creator to hold.
-        child, creator, entry = birth.child, birth.creator, birth.entry
-        stopped = not status.ended
-        write = self._births.look(birth, None if stopped else CHILD_DIED)
-        if write is not None:
-            # Nothing else is told of a child that stops as all do at first, before this is.
-            if status.kind is Kind.TRAP and not self._leaving and self._births.may_run(birth):
-                self._later.append(write)
-            else:
-                write()
-        if creator is None:
-            return
+    def _both_held(self, creation: Creation, status: WaitStatus) -> None:
+        creator, entry = creation.creator, creation.entry
+        assert creator is not None
+        told = self._pairs.look(creation, CHILD_DIED if status.ended else None)
+        # Nothing else is told of a child that stops as all do at first, before this is.
+        if status.kind is Kind.TRAP and not self._leaving and self._pairs.may_run(creation):
+            self._deferred.work.append(told)
+        else:
+            told.run()
         if entry is not None and entry.cleared:
-            if stopped:
-                self._reader.put_back(child.tid, entry)
-            if creator.alive:
-                self._reader.put_back(creator.tid, entry)
-        if creator.alive:
-            try:
-                self._go(creator.tid)
-            except ProcessLookupError:
-                return  # killed while it was held
+            self._reader.put_back(creator.tid, entry)
+        self._creations.told(creation)
+        with suppress(ProcessLookupError):  # killed while it was held
+            self._go(creator.tid)
 
-    def _adopt_orphans(self) -> None:
-        for tid, made in self._orphans.ready(self._now()):
+    def _creator_gone(self, creator: Tracee, why: Unavailable) -> None:
+        # Nobody will be held with the child that it has announced, if there is one.
+        creation = self._creations.creator_gone(creator)
+        if creation is not None:
+            self._pairs.look(creation, why).run()
+
+    def _adopt_unannounced(self) -> None:
+        for tid, made in self._announcers.without(self._now()):
             self._adopt(tid, made)
 
-    def _adopt(self, tid: Tid, made: Maker | None) -> None:
-        status = self._orphans.statuses.pop(tid)
+    def _adopt(self, tid: Tid, made: Creation | None) -> None:
+        status = self._creations.adopted(tid, made)
         t = self._now()
-        if made is not None:
-            creator, entry = made
-            child = self._family.born(creator, tid, entry.flags)
-            self._emit(
-                records.create(
-                    self._kernel, t, creator.id, child.id, tid, entry, self._machine,
-                    stop=None, traced=True, nested=child.nested,
-                )
-            )
+        if made is not None and made.creator is not None and made.entry is not None:
+            child = self._born_unannounced(made.creator, made.entry, tid, status, t)
         else:
-            fields = self._kernel.status(tid)
-            tgid, parent = Pid(tid), None
-            if not isinstance(fields, Unavailable):
-                tgid = Pid(proc.number(fields, b"Tgid") or tid)
-                parent = Pid(proc.number(fields, b"PPid") or 0)
-            child = self._family.add(tid, tgid, parent, depth=1)
-            self._emit(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
-        if made is not None and not made[0].alive:
-            self._inherited(child.group, t)
+            child = self._found(tid, t)
         if self._killing:
             self.kill()
         with suppress(ProcessLookupError):  # killed: its end has a status of its own
             self._handlers.get(status.kind, self._on_other)(child, status, t)
+
+    def _born_unannounced(self, creator: Tracee, entry: Entry, tid: Tid, status: WaitStatus, t: int) -> Tracee:
+        child = self._family.born(creator, tid, entry.flags)
+        self._emit(
+            records.create(
+                self._kernel, t, creator.id, child.id, tid, entry, self._machine,
+                stop=None, traced=True, nested=child.nested,
+            )
+        )
+        if entry.cleared and not status.ended:
+            self._reader.put_back(tid, entry)
+        if not creator.alive:
+            self._inherited(child.group, t)
+        return child
+
+    def _found(self, tid: Tid, t: int) -> Tracee:
+        fields = self._kernel.status(tid)
+        tgid, parent = Pid(tid), None
+        if not isinstance(fields, Unavailable):
+            tgid = Pid(proc.number(fields, b"Tgid") or tid)
+            parent = Pid(proc.number(fields, b"PPid") or 0)
+        child = self._family.add(tid, tgid, parent, depth=1)
+        self._emit(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
+        return child
 
     # Calls
 
@@ -377,27 +388,17 @@ class Engine:
     def _enter(self, task: Tracee, entry: Entry) -> None:
         task.entry = entry
         if entry.kind is Class.CREATION:
-            self._orphans.creating.add(task)
+            self._creations.entered(task, entry)
             self._look_behind(task, entry, entry.t)
         elif entry.kind is Class.EXEC:
-            self._watch.executing(task)
+            for executing in self._observers.executing:
+                executing(task)
 
     def _look_behind(self, task: Tracee, entry: Entry, t: int) -> None:
-        options = self._options
-        if options.stack_depth == 0:
-            return
-        if self._stacks is None:
-            from forklore.sources.stacks.call_stacks import Stacks
-
-            self._stacks = Stacks(self._machine, options, self._emit)
-            self._reader.glance = self._stacks.glance
-            if options.vfork_writes:
-                from forklore.sources.stacks.variables import VariableNames
-
-                self._watch.names = VariableNames(self._stacks.code).of
-        rest = self._stacks.enter(task, entry, t)
-        if rest is not None:
-            self._later.append(rest)
+        for creating in self._observers.creating:
+            work = creating(task, entry, t)
+            if work is not None:
+                self._deferred.work.append(work)
 
     def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
         # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
@@ -408,10 +409,13 @@ class Engine:
     def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         op, audit, nr, words = self._kernel.syscall_info(task.tid)
         if isinstance(words, int):
+            if op == _EXIT:
+                for call_left in self._observers.call_left:
+                    call_left(task, t, words)
             entry, task.entry = task.entry, None
             if op == _EXIT and entry is not None:
                 self._returned(task, entry, words, t)
-        else:
+        elif not (self._calls and any(call_entered(task, t, audit, nr, words) for call_entered in self._calls)):
             found = self._reader.read(task.tid, t, audit, nr, words)
             if found is None or found.kind is Class.NAME:
                 self._named(task, found, t)
@@ -420,7 +424,8 @@ class Engine:
         self._go(task.tid)
 
     def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
-        self._orphans.creating.discard(task)
+        if entry.kind is Class.CREATION:
+            self._creations.returned(task)
         if entry.cleared:
             self._reader.put_back(task.tid, entry)
         if -result in RESTARTS:
@@ -451,30 +456,29 @@ class Engine:
         # A creation that sent no event: CLONE_UNTRACED, left in place. The result is the child's tid in the
         # caller's pid namespace, which is the tracer's own but for nested ones.
         # CLONE_PTRACE attached it all the same, whether or not its first stop was seen by now.
-        traced = Tid(result) in self._orphans.statuses or bool(entry.flags & CLONE_PTRACE and not task.parted)
-        if traced:
-            child = self._family.born(task, Tid(result), entry.flags)
-            number = child.id
-            # The creator is at its call's exit and goes on by itself.
-            self._awaited[Tid(result)] = Birth(child, None, None, t, None, told=True)
-        else:
-            number = self._family.next_id()
+        tid = Tid(result)
+        traced = tid in self._creations.unannounced or bool(entry.flags & CLONE_PTRACE and not task.parted)
+        child = self._family.born(task, tid, entry.flags) if traced else None
+        number = self._family.next_id() if child is None else child.id
         self._emit(
             records.create(
-                self._kernel, t, task.id, number, Tid(result), entry, self._machine,
-                stop=None, traced=traced, nested=False,
+                self._kernel, t, task.id, number, tid, entry, self._machine, stop=None, traced=traced, nested=False
             )
         )
-        early = self._orphans.statuses.pop(Tid(result), None)
-        if early is not None and self._first_status(Tid(result), early) is not None:
-            self._handlers.get(early.kind, self._on_other)(child, early, t)
+        if child is not None:
+            early = self._creations.attached_without_event(child, t)
+            if early is not None:
+                self._begin(child, early, t)
 
     def _on_vfork_done(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         tid = self._kernel.event_message(task.tid)
-        child, task.vfork_child = task.vfork_child, None
-        self._emit(ev.VforkDone(t=t, task=task.id, child=child, tid=tid))
-        self._watch.given_back(task, t)
-        self._go(task.tid)
+        self._emit(ev.VforkDone(t=t, task=task.id, child=self._creations.vfork_done(task), tid=tid))
+        for vfork_done in self._observers.vfork_done:
+            vfork_done(task, t)
+        if self._creations.is_in_call(task):  # it kept its event back: its result tells of the child
+            self._kernel.cont_to_syscall(task.tid)
+        else:
+            self._go(task.tid)
 
     def _on_exec(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         former = Tid(self._kernel.event_message(task.tid))
@@ -484,9 +488,10 @@ class Engine:
         options = self._options
         compared = sharing.compared_again(task) if task.shares else {}
         self._emit(records.executed(self._kernel, t, task, entry, former, compared, argv=options.argv, env=options.env))
-        rest = self._watch.executed(task, t)
-        if rest is not None:
-            self._later.append(rest)
+        for executed in self._observers.executed:
+            work = executed(task, t)
+            if work is not None:
+                self._deferred.work.append(work)
         if task.time_pending:  # entered now, from Linux 6.2 on (fs/exec.c: begin_new_exec)
             task.time_pending = self._awaits(task.tid, "time")
         task.space = None
@@ -516,7 +521,7 @@ class Engine:
         if task.stopped:
             task.stopped = False
             self._emit(ev.Resume(t=t, task=task.id))
-        self._orphans.suspects.stopped(task)
+        self._announcers.stopped(task)
         self._go(task.tid)
 
     def _on_other(self, task: Tracee, _status: WaitStatus, _t: int) -> None:
@@ -525,7 +530,8 @@ class Engine:
     # Ends
 
     def _on_exiting(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        self._watch.exiting(task, t)
+        for exiting in self._observers.exiting:
+            exiting(task, t)
         self._go(task.tid)
 
     def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
@@ -541,15 +547,14 @@ class Engine:
                     address=origin.address,
                 )
             )
-        for birth in self._awaited.values():
-            if birth.creator is task:
-                self._births.tell(birth, CREATOR_DIED)
+        self._creator_gone(task, CREATOR_DIED)
         self._emit(ev.Exit(t=t, task=task.id, status=status.status))
-        if self._twice is not None:
-            self._twice.add(task.tid)
+        self._creations.ended(task.tid)
         sharing.ended(task)
-        self._watch.ended(task, t)
-        self._orphans.ended(task, killed=status.kind is Kind.KILLED)
+        for ended in self._observers.ended:
+            ended(task, t)
+        if status.kind is Kind.KILLED:
+            self._announcers.killed()
         group = task.group
         self._renames.look(group, t)
         if self._family.forget(task):
@@ -567,6 +572,8 @@ class Engine:
         return self._superseded(leader, left[0], t) if len(left) == 1 else leader
 
     def _superseded(self, leader: Tracee, former: Tid, t: int) -> Tracee:
+        self._creator_gone(leader, CREATOR_DIED)
+        self._announcers.killed()
         self._emit(ev.Gone(t=t, task=leader.id, why="superseded"))
         task = self._family.take_over(former, leader)
         if leader is self.root:
@@ -597,13 +604,12 @@ class Engine:
             self.kill()
             return
         # Whoever would announce these is let go before it does.
-        for tid in list(self._orphans.statuses):
+        for tid in list(self._creations.unannounced):
             self._adopt(tid, None)
         self._leaving = True
-        for birth in self._awaited.values():
-            if birth.creator is not None and birth.creator.alive:
-                self._births.tell(birth, CREATOR_GONE)
-                self._let_go(birth.creator, None)
+        for creation in self._creations.held():
+            assert creation.creator is not None
+            self._let_go(creation.creator, None)
         for task in list(self._family.live.values()):
             try:
                 self._kernel.interrupt(task.tid)
@@ -638,6 +644,7 @@ class Engine:
                 continue
 
     def _let_go(self, task: Tracee, status: WaitStatus | None) -> None:
+        self._creator_gone(task, CREATOR_GONE)
         entry = task.entry
         if entry is not None and entry.cleared:
             self._reader.put_back(task.tid, entry)
@@ -646,21 +653,45 @@ class Engine:
         self._family.forget(task)
 
     def _close(self) -> None:
-        self._catch_up()
+        self._deferred.run()
         self._wake.close()
         why: ev.GoneWhy = "released" if self._asked == "abandon" else "lost"
-        for birth in self._awaited.values():
-            self._births.tell(birth, CREATOR_GONE)
-            if birth.entry is not None and birth.entry.cleared and birth.creator is not None:
-                self._reader.put_back(birth.creator.tid, birth.entry)
+        for creation in self._creations.held():
+            assert creation.creator is not None
+            self._creator_gone(creation.creator, CREATOR_GONE)
+            if creation.entry is not None and creation.entry.cleared:
+                self._reader.put_back(creation.creator.tid, creation.entry)
         for task in self._family.live.values():
             self._emit(ev.Gone(t=self._now(), task=task.id, why=why))
         self._family.live.clear()
 
     def finish(self) -> None:
         """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""
-        if self._stacks is not None:
-            try:
-                self._stacks.write_lines(self._now())
-            except MemoryError:
-                return  # the lines that were found are written, and how the program ended is still to be told
+        for finish in self._observers.finish:
+            finish(self._now())
+
+
+def _callers(machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> Callers | None:
+    if options.stack_depth == 0:
+        return None
+    from forklore.sources.ptrace.callers import Callers
+
+    return Callers(machine, options, emit)
+
+
+def _observers(options: Options, emit: Callable[[ev.Event], None], callers: Callers | None) -> list[Observer]:
+    # What is not asked for is not loaded: the time that it takes to start counts.
+    observers: list[Observer] = [] if callers is None else [callers]
+    if options.observe in (Observe.AUTO, Observe.FULL):
+        from forklore.sources.ptrace.exec_descriptors import ExecDescriptors
+
+        observers.append(ExecDescriptors(emit))
+    if options.cow:
+        from forklore.sources.ptrace.cow import Copies
+
+        observers.append(Copies(emit))
+    if options.vfork_writes:
+        from forklore.sources.ptrace.vfork_memory import VforkMemory
+
+        observers.append(VforkMemory(emit, None if callers is None else callers.names))
+    return observers

@@ -39,12 +39,15 @@ _KINDS: Final = {
 class EntryReader:
     """Turns an entry stop into an :class:`Entry`, or None for a call that is not ours."""
 
-    def __init__(self, kernel: Kernel, machine: Arch, *, argv: bool, follow_untraced: bool) -> None:
+    def __init__(
+        self, kernel: Kernel, machine: Arch, *, argv: bool, follow_untraced: bool,
+        glance: Callable[[Tid], Glance] | None = None,
+    ) -> None:  # fmt: skip
+        """``glance`` reads a caller's stack, where that is wanted anyway: more of what is to be read lies there."""
         self._kernel = kernel
         self._argv = argv
         self._follow_untraced = follow_untraced
-        self.glance: Callable[[Tid], Glance] | None = None
-        """Reads a caller's stack, where that is wanted anyway: more of what is to be read lies there."""
+        self._glance = glance
         readers: dict[str, Callable[[Tid, Entry], None]] = {
             "clone": self._clone,
             "clone3": self._clone3,
@@ -112,7 +115,7 @@ class EntryReader:
             entry.struct = Unavailable(0, f"its size is given as {size}, more than the kernel reads")
             return
         # The struct is a variable of the caller's, as a rule, and lies in its stack.
-        entry.glance = self.glance(tid) if self.glance is not None else None
+        entry.glance = self._glance(tid) if self._glance is not None else None
         found = None if entry.glance is None else entry.glance.read(address, size)
         raw = entry.struct = found if found is not None else self._kernel.read_some(tid, Address(address), size)
         if isinstance(raw, Unavailable) or len(raw) < clone_args.VER0:

@@ -11,7 +11,7 @@ import time
 from typing import Final, Protocol
 
 from forklore.abi.units import Address, Pid, Tid, Unavailable
-from forklore.linux import limits, memory, observe, proc, ptrace
+from forklore.linux import limits, memory, observe, proc, ptrace, this_process
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ptrace import Entry, Registers, SignalInfo
 from forklore.linux.wait import kill, reap, wait_any
@@ -28,6 +28,9 @@ class Kernel(Protocol):
 
     def kill(self, pid: Pid, signal: int) -> None:
         """kill(2)."""
+
+    def adopts_orphans(self) -> bool:
+        """Whether tasks whose parent ended become this process's own children."""
 
     def ended_child(self) -> Pid:
         """Make a child that ends at once: its status is one that :meth:`wait` gives. OSError if that cannot be."""
@@ -152,6 +155,7 @@ class Linux:
     clock = staticmethod(time.monotonic_ns)
     wait = staticmethod(wait_any)
     kill = staticmethod(kill)
+    adopts_orphans = staticmethod(this_process.adopts_orphans)
     reap = staticmethod(reap)
     seize = staticmethod(ptrace.seize)
     cont = staticmethod(ptrace.cont)

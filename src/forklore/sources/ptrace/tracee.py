@@ -135,19 +135,5 @@ class Tracee(Struct, eq=False):
     time_pending: bool = False
     """It enters another time namespace when it executes, and its children do when they are made."""
     last_signal: SignalInfo | None = None
-    vfork_child: TaskId | None = None
     space: Space | None = None
     """What is known of the code in its memory; None: nothing yet."""
-
-
-class Birth(Struct, eq=False):
-    """A creation that was announced and whose child has not stopped yet: its creator is held until then."""
-
-    child: Tracee
-    creator: Tracee | None
-    """None where no creator is held."""
-    entry: Entry | None
-    t: int
-    stop: ev.CreateStop | None
-    told: bool = False
-    """Its event is written."""

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -83,7 +82,7 @@ class Stacks:
         self._ahead: tuple[str, int, int] | None = None
         """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
 
-    def enter(self, task: Tracee, entry: Entry, t: int) -> Callable[[], None] | None:
+    def enter(self, task: Tracee, entry: Entry, t: int) -> Look | None:
         """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered.
 
         What is given back is left to do before the task's next stop is looked at, and the task may go on meanwhile:
@@ -96,12 +95,12 @@ class Stacks:
             entry.stack = self._unread(t)
             return None
         self._seen, held = seen, seen.registers
-        rest = partial(self._look, task.tid, space, held, entry, t)
+        rest = Look(self, task, task.tid, space, held, entry, t)
         # Of a caller that was met before, all that is to be read is read by now, as a rule.
         known = not self._keep_frames and space.walked.get((held[held.layout.ip], seen.base)) is not None
         if known and space.interpreter is False and not entry.flags & CLONE_UNTRACED:
             return rest
-        rest()
+        rest.run()
         return None
 
     def glance(self, tid: Tid) -> Glance:
@@ -117,7 +116,8 @@ class Stacks:
         near, window = memory.with_window(tid, Address(beside), size, Address(base), length)
         return Glance(tid, held, base, window, beside, near or b"")
 
-    def _look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
+    def look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
+        """Read the stack, the interpreter's frames and what the child is to run, as far as the call tells."""
         try:
             entry.stack = self._stack(space, tid, held, entry, t)
             self._script(space, tid, held, entry, t)
@@ -381,6 +381,27 @@ class Stacks:
 
                 self._sources[loaded.number] = Source(image.data)
         return self._sources[loaded.number]
+
+
+class Look(Struct, eq=False):
+    """A caller that is to be looked at: it has entered its call."""
+
+    stacks: Stacks
+    task: Tracee
+    tid: Tid
+    space: Space
+    held: Registers
+    entry: Entry
+    t: int
+
+    @property
+    def tasks(self) -> Iterable[Tracee]:
+        """The caller."""
+        return (self.task,)
+
+    def run(self) -> None:
+        """Look at it."""
+        self.stacks.look(self.tid, self.space, self.held, self.entry, self.t)
 
 
 def _relative(held: Registers, address: int, size: int) -> tuple[str, int, int] | None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from forklore.abi import clone_args, syscalls
-from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch, arch_of
 from forklore.abi.flags import CLONE_SETTLS
 from forklore.abi.syscalls import CREATIONS
@@ -17,8 +16,8 @@ from forklore.abi.units import Address, Nanoseconds, Pid, TaskId, Tid, Unavailab
 from forklore.events import records as ev
 from forklore.features.audit.record import SAY, Became, Born, Call, Ended, Happening, Said, Word
 from forklore.linux import memory, ptrace, spawn
-from forklore.linux.wait import WaitStatus
 from forklore.sources.ptrace.engine import Engine
+from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.options import Observe, Options, Stops
 from forklore.sources.ptrace.tracee import Tracee
 from forklore.sources.source import nothing_to_do
@@ -34,7 +33,6 @@ LOG_LIMIT: Final = 50_000
 """Happenings after which a probe is killed."""
 
 _TICK: Final = 0.25
-_EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 _STRING: Final = 4096
 
 # Which argument points to what, and how many bytes of it are decoded.
@@ -45,14 +43,14 @@ _POINTED: Final[Mapping[str, tuple[int, int]]] = {
 _PATHS: Final[Mapping[str, int]] = {"execve": 0, "execveat": 1, "open": 0, "openat": 1, "chdir": 0}
 
 
-class Listener(Engine):
+class Listener(Observer):
     """Logs what the probe's tasks do until they execute another program.
 
     ``refuse``: the calls that fail with that errno between the probe's BEGIN and RETURN without reaching the kernel.
     """
 
     def __init__(self, machine: Arch, refuse: Mapping[str, int]) -> None:
-        super().__init__(machine, OPTIONS, time.monotonic_ns(), self._seen, nothing_to_do)
+        self.engine = Engine(machine, OPTIONS, time.monotonic_ns(), self._seen, nothing_to_do, observers=[self])
         self.log: list[Happening] = []
         self.stops = 0
         """At calls, of any task."""
@@ -62,24 +60,25 @@ class Listener(Engine):
         """Tasks that run another program by now: theirs is no call of the library."""
         self._begun = False
 
-    def _on_syscall(self, task: Tracee, status: WaitStatus, t: int) -> None:
+    def call_entered(self, task: Tracee, t: int, audit: int, nr: int, words: ptrace.Entry) -> bool:
+        """Log it; True if it is refused here, in the kernel's place."""
+        self.stops += 1
+        return task.id not in self._programs and self._entered(task, Nanoseconds(t), audit, nr, words)
+
+    def call_left(self, task: Tracee, t: int, result: int) -> None:
+        """Log what came of it."""
         self.stops += 1
         if task.id not in self._programs:
-            op, audit, nr, words = ptrace.syscall_info(task.tid)
-            if not isinstance(words, int):
-                self._entered(task, Nanoseconds(t), audit, nr, words)
-            elif op == _EXIT:
-                self._left(task, Nanoseconds(t), words)
-        super()._on_syscall(task, status, t)
+            self._left(task, Nanoseconds(t), result)
 
-    def _entered(self, task: Tracee, t: Nanoseconds, audit: int, nr: int, words: ptrace.Entry) -> None:
+    def _entered(self, task: Tracee, t: Nanoseconds, audit: int, nr: int, words: ptrace.Entry) -> bool:
         arch = arch_of(audit, nr)
         name = syscalls.name(arch, nr) if arch is not None else None
         if arch is None or name is None:
-            return
+            return False
         if name == "prctl" and words[0] == SAY:
             self._said(task, arch, words)
-            return
+            return False
         call = Call(task=task.id, t=t, arch=arch, nr=nr, name=name, words=words)
         call.data, call.second = _pointed(task.tid, arch, name, words)
         if name in CREATIONS:
@@ -90,6 +89,7 @@ class Listener(Engine):
         if self._begun and name in self._refuse:
             call.injected = self._refuse[name]
             ptrace.skip_call(task.tid)
+        return call.injected is not None
 
     def _left(self, task: Tracee, t: Nanoseconds, result: int) -> None:
         call = self._calls.pop(task.id, None)
@@ -131,7 +131,7 @@ class Listener(Engine):
     def _add(self, happening: Happening) -> None:
         self.log.append(happening)
         if len(self.log) == LOG_LIMIT:
-            self.kill()
+            self.engine.kill()
 
 
 def listen(
@@ -143,14 +143,15 @@ def listen(
     """
     arguments = [os.fsencode(word) for word in command]
     launched = spawn.launch(arguments[0], arguments, environment, None)
-    engine = Listener(machine, refuse)
+    listener = Listener(machine, refuse)
+    engine = listener.engine
     try:
         engine.seize(launched.pid)
     except OSError:
         launched.abandon()
         raise
     ended, late = threading.Event(), threading.Event()
-    watch = threading.Thread(target=_end_if_stuck, args=(engine, ended, late), name="audit-limit")
+    watch = threading.Thread(target=_end_if_stuck, args=(listener, ended, late), name="audit-limit")
     watch.start()
     try:
         launched.limit_stack(STACK)  # libraries make threads' stacks as large as this limit
@@ -162,20 +163,20 @@ def listen(
     failure = launched.failure()
     if failure is not None:
         raise OSError(failure[1], os.strerror(failure[1]), os.fsdecode(arguments[0]))
-    return engine.log, launched.pid, late.is_set() or len(engine.log) >= LOG_LIMIT
+    return listener.log, launched.pid, late.is_set() or len(listener.log) >= LOG_LIMIT
 
 
-def _end_if_stuck(engine: Listener, ended: threading.Event, late: threading.Event) -> None:
+def _end_if_stuck(listener: Listener, ended: threading.Event, late: threading.Event) -> None:
     # A slow machine is not a stuck probe: what counts is that nothing comes any more.
     begun = heard = time.monotonic()
     seen = 0
     while not ended.wait(_TICK):
         now = time.monotonic()
-        if engine.stops != seen:
-            seen, heard = engine.stops, now
+        if listener.stops != seen:
+            seen, heard = listener.stops, now
         if now - heard > LIMIT or now - begun > MOST:
             late.set()
-            engine.kill()  # kill(2) may come from any thread; the loop sees the ends
+            listener.engine.kill()  # kill(2) may come from any thread; the loop sees the ends
             return
 
 

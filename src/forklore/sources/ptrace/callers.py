@@ -1,0 +1,62 @@
+"""Who makes a child: what reads call stacks, loaded when the first creation is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Tid
+from forklore.events import records as ev
+from forklore.sources.ptrace.deferred import Work
+from forklore.sources.ptrace.observer import Observer
+from forklore.sources.ptrace.options import Options
+from forklore.sources.ptrace.tracee import Entry, Glance, Tracee
+
+if TYPE_CHECKING:
+    from forklore.linux.pages.vfork_memory import Change
+    from forklore.sources.stacks.call_stacks import Stacks
+    from forklore.sources.stacks.code import Space
+    from forklore.sources.stacks.variables import Frames, VariableNames
+
+
+class Callers(Observer):
+    """Looks behind each creation call. A program that makes nothing does not pay for it."""
+
+    def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
+        self._machine = machine
+        self._options = options
+        self._emit = emit
+        self._made: Stacks | None = None
+        self._variables: VariableNames | None = None
+
+    def _stacks(self) -> Stacks:
+        if self._made is None:
+            from forklore.sources.stacks.call_stacks import Stacks
+
+            self._made = Stacks(self._machine, self._options, self._emit)
+        return self._made
+
+    def glance(self, tid: Tid) -> Glance:
+        """The registers and the stack of a task that is held in its call."""
+        return self._stacks().glance(tid)
+
+    def creating(self, task: Tracee, entry: Entry, t: int) -> Work | None:
+        """Note in ``entry`` who makes the call."""
+        return self._stacks().enter(task, entry, t)
+
+    def names(self, tid: Tid, space: Space, frames: Frames, changes: Sequence[Change]) -> list[list[ev.Variable]]:
+        """The variables that were changed."""
+        if self._variables is None:
+            from forklore.sources.stacks.variables import VariableNames
+
+            self._variables = VariableNames(self._stacks().code)
+        return self._variables.of(tid, space, frames, changes)
+
+    def finish(self, t: int) -> None:
+        """Write the source lines."""
+        if self._made is not None:
+            try:
+                self._made.write_lines(t)
+            except MemoryError:
+                return  # the lines that were found are written, and how the program ended is still to be told

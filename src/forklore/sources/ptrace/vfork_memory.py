@@ -1,0 +1,116 @@
+"""What a vfork child changes in the memory that it borrows of its creator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.abi.units import Address, TaskId, Tid, Unavailable
+from forklore.decode.creation import decode_creation
+from forklore.events import records as ev
+from forklore.linux import ptrace
+from forklore.linux.mappings import Mapping
+from forklore.linux.pages import vfork_memory
+from forklore.sources.ptrace.observer import Observer
+from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.stacks.code import Space
+from forklore.sources.stacks.variables import Frames
+
+Names = Callable[[Tid, Space, Frames, Sequence[vfork_memory.Change]], list[list[ev.Variable]]]
+"""Finds the variables that were changed."""
+
+_KEPT: Final = 4
+"""How many times the memory that is kept for one creator is kept for all at once."""
+_LENT: Final = CLONE_VM | CLONE_VFORK
+
+
+class _Lent(Struct, frozen=True):
+    """Memory that a vfork child borrows: whose it is, the child, how it was, and the creator's stack."""
+
+    creator: Tracee
+    child: TaskId
+    before: vfork_memory.Before | Unavailable
+    frames: Frames
+
+
+class VforkMemory(Observer):
+    """Keeps a copy of the memory while it is lent, and compares when the creator is to go on."""
+
+    holds_creations = True
+
+    def __init__(self, emit: Callable[[ev.Event], None], names: Names | None) -> None:
+        self._emit = emit
+        self._names = names
+        self._lent: dict[TaskId, _Lent] = {}
+        """By creator."""
+
+    def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
+        """Copy what is lent."""
+        if entry.flags & _LENT == _LENT:
+            self._lent[creator.id] = _Lent(creator, child.id, self._keep(creator, entry), entry.frames)
+
+    def ended(self, task: Tracee, t: int) -> None:
+        """Its memory is gone."""
+        self._lent.pop(task.id, None)
+
+    def vfork_done(self, creator: Tracee, t: int) -> None:
+        """Compare what is given back."""
+        found = self._lent.pop(creator.id, None)
+        if found is None:
+            return
+        before, space = found.before, creator.space
+        now = before if isinstance(before, Unavailable) else vfork_memory.written(creator.tid, before)
+        names: list[list[ev.Variable]] | None = None
+        if self._names is not None and space is not None and isinstance(now, vfork_memory.Writes):
+            names = self._names(creator.tid, space, found.frames, now.changes)
+        self._emit(_borrowed(t, found.child, creator.id, now, names))
+
+    def _keep(self, creator: Tracee, entry: Entry) -> vfork_memory.Before | Unavailable:
+        for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:
+            del self._lent[number]
+        kept = sum(lent.before.size for lent in self._lent.values() if isinstance(lent.before, vfork_memory.Before))
+        try:
+            registers = ptrace.registers(creator.tid)
+        except OSError as problem:
+            return Unavailable(problem.errno or 0, f"{problem.filename}: {problem.strerror}")
+        made = decode_creation(entry.arch, entry.nr, entry.words, entry.struct, entry.set_tid)
+        return vfork_memory.capture(
+            creator.tid, Address(registers[registers.layout.sp]), stack=made.stack, stack_size=made.stack_size or 0,
+            limit=min(vfork_memory.LIMIT, max(0, _KEPT * vfork_memory.LIMIT - kept)),
+        )  # fmt: skip
+
+
+def _borrowed(
+    t: int, child: TaskId, creator: TaskId, found: vfork_memory.Writes | Unavailable,
+    names: list[list[ev.Variable]] | None,
+) -> ev.Borrowed:  # fmt: skip
+    if isinstance(found, Unavailable):
+        return ev.Borrowed(t=t, task=child, creator=creator, changes=found)
+    return ev.Borrowed(
+        t=t,
+        task=child,
+        creator=creator,
+        changes=[
+            ev.Written(
+                each.start, each.length, each.where.value, ev.text(each.mapping.path), each.old.hex(), each.new.hex(),
+                [] if names is None else names[index],
+            )
+            for index, each in enumerate(found.changes)
+        ],
+        more=found.more,
+        remaps=[
+            ev.Remapped(each.start, each.end, _line(each.before), _line(each.after)) for each in found.remaps
+        ],
+        left_out=[
+            ev.NotCompared(each.mapping.start, each.size, ev.text(each.mapping.path), each.why)
+            for each in found.left_out
+        ],
+        threads=found.threads,
+    )
+
+
+def _line(mapping: Mapping | None) -> ev.Text | None:
+    return None if mapping is None else ev.text(f"{mapping.permissions} ".encode() + mapping.path)
