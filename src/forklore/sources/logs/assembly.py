@@ -163,7 +163,7 @@ class Assembler:
         self._order.emit(Other(t=t, task=task.id, result=result, **fields))
         if result == 0:
             entered = linked(fields.get("target"))
-            made = decode_call(fields["arch"], fields["nr"], fields["args"])
+            made = decode_call(fields["arch"], fields["nr"], fields.get("args", ()))
             if "pid_ns" in set_for_children(made, None if entered is None else entered[0]):
                 task.children_inner = True
 
