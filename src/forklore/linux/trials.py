@@ -13,7 +13,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi import ptrace as pt
 from forklore.abi import seccomp as sc
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
@@ -24,11 +23,6 @@ from forklore.linux import kcmp, memory, ptrace, seccomp
 from forklore.linux.libc import fail, function, prctl, syscall
 from forklore.linux.own_child import OwnChild, attempt, in_child
 
-_OPTIONS: Final = (
-    pt.Option.TRACESYSGOOD | pt.Option.TRACEFORK | pt.Option.TRACEVFORK | pt.Option.TRACECLONE
-    | pt.Option.TRACEEXEC | pt.Option.TRACEVFORKDONE | pt.Option.TRACEEXIT | pt.Option.TRACESECCOMP
-    | pt.Option.EXITKILL
-)  # fmt: skip
 _PR_SET_SECCOMP: Final = 22
 
 _unshare: Final = function("unshare", ctypes.c_int, ctypes.c_int)
@@ -48,12 +42,12 @@ class Tracing(Struct, frozen=True):
     read_memory: bool | Unavailable = Unavailable(0, "no child could be traced")
 
 
-def tracing(machine: Arch | None) -> Tracing:
-    """Seize a child with every option that the engine sets, and ask it all."""
+def tracing(machine: Arch | None, options: int) -> Tracing:
+    """Seize a child with these PTRACE_O_*, and ask it all."""
     with OwnChild() as child:
         tid = Tid(child.pid)
         compares = attempt(lambda: machine is not None and _compares(tid))
-        seizes = attempt(lambda: _seizes(child))
+        seizes = attempt(lambda: _seizes(child, options))
         if seizes is not True:
             return Tracing(compares, seizes)
         return Tracing(
@@ -72,8 +66,8 @@ def _compares(child: Tid) -> bool:
     return True
 
 
-def _seizes(child: OwnChild) -> bool:
-    ptrace.seize(Tid(child.pid), _OPTIONS)
+def _seizes(child: OwnChild, options: int) -> bool:
+    ptrace.seize(Tid(child.pid), options)
     ptrace.interrupt(Tid(child.pid))
     return os.WIFSTOPPED(child.wait())
 

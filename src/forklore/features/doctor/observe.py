@@ -20,6 +20,8 @@ from forklore.linux.namespaces import namespaces
 from forklore.linux.pages import pagemap
 from forklore.linux.tasks import process_name
 from forklore.linux.this_process import effective_capabilities
+from forklore.sources.ptrace.engine import trace_options
+from forklore.sources.ptrace.options import Stops
 
 _FIRST_PID_NS: Final = NsInode(0xEFFFFFFC)
 _FIRST_USER_NS: Final = NsInode(0xEFFFFFFD)
@@ -70,7 +72,7 @@ def collect() -> Facts:
     status = proc.status(os.getpid())
     fields = {} if isinstance(status, Unavailable) else status
     tracer = proc.number(fields, b"TracerPid") or 0
-    tracing = trials.tracing(machine)
+    tracing = trials.tracing(machine, trace_options(Stops.SECCOMP, ends=True))
     pages = pagemap.probe()
     spaces = namespaces(Tid(os.getpid()), ("pid", "user"))
     mounts = psutil.disk_partitions(all=True)
