@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct
 
@@ -61,7 +61,7 @@ NAMESPACES: Final = sum(NSTYPES.values())
 """Every namespace flag, as clone3 and unshare know them; to clone(2) CLONE_NEWTIME's bit is a part of the signal."""
 
 
-class Flag(NamedTuple):
+class Flag(Struct, frozen=True):
     """One bit of one call.
 
     ``since`` is the Linux version in which the call took it, or that brought it if the call is younger.
@@ -174,7 +174,7 @@ _UNSHARE_ONLY: Final = (
 )  # fmt: skip
 
 
-class _Namespace(NamedTuple):
+class _Namespace(Struct, frozen=True):
     """A kind of namespace; ``clone``, ``unshare``, ``setns``: the Linux version in which each took it."""
 
     flag: str
