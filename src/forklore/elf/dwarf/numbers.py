@@ -38,7 +38,6 @@ class Tag:
     restrict_type: Final = 0x37
     rvalue_reference_type: Final = 0x42
     atomic_type: Final = 0x47
-    unspecified_type: Final = 0x3B
 
 
 class At:
@@ -209,7 +208,6 @@ class UnitType:
 
     compile: Final = 0x01
     type: Final = 0x02
-    partial: Final = 0x03
     skeleton: Final = 0x04
     split_compile: Final = 0x05
     split_type: Final = 0x06
