@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
+from forklore.abi import clone_args
 from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_PIDFD
 from forklore.abi.seccomp import Mode
 from forklore.abi.units import Address, Fd, Tid, Unavailable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 _ASKED: Final = {"unshare": None, "setns": -1}
 """The flags that a call asks for; None: its first word."""
-_PIDFD: Final = slice(8, 16)
-_CGROUP: Final = slice(80, 88)
 _LOW32: Final = 0xFFFF_FFFF
 
 
@@ -27,11 +26,11 @@ def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
     struct = entry.struct if isinstance(entry.struct, bytes) else b""
     fd = None
     if entry.flags & CLONE_INTO_CGROUP and refused == errno.EBADF:
-        fd = _signed(int.from_bytes(struct[_CGROUP], "little"))
+        fd = _signed(clone_args.field(struct, "cgroup"))
     found = caller.deciding(tid, refused, entry.flags, fd)
     found.update(_filters(tid, entry, found))
     if refused == errno.EFAULT and entry.flags & CLONE_PIDFD:
-        where = int.from_bytes(struct[_PIDFD], "little") if entry.struct is not None else entry.words[2]
+        where = clone_args.field(struct, "pidfd") if entry.struct is not None else entry.words[2]
         if isinstance(memory.read(tid, Address(where), 4), Unavailable):
             found["pointer_ok"] = 0
     return found
