@@ -484,8 +484,9 @@ def test_postgres(request: pytest.FixtureRequest, traced: Trace_) -> None:
         assert b"PostmasterMain" in {frame.place.function for frame in task.stack.frames}
         assert [frame for frame in task.stack.frames if not frame.sure] == []
     # They are told apart by who called fork_process().
-    (site,) = (site for site in sites(run.trace) if set(serving) <= set(site.tasks))
-    through = dict(site.through(Edges(run.trace)))
+    edges = Edges(run.trace)
+    (site,) = (site for site in sites(run.trace, edges) if set(serving) <= set(site.tasks))
+    through = dict(site.through(edges))
     assert through["StartAutoVacLauncher"] == 1
     assert sum(through.values()) == len(serving)
     assert run.trace.tasks[server].images[-1].file == bytes(found[-1].with_name("postgres"))

@@ -89,5 +89,5 @@ class ThroughObject(Struct, frozen=True):
 def write(trace: Trace, out: IO[bytes], _options: Options) -> None:
     """Write the object."""
     edges = Edges(trace)
-    data = SitesObject(FORMAT, [SiteObject.of(site, edges) for site in sites(trace)])
+    data = SitesObject(FORMAT, [SiteObject.of(site, edges) for site in sites(trace, edges)])
     out.write(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")

@@ -80,9 +80,8 @@ def _next(stack: Stack | None, found: Attribution | None) -> Frame | None:
     return outer if outer is not None and outer.sure else None
 
 
-def sites(trace: Trace) -> list[Site]:
+def sites(trace: Trace, edges: Edges) -> list[Site]:
     """The sites, those that were used most often first, then those first seen."""
-    edges = Edges(trace)
     found: dict[object, Site] = {}
     for made in asked_for(trace):
         assert made.creation is not None
@@ -104,12 +103,13 @@ def asked_for(trace: Trace) -> Iterator[Task | Failure]:
 
 def site_lines(trace: Trace, columns: int | None, shown: int | None = SHOWN) -> list[Line]:
     """The table of all sites by number, then of those that held their creators, by time."""
-    found = sites(trace)
+    edges = Edges(trace)
+    found = sites(trace, edges)
     if not found:
         return [(Piece("No task was made."),)]
     refusals = any(site.refused for site in found)
     cells = [("tasks", _tasks), *([("refused", _refused)] if refusals else [])]
-    lines = [*_table("Creation sites by number", found, cells, shown, Edges(trace))]
+    lines = [*_table("Creation sites by number", found, cells, shown, edges)]
     holding = sorted((site for site in found if site.held), key=lambda site: -(site.held or 0))
     if holding:
         title = "Creation sites by the time for which a vfork held the creator"
