@@ -229,8 +229,9 @@ def test_children_of_one_task_enter_one_namespace_that_it_made_for_them() -> Non
     assert "unshare(CLONE_NEWPID)" in (answer.sentence or "")
 
 
-def test_an_exec_enters_the_time_namespace_that_was_made_for_children() -> None:
-    story = Story()
+@pytest.mark.parametrize(("kernel", "enters"), [("6.1.100", False), ("6.2.0", True), (None, True)])
+def test_an_exec_enters_the_time_namespace_that_was_made_for_children(kernel: str | None, enters: bool) -> None:
+    story = Story(kernel=kernel)
     root = story.begin()
     story.call(root, "unshare", NAMESPACES["time"].new_by)
     child = story.clone(root, 101)
@@ -238,7 +239,7 @@ def test_an_exec_enters_the_time_namespace_that_was_made_for_children() -> None:
     second = story.clone(root, 102)
     sharing = story.end().trace(sharing=True).sharing
     assert sharing is not None
-    assert sharing.partners(TaskId(root), "time") == {child, second}
+    assert sharing.partners(TaskId(child), "time") == ({root, second} if enters else {second})
 
 
 def test_every_flag_of_the_table_is_one_of_a_creation() -> None:

@@ -36,6 +36,8 @@ class End(Struct, frozen=True):
     flags: int = 0
     """Of unshare (with those that it adds itself), setns or close_range: any of these. 0: the action has none."""
     when: When = "now"
+    since: tuple[int, ...] | None = None
+    """The version of Linux that brought it, where that counts."""
 
 
 class Resource(Struct, frozen=True):
@@ -65,10 +67,10 @@ class Resource(Struct, frozen=True):
         """The calls that set it for later children and leave it as it is for their caller."""
         return frozenset(end.action for end in self.ends if end.when == "children")
 
-    @property
-    def entered_by_exec(self) -> bool:
-        """Whether an exec enters what was set for children."""
-        return any(end.when == "pending" for end in self.ends)
+    def entered_by_exec(self, kernel: tuple[int, ...] | None = None) -> bool:
+        """Whether an exec enters what was set for children, on a ``kernel`` of that version if it is known."""
+        pending = (end for end in self.ends if end.when == "pending")
+        return any(kernel is None or end.since is None or kernel >= end.since for end in pending)
 
 
 _NSPROXY: Final = "kernel/nsproxy.c: create_new_namespaces"
@@ -122,12 +124,13 @@ TABLE: Final = (
     _namespace("uts", f.CLONE_NEWUTS),
     _namespace("ipc", f.CLONE_NEWIPC),
     _namespace("net", f.CLONE_NEWNET),
+    # An exec enters it since Linux kernel commit 2b5f9dad32ed ("fs/exec: switch timens when a task gets a new mm").
     # kernel/nsproxy.c: unshare_nsproxy_namespaces and kernel/pid_namespace.c: pidns_install replace
     # pid_ns_for_children and time_ns_for_children only; kernel/time/namespace.c: timens_install replaces both.
     _namespace("pid", f.CLONE_NEWPID, later=("unshare", "setns")),
     _namespace("time", f.CLONE_NEWTIME,
                End("exec", "exec enters the time namespace that was set for children (since Linux 6.2)",
-                   "kernel/nsproxy.c: exec_task_namespaces", when="pending"),
+                   "kernel/nsproxy.c: exec_task_namespaces", when="pending", since=(6, 2)),
                later=("unshare",)),
     _namespace("user", f.CLONE_NEWUSER),
     _namespace("cgroup", f.CLONE_NEWCGROUP),

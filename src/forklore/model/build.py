@@ -59,12 +59,12 @@ class Builder:
 
     def __init__(self, header: ev.Header, *, sharing: bool = False) -> None:
         self.trace = Trace(header)
+        self._kernel = kernel_version(header.kernel)
         self._sharing: Sharing | None = None
         if sharing:
             from forklore.model.sharing import Sharing
 
-            self.trace.sharing = self._sharing = Sharing()
-        self._kernel = kernel_version(header.kernel)
+            self.trace.sharing = self._sharing = Sharing(self._kernel)
         self._forms = Forms()
         self._callers = Callers(self.trace, self._kernel)
         self._signals: dict[TaskId, ev.Signal] = {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from forklore.abi.resources import NAMESPACES
 from forklore.abi.units import TaskId
 from forklore.decode.calls import Call, Unshare
 from forklore.decode.unsharing import linked, set_for_children
@@ -15,8 +16,6 @@ from forklore.model.tasks import Task, Trace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_EXEC_ENTERS: Final = (6, 2)
-"""Linux kernel commit 2b5f9dad32ed ("fs/exec: switch timens when a task gets a new mm") (in v6.2)."""
 _CLOSED: Final = "No such file or directory"
 """How the target of a closed descriptor was recorded before its number was."""
 
@@ -34,7 +33,7 @@ class Callers:
 
     def __init__(self, trace: Trace, kernel: tuple[int, ...] | None) -> None:
         self._trace = trace
-        self._exec_enters = kernel is None or kernel >= _EXEC_ENTERS
+        self._exec_enters = NAMESPACES["time"].entered_by_exec(kernel)
         self._spaces: dict[TaskId, Space] = {}
         """By the task that unshare or setns sent to it, and what descends from that."""
         self._times: set[TaskId] = set()

@@ -104,7 +104,9 @@ def _object_answer(flags: int | None, kcmp: tuple[int, ...] | Unavailable | None
 class Sharing:
     """Grows with the events of a trace. Everything here is by task number and resource."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: tuple[int, ...] | None = None) -> None:
+        """``kernel``: its version, where that is known."""
+        self._entered_by_exec = [name for name, each in NAMESPACES.items() if each.entered_by_exec(kernel)]
         self.holds: dict[TaskId, dict[str, list[Hold]]] = defaultdict(dict)
         self.answers: dict[TaskId, tuple[Answer, ...]] = {}
         self.changes: dict[TaskId, list[Change]] = defaultdict(list)
@@ -231,10 +233,10 @@ class Sharing:
         """execve: a new memory and, where they were shared, a new descriptor table and new handlers."""
         t = None if event.t is None else Nanoseconds(event.t)
         self._asked_again(task, event.t, "exec", event.compared)
-        for name, each in NAMESPACES.items():
+        for name in NAMESPACES:
             inode = self._inode(event.standing, name)
             self._namespace_again(task, name, event.t, "exec", inode)
-            if each.entered_by_exec and (task, name) in self._for_children:
+            if name in self._entered_by_exec and (task, name) in self._for_children:
                 if inode is None:
                     self._end(task, name, t, "exec")
                     self._add(task, name, self._set_for_children(task, name), t, "rule", None)

@@ -92,7 +92,7 @@ class _View:
 
     def _of_pending(self) -> Iterator[str]:
         for namespace, each in NAMESPACES.items():
-            at_exec = ", and it itself at execve," if each.entered_by_exec else ""
+            at_exec = ", and it itself at execve," if each.entered_by_exec() else ""
             tids = [pending.tid for pending in self._all.pending if pending.namespace == namespace]
             if tids:
                 enters = f"children{at_exec} enter"
