@@ -33,6 +33,18 @@ def test_clone3_structs_of_every_size(program: Program, traced: Trace_) -> None:
     assert_as_said(traced(program("clone3_sizes")), "clone3")
 
 
+def test_structs_that_are_mapped_in_part(program: Program, traced: Trace_) -> None:
+    run = traced(program("clone3_sizes"))
+    refused = {}
+    for line, failure in zip((x for x in run.lines("clone3") if x.errno), run.root.failures, strict=True):
+        refused[line["case"]] = failure
+    for case in ("null", "unmapped", "cut-off", "tail-cut-off"):
+        assert [(r.rule, r.certain) for r in refused[case].reasons] == [("clone3-struct-unreadable", True)], case
+    # What was read of it is shown all the same.
+    assert refused["tail-cut-off"].creation.flags.names == ("CLONE_FS",)
+    assert refused["cut-off"].creation.exit_signal == 17
+
+
 def test_flags_that_do_not_go_together(program: Program, traced: Trace_) -> None:
     run = traced(program("clone_failures"))
     said = run.lines("clone") + run.lines("clone3")

@@ -39,6 +39,9 @@ int main(void)
 	memcpy(pages + 2 * page - 64, &plain, 64);
 	attempt("last-64", pages + 2 * page - 64, 64);
 	attempt("cut-off", pages + 2 * page - 64, 88);
+	plain.flags = CLONE_FS;
+	memcpy(pages + 2 * page - 88, &plain, 88);
+	attempt("tail-cut-off", pages + 2 * page - 88, 96);
 	say("ok\n");
 	return 0;
 }

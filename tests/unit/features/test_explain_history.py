@@ -124,6 +124,24 @@ def test_a_kernel_that_is_not_known_is_one_of_today() -> None:
     assert [reason.certain for reason in one("EINVAL", "CLONE_SIGHAND").reasons] == [True]
 
 
+@pytest.mark.parametrize(
+    ("rule", "error", "what", "since"),
+    [
+        ("deadline-parent", "EAGAIN", "fork", (3, 14)),
+        ("pids-max", "EAGAIN", "fork", (4, 3)),
+        ("newpid-nesting", "ENOSPC", "NEWPID", (3, 7)),
+        ("namespace-limit", "ENOSPC", "NEWNET", (4, 9)),
+        ("newuser-chrooted", "EPERM", "NEWUSER", (3, 9)),
+        ("seccomp-eperm", "EPERM", "NEWUSER", (3, 5)),
+        ("thread-after-new-pid", "EINVAL", "VM|SIGHAND|THREAD", (3, 8)),
+    ],
+)
+def test_a_rule_is_none_of_an_older_kernel(rule: str, error: str, what: str, since: tuple[int, int]) -> None:
+    before = (since[0], since[1] - 1)
+    assert rule in [reason.rule for reason in one(error, what, kernel=since).reasons]
+    assert rule not in [reason.rule for reason in one(error, what, kernel=before).reasons]
+
+
 def test_the_questions_of_old_kernels() -> None:
     assert [r.rule for r in one("EINVAL", "vfork", kernel=(5, 15)).reasons] == ["vm-after-new-time"]
     assert one("EPERM", "CLONE_NEWUSER", kernel=(3, 7)).reasons[0].rule == "newuser-three-capabilities"

@@ -246,7 +246,7 @@ ARGUMENTS: Final = (
        "after unshare(CLONE_NEWPID) or setns to a pid namespace the caller can no longer make threads: its "
        "children "
        "belong to another pid namespace than itself",
-       "make the threads first, or fork and make them in the child"),
+       "make the threads first, or fork and make them in the child", since=(3, 8)),
     _r("vm-after-new-time", "EINVAL", both(has_any(f.CLONE_THREAD | f.CLONE_VM), known("time_pending")),
        "after unshare(CLONE_NEWTIME) or setns to a time namespace the caller's children belong to another time "
        "namespace than its memory, and before Linux 6.2 could not share that (vfork, posix_spawn, threads)",
@@ -308,9 +308,10 @@ RESOURCES: Final = (
        "drop CLONE_SYSVSEM", "kernel/nsproxy.c: copy_namespaces"),
     _r("namespace-limit", "ENOSPC", none_allowed,
        "the user has as many namespaces of that type as /proc/sys/user/max_*_namespaces allows",
-       "raise that sysctl, or let go of some", "kernel/ucount.c: inc_ucount"),
+       "raise that sysctl, or let go of some", "kernel/ucount.c: inc_ucount", since=(4, 9)),
     _r("newpid-nesting", "ENOSPC", both(has_all(f.CLONE_NEWPID), _deepest),
-       "pid namespaces are nested 32 deep", "nest them less", "kernel/pid_namespace.c: create_pid_namespace"),
+       "pid namespaces are nested 32 deep", "nest them less", "kernel/pid_namespace.c: create_pid_namespace",
+       since=(3, 7)),
     _r("newpid-again", "EINVAL", both(has_all(f.CLONE_NEWPID), known("pid_pending")),
        "after unshare(CLONE_NEWPID) or setns to a pid namespace, the caller cannot make another one for its "
        "children",

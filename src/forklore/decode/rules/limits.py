@@ -200,7 +200,7 @@ TASKS: Final = (
        "raise the sysctl kernel.threads-max", numbers=_threads_numbers),
     _r("deadline-parent", "EAGAIN", _deadline,
        "the caller runs under SCHED_DEADLINE, which children must not inherit",
-       "set SCHED_FLAG_RESET_ON_FORK", "kernel/sched/core.c: sched_fork"),
+       "set SCHED_FLAG_RESET_ON_FORK", "kernel/sched/core.c: sched_fork", since=(3, 14)),
     _r("fs-in-exec", "EAGAIN", possible_if(has_all(f.CLONE_FS)),
        "another thread that shares root and working directory is inside execve at this moment",
        "try again", "kernel/fork.c: copy_fs"),
@@ -230,7 +230,7 @@ CGROUP_LIMIT: Final = (
     _r("pids-max", "EAGAIN", reached("pids_max", "pids_current"),
        "the cgroup, or one above it, has as many tasks as pids.max allows",
        "raise pids.max (systemd: TasksMax=; docker: --pids-limit)", "kernel/cgroup/pids.c: pids_can_fork",
-       numbers=_pids_numbers),
+       since=(4, 3), numbers=_pids_numbers),
     _r("killed-late", "EINTR", perhaps,
        "the caller got SIGKILL during the call", "nothing: no user code sees this"),
 )  # fmt: skip

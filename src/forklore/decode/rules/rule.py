@@ -81,7 +81,7 @@ class Context(Struct, frozen=True):
         return True if self.fact("seccomp_errno") or self.fact("seccomp_tracer") else None
 
 
-OLDEST_TAKEN: Final = (3, 10)
+OLDEST_TAKEN: Final = (4, 3)
 """A kernel whose version is not known is taken to be no older: a log of today is of a kernel of today."""
 
 NOTHING_KNOWN: Final = Context()
