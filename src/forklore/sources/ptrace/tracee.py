@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.abi.units import Pid, TaskId, Tid, Unavailable
+from forklore.abi.units import TaskId, Tid, Unavailable
 from forklore.linux.ptrace import Entry as Words
 from forklore.linux.ptrace import Registers, SignalInfo
+from forklore.sources.task_table import Group as AnyGroup
 
 if TYPE_CHECKING:
     from forklore.events import records as ev
@@ -92,20 +93,6 @@ class Entry(Struct):
     """CLONE_UNTRACED is cleared in the tracee and has to be put back."""
 
 
-class Group:
-    """A thread group: its tasks that are traced now, who waits for it, and which groups it waits for."""
-
-    __slots__ = ("children", "next_look", "parent", "pause", "tasks", "tgid")
-
-    def __init__(self, tgid: Pid, parent: Pid | None) -> None:
-        self.tgid = tgid
-        self.parent = parent
-        self.tasks: set[Tracee] = set()
-        self.next_look = self.pause = 0
-        """When the names of its tasks are looked at again, and how long after the last time (renames.py)."""
-        self.children: set[Group] = set()
-
-
 class Tracee(Struct, eq=False):
     """One live task. ``tid`` changes when a thread that is not the leader executes."""
 
@@ -137,3 +124,6 @@ class Tracee(Struct, eq=False):
     last_signal: SignalInfo | None = None
     space: Space | None = None
     """What is known of the code in its memory; None: nothing yet."""
+
+
+Group = AnyGroup[Tracee]
