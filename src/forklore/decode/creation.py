@@ -100,11 +100,6 @@ class Creation(Struct, frozen=True, gc=False):
         return self.flags.has(CLONE_THREAD)
 
     @property
-    def is_vfork(self) -> bool | None:
-        """Whether the caller waits until the child releases its memory (CLONE_VFORK); None if not known."""
-        return self.flags.has(CLONE_VFORK)
-
-    @property
     def kind(self) -> Kind:
         """``task`` where the flags are not known: neither a process nor a thread can be claimed."""
         thread = self.is_thread

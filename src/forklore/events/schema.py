@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any, Final, get_args
 
 import msgspec
@@ -62,8 +61,3 @@ def _words(part: inspect.Type) -> Iterator[str]:
 def text() -> str:
     """The schema as it is shipped."""
     return json.dumps(make(), indent=2) + "\n"
-
-
-def shipped() -> str:
-    """The schema file in this package."""
-    return resources.files("forklore.events").joinpath(FILE_NAME).read_text(encoding="utf-8")

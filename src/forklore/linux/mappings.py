@@ -1,4 +1,4 @@
-"""The memory mappings of a task: /proc/PID/maps, smaps and smaps_rollup (proc_pid_maps(5), proc_pid_smaps(5)).
+"""The memory mappings of a task: /proc/PID/maps and smaps (proc_pid_maps(5), proc_pid_smaps(5)).
 
 Parsing is pure. fs/proc/task_mmu.c writes a newline in a file's name as ``\\012`` and leaves a backslash as it is, so
 a name that really holds those four characters cannot be told from one with a newline; likewise " (deleted)".
@@ -133,7 +133,7 @@ def parse(raw: bytes) -> Mappings:
 
 
 def parse_smaps(raw: bytes) -> list[tuple[Mapping, Usage]]:
-    """A whole smaps or smaps_rollup file. ValueError names a line that is neither a mapping nor a field.
+    """A whole smaps file. ValueError names a line that is neither a mapping nor a field.
 
     Fields without a unit (THPeligible, ProtectionKey) are left out.
     """
@@ -173,14 +173,6 @@ def _executable(raw: bytes) -> Mappings:
 def smaps(tid: Tid) -> list[tuple[Mapping, Usage]] | Unavailable:
     """/proc/TID/smaps. The kernel walks every page for it; about 0.15 ms a mapping."""
     return _usages(f"/proc/{tid}/smaps")
-
-
-def smaps_rollup(tid: Tid) -> Usage | Unavailable:
-    """/proc/TID/smaps_rollup: the sum over all mappings (Linux 4.14)."""
-    found = _usages(f"/proc/{tid}/smaps_rollup")
-    if isinstance(found, Unavailable):
-        return found
-    return found[0][1] if found else Unavailable(0, f"/proc/{tid}/smaps_rollup: empty, as for a task without memory")
 
 
 def _usages(path: str) -> list[tuple[Mapping, Usage]] | Unavailable:

@@ -33,7 +33,7 @@ def test_glibc_fork_as_one_line() -> None:
     assert call.text() == "clone(CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD)"
     shown = call.text(abbreviate=True, details=True)
     assert shown == "clone(CHILD_CLEARTID|CHILD_SETTID|SIGCHLD, child_tid=0x7f00)"
-    assert (call.kind, call.event, call.is_thread, call.is_vfork) == ("process", "fork", False, False)
+    assert (call.kind, call.event, call.is_thread) == ("process", "fork", False)
     assert candidates(call) == ("glibc fork() or _Fork()",)
 
 

@@ -8,7 +8,7 @@ from elf_files import compiled
 from oracle_tools import run
 
 from forklore.abi.units import Unavailable
-from forklore.elf.image.debug_files import find_alternate_file, find_debug_file
+from forklore.elf.image.debug_files import find_debug_file
 from forklore.elf.image.image import Image
 from forklore.elf.image.symbols import Symbols
 
@@ -110,20 +110,3 @@ def test_a_program_is_not_its_own_debug_file(tmp_path: Path) -> None:
     found = find_debug_file(opened(copy), str(copy), directories=[])
     assert isinstance(found, Unavailable)
     assert "neither symbols nor debug information" in found.why
-
-
-def test_the_shared_file_of_dwz_is_found_by_its_build_id(tmp_path: Path) -> None:
-    program, debug = split(tmp_path, "-Wl,--build-id")
-    shared = compiled(tmp_path, SOURCE, "-g", "-Wl,--build-id", name="shared")
-    build_id = opened(shared).build_id
-    assert build_id is not None
-    (tmp_path / "link").write_bytes(b"shared\0" + bytes.fromhex(build_id))
-    run("objcopy", "--add-section", f".gnu_debugaltlink={tmp_path / 'link'}", debug)
-    found = find_alternate_file(opened(debug), str(debug), directories=[])
-    assert isinstance(found, Image), found
-    assert found.build_id == build_id
-    assert find_alternate_file(opened(program), str(program), directories=[]) is None
-    shared.write_bytes(program.read_bytes())
-    refused = find_alternate_file(opened(debug), str(debug), directories=[])
-    assert isinstance(refused, Unavailable)
-    assert "another build-id" in refused.why

@@ -30,7 +30,6 @@ MOST_KNOWN: Final = 1 << 12
 _OWNED_BY_GENERATOR: Final = 1
 _FIRST_WITHOUT_CODE: Final = 3
 """The owners from here on are frames of the interpreter itself (FRAME_OWNED_BY_CSTACK, FRAME_OWNED_BY_INTERPRETER)."""
-_FREE_THREADED_BYTECODES: Final = 14
 _TAGS: Final = 3
 """The low bits of a _PyStackRef."""
 

@@ -65,13 +65,8 @@ NUMBERS: Final[Mapping[Arch, Numbers]] = {
 """By the ABI of the program, as the layouts of :data:`forklore.abi.registers.LAYOUTS` are."""
 
 
-def dwarf_registers(arch: Arch, values: Mapping[str, int]) -> dict[int, int]:
-    """Registers by the names of :mod:`forklore.abi.registers` as registers by DWARF number; others are left out."""
-    return {number: values[name] for number, name in enumerate(NUMBERS[arch].names) if name and name in values}
-
-
 def dwarf_block(arch: Arch, block: bytes) -> dict[int, int]:
-    """As :func:`dwarf_registers`, from the whole register block of a stopped task.
+    """The register block of a stopped task by DWARF number; registers without a number are left out.
 
     Raises struct.error for a block of another ABI: its size does not fit.
     """

@@ -43,30 +43,6 @@ def find_debug_file(image: Image, path: str, root: str = "/",
     return refused
 
 
-def find_alternate_file(image: Image, path: str, root: str = "/",
-                        directories: Sequence[str] = _DIRECTORIES) -> Image | Unavailable | None:
-    """The file that dwz moved the debug information shared by several debug files to (``.gnu_debugaltlink``).
-
-    ``image`` is the debug file and ``path`` its name below ``root``. Taken only with the build-id that the link names.
-    """
-    link = image.alternate_link()
-    if link is None:
-        return None
-    name, build_id = link
-    refused: Unavailable | None = None
-    beside = _below(root, os.path.join(os.path.dirname(path), name))
-    for candidate in (beside, *_by_build_id(build_id, root, directories)):
-        found = Image.open(candidate)
-        if isinstance(found, Image):
-            if found.build_id == build_id:
-                return found
-            found.close()
-            refused = refused or Unavailable(0, f"{candidate} has another build-id than {build_id}")
-        elif not _missing(found):
-            refused = refused or Unavailable(found.errno, f"{candidate}: {found.why}")
-    return refused
-
-
 def _below(root: str, path: str) -> str:
     return os.path.join(root, path.lstrip("/"))
 

@@ -150,11 +150,6 @@ def find(text: str) -> Term | None:
     return None if flag is None else Term(flag[0], f"a flag of {_SOLARIS}: forkx, forkallx, vforkx", flag[1:])
 
 
-def former_meanings(value: int) -> tuple[Former, ...]:
-    """What a single bit of clone's flags meant before."""
-    return tuple(former for former in FORMER if former.value == value)
-
-
 def former_text(former: Former) -> str:
     """A sentence: the name, the versions, the meaning."""
     doubt = "" if former.verified else " (the versions are not verified)"

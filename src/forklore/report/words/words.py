@@ -8,7 +8,7 @@ from forklore.abi.errors import errno_name
 from forklore.abi.signals import signal_name
 from forklore.abi.text import as_text, printable
 from forklore.abi.units import Unavailable
-from forklore.model.tasks import Death, Image, Task
+from forklore.model.tasks import Death, Task
 
 if TYPE_CHECKING:
     from forklore.decode.rules.table import Reason
@@ -46,11 +46,6 @@ def path(value: bytes | Unavailable) -> str:
 def base_name(raw: bytes) -> str:
     """The last part of a path."""
     return printable(raw.rstrip(b"/").rpartition(b"/")[2] or raw)
-
-
-def image_name(image: Image) -> str:
-    """What to call an executed program."""
-    return base_name(image.file) if image.file else printable(image.comm or b"?")
 
 
 def task_name(task: Task) -> str:
