@@ -11,7 +11,7 @@ from held import Held, forked, in_child
 from tracing import Program, said
 
 from forklore.abi.units import Fd, Tid, Unavailable
-from forklore.linux.descriptors import Descriptor, Holder, Kind, descriptors, order, pipe_ends, same_description
+from forklore.linux.descriptors import Descriptor, Kind, Reader, order
 from forklore.linux.kcmp import Order
 
 ME = Tid(os.getpid())
@@ -19,10 +19,11 @@ NOBODY = 65534
 
 
 def held(tid: int) -> tuple[Descriptor, ...]:
-    table = descriptors(Tid(tid))
-    assert not isinstance(table, Unavailable)
-    assert (table.left_out, table.closed) == (0, 0)
-    return table.descriptors
+    with Reader(Tid(tid)) as reader:
+        numbers = reader.numbers()
+        targets = reader.targets(numbers)
+        assert list(targets) == numbers
+        return tuple(reader.raw(fd, target).described() for fd, target in targets.items())
 
 
 def test_who_keeps_a_reader_waiting(program: Program) -> None:
@@ -36,12 +37,11 @@ def test_who_keeps_a_reader_waiting(program: Program) -> None:
         running.stdin.close()
         assert running.wait() == 0
     (pipe,) = (d for d in tables[0][1] if d.fd == hang.number("fd"))
-    assert (pipe.kind, pipe.reads) == (Kind.PIPE, True)
+    assert (pipe.kind, pipe.flags) == (Kind.PIPE, os.O_RDONLY)
     assert pipe.inode is not None
-    ends = pipe_ends(tables)[pipe.inode]
     # The helper was forked before the reader closed its copy of the write end, and executed: that end leaked.
-    assert ends.writers == (Holder(helper, Fd(hang.number("held_fd"))),)
-    assert Holder(reader, Fd(hang.number("fd"))) in ends.readers
+    ends = [(task, d) for task, table in tables for d in table if d.inode == pipe.inode]
+    assert [(task, d.fd) for task, d in ends if d.flags == os.O_WRONLY] == [(helper, hang.number("held_fd"))]
     (leaked,) = (d for d in tables[1][1] if d.fd == hang.number("held_fd"))
     assert leaked.cloexec is False
 
@@ -74,9 +74,9 @@ def test_a_fork_child_has_the_same_descriptions_under_the_same_numbers(tmp_path:
     first, second = (Fd(os.open(path, os.O_RDONLY)) for _ in range(2))
     try:
         with forked() as child:
-            assert same_description(ME, first, child, first) is True
-            assert same_description(ME, first, child, second) is False
-            assert same_description(ME, first, ME, Fd(os.dup(first))) is True
+            assert order(ME, first, child, first) is Order.EQUAL
+            assert order(ME, first, child, second) in (Order.LESS, Order.GREATER)
+            assert order(ME, first, ME, Fd(os.dup(first))) is Order.EQUAL
             os.lseek(first, 42, os.SEEK_SET)
             assert {d.fd: d.position for d in held(child) if d.fd in (first, second)} == {first: 42, second: 0}
             ways = {order(ME, first, child, second), order(ME, second, child, first)}
@@ -87,7 +87,7 @@ def test_a_fork_child_has_the_same_descriptions_under_the_same_numbers(tmp_path:
 
 
 def test_a_number_that_is_not_open_is_named() -> None:
-    answer = same_description(ME, Fd(1 << 20), ME, Fd(0))
+    answer = order(ME, Fd(1 << 20), ME, Fd(0))
     assert isinstance(answer, Unavailable)
     assert answer.errno == 9
     assert str(1 << 20) in answer.why
@@ -96,11 +96,11 @@ def test_a_number_that_is_not_open_is_named() -> None:
 def test_another_users_process_is_unavailable_with_the_reason() -> None:
     def look() -> None:
         own = Tid(os.getpid())
-        assert not isinstance(descriptors(own), Unavailable)
-        table = descriptors(Tid(1))
-        assert isinstance(table, Unavailable)
-        assert table.errno == 13
-        compared = same_description(own, Fd(0), Tid(1), Fd(0))
+        with Reader(own) as mine:
+            assert mine.numbers()
+        with Reader(Tid(1)) as theirs, pytest.raises(PermissionError):
+            theirs.numbers()
+        compared = order(own, Fd(0), Tid(1), Fd(0))
         assert isinstance(compared, Unavailable)
         assert compared.errno == 1
 

@@ -21,19 +21,14 @@ from msgspec import Struct
 from forklore.abi.kcmp import KcmpType
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.syscalls import number
-from forklore.abi.units import Fd, Pid, Tid, Unavailable
+from forklore.abi.units import Fd, Tid, Unavailable
 from forklore.linux.kcmp import Order, refused
 from forklore.linux.libc import syscall
-from forklore.linux.proc import machine, unavailable
-
-LIMIT: Final = 4096
-"""Descriptors of a task that are described unless told otherwise; the rest is counted."""
+from forklore.linux.proc import machine
 
 _FDINFO: Final = 1024
 """Bytes of fdinfo that are read: what matters comes first, and epoll's list of targets can be long."""
 _O_CLOEXEC: Final = os.O_CLOEXEC
-_O_PATH: Final = os.O_PATH
-_DELETED: Final = b" (deleted)"
 _NUMBERED: Final = re.compile(rb"([a-z_]+):\[([0-9]+)\]")
 _TTY_MAJORS: Final = frozenset({4, 5, *range(136, 144)})
 """Documentation/admin-guide/devices.txt: consoles and serial lines, /dev/tty and ptmx, pseudo-terminals."""
@@ -101,31 +96,7 @@ class Descriptor(Struct, frozen=True, gc=False):
     flags: int | None
     """Status flags and access mode (open(2)), without O_CLOEXEC, which belongs to the descriptor."""
     position: int | None
-    mount: int | None
-    """mnt_id, as in /proc/TID/mountinfo."""
     inode: Inode | None
-    deleted: bool
-    """A file without a name any more. By the link count: a name may end in " (deleted)" by itself."""
-    pid: Pid | None
-    """pidfd: whose, in the reader's pid namespace; -1 if it is gone, 0 if it is not visible from here."""
-
-    @property
-    def reads(self) -> bool:
-        """Open for reading."""
-        return self.flags is not None and not self.flags & _O_PATH and self.flags & os.O_ACCMODE != os.O_WRONLY
-
-    @property
-    def writes(self) -> bool:
-        """Open for writing."""
-        return self.flags is not None and not self.flags & _O_PATH and self.flags & os.O_ACCMODE != os.O_RDONLY
-
-
-class Table(Struct, frozen=True):
-    """What a task's table holds, by number. ``closed`` went away while it was read; ``left_out`` were too many."""
-
-    descriptors: tuple[Descriptor, ...]
-    left_out: int
-    closed: int
 
 
 class Raw(Struct, frozen=True, gc=False):
@@ -142,16 +113,13 @@ class Raw(Struct, frozen=True, gc=False):
         """What it says."""
         target = self.target
         kind, inode = by_name(target)
-        deleted = False
         if kind is None:
             kind = Kind.OTHER
             if self.about is not None:
                 kind, inode, links = self.about
-                deleted = links == 0
-                if target.startswith(b"/memfd:") and deleted:
-                    kind, deleted = Kind.MEMFD, False
-        position, flags, mount = _numbers(self.info)
-        pid = _value(parse_fdinfo(self.info), b"Pid") if kind is Kind.PIDFD else None
+                if target.startswith(b"/memfd:") and links == 0:
+                    kind = Kind.MEMFD
+        position, flags = _numbers(self.info)
         return Descriptor(
             fd=self.fd,
             kind=kind,
@@ -159,10 +127,7 @@ class Raw(Struct, frozen=True, gc=False):
             cloexec=None if flags is None else bool(flags & _O_CLOEXEC),
             flags=None if flags is None else flags & ~_O_CLOEXEC,
             position=position,
-            mount=mount,
             inode=inode,
-            deleted=deleted,
-            pid=None if pid is None else Pid(pid),
         )
 
 
@@ -221,22 +186,6 @@ class Reader:
             os.close(info)
 
 
-def descriptors(tid: Tid, limit: int = LIMIT) -> Table | Unavailable:
-    """The table of a task: four system calls each, five for a path; about 25 µs.
-
-    Nothing that a descriptor refers to is opened or asked: a dead network file system does not stop it.
-    """
-    try:
-        with Reader(tid) as reader:
-            numbers = reader.numbers()
-            targets = reader.targets(numbers[:limit])
-            found = [reader.raw(fd, target) for fd, target in targets.items()]
-    except OSError as problem:
-        return unavailable(problem, f"/proc/{tid}/fd")
-    kept = min(len(numbers), limit)
-    return Table(tuple(raw.described() for raw in found), len(numbers) - kept, kept - len(found))
-
-
 _STANDARD: Final = frozenset({0, 1, 2})
 
 
@@ -251,17 +200,17 @@ def cloexec(info: bytes) -> bool | None:
     return None if flags is None else bool(flags & _O_CLOEXEC)
 
 
-_FIRST: Final = re.compile(rb"pos:\t([0-9]+)\nflags:\t([0-7]+)\nmnt_id:\t([0-9]+)\n")
-"""How fdinfo has begun since mnt_id was added to it (fs/proc/fd.c: seq_show)."""
+_FIRST: Final = re.compile(rb"pos:\t([0-9]+)\nflags:\t([0-7]+)\n")
+"""How fdinfo begins (fs/proc/fd.c: seq_show)."""
 
 
-def _numbers(info: bytes) -> tuple[int | None, int | None, int | None]:
-    # Position, flags and mount. The expression takes a sixth of the time that the fields do.
+def _numbers(info: bytes) -> tuple[int | None, int | None]:
+    # Position and flags. The expression takes a sixth of the time that the fields do.
     usual = _FIRST.match(info)
     if usual is not None:
-        return int(usual[1]), int(usual[2], 8), int(usual[3])
+        return int(usual[1]), int(usual[2], 8)
     fields = parse_fdinfo(info)
-    return _value(fields, b"pos"), _value(fields, b"flags", 8), _value(fields, b"mnt_id")
+    return _value(fields, b"pos"), _value(fields, b"flags", 8)
 
 
 def parse_fdinfo(raw: bytes) -> dict[bytes, bytes]:
@@ -331,38 +280,3 @@ def order(tid_a: Tid, fd_a: Fd, tid_b: Tid, fd_b: Fd) -> Order | Unavailable:
     if problem == errno.EBADF:
         return Unavailable(problem, f"EBADF: {tid_a} has no descriptor {fd_a}, or {tid_b} no {fd_b}")
     return refused(tid_a, tid_b, problem)
-
-
-def same_description(tid_a: Tid, fd_a: Fd, tid_b: Tid, fd_b: Fd) -> bool | Unavailable:
-    """Whether two descriptors share one open file description: offset, status flags, and locks that belong to it."""
-    found = order(tid_a, fd_a, tid_b, fd_b)
-    return found if isinstance(found, Unavailable) else found is Order.EQUAL
-
-
-class Holder(Struct, frozen=True, gc=False):
-    """Who holds an end of a pipe, and by which descriptor."""
-
-    task: int
-    fd: Fd
-
-
-class Ends(Struct, frozen=True):
-    """Who holds a pipe open. A reader sees the end of the data only once there are no ``writers``."""
-
-    readers: tuple[Holder, ...]
-    writers: tuple[Holder, ...]
-
-
-def pipe_ends(tables: Iterable[tuple[int, Iterable[Descriptor]]]) -> dict[Inode, Ends]:
-    """Every pipe and FIFO that a task of ``tables`` (any number that names it, and its descriptors) has open."""
-    readers: dict[Inode, list[Holder]] = {}
-    writers: dict[Inode, list[Holder]] = {}
-    for task, held in tables:
-        for descriptor in held:
-            if descriptor.kind not in (Kind.PIPE, Kind.FIFO) or descriptor.inode is None:
-                continue
-            for ends, has in ((readers, descriptor.reads), (writers, descriptor.writes)):
-                known = ends.setdefault(descriptor.inode, [])
-                if has:
-                    known.append(Holder(task, descriptor.fd))
-    return {inode: Ends(tuple(readers[inode]), tuple(writers[inode])) for inode in readers}
