@@ -116,9 +116,9 @@ def _shared(tid: Tid) -> Numbers:
 
 
 def _eperm(tid: Tid, flags: int) -> Numbers:
-    if not flags & f.CLONE_NEWUSER or flags < 0:
-        return {}
     found = _user_namespace(tid)
+    if not flags & f.CLONE_NEWUSER or flags < 0:
+        return found
     allowed = setting("/proc/sys/kernel/unprivileged_userns_clone")
     # Without the sysctl, which is Debian's, everyone is allowed.
     found["userns_clone"] = 1 if allowed is None else allowed

@@ -110,6 +110,14 @@ def test_setns_by_what_its_descriptor_is(
     assert first(call, number, limits, target=target) == (rule, True)
 
 
+def test_choosing_a_pid_as_root_of_a_user_namespace() -> None:
+    # Its capabilities do not count in the user namespace that owns the pid namespace.
+    call = decode_creation(X86, 435, (1, VER2), packed(set_tid=8, set_tid_size=1), b"\7\0\0\0")
+    inside = {**ROOT, "uid": 1000, "user_ns_first": 0}
+    assert first(call, errno.EPERM, inside) == ("set-tid-privilege", True)
+    assert first(call, errno.EPERM, ROOT) == ("unexplained", False)
+
+
 def test_where_something_is_certain_nothing_is_perhaps() -> None:
     limits = {"pids_max": 3, "pids_current": 3}
     found = reasons(FORK, errno.EAGAIN, Context(limits=limits))

@@ -189,6 +189,14 @@ def test_words_of_history(word: str, says: str) -> None:
     assert says.lower() in text
 
 
+def test_clone_beside_clone3_has_the_fields() -> None:
+    text = to_text(explain("clone", "clone3"))
+    assert "Which argument is which field" in text
+    assert "stack, stack_size" in text
+    assert "Which argument" not in to_text(explain("fork", "clone3"))
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_all_words_fit_a_terminal() -> None:
     for name in (*NAMES, *(former.name for former in FORMER if f.CLONE.by_name(former.name) is None)):
         assert [line for line in term(name).splitlines() if len(line) > 80 or line != line.rstrip()] == [], name

@@ -21,7 +21,7 @@ from forklore.features.explain.answers import (
     explain,
 )
 from forklore.features.explain.equivalent import Equivalent, NoEquivalent
-from forklore.features.explain.terms import Term
+from forklore.features.explain.terms import FIELDS, Term
 
 __all__ = ["explain", "to_json", "to_text"]
 
@@ -59,11 +59,15 @@ def _term(term: Term) -> Iterator[str]:
     for paragraph in term.text:
         yield ""
         yield from _wrapped(paragraph, "  ", "  ")
-    if not term.rows:
-        return
-    yield ""
-    widths = [max(len(row[i]) for row in term.rows) + 2 for i in range(len(term.rows[0]) - 1)]
-    for row in term.rows:
+    if term.rows:
+        yield ""
+        yield from _term_rows(term.rows)
+
+
+def _term_rows(rows: tuple[tuple[str, ...], ...]) -> Iterator[str]:
+    """A table whose last column is wrapped."""
+    widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1)]
+    for row in rows:
         start = "  " + "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
         yield from (line.rstrip() for line in _wrapped(row[-1], start, " " * len(start)) or [start])
 
@@ -218,6 +222,8 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         if same:
             words = "untouched in all" if outcome == _UNCHANGED else f"{outcome} in all"
             yield from _wrapped(f"{words}: {', '.join(same)}", "", "    ")
+    if {"clone", "clone3"} <= set(titles):
+        yield from _section("Which argument is which field", _term_rows(FIELDS))
 
 
 def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
