@@ -26,7 +26,7 @@ class TraceFile:
     def __iter__(self) -> Iterator[Event]:
         return self._events
 
-    def run(self, emit: Callable[[Event], None], _idle: Callable[[int], float]) -> EndReason:
+    def run(self, emit: Callable[[Event], None], _idle: Callable[[int], float] | None = None) -> EndReason:
         """Give all events but the end record; its reason, or ``cut off`` where there is none."""
         for event in self._events:
             if isinstance(event, End):

@@ -18,9 +18,7 @@ _ENDED_KEPT: Final = 256
 
 def write(source: TraceFile, out: IO[str], options: Options) -> None:
     """Write a line for each event of a file. Raises TraceError."""
-    log = Log(source.header, out, color=options.color, endless=False)
-    for event in source:
-        log.event(event)
+    source.run(Log(source.header, out, color=options.color, endless=False).event)
 
 
 class Log:
