@@ -26,8 +26,8 @@ from forklore.linux.seizing import Seizing
 from forklore.linux.tasks import descendants, leader_of
 from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace import alarm
-from forklore.sources.ptrace.engine import Engine, trace_options
-from forklore.sources.ptrace.options import DEFAULTS, Observe, Options, Stops
+from forklore.sources.ptrace.engine import Engine
+from forklore.sources.ptrace.options import DEFAULTS, Observe, Options, Stops, trace_options
 from forklore.sources.ptrace.tracee import Tracee
 
 if TYPE_CHECKING:

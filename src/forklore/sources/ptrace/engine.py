@@ -21,18 +21,20 @@ from forklore.abi.errors import RESTARTS
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc, seccomp
+from forklore.linux import seccomp
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
 from forklore.sources.ptrace.announcers import Announcers
-from forklore.sources.ptrace.creations import Creation, Creations, State
+from forklore.sources.ptrace.creations import Creation, Creations
 from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.entry import EntryReader
-from forklore.sources.ptrace.held_pairs import CHILD_DIED, CREATOR_DIED, CREATOR_GONE, HeldPairs
+from forklore.sources.ptrace.held_pairs import CREATOR_DIED, CREATOR_GONE, HeldPairs
 from forklore.sources.ptrace.kernel import LINUX, Kernel
+from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observer, Observers
-from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until
+from forklore.sources.ptrace.observers import callers_of, observers_of
+from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until, trace_options
 from forklore.sources.ptrace.signal_delivery import Delivery
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
@@ -41,31 +43,11 @@ from forklore.sources.ptrace.wake import Wake
 
 if TYPE_CHECKING:
     from forklore.linux.seizing import Seizing
-    from forklore.sources.ptrace.callers import Callers
     from forklore.sources.source import Emit, Idle
 
 
 _CREATION_STOPS: Final[dict[Kind, ev.CreateStop]] = {Kind.FORK: "fork", Kind.VFORK: "vfork", Kind.CLONE: "clone"}
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
-
-
-def trace_options(stops: Stops, *, ends: bool = False, exitkill: bool = True) -> int:
-    """PTRACE_O_* for every tracee: all three creation events always, for the kernel never falls back to another."""
-    options = (
-        pt.Option.TRACESYSGOOD
-        | pt.Option.TRACEFORK
-        | pt.Option.TRACEVFORK
-        | pt.Option.TRACECLONE
-        | pt.Option.TRACEVFORKDONE
-        | pt.Option.TRACEEXEC
-    )
-    if stops is Stops.SECCOMP:
-        options |= pt.Option.TRACESECCOMP
-    if ends:
-        options |= pt.Option.TRACEEXIT
-    if exitkill:
-        options |= pt.Option.EXITKILL
-    return int(options)
 
 
 Handler = Callable[[Tracee, WaitStatus, int], None]
@@ -100,7 +82,7 @@ class Engine:
         self._emit = emit
         self._idle = idle
         self._alarm = Alarm()
-        callers = _callers(machine, options, emit)
+        callers = callers_of(machine, options, emit)
         self._reader = EntryReader(
             kernel, machine, argv=options.argv, follow_untraced=options.follow_untraced,
             glance=None if callers is None else callers.glance,
@@ -109,11 +91,14 @@ class Engine:
         self._family = Family(options)
         self._creations = Creations(adopts=kernel.adopts_orphans())
         self._announcers = Announcers(kernel, self._family, self._creations, self._reader, self._stops, machine)
-        self._observers = Observers([*_observers(options, emit, callers), *observers])
+        self._observers = Observers([*observers_of(options, emit, callers), *observers])
         self._calls = self._observers.call_entered
         self._renames = Renames(kernel, emit)
-        self._pairs = HeldPairs(kernel, machine, options.observe, emit, self._observers)
         self._deferred = Deferred()
+        self._new = NewTasks(
+            kernel, self._family, self._creations, self._reader, self._renames, self._observers, self._deferred,
+            HeldPairs(kernel, machine, options.observe, emit, self._observers), emit, self._go,
+        )  # fmt: skip
         self._before: deque[tuple[Tid, int]] = deque()
         """Statuses that came while tasks were attached to."""
         self._wake = Wake(kernel)
@@ -254,25 +239,9 @@ class Engine:
     # New tasks
 
     def _on_creation(self, task: Tracee, status: WaitStatus, t: int) -> None:
-        tid = Tid(self._kernel.event_message(task.tid))
-        entry = task.entry if self._creations.is_in_call(task) else self._made_by(task, t)
-        task.entry = None
-        child = self._family.born(task, tid, entry.flags if entry is not None else 0)
-        early = self._creations.announced(task, child, entry, t, _CREATION_STOPS[status.kind])
-        if child.group is task.group:
-            self._renames.look(task.group, t)
+        child, early = self._new.announced(task, Tid(self._kernel.event_message(task.tid)), status.kind, t)
         if early is not None:
             self._begin(child, early, t)
-
-    def _made_by(self, task: Tracee, t: int) -> Entry | None:
-        # The call that no entry stop was seen of.
-        try:
-            entry = self._reader.from_registers(task.tid, t)
-            if entry is not None:
-                self._look_behind(task, entry, t)
-        except ProcessLookupError:
-            return None  # killed in its event stop: that it made a child, and which, is known all the same
-        return entry
 
     def _begin(self, child: Tracee, early: WaitStatus, t: int) -> None:
         # It had a status before it was told of.
@@ -290,79 +259,21 @@ class Engine:
             else:
                 self._creations.stopped_unannounced(tid, status)
             return None
-        child = creation.child
-        assert child is not None
-        if creation.entry is not None and creation.entry.cleared and not status.ended:
-            self._reader.put_back(tid, creation.entry)
-        if creation.state is State.ANNOUNCED:
-            self._both_held(creation, status)
-        if child.keep:
-            return child
-        self._family.forget(child)
-        if not status.ended:
-            self._kernel.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
-        return None
-
-    def _both_held(self, creation: Creation, status: WaitStatus) -> None:
-        creator, entry = creation.creator, creation.entry
-        assert creator is not None
-        told = self._pairs.look(creation, CHILD_DIED if status.ended else None)
-        # Nothing else is told of a child that stops as all do at first, before this is.
-        if status.kind is Kind.TRAP and not self._leaving and self._pairs.may_run(creation):
-            self._deferred.work.append(told)
-        else:
-            told.run()
-        if entry is not None and entry.cleared:
-            self._reader.put_back(creator.tid, entry)
-        self._creations.told(creation)
-        with suppress(ProcessLookupError):  # killed while it was held
-            self._go(creator.tid)
-
-    def _creator_gone(self, creator: Tracee, why: Unavailable) -> None:
-        # Nobody will be held with the child that it has announced, if there is one.
-        creation = self._creations.creator_gone(creator)
-        if creation is not None:
-            self._pairs.look(creation, why).run()
+        return self._new.stopped(creation, status, may_wait=not self._leaving)
 
     def _adopt_unannounced(self) -> None:
         for tid, made in self._announcers.without(self._now()):
             self._adopt(tid, made)
 
     def _adopt(self, tid: Tid, made: Creation | None) -> None:
-        status = self._creations.adopted(tid, made)
         t = self._now()
-        if made is not None and made.creator is not None and made.entry is not None:
-            child = self._born_unannounced(made.creator, made.entry, tid, status, t)
-        else:
-            child = self._found(tid, t)
+        child, status = self._new.adopted(tid, made, t)
+        if made is not None and made.creator is not None and not made.creator.alive:
+            self._inherited(child.group, t)
         if self._killing:
             self.kill()
         with suppress(ProcessLookupError):  # killed: its end has a status of its own
             self._handlers.get(status.kind, self._on_other)(child, status, t)
-
-    def _born_unannounced(self, creator: Tracee, entry: Entry, tid: Tid, status: WaitStatus, t: int) -> Tracee:
-        child = self._family.born(creator, tid, entry.flags)
-        self._emit(
-            records.create(
-                self._kernel, t, creator.id, child.id, tid, entry, self._machine,
-                stop=None, traced=True, nested=child.nested,
-            )
-        )
-        if entry.cleared and not status.ended:
-            self._reader.put_back(tid, entry)
-        if not creator.alive:
-            self._inherited(child.group, t)
-        return child
-
-    def _found(self, tid: Tid, t: int) -> Tracee:
-        fields = self._kernel.status(tid)
-        tgid, parent = Pid(tid), None
-        if not isinstance(fields, Unavailable):
-            tgid = Pid(proc.number(fields, b"Tgid") or tid)
-            parent = Pid(proc.number(fields, b"PPid") or 0)
-        child = self._family.add(tid, tgid, parent, depth=1)
-        self._emit(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
-        return child
 
     # Calls
 
@@ -389,16 +300,10 @@ class Engine:
         task.entry = entry
         if entry.kind is Class.CREATION:
             self._creations.entered(task, entry)
-            self._look_behind(task, entry, entry.t)
+            self._new.look_behind(task, entry, entry.t)
         elif entry.kind is Class.EXEC:
             for executing in self._observers.executing:
                 executing(task)
-
-    def _look_behind(self, task: Tracee, entry: Entry, t: int) -> None:
-        for creating in self._observers.creating:
-            work = creating(task, entry, t)
-            if work is not None:
-                self._deferred.work.append(work)
 
     def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
         # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
@@ -547,7 +452,7 @@ class Engine:
                     address=origin.address,
                 )
             )
-        self._creator_gone(task, CREATOR_DIED)
+        self._new.creator_gone(task, CREATOR_DIED)
         self._emit(ev.Exit(t=t, task=task.id, status=status.status))
         self._creations.ended(task.tid)
         sharing.ended(task)
@@ -572,7 +477,7 @@ class Engine:
         return self._superseded(leader, left[0], t) if len(left) == 1 else leader
 
     def _superseded(self, leader: Tracee, former: Tid, t: int) -> Tracee:
-        self._creator_gone(leader, CREATOR_DIED)
+        self._new.creator_gone(leader, CREATOR_DIED)
         self._announcers.killed()
         self._emit(ev.Gone(t=t, task=leader.id, why="superseded"))
         task = self._family.take_over(former, leader)
@@ -644,7 +549,7 @@ class Engine:
                 continue
 
     def _let_go(self, task: Tracee, status: WaitStatus | None) -> None:
-        self._creator_gone(task, CREATOR_GONE)
+        self._new.creator_gone(task, CREATOR_GONE)
         entry = task.entry
         if entry is not None and entry.cleared:
             self._reader.put_back(task.tid, entry)
@@ -658,7 +563,7 @@ class Engine:
         why: ev.GoneWhy = "released" if self._asked == "abandon" else "lost"
         for creation in self._creations.held():
             assert creation.creator is not None
-            self._creator_gone(creation.creator, CREATOR_GONE)
+            self._new.creator_gone(creation.creator, CREATOR_GONE)
             if creation.entry is not None and creation.entry.cleared:
                 self._reader.put_back(creation.creator.tid, creation.entry)
         for task in self._family.live.values():
@@ -669,29 +574,3 @@ class Engine:
         """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""
         for finish in self._observers.finish:
             finish(self._now())
-
-
-def _callers(machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> Callers | None:
-    if options.stack_depth == 0:
-        return None
-    from forklore.sources.ptrace.callers import Callers
-
-    return Callers(machine, options, emit)
-
-
-def _observers(options: Options, emit: Callable[[ev.Event], None], callers: Callers | None) -> list[Observer]:
-    # What is not asked for is not loaded: the time that it takes to start counts.
-    observers: list[Observer] = [] if callers is None else [callers]
-    if options.observe in (Observe.AUTO, Observe.FULL):
-        from forklore.sources.ptrace.exec_descriptors import ExecDescriptors
-
-        observers.append(ExecDescriptors(emit))
-    if options.cow:
-        from forklore.sources.ptrace.cow import Copies
-
-        observers.append(Copies(emit))
-    if options.vfork_writes:
-        from forklore.sources.ptrace.vfork_memory import VforkMemory
-
-        observers.append(VforkMemory(emit, None if callers is None else callers.names))
-    return observers

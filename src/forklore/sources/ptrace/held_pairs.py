@@ -32,7 +32,7 @@ class HeldPairs:
         self, kernel: Kernel, machine: Arch, level: Observe, emit: Callable[[ev.Event], None], observers: Observers
     ) -> None:
         self._kernel = kernel
-        self._machine = machine
+        self.machine = machine
         self._level = level
         self._emit = emit
         self._observers = observers
@@ -67,7 +67,7 @@ class HeldPairs:
             sharing.joined(creator, child, seen)
         self._emit(
             records.create(
-                self._kernel, creation.t, creator.id, child.id, child.tid, creation.entry, self._machine,
+                self._kernel, creation.t, creator.id, child.id, child.tid, creation.entry, self.machine,
                 stop=creation.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=told.standing,
             )
         )  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi import ptrace as pt
+
 
 class Stops(StrEnum):
     """How the tracer comes to see calls."""
@@ -120,3 +122,22 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 DEFAULTS: Final = Options()
+
+
+def trace_options(stops: Stops, *, ends: bool = False, exitkill: bool = True) -> int:
+    """PTRACE_O_* for every tracee: all three creation events always, for the kernel never falls back to another."""
+    options = (
+        pt.Option.TRACESYSGOOD
+        | pt.Option.TRACEFORK
+        | pt.Option.TRACEVFORK
+        | pt.Option.TRACECLONE
+        | pt.Option.TRACEVFORKDONE
+        | pt.Option.TRACEEXEC
+    )
+    if stops is Stops.SECCOMP:
+        options |= pt.Option.TRACESECCOMP
+    if ends:
+        options |= pt.Option.TRACEEXIT
+    if exitkill:
+        options |= pt.Option.EXITKILL
+    return int(options)
