@@ -20,8 +20,7 @@ from forklore.linux.namespaces import namespaces
 from forklore.linux.pages import pagemap
 from forklore.linux.tasks import process_name
 from forklore.linux.this_process import effective_capabilities
-from forklore.sources.ptrace.engine import trace_options
-from forklore.sources.ptrace.options import Stops
+from forklore.sources.ptrace.options import Stops, trace_options
 
 _FIRST_PID_NS: Final = NsInode(0xEFFFFFFC)
 _FIRST_USER_NS: Final = NsInode(0xEFFFFFFD)
