@@ -126,11 +126,11 @@ class Forklore:
         from forklore.elf.dwarf.numbers import At
 
         if self._opened is None:
-            from forklore.elf.dwarf.code import Code
+            from forklore.elf.dwarf.code import CodeIndex
             from forklore.elf.dwarf.file import Budget
             from forklore.elf.dwarf.units import Units
 
-            self._opened = Code(Units(self._path, Budget(_PATIENCE)))
+            self._opened = CodeIndex(Units(self._path, Budget(_PATIENCE)))
         unit = self._opened.unit(address)
         if unit is None:
             return []
@@ -142,9 +142,9 @@ class Forklore:
 
     def lines(self, address: int) -> Answer:
         """As the card shows a frame."""
-        from forklore.elf.dwarf.source import Source
+        from forklore.elf.dwarf.source import DwarfSource
 
-        self._opened = self._opened or Source(self._path, budget=_PATIENCE)
+        self._opened = self._opened or DwarfSource(self._path, budget=_PATIENCE)
         return [[where.function, where.file, where.line] for where in self._opened.at(address)]
 
     def variables(self, address: int) -> Answer:

@@ -24,7 +24,7 @@ from forklore.features.audit.observe import listen
 from forklore.features.audit.observe.build import NoProbeError
 from forklore.features.audit.observe.run import prober
 from forklore.features.audit.observe.target import NoTargetError, Target, from_file, running, runs_here, under
-from forklore.features.audit.record import Ended
+from forklore.features.audit.record import TaskEnded
 from forklore.features.audit.result import Audit, decode, encode, lasting
 from forklore.features.audit.show.compare import compare
 from forklore.linux.proc import machine
@@ -326,7 +326,7 @@ def test_a_probe_is_killed_when_it_is_stuck(
     assert here is not None
     log, _pid, was_killed = listen.listen(here, ["/bin/sh", "-c", script], [], {})
     assert was_killed == killed
-    assert any(isinstance(past, Ended) for past in log)
+    assert any(isinstance(past, TaskEnded) for past in log)
 
 
 def test_views() -> None:

@@ -20,7 +20,7 @@ from tracing import Trace_, Traced
 from forklore.events import records as ev
 from forklore.model.attribution import Attribution
 from forklore.model.names import function_name, whole_name
-from forklore.model.stacks import Place
+from forklore.model.stacks import CodePlace
 from forklore.model.tasks import Task
 from forklore.report.sites import sites
 from forklore.report.tree.edges import Edges, own_name
@@ -80,7 +80,7 @@ class Makers:
         """The name of the file that this function is in."""
         return self._place(task).path.rpartition(b"/")[2]
 
-    def _place(self, task: Task) -> Place:
+    def _place(self, task: Task) -> CodePlace:
         assert task.runs is not None
         number = task.runs.routine_place or task.runs.fn_place
         assert number is not None, task.runs

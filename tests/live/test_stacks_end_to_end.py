@@ -22,7 +22,7 @@ from tracing import Trace_, Traced, bare
 from forklore.abi.units import TaskId, Unavailable
 from forklore.events import records as ev
 from forklore.model.attribution import Attribution, attribute
-from forklore.model.stacks import Frame
+from forklore.model.stacks import StackFrame
 from forklore.model.tasks import Task
 from forklore.report.styled_lines import plain
 from forklore.report.tree.edges import Edges
@@ -81,7 +81,7 @@ def attributed(task: Task) -> Attribution:
     return attribute(task.creation, task.stack, task.script, task.runs)
 
 
-def frames(task: Task) -> tuple[Frame, ...]:
+def frames(task: Task) -> tuple[StackFrame, ...]:
     assert task.stack is not None
     return task.stack.frames
 

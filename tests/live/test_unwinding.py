@@ -26,7 +26,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi.frame_table import FrameTable
-from forklore.elf.cfi.unwind import Code, Walk, walk
+from forklore.elf.cfi.unwind import CodeMapping, Walk, walk
 from forklore.elf.dwarf.registers import dwarf_block
 from forklore.linux import memory, ptrace
 from forklore.linux.wait import Kind
@@ -86,33 +86,33 @@ class Space:
     def __init__(self, tid: Tid, arch: Arch) -> None:
         self.tid = tid
         self.arch = arch
-        self.mappings: list[tuple[int, int, Code, str]] = []
+        self.mappings: list[tuple[int, int, CodeMapping, str]] = []
         for line in Path(f"/proc/{tid}/maps").read_text().splitlines():
             span, access, offset, _device, _inode, *rest = line.split(maxsplit=5)
             low, high = (int(word, 16) for word in span.split("-"))
             name = rest[0] if rest else ""
             if "x" not in access:
                 continue
-            code = Code(None, 0, fixed=False)
+            code = CodeMapping(None, 0, fixed=False)
             if name == "[vdso]":
                 raw = b"".join(self.read(address, 4096) or b"" for address in range(low, high, 4096))
-                code = Code(File(io.BytesIO(raw), arch).table, low)
+                code = CodeMapping(File(io.BytesIO(raw), arch).table, low)
             elif name.startswith("/"):
                 file = opened(name, arch)
                 start = file.address(int(offset, 16))
                 assert start is not None, line
-                code = Code(file.table, low - start)
+                code = CodeMapping(file.table, low - start)
             self.mappings.append((low, high, code, name))
         self.mappings.sort(key=lambda mapping: mapping[0])
         self.starts = [low for low, *_ in self.mappings]
 
-    def at(self, address: int) -> tuple[Code, str] | None:
+    def at(self, address: int) -> tuple[CodeMapping, str] | None:
         index = bisect_right(self.starts, address) - 1
         if index < 0 or address >= self.mappings[index][1]:
             return None
         return self.mappings[index][2:]
 
-    def lookup(self, address: int) -> Code | None:
+    def lookup(self, address: int) -> CodeMapping | None:
         found = self.at(address)
         return None if found is None else found[0]
 

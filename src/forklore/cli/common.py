@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from forklore.export.table import Options
+    from forklore.export.table import ExportOptions
 
 DEFAULT_COLUMNS = 80
 
@@ -74,11 +74,11 @@ def columns(arguments: argparse.Namespace, file: TextIO) -> int:
         return DEFAULT_COLUMNS
 
 
-def view_options(arguments: argparse.Namespace, file: TextIO) -> Options:
+def view_options(arguments: argparse.Namespace, file: TextIO) -> ExportOptions:
     """What was asked of a view that goes to ``file``."""
-    from forklore.export.table import Options
+    from forklore.export.table import ExportOptions
 
-    return Options(
+    return ExportOptions(
         view=arguments.view,
         task=getattr(arguments, "id", None),
         columns=columns(arguments, file),

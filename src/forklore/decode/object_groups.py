@@ -18,7 +18,7 @@ Compare = Callable[[Tid, Tid], int | Unavailable]
 told. A number that is none of these counts as unequal, in no known order."""
 
 
-class Group(Struct, frozen=True):
+class ObjectGroup(Struct, frozen=True):
     """The tasks that hold one object."""
 
     letter: str
@@ -30,7 +30,7 @@ class Group(Struct, frozen=True):
 class Grouping(Struct, frozen=True):
     """All tasks in their groups, for one kind of object."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[ObjectGroup, ...]
     unset: tuple[Tid, ...]
     """The tasks that have no such object at all."""
     unknown: dict[Tid, Unavailable]
@@ -98,7 +98,7 @@ class _Sorter(Struct):
         for task in dict.fromkeys(tasks):
             self.place(task)
         named = [found for found in self.found if not found.unset]
-        groups = tuple(Group(letter(index), tuple(found.members)) for index, found in enumerate(named))
+        groups = tuple(ObjectGroup(letter(index), tuple(found.members)) for index, found in enumerate(named))
         unset = next((tuple(found.members) for found in self.found if found.unset), ())
         return Grouping(groups, unset, self.unknown, self.comparisons)
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import IO
 
 from forklore.abi.text import printable
-from forklore.export.table import Options
+from forklore.export.table import ExportOptions
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report.sites import asked_for
 from forklore.report.tree.edges import Edges
 from forklore.report.words.code import functions, script_words
 
 
-def write(trace: Trace, out: IO[bytes], _options: Options) -> None:
+def write(trace: Trace, out: IO[bytes], _options: ExportOptions) -> None:
     """Write the lines."""
     out.write("".join(f"{line}\n" for line in folded_lines(trace)).encode())
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from forklore.export.json_tree.code import AttributionObject
 from forklore.export.json_tree.parts import Span, TaskNumber
 from forklore.export.json_tree.tree import FormatObject
-from forklore.export.table import Options
+from forklore.export.table import ExportOptions
 from forklore.model.tasks import Trace
 from forklore.report.sites import Site, sites
 from forklore.report.tree.edges import Edges
@@ -86,7 +86,7 @@ class ThroughObject(Struct, frozen=True):
     """How often."""
 
 
-def write(trace: Trace, out: IO[bytes], _options: Options) -> None:
+def write(trace: Trace, out: IO[bytes], _options: ExportOptions) -> None:
     """Write the object."""
     edges = Edges(trace)
     data = SitesObject(FORMAT, [SiteObject.of(site, edges) for site in sites(trace, edges)])

@@ -8,7 +8,7 @@ from typing import IO, Final
 from forklore.abi.units import TaskId
 from forklore.events.records import Event, Exit, Gone, Header
 from forklore.events.trace_file import TraceFile
-from forklore.export.table import Options
+from forklore.export.table import ExportOptions
 from forklore.model.build import Builder
 from forklore.report import styled_lines
 from forklore.report.log import LogView
@@ -16,7 +16,7 @@ from forklore.report.log import LogView
 _ENDED_KEPT: Final = 256
 
 
-def write(source: TraceFile, out: IO[str], options: Options) -> None:
+def write(source: TraceFile, out: IO[str], options: ExportOptions) -> None:
     """Write a line for each event of a file. Raises TraceError."""
     source.run(Log(source.header, out, color=options.color, endless=False).event)
 

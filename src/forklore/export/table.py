@@ -19,7 +19,7 @@ View = Literal["tree", "sites", "sharing", "descriptors", "task"]
 VIEWS: Final[tuple[View, ...]] = get_args(View)
 
 
-class Options(Struct, frozen=True, kw_only=True):
+class ExportOptions(Struct, frozen=True, kw_only=True):
     """What is asked of a format, which leaves alone what it has no use for."""
 
     view: View = "tree"
@@ -37,8 +37,8 @@ class Options(Struct, frozen=True, kw_only=True):
     color: bool = False
 
 
-WriteTrace = Callable[["Trace", IO[Any], Options], None]
-WriteEvents = Callable[["TraceFile", IO[Any], Options], None]
+WriteTrace = Callable[["Trace", IO[Any], ExportOptions], None]
+WriteEvents = Callable[["TraceFile", IO[Any], ExportOptions], None]
 
 
 class Exporter(Struct, frozen=True):
@@ -53,7 +53,7 @@ class Exporter(Struct, frozen=True):
     sharing: frozenset[View] = frozenset()
     """The views of it that tell who shared what, for which a trace takes several times as long to read."""
 
-    def write(self, source: TraceFile, out: IO[Any], options: Options, warn: Callable[[str], None]) -> None:
+    def write(self, source: TraceFile, out: IO[Any], options: ExportOptions, warn: Callable[[str], None]) -> None:
         """Write what ``source`` tells to ``out``, after giving ``warn`` what is wrong with the file. Raises TraceError,
         :class:`forklore.report.task_card.NoSuchTaskError`, and OSError of ``out``."""
         from forklore.model.build import built
@@ -71,7 +71,7 @@ class EventExporter(Struct, frozen=True):
     load: Callable[[], WriteEvents]
     text: bool = False
 
-    def write(self, source: TraceFile, out: IO[Any], options: Options, warn: Callable[[str], None]) -> None:
+    def write(self, source: TraceFile, out: IO[Any], options: ExportOptions, warn: Callable[[str], None]) -> None:
         """As :meth:`Exporter.write`; what is wrong with the file is told at the end."""
         self.load()(source, out, options)
         for warning in source.warnings:

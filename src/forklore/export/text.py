@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING, Final
 
-from forklore.export.table import Options
+from forklore.export.table import ExportOptions
 from forklore.report import styled_lines
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _TABLE_LINES: Final = 400
 
 
-def write(trace: Trace, out: IO[str], options: Options) -> None:
+def write(trace: Trace, out: IO[str], options: ExportOptions) -> None:
     """Write the view that is asked for. NoSuchTaskError where it is of a task that the trace does not have."""
     styled_lines.write(_lines(trace, options), out, color=options.color)
 
 
-def _lines(trace: Trace, options: Options) -> list[Line]:
+def _lines(trace: Trace, options: ExportOptions) -> list[Line]:
     # Each view is imported only when it is asked for: the start of `forklore run` counts.
     everything = options.everything
     columns = None if everything else options.columns
@@ -47,7 +47,7 @@ def _lines(trace: Trace, options: Options) -> list[Line]:
             return card_lines(trace, find(trace, options.task or ""), options.columns)
 
 
-def limits(options: Options) -> Limits:
+def limits(options: ExportOptions) -> Limits:
     """What of the tree is shown."""
     from forklore.report.tree.tree import Limits
 

@@ -13,7 +13,7 @@ from forklore.events import records as ev
 from forklore.model import library_calls
 from forklore.model.library_calls import LIBC, Known
 from forklore.model.script_calls import asked
-from forklore.model.stacks import Frame, Stack
+from forklore.model.stacks import CallStack, StackFrame
 
 Told = Literal["stack", "fingerprint", "none"]
 
@@ -33,7 +33,7 @@ class Attribution(Struct, frozen=True):
     chain: tuple[str, ...]
     """Library calls, the outermost first, without the system call: ``("popen", "posix_spawn")``. Empty where the
     program makes the system call itself, or where it is not known (:attr:`source`)."""
-    caller: Frame | None
+    caller: StackFrame | None
     """The first frame outside of these libraries."""
     caller_line: ev.Line | None
     """The source of that frame: of the innermost function there that is not a library's inlined one."""
@@ -53,7 +53,7 @@ class _Walk(Struct):
     """What a stack says, from the innermost frame out."""
 
     calls: list[Known]
-    caller: Frame | None = None
+    caller: StackFrame | None = None
     by_name: bool = False
     """No frame lies in a C library's own file."""
     hidden: bool = False
@@ -64,7 +64,7 @@ class _Walk(Struct):
 
 
 def attribute(
-    creation: Creation, stack: Stack | None, script: ev.Script | None = None, runs: ev.Runs | None = None
+    creation: Creation, stack: CallStack | None, script: ev.Script | None = None, runs: ev.Runs | None = None
 ) -> Attribution:
     """Who made the child of ``creation``, from what was seen of its creator at that moment."""
     made = fingerprint(creation)
@@ -136,7 +136,7 @@ def _by_form(made: Fingerprint | None, runs: ev.Runs | None, because: str) -> tu
     return (made.call,), "fingerprint", made.sure, f"{because}; the call has the form of {whose}: {made.why}"
 
 
-def _walk(stack: Stack) -> _Walk:
+def _walk(stack: CallStack) -> _Walk:
     in_library = any(_is_libc(frame) for frame in stack.frames)
     walked = _Walk([], by_name=not in_library)
     others = guessed = False
@@ -169,20 +169,20 @@ def _walk(stack: Stack) -> _Walk:
     return walked
 
 
-def _frames(stack: Stack) -> Iterator[tuple[Frame, bool]]:
+def _frames(stack: CallStack) -> Iterator[tuple[StackFrame, bool]]:
     """Frames, and between them the functions that have left none; whether it is on the stack."""
     for frame in stack.frames:
         if frame.called is not None:
-            yield Frame(frame.called, frame.how), False
+            yield StackFrame(frame.called, frame.how), False
         yield frame, True
 
 
-def _is_libc(frame: Frame) -> bool:
+def _is_libc(frame: StackFrame) -> bool:
     found = library_calls.known(frame.place.function, frame.place.path)
     return found is not None and found.library == LIBC and frame.place.path not in (b"", b"[vdso]")
 
 
-def _inlined(walked: _Walk, frame: Frame) -> None:
+def _inlined(walked: _Walk, frame: StackFrame) -> None:
     """Take the library functions that the compiler inlined into the caller for calls as well."""
     for line in frame.place.lines[:-1]:
         found = _inlined_library(line)
@@ -196,7 +196,7 @@ def _inlined_library(line: ev.Line) -> Known | None:
     return library_calls.inlined(function, b"" if line.file is None else ev.raw_bytes(line.file))
 
 
-def _line(caller: Frame) -> ev.Line | None:
+def _line(caller: StackFrame) -> ev.Line | None:
     lines = caller.place.lines
     for line in lines[:-1]:
         if _inlined_library(line) is None:

@@ -13,8 +13,8 @@ from forklore.decode.creation import Creation
 from forklore.decode.lineage import lineage
 from forklore.events import records as ev
 from forklore.model.creations import Forms, decoded
-from forklore.model.refusals import Callers, target_of
-from forklore.model.stacks import Stack
+from forklore.model.refusals import ChildNamespaces, target_of
+from forklore.model.stacks import CallStack
 from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Naming, Reaper, Task, Trace
 from forklore.model.without_gc import uncollected
 
@@ -66,7 +66,7 @@ class Builder:
 
             self.trace.sharing = self._sharing = Sharing(self._kernel)
         self._forms = Forms()
-        self._callers = Callers(self.trace, self._kernel)
+        self._callers = ChildNamespaces(self.trace, self._kernel)
         self._signals: dict[TaskId, ev.Signal] = {}
         self._by_tid: dict[int, TaskId] = {}
         """Who has or had a tid last."""
@@ -194,7 +194,7 @@ class Builder:
         creator.children = _with(creator.children, number)
         self._callers.created(creator.id, number)
 
-    def _stack(self, number: int | None) -> Stack | None:
+    def _stack(self, number: int | None) -> CallStack | None:
         return None if number is None else self.trace.code.stacks[number]
 
     def _script(self, number: int | None) -> ev.Script | None:

@@ -87,7 +87,7 @@ UNKNOWN: Final = Ending()
 GOOD: Final = Ending(code=0)
 
 
-class Extent(Struct):
+class SharedExtent(Struct):
     """What was found of one resource, over all tasks of a maker: whether sharing it was asked for, and was observed."""
 
     asked: set[bool] = field(default_factory=set)
@@ -103,7 +103,7 @@ class Census(Struct, kw_only=True):
     tasks: int = 0
     """Those of which it is not known what they are."""
     made: dict[Maker, Counter[Manner]] = field(default_factory=dict)
-    sharing: dict[Maker, dict[str, Extent]] = field(default_factory=dict)
+    sharing: dict[Maker, dict[str, SharedExtent]] = field(default_factory=dict)
     refused: Counter[Refusal] = field(default_factory=Counter)
     executed: Counter[Execution] = field(default_factory=Counter)
     acts: Counter[Act] = field(default_factory=Counter)
@@ -118,7 +118,7 @@ class Census(Struct, kw_only=True):
     def without_sites(self) -> Census:
         """The same, as a trace without call stacks would have it."""
         made: dict[Maker, Counter[Manner]] = {}
-        sharing: dict[Maker, dict[str, Extent]] = {}
+        sharing: dict[Maker, dict[str, SharedExtent]] = {}
         for maker, manners in self.made.items():
             counted = made.setdefault(_bare(maker), Counter())
             for manner, count in manners.items():
@@ -126,7 +126,7 @@ class Census(Struct, kw_only=True):
         for maker, extents in self.sharing.items():
             merged = sharing.setdefault(_bare(maker), {})
             for resource, extent in extents.items():
-                known = merged.setdefault(resource, Extent())
+                known = merged.setdefault(resource, SharedExtent())
                 known.asked |= extent.asked
                 known.observed |= extent.observed
         refused: Counter[Refusal] = Counter()
@@ -208,7 +208,7 @@ class _Counting:
         sharing = self._builder.trace.sharing
         assert sharing is not None
         for answer in sharing.answers.get(task.id, ()):
-            extent = extents.setdefault(answer.resource, Extent())
+            extent = extents.setdefault(answer.resource, SharedExtent())
             if answer.asked is not None:
                 extent.asked.add(answer.asked)
             if answer.how in ("kcmp", "/proc") and answer.observed != "unknown":

@@ -42,7 +42,7 @@ class Counted(Struct, frozen=True):
     now: int
 
 
-class Ended(Struct, frozen=True):
+class EndsOtherwise(Struct, frozen=True):
     """A program whose processes end otherwise."""
 
     program: bytes
@@ -50,10 +50,10 @@ class Ended(Struct, frozen=True):
     """Those whose number changed, with that before and now."""
 
 
-Change = Made | Shared | Counted | Ended
+Change = Made | Shared | Counted | EndsOtherwise
 
 
-class Comparison(Struct, frozen=True):
+class TraceComparison(Struct, frozen=True):
     """What changed from ``old`` to ``new``, and how much did not."""
 
     old: Census
@@ -73,7 +73,7 @@ _SITES: Final = "which function made what, and by which library call"
 _OBSERVED: Final = "what was observed to be shared"
 
 
-def compare(old: Census, new: Census) -> Comparison:
+def compare(old: Census, new: Census) -> TraceComparison:
     """What only one of the two can tell is left out, and named in ``not_compared``."""
     missing = []
     if not (old.sites and new.sites):
@@ -90,7 +90,7 @@ def compare(old: Census, new: Census) -> Comparison:
     executed = sorted(_counted(old.executed, new.executed), key=lambda change: change.what.errno is not None)
     ends = (_ended(old, new, program) for program in dict.fromkeys([*old.ends, *new.ends]))
     ended = [change for change in ends if change is not None]
-    return Comparison(
+    return TraceComparison(
         old=old, new=new, changes=(*made, *shared, *refused, *executed, *acts, *ended),
         same_makers=len(makers) - len(made),
         same_executions=sum(old.executed[one] == new.executed[one] for one in executions if one.errno is None),
@@ -136,7 +136,7 @@ def _share(answers: set[bool]) -> Share:
     return "some" if len(answers) > 1 else "all" if True in answers else "none"
 
 
-def _ended(old: Census, new: Census, program: bytes) -> Ended | None:
+def _ended(old: Census, new: Census, program: bytes) -> EndsOtherwise | None:
     before, now = old.ends.get(program, Counter()), new.ends.get(program, Counter())
     gone, come = before - now, now - before
     _guess(gone, come)
@@ -144,7 +144,7 @@ def _ended(old: Census, new: Census, program: bytes) -> Ended | None:
     if not any(ending not in (GOOD, UNKNOWN) for ending in (*gone, *come)):
         return None  # that it ran more or less often is told by who executed it
     endings = (ending for ending in dict.fromkeys([*gone, *come]) if ending != UNKNOWN)
-    return Ended(program, tuple((ending, before[ending], now[ending]) for ending in endings))
+    return EndsOtherwise(program, tuple((ending, before[ending], now[ending]) for ending in endings))
 
 
 def _guess(unknown: Counter[Ending], known: Counter[Ending]) -> None:

@@ -19,7 +19,7 @@ _FLAGS: Final = hexadecimal("flags")
 _EXIT_SIGNAL: Final = hexadecimal("exit_signal")
 
 
-class Form(Struct, frozen=True, gc=False):
+class CreationForm(Struct, frozen=True, gc=False):
     """What very many creations have in common: all but addresses, sizes and descriptors."""
 
     call: CallName
@@ -45,15 +45,15 @@ class Forms:
     """The forms of a trace's creations, each of them worked out and kept once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], Form] = {}
+        self._known: dict[tuple[object, ...], CreationForm] = {}
 
-    def of(self, record: ev.Create) -> Form:
+    def of(self, record: ev.Create) -> CreationForm:
         """The form of a call."""
         key = _decides(record)
         form = self._known.get(key)
         if form is None:
             whole = decoded(record)
-            form = self._known[key] = Form(whole.call, whole.flags.raw, whole.exit_signal, whole.kind)
+            form = self._known[key] = CreationForm(whole.call, whole.flags.raw, whole.exit_signal, whole.kind)
         return form
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from forklore.abi.text import as_text
 from forklore.events import records as ev
-from forklore.model.stacks import Place
+from forklore.model.stacks import CodePlace
 
 _MANGLED: Final = (b"_Z", b"_R")
 """How the Itanium C++ ABI and Rust begin a mangled name: what else there is does not load a demangler."""
@@ -26,7 +26,7 @@ _SPAWNED: Final = re.compile(r"spawn_unchecked_?(?:::\{closure_env#\d+\})?<")
 _ANY_CLOSURE: Final = "{{closure}}"
 
 
-def function_name(place: Place, line: ev.Line | None = None) -> str | None:
+def function_name(place: CodePlace, line: ev.Line | None = None) -> str | None:
     """The function that the source shows there: the innermost inlined one, else the one that the symbol names.
 
     ``line``: the one of the place's lines that is meant, where that is not the innermost.
@@ -58,7 +58,7 @@ def whole_name(symbol: bytes) -> str:
     return as_text(symbol)
 
 
-def _given(place: Place) -> str:
+def _given(place: CodePlace) -> str:
     """What the program gave to std::thread, where the place is the function of that library's that calls it.
 
     Empty for all else. Where only a closure's or function's type is known, that.

@@ -25,7 +25,7 @@ def writes(held: Held) -> bool:
     return held.flags is not None and not held.flags & _O_PATH and held.flags & os.O_ACCMODE != os.O_RDONLY
 
 
-class Holder(Struct, frozen=True, gc=False):
+class PipeHolder(Struct, frozen=True, gc=False):
     """Who was seen to hold an end, by which descriptor, and when."""
 
     task: TaskId
@@ -39,8 +39,8 @@ class Pipe(Struct):
     """A pipe or FIFO. Its reader sees the end of the data when nobody holds a write end any more."""
 
     name: Text
-    readers: list[Holder]
-    writers: list[Holder]
+    readers: list[PipeHolder]
+    writers: list[PipeHolder]
 
 
 def pipes(trace: Trace) -> list[Pipe]:
@@ -65,7 +65,7 @@ def pipes(trace: Trace) -> list[Pipe]:
             if held.kind not in _PIPES or held.inode is None:
                 continue
             pipe = found.setdefault((held.device, held.inode), Pipe(held.target, [], []))
-            holder = Holder(task, held.fd, t, executed)
+            holder = PipeHolder(task, held.fd, t, executed)
             if reads(held):
                 pipe.readers.append(holder)
             if writes(held):

@@ -20,7 +20,7 @@ _CLOSED: Final = "No such file or directory"
 """How the target of a closed descriptor was recorded before its number was."""
 
 
-class Space(Struct):
+class PidNamespace(Struct):
     """A pid namespace that some task's children go to: its init, once there is one."""
 
     init: TaskId | None = None
@@ -28,13 +28,13 @@ class Space(Struct):
     """False: it was there before, and its init is outside the trace."""
 
 
-class Callers:
+class ChildNamespaces:
     """Grows with a trace: where the children of its tasks go, as far as that is another place than their own."""
 
     def __init__(self, trace: Trace, kernel: tuple[int, ...] | None) -> None:
         self._trace = trace
         self._exec_enters = NAMESPACES["time"].entered_by_exec(kernel)
-        self._spaces: dict[TaskId, Space] = {}
+        self._spaces: dict[TaskId, PidNamespace] = {}
         """By the task that unshare or setns sent to it, and what descends from that."""
         self._times: set[TaskId] = set()
         """Tasks whose children go to another time namespace, until they execute."""
@@ -46,10 +46,10 @@ class Callers:
             if key == "time_ns":
                 self._times.add(task)
             elif isinstance(call, Unshare):
-                self._spaces[task] = Space()
+                self._spaces[task] = PidNamespace()
             else:
                 init = None if entered is None else self._init_of(entered[1])
-                self._spaces[task] = Space(init, known=init is not None)
+                self._spaces[task] = PidNamespace(init, known=init is not None)
 
     def created(self, creator: TaskId, child: TaskId) -> None:
         """Take a creation: the first child in a new pid namespace is its init, and a child's children go there too."""

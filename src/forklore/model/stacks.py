@@ -7,7 +7,7 @@ from msgspec import Struct, field
 from forklore.events import records as ev
 
 
-class Place(Struct, eq=False):
+class CodePlace(Struct, eq=False):
     """An address of code, with what is known of it."""
 
     number: int
@@ -33,12 +33,12 @@ class Place(Struct, eq=False):
         return b"" if self.module is None else ev.raw_bytes(self.module.path)
 
 
-class Frame(Struct, frozen=True):
+class StackFrame(Struct, frozen=True):
     """A frame of a stack and how it was found, as :class:`forklore.events.records.Frame` has it."""
 
-    place: Place
+    place: CodePlace
     how: ev.FrameHow
-    called: Place | None = None
+    called: CodePlace | None = None
     """Where the function begins that it called, if that is not on the stack: it went on to the next inner frame's by
     a jump."""
 
@@ -48,20 +48,20 @@ class Frame(Struct, frozen=True):
         return self.how != "pointer"
 
 
-class Stack(Struct, eq=False):
+class CallStack(Struct, eq=False):
     """A call stack, innermost frame first. Equal stacks are one object within a trace."""
 
     number: int
-    frames: tuple[Frame, ...]
+    frames: tuple[StackFrame, ...]
     end: str
 
 
-class Stacks(Struct):
+class CallStacks(Struct):
     """All the code that a trace tells of, by the numbers of its records."""
 
     modules: dict[int, ev.Module] = field(default_factory=dict)
-    places: dict[int, Place] = field(default_factory=dict)
-    stacks: dict[int, Stack] = field(default_factory=dict)
+    places: dict[int, CodePlace] = field(default_factory=dict)
+    stacks: dict[int, CallStack] = field(default_factory=dict)
     scripts: dict[int, ev.Script] = field(default_factory=dict)
 
     def feed(self, event: ev.Module | ev.Place | ev.Lines | ev.Stack | ev.Script) -> None:
@@ -70,7 +70,7 @@ class Stacks(Struct):
             case ev.Module():
                 self.modules[event.module] = event
             case ev.Place():
-                self.places[event.place] = Place(
+                self.places[event.place] = CodePlace(
                     number=event.place,
                     module=None if event.module is None else self.modules[event.module],
                     address=event.address,
@@ -82,9 +82,9 @@ class Stacks(Struct):
             case ev.Stack():
                 called = {one.frame: self.places[one.place] for one in event.jumped}
                 frames = tuple(
-                    Frame(self.places[frame.place], frame.how, called.get(index))
+                    StackFrame(self.places[frame.place], frame.how, called.get(index))
                     for index, frame in enumerate(event.frames)
                 )
-                self.stacks[event.stack] = Stack(event.stack, frames, event.end)
+                self.stacks[event.stack] = CallStack(event.stack, frames, event.end)
             case ev.Script():
                 self.scripts[event.script] = event

@@ -15,8 +15,8 @@ from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
 from forklore.events import records as ev
-from forklore.model.creations import Form, decoded
-from forklore.model.stacks import Stack, Stacks
+from forklore.model.creations import CreationForm, decoded
+from forklore.model.stacks import CallStack, CallStacks
 
 if TYPE_CHECKING:
     from forklore.decode.rules.table import Reason
@@ -81,7 +81,7 @@ class Failure(Struct, frozen=True, gc=False):
     errno: int
     limits: dict[str, int]
     reasons: tuple[Reason, ...]
-    stack: Stack | None = None
+    stack: CallStack | None = None
     script: ev.Script | None = None
 
 
@@ -132,7 +132,7 @@ class Task(Struct, eq=False, gc=False):
     """Whose child it was at first: who waits for it. None: outside the trace, or unknown."""
     leader: TaskId | None
     """The task that its thread group began with; its own number for a process."""
-    form: Form | None = None
+    form: CreationForm | None = None
     """What its :attr:`creation` has in common with many; None where that was not seen."""
     record: ev.Create | None = None
     """The record of its creation."""
@@ -171,7 +171,7 @@ class Task(Struct, eq=False, gc=False):
     """What it changed in its creator's memory as its CLONE_VFORK child; one, where that was asked for."""
     descriptors: Sequence[ev.Descriptors] = ()
     """What it held right after each exec."""
-    stack: Stack | None = None
+    stack: CallStack | None = None
     """The creator's call stack as it made this task; None: not read."""
     script: ev.Script | None = None
     """The creator's interpreter frames then."""
@@ -225,7 +225,7 @@ class Trace(Struct):
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     """In the order in which they were first seen."""
     failures: list[Failure] = field(default_factory=list)
-    code: Stacks = field(default_factory=Stacks)
+    code: CallStacks = field(default_factory=CallStacks)
     notes: list[tuple[str, str]] = field(default_factory=list)
     """What was not seen or had to be changed on the way, and why."""
     warnings: list[str] = field(default_factory=list)

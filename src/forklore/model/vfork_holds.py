@@ -19,7 +19,7 @@ Ending = Literal["exec", "exit", "death", "creator"]
 signal or with its process."""
 
 
-class Held(Struct, frozen=True):
+class VforkHold(Struct, frozen=True):
     """What a CLONE_VFORK child did to its creator."""
 
     thread: TaskId
@@ -46,13 +46,13 @@ class Holding(Struct):
     _began: dict[TaskId, TaskId] = {}
     """That task, by each heir: a thread whose exec made it the leader."""
 
-    def of(self, child: Task) -> Held | None:
+    def of(self, child: Task) -> VforkHold | None:
         """For a CLONE_VFORK child; None for all others."""
         flags = child.form.flags if child.form is not None else None
         if child.creator is None or flags is None or not flags & CLONE_VFORK:
             return None
         creator = self.trace.tasks[child.creator]
-        return Held(
+        return VforkHold(
             thread=creator.id,
             since=child.created,
             until=child.vfork_released,

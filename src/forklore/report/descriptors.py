@@ -9,7 +9,7 @@ from typing import Final
 from forklore.abi.text import printable
 from forklore.abi.units import Unavailable
 from forklore.events.records import Descriptors, raw_bytes
-from forklore.model.pipes import Holder, Pipe, pipes
+from forklore.model.pipes import Pipe, PipeHolder, pipes
 from forklore.model.tasks import Task, Trace
 from forklore.report.styled_lines import Line, Piece
 from forklore.report.words import words
@@ -64,12 +64,12 @@ def _pipe(trace: Trace, pipe: Pipe, columns: int) -> Iterator[Line]:
             yield (Piece(f"    {title if number == 0 else '':<12}", "quiet"), Piece(part))
 
 
-def _in_order(trace: Trace, holders: Iterable[Holder]) -> list[Holder]:
+def _in_order(trace: Trace, holders: Iterable[PipeHolder]) -> list[PipeHolder]:
     # Who ended holds nothing any more: last.
     return sorted(holders, key=lambda holder: trace.tasks[holder.task].death is not None)
 
 
-def _holder(trace: Trace, holder: Holder) -> str:
+def _holder(trace: Trace, holder: PipeHolder) -> str:
     task = trace.tasks[holder.task]
     mark = "" if holder.executed else "~"
     ended = ""

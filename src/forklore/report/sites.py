@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from forklore.model.stacks import Frame, Stack
+from forklore.model.stacks import CallStack, StackFrame
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report.styled_lines import Line, Piece, fit
 from forklore.report.tree.edges import Edge, Edges
@@ -70,7 +70,7 @@ class Site(Struct):
         return sorted(counts.items(), key=lambda item: -item[1])
 
 
-def _next(stack: Stack | None, found: Attribution | None) -> Frame | None:
+def _next(stack: CallStack | None, found: Attribution | None) -> StackFrame | None:
     if stack is None or found is None or found.caller is None or found.script_frame is not None:
         return None
     frames = iter(stack.frames)

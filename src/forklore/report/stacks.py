@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from forklore.abi.text import printable
 from forklore.events import records as ev
-from forklore.model.stacks import Stack
+from forklore.model.stacks import CallStack
 from forklore.model.tasks import Failure, Task
 from forklore.report.styled_lines import Role
 from forklore.report.words.code import frame_words, script_words
@@ -34,7 +34,7 @@ class ShownStacks:
         return [(text, "quiet" if text.endswith("]") else "plain") for text in texts]
 
 
-def stack_texts(stack: Stack) -> Iterator[str]:
+def stack_texts(stack: CallStack) -> Iterator[str]:
     """A line for each frame and each function inlined in one, and one for the end where that is not the outermost."""
     for number, frame in enumerate(stack.frames):
         yield from frame_words(number, frame)

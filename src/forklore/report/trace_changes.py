@@ -11,7 +11,7 @@ from msgspec import Struct
 from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
 from forklore.model.census import Act, Census, Ending, Execution, Maker, Manner, Refusal
-from forklore.model.compare import Change, Comparison, Counted, Ended, Made, Shared
+from forklore.model.compare import Change, Counted, EndsOtherwise, Made, Shared, TraceComparison
 from forklore.model.tasks import Death
 from forklore.report.words import words
 from forklore.report.words.code import clipped
@@ -23,28 +23,28 @@ _CALLER: Final = 100
 _MARKDOWN: Final = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|~&"})
 
 
-class Said(Struct, frozen=True):
+class ChangeInWords(Struct, frozen=True):
     """A change in words. ``text`` goes on from the names of those that it is about."""
 
     who: str
     text: str
 
 
-def text(names: tuple[str, str], found: Comparison) -> str:
+def text(names: tuple[str, str], found: TraceComparison) -> str:
     """Lines for people. ``names``: of the two traces."""
     first, second = map(printable, names)
     lines = [f"{first} -> {second}:", *(f"  {line}" for line in _lines(found))]
     return "\n".join(lines) + "\n"
 
 
-def markdown(names: tuple[str, str], found: Comparison) -> str:
+def markdown(names: tuple[str, str], found: TraceComparison) -> str:
     """The same as GitHub's Markdown has it."""
     first, second = (printable(name).translate(_MARKDOWN) for name in names)
     lines = [f"# {first} → {second}", "", *(f"- {line.translate(_MARKDOWN)}" for line in _lines(found))]
     return "\n".join(lines) + "\n"
 
 
-def to_json(names: tuple[str, str], found: Comparison) -> bytes:
+def to_json(names: tuple[str, str], found: TraceComparison) -> bytes:
     """One object for programs."""
     data = {
         "format": DIFF_FORMAT,
@@ -57,7 +57,7 @@ def to_json(names: tuple[str, str], found: Comparison) -> bytes:
     return msgspec.json.format(msgspec.json.encode(data), indent=1) + b"\n"
 
 
-def _lines(found: Comparison) -> Iterator[str]:
+def _lines(found: TraceComparison) -> Iterator[str]:
     yield _totals(found.old, found.new)
     together: dict[str, list[str]] = {}
     for change in found.changes:
@@ -102,34 +102,38 @@ def _now(before: int, now: int) -> str:
     return "" if before == now else f", now {now:,}"
 
 
-def say(change: Change) -> Said:
+def say(change: Change) -> ChangeInWords:
     """One change in words, escaped."""
     match change:
         case Made():
             return _made(change)
         case Shared():
             return _shared(change)
-        case Ended():
+        case EndsOtherwise():
             return _ended(change)
         case Counted():
             return _counted(change)
 
 
-def _counted(change: Counted) -> Said:
+def _counted(change: Counted) -> ChangeInWords:
     match change.what:
         case Refusal(maker=maker, manner=manner, errno=errno):
-            return Said(_maker(maker), _refused(change, _manner(manner), errno))
+            return ChangeInWords(_maker(maker), _refused(change, _manner(manner), errno))
         case Execution(program=program, path=path, errno=errno):
             shown = clipped(as_text(path), _PATH) or '""'
             if errno is None:
-                return Said(_program(program), _times(change, f"executes {shown}", f"no longer executes {shown}"))
+                return ChangeInWords(
+                    _program(program), _times(change, f"executes {shown}", f"no longer executes {shown}")
+                )
             failing = f"execute {shown} with {words.error(errno)}"
-            return Said(_program(program), _times(change, f"fails to {failing}", f"no longer fails to {failing}"))
+            return ChangeInWords(
+                _program(program), _times(change, f"fails to {failing}", f"no longer fails to {failing}")
+            )
         case Act(program=program, call=call, errno=errno):
             shown = printable(call)
             if errno is not None:
-                return Said(_program(program), _refused(change, shown, errno))
-            return Said(_program(program), _times(change, f"calls {shown}", f"no longer calls {shown}"))
+                return ChangeInWords(_program(program), _refused(change, shown, errno))
+            return ChangeInWords(_program(program), _times(change, f"calls {shown}", f"no longer calls {shown}"))
 
 
 def _refused(change: Counted, call: str, errno: int) -> str:
@@ -137,13 +141,13 @@ def _refused(change: Counted, call: str, errno: int) -> str:
     return _times(change, f"is {refused}", f"is no longer {refused}")
 
 
-def _made(change: Made) -> Said:
+def _made(change: Made) -> ChangeInWords:
     kind, manners = change.maker.kind, change.manners
     if len(manners) == 2:
         (first, was, left), (second, had, is_) = sorted(manners, key=lambda one: one[2] - one[1])
         if was - left == is_ - had and left == had == 0:
             moved = f"moved from {_manner(first)} to {_manner(second)}"
-            return Said(f"{_maker(change.maker)} ({_number(was, kind)})", moved)
+            return ChangeInWords(f"{_maker(change.maker)} ({_number(was, kind)})", moved)
     parts = []
     for manner, before, now in manners:
         by = _manner(manner)
@@ -153,10 +157,10 @@ def _made(change: Made) -> Said:
             parts.append(f"now makes {_number(now, kind)} by {by}")
         else:
             parts.append(f"no longer makes {_MANY[kind]} by {by} (was {before:,})")
-    return Said(_maker(change.maker), "; ".join(parts))
+    return ChangeInWords(_maker(change.maker), "; ".join(parts))
 
 
-def _shared(change: Shared) -> Said:
+def _shared(change: Shared) -> ChangeInWords:
     tasks = f"the {_MANY[change.maker.kind]} that it makes"
     how = " and ".join(change.how)
     if change.before == "none" and change.now == "all":
@@ -165,12 +169,12 @@ def _shared(change: Shared) -> Said:
         told = f"no longer shares {change.resource} with {tasks} ({how})"
     else:
         told = f"shares {change.resource} with {change.now} of {tasks} ({how}; was with {change.before})"
-    return Said(_maker(change.maker), told)
+    return ChangeInWords(_maker(change.maker), told)
 
 
-def _ended(change: Ended) -> Said:
+def _ended(change: EndsOtherwise) -> ChangeInWords:
     parts = (f"{_ending(ending)} {_often(before)} before, {_often(now)} now" for ending, before, now in change.endings)
-    return Said(_program(change.program), f"ended otherwise: {'; '.join(parts)}")
+    return ChangeInWords(_program(change.program), f"ended otherwise: {'; '.join(parts)}")
 
 
 def _times(change: Counted, does: str, does_no_longer: str) -> str:
@@ -230,7 +234,7 @@ def change_data(change: Change) -> dict[str, Any]:
         case Shared():
             extent = {"resource": change.resource, "how": list(change.how), "before": change.before, "now": change.now}
             return {"about": "shared", **_maker_data(change.maker), **extent, **told}
-        case Ended():
+        case EndsOtherwise():
             endings = [{**_ending_data(ending), **_numbers(was, now)} for ending, was, now in change.endings]
             return {"about": "ended", "program": _name(change.program), "endings": endings, **told}
         case Counted():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from forklore.abi.units import Unavailable
 from forklore.elf.cpython._layouts import LAYOUTS, PUBLISHED, VERSIONS
 from forklore.elf.cpython.frames import Interpreter, PyFrame, PyStack
-from forklore.elf.cpython.layout import ABSENT, COOKIE, Layout, layout_of
+from forklore.elf.cpython.layout import ABSENT, COOKIE, CPythonLayout, layout_of
 from forklore.elf.cpython.lines import line_at
 from forklore.elf.cpython.objects import LARGEST_TABLE, LONGEST_TEXT
 
@@ -24,9 +24,9 @@ THREAD, TID = 0x7F00_0000_1000, 4711
 NAMES = sorted(LAYOUTS, key=lambda name: (int(name.strip("t")[2:]), name))
 
 
-def layout_named(name: str) -> Layout:
+def layout_named(name: str) -> CPythonLayout:
     layout = layout_of(int(name.strip("t")[2:]), name.endswith("t"))
-    assert isinstance(layout, Layout)
+    assert isinstance(layout, CPythonLayout)
     return layout
 
 
@@ -35,7 +35,7 @@ class Image:
 
     BASE, SIZE = 0x10_0000, 1 << 18
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: CPythonLayout) -> None:
         self.layout = layout
         self.memory = bytearray(self.SIZE)
         self._next = self.BASE + 4096
@@ -74,7 +74,7 @@ class Image:
     def put(self, address: int, value: int, form: str = "<Q") -> None:
         self.write(address, struct.pack(form, value))
 
-    def publish(self, layout: Layout) -> None:
+    def publish(self, layout: CPythonLayout) -> None:
         positions = PUBLISHED[f"3.{layout.minor}"]
         self.write(self.runtime, COOKIE)
         self.put(self.runtime + positions["debug_version"], 3 << 24 | layout.minor << 16 | 0xF0)

@@ -23,17 +23,17 @@ from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
 from forklore.elf.cfi import frame_table
-from forklore.elf.cfi.rules import BY_EXPRESSION, At, Rule
+from forklore.elf.cfi.rules import BY_EXPRESSION, FrameRule, ValueAt
 
 PUSHED = b"\x41\x0e\x10\x86\x02"  # after one byte: CFA is rsp+16, rbp at cfa-16
 
 
-def ruled(program: bytes, at: int = 0, head: bytes | None = None) -> Rule | None:
+def ruled(program: bytes, at: int = 0, head: bytes | None = None) -> FrameRule | None:
     """The rule ``at`` bytes into a function with that program."""
     return eh_frame_table([(0x5000, 0x100, program)], head=head).rule_at(0x5000 + at)
 
 
-def rule(program: bytes, at: int = 0, head: bytes | None = None) -> Rule:
+def rule(program: bytes, at: int = 0, head: bytes | None = None) -> FrameRule:
     found = ruled(program, at, head)
     assert found is not None
     return found
@@ -65,27 +65,27 @@ def test_a_rule_is_found_once() -> None:
 @pytest.mark.parametrize(
     ("program", "register", "location"),
     [
-        (b"\x83\x03", 3, (At.OFFSET, -24, b"")),
-        (b"\x05" + uleb(200) + uleb(300), 200, (At.OFFSET, -2400, b"")),
-        (b"\x11\x03" + sleb(-2), 3, (At.OFFSET, 16, b"")),
-        (b"\x2f\x03\x02", 3, (At.OFFSET, 16, b"")),
-        (b"\x14\x03\x02", 3, (At.VALUE, -16, b"")),
-        (b"\x15\x03" + sleb(-2), 3, (At.VALUE, 16, b"")),
-        (b"\x09\x10\x05", 16, (At.REGISTER, 5, b"")),
-        (b"\x07\x10", 16, (At.UNDEFINED, 0, b"")),
-        (b"\x10\x03\x02\x77\x08", 3, (At.EXPRESSION, 0, b"\x77\x08")),
-        (b"\x16\x03\x02\x77\x08", 3, (At.VALUE_EXPRESSION, 0, b"\x77\x08")),
+        (b"\x83\x03", 3, (ValueAt.OFFSET, -24, b"")),
+        (b"\x05" + uleb(200) + uleb(300), 200, (ValueAt.OFFSET, -2400, b"")),
+        (b"\x11\x03" + sleb(-2), 3, (ValueAt.OFFSET, 16, b"")),
+        (b"\x2f\x03\x02", 3, (ValueAt.OFFSET, 16, b"")),
+        (b"\x14\x03\x02", 3, (ValueAt.VALUE, -16, b"")),
+        (b"\x15\x03" + sleb(-2), 3, (ValueAt.VALUE, 16, b"")),
+        (b"\x09\x10\x05", 16, (ValueAt.REGISTER, 5, b"")),
+        (b"\x07\x10", 16, (ValueAt.UNDEFINED, 0, b"")),
+        (b"\x10\x03\x02\x77\x08", 3, (ValueAt.EXPRESSION, 0, b"\x77\x08")),
+        (b"\x16\x03\x02\x77\x08", 3, (ValueAt.VALUE_EXPRESSION, 0, b"\x77\x08")),
         (b"\x83\x03\x08\x03", 3, None),  # same_value
-        (b"\x90\x05\xd0", 16, (At.OFFSET, -8, b"")),  # restore
-        (b"\x90\x05\x06\x10", 16, (At.OFFSET, -8, b"")),  # restore_extended
+        (b"\x90\x05\xd0", 16, (ValueAt.OFFSET, -8, b"")),  # restore
+        (b"\x90\x05\x06\x10", 16, (ValueAt.OFFSET, -8, b"")),  # restore_extended
         (b"\x83\x03\xc3", 3, None),
         (b"\x0a\x83\x03\x0b", 3, None),  # remember_state, restore_state
-        (b"\x83\x03\x0a\x83\x04\x0b", 3, (At.OFFSET, -24, b"")),
-        (b"\x2e\x10\x2d\x2c\x83\x03", 3, (At.OFFSET, -24, b"")),  # args_size, negate_ra_state
+        (b"\x83\x03\x0a\x83\x04\x0b", 3, (ValueAt.OFFSET, -24, b"")),
+        (b"\x2e\x10\x2d\x2c\x83\x03", 3, (ValueAt.OFFSET, -24, b"")),  # args_size, negate_ra_state
     ],
 )
 def test_what_an_instruction_says_of_a_register(
-    program: bytes, register: int, location: tuple[At, int, bytes] | None
+    program: bytes, register: int, location: tuple[ValueAt, int, bytes] | None
 ) -> None:
     assert rule(program).saved.get(register) == location
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from forklore.elf.dwarf import numbers as numbers
 from forklore.elf.dwarf.file import Input
-from forklore.elf.dwarf.source import Source, Where
+from forklore.elf.dwarf.source import DwarfSource, SourcePlace
 from forklore.elf.dwarf.variables import Variables, name_range
 
 Sections = list[tuple[bytes, list[tuple[int, int]], list[int]]]
@@ -34,7 +34,7 @@ BUILDS = [
 ]
 
 
-def differences(program: Path, source: Source, addresses: list[int]) -> list[tuple[int, list[Place], list[Place]]]:
+def differences(program: Path, source: DwarfSource, addresses: list[int]) -> list[tuple[int, list[Place], list[Place]]]:
     """Addresses where we and addr2line differ, but for what addr2line takes from the symbol table.
 
     Without lines it names the symbol alone; and it puts the symbol's name in the place of a function that has no
@@ -66,7 +66,7 @@ def differences(program: Path, source: Source, addresses: list[int]) -> list[tup
 @pytest.mark.parametrize("flags", BUILDS)
 def test_equal_to_addr2line_at_every_instruction(flags: list[str], tmp_path: Path) -> None:
     program = build(tmp_path, *flags)
-    source = Source(program, budget=20)
+    source = DwarfSource(program, budget=20)
     addresses = [each for each in instructions(program) if source.at(each)]
     assert len(addresses) > 40
     assert differences(program, source, addresses) == []
@@ -76,16 +76,16 @@ def test_equal_to_addr2line_at_every_instruction(flags: list[str], tmp_path: Pat
 def test_forms_that_addr2line_does_not_read(flag: str, tmp_path: Path) -> None:
     """The code is the same, so the answers are: addr2line (binutils 2.40) finds no lines in these."""
     program = build(tmp_path, "-O2", "-g")
-    expected = [Source(program).at(address) for address in instructions(program)]
+    expected = [DwarfSource(program).at(address) for address in instructions(program)]
     assert any(expected)
     other = build(tmp_path, "-O2", "-g", flag)
-    assert [Source(other).at(address) for address in instructions(other)] == expected
+    assert [DwarfSource(other).at(address) for address in instructions(other)] == expected
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O2"])
 def test_equal_to_addr2line_in_cxx(level: str, tmp_path: Path) -> None:
     program = build(tmp_path, level, "-g", source=CXX)
-    source = Source(program, budget=20)
+    source = DwarfSource(program, budget=20)
     assert differences(program, source, instructions(program)[::7]) == []
     names = {where.function for address in instructions(program) for where in source.at(address)}
     assert "_ZN5outer7Derived3sumERSt6vectorIiSaIiEE" in names
@@ -93,7 +93,7 @@ def test_equal_to_addr2line_in_cxx(level: str, tmp_path: Path) -> None:
 
 def test_addresses_without_lines_have_no_answer(tmp_path: Path) -> None:
     program = build(tmp_path, "-g")
-    source = Source(program)
+    source = DwarfSource(program)
     for address in (0, 1, 0x10, 1 << 40, (1 << 64) - 1, 1 << 70):
         assert source.at(address) == ()
     assert source.problem is None
@@ -101,7 +101,7 @@ def test_addresses_without_lines_have_no_answer(tmp_path: Path) -> None:
 
 def test_inlined_functions_come_innermost_first(tmp_path: Path) -> None:
     program = build(tmp_path, "-O2", "-g")
-    source = Source(program)
+    source = DwarfSource(program)
     chains = {tuple(where.function for where in source.at(address)) for address in instructions(program)}
     assert ("square", "twice", "work") in chains
 
@@ -112,23 +112,23 @@ def test_the_directory_of_a_file_is_joined(tmp_path: Path) -> None:
     for version in ("-gdwarf-4", "-gdwarf-5"):
         (tmp_path / "whole.c").write_text('#include "below/part.h"\nint main(void) { return part(); }\n')
         subprocess.run(["gcc", "-g", version, "-o", "whole", "whole.c"], cwd=tmp_path, check=True)
-        source = Source(tmp_path / "whole")
+        source = DwarfSource(tmp_path / "whole")
         places = {where for address in instructions(tmp_path / "whole") for where in source.at(address)}
-        assert Where("part", f"{tmp_path}/below/part.h", 3) in places
-        assert Where("main", f"{tmp_path}/whole.c", 2) in places
+        assert SourcePlace("part", f"{tmp_path}/below/part.h", 3) in places
+        assert SourcePlace("main", f"{tmp_path}/whole.c", 2) in places
 
 
 def test_a_separate_debug_file(tmp_path: Path) -> None:
     need("objcopy")
     program = build(tmp_path, "-O2", "-g")
-    expected = {address: Source(program).at(address) for address in instructions(program)}
+    expected = {address: DwarfSource(program).at(address) for address in instructions(program)}
     debug = tmp_path / "program.debug"
     subprocess.run(["objcopy", "--only-keep-debug", program, debug], check=True)
     subprocess.run(["objcopy", "--strip-debug", program], check=True)
-    stripped = Source(program)
+    stripped = DwarfSource(program)
     assert all(stripped.at(address) == () for address in expected)
     assert stripped.problem is None
-    separate = Source(debug)
+    separate = DwarfSource(debug)
     assert {address: separate.at(address) for address in expected} == expected
 
 
@@ -138,7 +138,7 @@ def test_bytes_and_mappings(tmp_path: Path) -> None:
     with program.open("rb") as file:
         whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     inputs: tuple[Input, ...] = (program, str(program), program.read_bytes(), bytearray(program.read_bytes()), whole)
-    answers = [[source.at(each) for each in addresses] for source in [Source(each) for each in inputs]]
+    answers = [[source.at(each) for each in addresses] for source in [DwarfSource(each) for each in inputs]]
     assert any(answers[0])
     assert all(answer == answers[0] for answer in answers)
 
@@ -148,7 +148,7 @@ def test_units_without_address_ranges_are_found_by_their_own(tmp_path: Path) -> 
     program = build(tmp_path, "-O2", "-g")
     bare = tmp_path / "bare"
     subprocess.run(["objcopy", "--remove-section=.debug_aranges", program, bare], check=True)
-    listed, walked = Source(program), Source(bare)
+    listed, walked = DwarfSource(program), DwarfSource(bare)
     assert [walked.at(each) for each in instructions(program)] == [listed.at(each) for each in instructions(program)]
 
 
@@ -158,18 +158,18 @@ def test_common_entries_in_a_supplementary_file(tmp_path: Path) -> None:
     for directory in (first, second):
         directory.mkdir()
     programs = [build(first, "-O2", "-gdwarf-4"), build(second, "-O2", "-gdwarf-4")]
-    expected = [Source(programs[0]).at(address) for address in instructions(programs[0])]
+    expected = [DwarfSource(programs[0]).at(address) for address in instructions(programs[0])]
     common = tmp_path / "common.debug"
     ran = subprocess.run(["dwz", "-m", common, *programs], capture_output=True, text=True, check=False)
     if not common.exists():
         pytest.skip(f"dwz made no common file: {ran.stderr.strip()}")
-    link = Source(programs[0]).supplementary_link
+    link = DwarfSource(programs[0]).supplementary_link
     assert link is not None
     assert link[0].endswith(b"common.debug")
     assert len(link[1]) == 20
-    together = Source(programs[0], supplementary=common)
+    together = DwarfSource(programs[0], supplementary=common)
     assert [together.at(address) for address in instructions(programs[0])] == expected
-    alone = Source(programs[0])
+    alone = DwarfSource(programs[0])
     answers = [alone.at(address) for address in instructions(programs[0])]
     assert [[where.line for where in each] for each in answers] == [[where.line for where in each] for each in expected]
     assert alone.problem is None
@@ -178,7 +178,7 @@ def test_common_entries_in_a_supplementary_file(tmp_path: Path) -> None:
 def test_split_debug_information_is_said_to_be_elsewhere(tmp_path: Path) -> None:
     for version in ("-gdwarf-4", "-gdwarf-5"):
         program = build(tmp_path, "-g", version, "-gsplit-dwarf")
-        source = Source(program)
+        source = DwarfSource(program)
         problems = set()
         for address in instructions(program):
             assert source.at(address) == ()
@@ -190,12 +190,12 @@ def test_split_debug_information_is_said_to_be_elsewhere(tmp_path: Path) -> None
 def test_no_elf_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     for each in (content, tmp_path / "file"):
-        source = Source(each)
+        source = DwarfSource(each)
         assert source.at(0x1000) == ()
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    source = Source(tmp_path / "missing")
+    source = DwarfSource(tmp_path / "missing")
     assert source.at(0x1000) == ()
     assert source.problem is not None
     assert "No such file" in source.problem
@@ -203,7 +203,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 
 def test_nothing_new_is_read_when_the_budget_is_spent(tmp_path: Path) -> None:
     program = build(tmp_path, "-O2", "-g")
-    source = Source(program, budget=0)
+    source = DwarfSource(program, budget=0)
     assert source.at(instructions(program)[0]) == ()
     assert source.problem is not None
     assert "more than 0 s" in source.problem
@@ -217,7 +217,7 @@ def test_an_expansion_that_would_fill_the_memory_is_refused(tmp_path: Path) -> N
         assert section is not None
         start = section["sh_offset"]
     data[start + 8 : start + 16] = (1 << 50).to_bytes(8, "little")
-    source = Source(data)
+    source = DwarfSource(data)
     assert all(source.at(address) == () for address in instructions(program))
     assert source.problem is not None
     assert "MiB" in source.problem
@@ -250,9 +250,9 @@ def test_any_damage_is_answered_in_time(data: st.DataObject, sections: Sections)
         piece = data.draw(st.sampled_from(PIECES) | st.binary(min_size=1, max_size=4))
         damaged[at : at + len(piece)] = piece
     began = time.monotonic()
-    source, variables = Source(damaged, budget=1), Variables(damaged, budget=1)
+    source, variables = DwarfSource(damaged, budget=1), Variables(damaged, budget=1)
     for address in addresses[::9]:
-        assert all(isinstance(where, Where) for where in source.at(address))
+        assert all(isinstance(where, SourcePlace) for where in source.at(address))
         here = variables.locals_at(address, 1 << 40, dict.fromkeys(range(17), 1 << 41))
         assert len(name_range(here, 0, 1 << 63)) <= 100 * max(1, len(here))
     assert isinstance(name_range(variables.globals_at(0x4000, 0x100), 0x4000, 0x100), list)
@@ -276,7 +276,7 @@ def test_references_in_a_circle_end(tmp_path: Path) -> None:
                     data[base + origin.offset : base + origin.offset + 4] = itself.to_bytes(4, "little")
                     changed += 1
     assert changed
-    source = Source(data)
+    source = DwarfSource(data)
     answers = [source.at(address) for address in instructions(program)]
     assert any(len(answer) > 1 and answer[0].function is None for answer in answers)
 

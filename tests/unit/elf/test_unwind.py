@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from forklore.abi.arch import Arch
 from forklore.abi.registers import LAYOUTS
 from forklore.elf.cfi.frame_table import FrameTable
-from forklore.elf.cfi.unwind import Code, Walk, walk
+from forklore.elf.cfi.unwind import CodeMapping, Walk, walk
 from forklore.elf.dwarf.registers import NUMBERS, dwarf_block
 
 RULED, BARE = 0x5000, 0x20000
@@ -33,8 +33,8 @@ class Task:
         self.word = NUMBERS[arch].word
         self.stack = bytearray(SIZE)
         self.code = code.ljust(0x400, b"\xcc")
-        self.ruled = Code(table, 0, fixed=False)  # whatever a test takes for a return address is one
-        self.bare = Code(None, 0)
+        self.ruled = CodeMapping(table, 0, fixed=False)  # whatever a test takes for a return address is one
+        self.bare = CodeMapping(None, 0)
         self.registers = {NUMBERS[arch].pc: RULED, NUMBERS[arch].sp: SP, NUMBERS[arch].fp: 0}
         self.called = bytearray(b"\xe8\0\0\0\0" * 410)  # a call returns to each multiple of five
 
@@ -43,7 +43,7 @@ class Task:
             start = at - SP + place * self.word
             self.stack[start : start + self.word] = word.to_bytes(self.word, "little")
 
-    def lookup(self, address: int) -> Code | None:
+    def lookup(self, address: int) -> CodeMapping | None:
         if RULED <= address < RULED + 0x800:
             return self.ruled
         return self.bare if BARE <= address < BARE + 0x400 else None
@@ -282,7 +282,7 @@ UNREADABLE = bytes.fromhex("ffe0")  # jmp rax
 
 def pointed(arch: Arch, *records: tuple[int, int, int]) -> Task:
     task = Task(arch, None, UNREADABLE * 64 if arch is not Arch.AARCH64 else b"\x1f\x20\x03\xd5" * 3)
-    task.ruled = Code(None, 0)
+    task.ruled = CodeMapping(None, 0)
     task.called = bytearray(0x800) if arch is Arch.AARCH64 else task.called
     task.code = b"\x00\x00\x00\x94" * 256 if arch is Arch.AARCH64 else b"\xe8\0\0\0\0" + UNREADABLE * 100
     task.registers |= {NUMBERS[arch].pc: BARE + 5, NUMBERS[arch].fp: records[0][0]}
@@ -312,7 +312,7 @@ def test_frame_pointers_that_lead_nowhere(pointer: int) -> None:
 
 def test_code_that_was_made_at_run_time_is_called_that() -> None:
     task = pointed(Arch.X86_64, (SP + 0x40, 0x10, BARE + 5))
-    task.bare = Code(None, 0, fixed=False, made=True)
+    task.bare = CodeMapping(None, 0, fixed=False, made=True)
     where = f"code made at run time, {BARE + 5:#x},"
     assert task.walk().end == f"no call-frame rule for {where} and its frame pointer leads nowhere"
 
@@ -423,7 +423,7 @@ def test_trampolines_without_rules_are_known_by_their_code(
     task.registers[NUMBERS[arch].pc] = BARE
     interrupted = {"pc": RULED + 0x20, "sp": SP + 0x800, "fp": 0}
     task.push(SP + offset, *context(interrupted))
-    task.ruled = Code(None, 0)
+    task.ruled = CodeMapping(None, 0)
     found = task.walk(1)
     assert frames(found) == [(BARE, "register")]
     assert frames(task.walk(2))[1] == (RULED + 0x20, "signal")
@@ -510,7 +510,7 @@ def test_an_expression_in_a_rule_may_not_read_everywhere() -> None:
 @pytest.mark.parametrize(("before", "follows"), [(b"\xff\xd0", True), (b"\x90", True), (b"\xff\xe0", False)])
 def test_a_return_address_follows_a_call_or_a_nop(before: bytes, follows: bool) -> None:
     task = x86()
-    task.ruled = Code(task.ruled.table, 0)
+    task.ruled = CodeMapping(task.ruled.table, 0)
     task.called[0x20E - len(before) : 0x20E] = before
     task.push(SP + 8, RULED + 0x20E)
     task.push(SP + 16 + 24, OUTERMOST - 2)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forklore.elf.dwarf.types import Member, Type
-from forklore.elf.dwarf.variables import Variable, Variables, name_range, render
+from forklore.elf.dwarf.variables import FoundVariable, Variables, name_range, render
 
 FLAGS = [[level, version] for level in ("-O0", "-O2") for version in ("-gdwarf-4", "-gdwarf-5")]
 INT = Type("signed", "int", 4)
@@ -117,7 +117,7 @@ def test_the_budget_ends_a_search(tmp_path: Path) -> None:
 
 def test_a_range_over_many_parts_is_named_as_a_whole() -> None:
     table = Type("array", "int[1000]", 4000, element=INT, count=1000)
-    variable = Variable("table", 0x100, 4000, table)
+    variable = FoundVariable("table", 0x100, 4000, table)
     assert [each.path for each in name_range([variable], 0x104, 8)] == ["table[1]", "table[2]"]
     assert [each.path for each in name_range([variable], 0x100, 4000)] == ["table"]
     assert name_range([variable], 0x100 + 4000, 8) == []
@@ -125,12 +125,12 @@ def test_a_range_over_many_parts_is_named_as_a_whole() -> None:
 
 def test_padding_is_named_by_the_struct() -> None:
     record = Type("struct", "struct pair", 16, members=(Member("a", 0, INT), Member("b", 8, INT)))
-    assert [each.path for each in name_range([Variable("pair", 0, 16, record)], 5, 2)] == ["pair"]
+    assert [each.path for each in name_range([FoundVariable("pair", 0, 16, record)], 5, 2)] == ["pair"]
 
 
 def test_of_a_union_the_member_that_holds_the_range() -> None:
     union = Type("union", "union both", 8, members=(Member("low", 0, INT), Member("all", 0, Type("signed", "long", 8))))
-    variable = Variable("both", 0, 8, union)
+    variable = FoundVariable("both", 0, 8, union)
     assert [each.path for each in name_range([variable], 0, 4)] == ["both.low"]
     assert [each.path for each in name_range([variable], 2, 4)] == ["both.all"]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from forklore.cli.main import parser_for
 from forklore.events import records as ev
-from forklore.export.table import EXPORTERS, VIEWS, Options, View
+from forklore.export.table import EXPORTERS, VIEWS, ExportOptions, View
 from forklore.sources.files import open_any
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +37,7 @@ class Told:
         return iter(self._events)
 
 
-def exported(name: str, source: Any, options: Options, warn: Callable[[str], None]) -> str:
+def exported(name: str, source: Any, options: ExportOptions, warn: Callable[[str], None]) -> str:
     exporter = EXPORTERS[name]
     out: IO[Any] = io.StringIO() if exporter.text else io.BytesIO()
     exporter.write(source, out, options, warn)
@@ -73,7 +73,7 @@ def test_every_format_is_checked() -> None:
 def test_recorded_traces(name: str, path: Path) -> None:
     said: list[str] = []
     for view in VIEWS:
-        CHECKS[name](exported(name, open_any(path), Options(view=view, task="#1", color=True), said.append))
+        CHECKS[name](exported(name, open_any(path), ExportOptions(view=view, task="#1", color=True), said.append))
     assert said == []
 
 
@@ -81,7 +81,7 @@ def test_recorded_traces(name: str, path: Path) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_trace(story: Story, name: str, view: View, everything: bool) -> None:
     said: list[str] = []
-    options = Options(view=view, task="#1", everything=everything, stacks=everything)
+    options = ExportOptions(view=view, task="#1", everything=everything, stacks=everything)
     CHECKS[name](exported(name, Told(story), options, said.append))
     assert said == ["wrong with it"]
 

@@ -18,7 +18,7 @@ from forklore.events import records as ev
 from forklore.export.folded import folded_lines
 from forklore.export.json_sites import write as write_sites
 from forklore.export.json_tree.tree import to_json
-from forklore.export.table import Options
+from forklore.export.table import ExportOptions
 from forklore.model.build import Builder
 from forklore.model.tasks import Task, Trace
 from forklore.report.log import LogView
@@ -107,7 +107,7 @@ def check_sharing(data: dict[str, Any]) -> None:
 
 def check_counts(trace: Trace, data: dict[str, Any], log: list[Line]) -> None:
     out = io.BytesIO()
-    write_sites(trace, out, Options(view="sites"))
+    write_sites(trace, out, ExportOptions(view="sites"))
     sites = json.loads(out.getvalue())["sites"]
     tasks, made, refused = data["tasks"], [], len(data["failures"])
     made = [found for found in tasks if found["creation"] is not None]

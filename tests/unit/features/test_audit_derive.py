@@ -9,16 +9,16 @@ from forklore.abi.arch import Arch
 from forklore.abi.units import Nanoseconds, Pid, TaskId, Tid
 from forklore.features.audit.conclude import derive
 from forklore.features.audit.conclude.calls import lines
-from forklore.features.audit.record import Became, Born, Call, Ended, Happening, Run, Said, Word
+from forklore.features.audit.record import Became, Born, Happening, ProbeSaid, ProbeWord, Run, SeenCall, TaskEnded
 
 PARENT, CHILD = TaskId(1), TaskId(2)
 STACK = 0x7F0000000000
 
 
-def call(name: str, *words: int, task: TaskId = PARENT, result: int | None = 0, data: bytes | None = None) -> Call:
+def call(name: str, *words: int, task: TaskId = PARENT, result: int | None = 0, data: bytes | None = None) -> SeenCall:
     number = syscalls.number(Arch.X86_64, name)
     assert number is not None
-    return Call(
+    return SeenCall(
         task=task, t=Nanoseconds(10), arch=Arch.X86_64, nr=number, name=name, words=(*words, *[0] * (6 - len(words))),
         data=data, result=result, until=Nanoseconds(30), sp=0x7FFF00000000,
     )  # fmt: skip
@@ -28,7 +28,7 @@ def run(*log: Happening, injected: tuple[tuple[str, int], ...] = ()) -> Run:
     return Run("posix_spawn", "single", injected, list(log), Pid(100))
 
 
-BEGIN = Said(PARENT, Word.BEGIN, (0x1000, 720, 0))
+BEGIN = ProbeSaid(PARENT, ProbeWord.BEGIN, (0x1000, 720, 0))
 
 
 def test_a_stack_its_guard_and_the_mask_come_from_the_calls_before() -> None:
@@ -44,7 +44,7 @@ def test_a_stack_its_guard_and_the_mask_come_from_the_calls_before() -> None:
             call("execve", 1, task=CHILD, data=b"/bin/true", result=None),
             Became(CHILD),
             call("rt_sigprocmask", 2, 1, 0, 8, data=bytes(8)),
-            Said(PARENT, Word.RETURN, (0, 0, 0)),
+            ProbeSaid(PARENT, ProbeWord.RETURN, (0, 0, 0)),
         )
     )
     (attempt,) = found.attempts
@@ -63,7 +63,7 @@ def test_a_refused_call_and_the_one_that_follows() -> None:
     found = derive.row(
         run(
             BEGIN, refused, call("vfork", result=101), Born(PARENT, CHILD, Tid(101), None),
-            Said(PARENT, Word.RETURN, (101, 0, 0)), injected=(("clone3", 38),),
+            ProbeSaid(PARENT, ProbeWord.RETURN, (101, 0, 0)), injected=(("clone3", 38),),
         )
     )  # fmt: skip
     assert found.injected == "clone3 ENOSYS"
@@ -79,8 +79,8 @@ def test_a_pid_cache_shows() -> None:
     found = derive.row(
         run(
             BEGIN, call("clone", 17, result=101), Born(PARENT, CHILD, Tid(101), (1, 1, 1, 1, 4, 4)),
-            Said(CHILD, Word.USER, (0, 0, 0)), Said(CHILD, Word.IDS, (100, 100, -1)),
-            Said(CHILD, Word.SELF, (0x1000, 0, 0)), Said(PARENT, Word.RETURN, (101, 0, 0)),
+            ProbeSaid(CHILD, ProbeWord.USER, (0, 0, 0)), ProbeSaid(CHILD, ProbeWord.IDS, (100, 100, -1)),
+            ProbeSaid(CHILD, ProbeWord.SELF, (0x1000, 0, 0)), ProbeSaid(PARENT, ProbeWord.RETURN, (101, 0, 0)),
         )
     )  # fmt: skip
     says = found.attempts[0].says
@@ -94,7 +94,8 @@ def test_an_exec_failure_through_a_pipe() -> None:
         run(
             BEGIN, call("clone", 0x4111, result=101), Born(PARENT, CHILD, Tid(101), (0, 1, 1, 1, 4, 4)),
             call("execve", 1, task=CHILD, data=b"/no", result=-2), call("write", 4, 1, 4, task=CHILD, result=4),
-            call("exit", 127, task=CHILD, result=None), Ended(CHILD, 127 << 8), Said(PARENT, Word.RETURN, (2, 0, 0)),
+            call("exit", 127, task=CHILD, result=None), TaskEnded(CHILD, 127 << 8),
+            ProbeSaid(PARENT, ProbeWord.RETURN, (2, 0, 0)),
         )
     )  # fmt: skip
     assert found.exec_failure == "through a pipe; the child ends by exit(127)"
@@ -102,10 +103,10 @@ def test_an_exec_failure_through_a_pipe() -> None:
 
 
 def test_what_did_not_come_to_the_call_says_why() -> None:
-    assert derive.row(run(Said(PARENT, Word.MISSING, (0, 0, 0)))).outcome == "missing"
-    cannot = derive.row(run(Said(PARENT, Word.CANNOT, (1, 13, 0))))
+    assert derive.row(run(ProbeSaid(PARENT, ProbeWord.MISSING, (0, 0, 0)))).outcome == "missing"
+    cannot = derive.row(run(ProbeSaid(PARENT, ProbeWord.CANNOT, (1, 13, 0))))
     assert (cannot.outcome, cannot.why) == ("cannot", "EACCES")
-    died = derive.row(run(Ended(PARENT, 11)))
+    died = derive.row(run(TaskEnded(PARENT, 11)))
     assert (died.outcome, died.why) == ("cannot", "it ended by SIGSEGV")
     assert derive.row(run()).why == "it was killed"
 

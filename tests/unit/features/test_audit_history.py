@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from audits import glibcs, names, recorded
 
-from forklore.features.audit.result import Attempt, Audit, Row
+from forklore.features.audit.result import Attempt, Audit, AuditRow
 
 THREAD = "VM|FS|FILES|SIGHAND|THREAD|SYSVSEM|SETTLS|PARENT_SETTID|CHILD_CLEARTID"
 FORK = "clone(CHILD_CLEARTID|CHILD_SETTID|SIGCHLD)"
@@ -17,7 +17,7 @@ def version(name: str) -> tuple[int, ...]:
     return tuple(map(int, name.split("-")[1].split(".")))
 
 
-def row(name: str, function: str, mode: str = "single", injected: str | None = None) -> Row:
+def row(name: str, function: str, mode: str = "single", injected: str | None = None) -> AuditRow:
     found = recorded(name).row(function, mode, injected)
     assert found is not None
     return found

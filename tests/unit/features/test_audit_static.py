@@ -18,14 +18,14 @@ from forklore.elf.image.image import Image
 from forklore.features.audit.observe.target import running
 from forklore.features.audit.static import findings, instructions
 from forklore.features.audit.static.elf_file import BrokenElfError, identify
-from forklore.features.audit.static.instructions import Site
+from forklore.features.audit.static.instructions import CallInstruction
 
 pytest.importorskip("capstone", reason="capstone is not installed (the extra `audit`)")
 
 NOPS = b"\x90" * 16
 
 
-def found(arch: Arch, code: bytes) -> list[Site]:
+def found(arch: Arch, code: bytes) -> list[CallInstruction]:
     sites = instructions.sites(arch, [(0x1000, code)], [(0x1000, len(code), "here")])
     assert not isinstance(sites, Unavailable)
     return sites
@@ -117,7 +117,7 @@ def test_a_file_of_a_machine_that_is_not_decoded(bits: int, tmp_path: Path) -> N
     looked = findings.look(path)
     assert (looked.machine, looked.arch) == (f"EM_S390, {bits}-bit, big-endian", None)
     assert looked.interpreter == "/lib/ld64.so.1"
-    assert looked.notes == [findings.Note("GNU", "NT_GNU_BUILD_ID", "01020304")]
+    assert looked.notes == [findings.ElfNote("GNU", "NT_GNU_BUILD_ID", "01020304")]
     assert looked.calls == Unavailable(0, "the system calls of this machine are not known here")
     known = identify(path)
     assert (known.arch, known.machine, known.build_id) == (None, f"EM_S390 ({bits}-bit)", "01020304")

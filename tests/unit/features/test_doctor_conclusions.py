@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from forklore.abi.units import Pid, Unavailable
-from forklore.features.doctor.conclusions import Check, Facts, State, can_trace, judge
+from forklore.features.doctor.conclusions import Check, CheckState, Facts, can_trace, judge
 
 REFUSED = Unavailable(errno.EPERM, "it: Operation not permitted")
 
@@ -32,7 +32,7 @@ def check(name: str, **change: Any) -> Check:
 
 
 def test_root_on_a_plain_machine_lacks_nothing() -> None:
-    assert {one.state for one in judge(ROOT)} == {State.OK}
+    assert {one.state for one in judge(ROOT)} == {CheckState.OK}
 
 
 @pytest.mark.parametrize(
@@ -57,34 +57,34 @@ def test_a_refused_ptrace_names_the_cause_that_applies(change: dict[str, Any], r
 @pytest.mark.parametrize(
     ("yama", "capabilities", "state"),
     [
-        (None, 0, State.OK),
-        (0, 0, State.OK),
-        (1, 0, State.LIMITED),
-        (1, 1 << 19, State.OK),
-        (2, 0, State.BLOCKED),
-        (2, 1 << 19, State.OK),
-        (3, 1 << 19, State.BLOCKED),
+        (None, 0, CheckState.OK),
+        (0, 0, CheckState.OK),
+        (1, 0, CheckState.LIMITED),
+        (1, 1 << 19, CheckState.OK),
+        (2, 0, CheckState.BLOCKED),
+        (2, 1 << 19, CheckState.OK),
+        (3, 1 << 19, CheckState.BLOCKED),
     ],
 )
-def test_each_ptrace_scope(yama: int | None, capabilities: int, state: State) -> None:
+def test_each_ptrace_scope(yama: int | None, capabilities: int, state: CheckState) -> None:
     assert check("ptrace-scope", yama=yama, capabilities=capabilities).state is state
 
 
 @pytest.mark.parametrize(
     ("change", "state", "said"),
     [
-        ({}, State.OK, "at the calls of interest"),
-        ({"no_new_privs": True}, State.OK, "no_new_privs is set already"),
-        ({"filter_plain": REFUSED}, State.LIMITED, "with no_new_privs only"),
-        ({"filter_plain": REFUSED, "filter_no_new_privs": REFUSED}, State.LIMITED, "not permitted"),
-        ({"seccomp_actions": ("kill", "allow")}, State.LIMITED, "not trace"),
-        ({"seccomp_actions": ()}, State.OK, "at the calls of interest"),
+        ({}, CheckState.OK, "at the calls of interest"),
+        ({"no_new_privs": True}, CheckState.OK, "no_new_privs is set already"),
+        ({"filter_plain": REFUSED}, CheckState.LIMITED, "with no_new_privs only"),
+        ({"filter_plain": REFUSED, "filter_no_new_privs": REFUSED}, CheckState.LIMITED, "not permitted"),
+        ({"seccomp_actions": ("kill", "allow")}, CheckState.LIMITED, "not trace"),
+        ({"seccomp_actions": ()}, CheckState.OK, "at the calls of interest"),
     ],
 )
-def test_the_filter(change: dict[str, Any], state: State, said: str) -> None:
+def test_the_filter(change: dict[str, Any], state: CheckState, said: str) -> None:
     found = check("seccomp", **change)
     assert (found.state, said in found.found) == (state, True)
-    assert bool(found.remedy) is (state is not State.OK)
+    assert bool(found.remedy) is (state is not CheckState.OK)
 
 
 @pytest.mark.parametrize("old", [False, Unavailable(errno.EIO, "PTRACE_GET_SYSCALL_INFO: I/O error")])
@@ -95,14 +95,14 @@ def test_a_kernel_without_syscall_info_cannot_be_used(old: bool | Unavailable) -
 @pytest.mark.parametrize(
     ("limits", "state"),
     [
-        ({}, State.OK),
-        ({"rlimit_nproc": 300}, State.OK),
-        ({"rlimit_nproc": 300, "user_tasks": 100}, State.OK),
-        ({"rlimit_nproc": 300, "user_tasks": 101}, State.LIMITED),
-        ({"pids_max": 50, "pids_current": 60}, State.LIMITED),
+        ({}, CheckState.OK),
+        ({"rlimit_nproc": 300}, CheckState.OK),
+        ({"rlimit_nproc": 300, "user_tasks": 100}, CheckState.OK),
+        ({"rlimit_nproc": 300, "user_tasks": 101}, CheckState.LIMITED),
+        ({"pids_max": 50, "pids_current": 60}, CheckState.LIMITED),
     ],
 )
-def test_a_limit_counts_only_against_what_is_used(limits: dict[str, int], state: State) -> None:
+def test_a_limit_counts_only_against_what_is_used(limits: dict[str, int], state: CheckState) -> None:
     assert check("limits", limits=limits).state is state
 
 
@@ -130,7 +130,7 @@ def test_whatever_is_lost_comes_with_a_remedy(
     checks = judge(facts)
     assert len({one.name for one in checks}) == len(checks)
     for one in checks:
-        assert bool(one.loses) is (one.state in (State.LIMITED, State.BLOCKED)), one
+        assert bool(one.loses) is (one.state in (CheckState.LIMITED, CheckState.BLOCKED)), one
         assert one.remedy or not one.loses, one
         assert one.found
     assert can_trace(checks) is (

@@ -8,7 +8,7 @@ import pytest
 
 from forklore.abi.units import Pid, Unavailable
 from forklore.features.doctor import text
-from forklore.features.doctor.conclusions import Check, Facts, State
+from forklore.features.doctor.conclusions import Check, CheckState, Facts
 
 FACTS = Facts(
     kernel="6.12.0", machine="x86_64", user="ann", uid=1000, python="3.12.1", capabilities=0, tracer=Pid(7),
@@ -21,21 +21,21 @@ FACTS = Facts(
 )  # fmt: skip
 
 CHECKS = [
-    Check("ptrace", State.OK, "a child was seized"),
-    Check("traced", State.LIMITED, "by \x1b[2J\nevil " + "x" * 100, "a tracer of its own " * 8, "run it outside"),
+    Check("ptrace", CheckState.OK, "a child was seized"),
+    Check("traced", CheckState.LIMITED, "by \x1b[2J\nevil " + "x" * 100, "a tracer of its own " * 8, "run it outside"),
 ]
 
 
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        (State.OK, "without limits."),
-        (State.INFO, "without limits."),
-        (State.LIMITED, "with limits: it."),
-        (State.BLOCKED, "cannot trace"),
+        (CheckState.OK, "without limits."),
+        (CheckState.INFO, "without limits."),
+        (CheckState.LIMITED, "with limits: it."),
+        (CheckState.BLOCKED, "cannot trace"),
     ],
 )
-def test_the_verdict_is_one_sentence(state: State, said: str) -> None:
+def test_the_verdict_is_one_sentence(state: CheckState, said: str) -> None:
     assert said in text.verdict([Check("it", state, "so")])
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forklore.abi import flags as f
 from forklore.decode.calls import Setns, Unshare
 from forklore.decode.creation import Creation
-from forklore.features.explain.answers import AskError, CallExplained, Comparison, ErrnoExplained, explain
+from forklore.features.explain.answers import AskError, CallComparison, CallExplained, ErrnoExplained, explain
 
 
 def one(*what: str | int, **options: object) -> CallExplained:
@@ -72,7 +72,7 @@ def test_an_error_with_and_without_a_call() -> None:
 
 def test_calls_side_by_side() -> None:
     answer = explain("fork", "vfork", "posix_spawn", "unshare:newns")
-    assert isinstance(answer, Comparison)
+    assert isinstance(answer, CallComparison)
     assert answer.titles == ("fork", "vfork", "posix_spawn", "unshare:newns")
     assert [column.call.text(abbreviate=True) for column in answer.columns][3] == "unshare(NEWNS)"
 

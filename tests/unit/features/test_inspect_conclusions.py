@@ -18,9 +18,9 @@ from forklore.features.inspect.inspection import (
     Between,
     Dropped,
     Elsewhere,
+    InspectedThread,
     Inspection,
     Pending,
-    Task,
     compare_all,
     concluded,
     partners,
@@ -35,11 +35,13 @@ NOT_YET = Unavailable(2, "ENOENT: a new pid namespace that has no process yet")
 Held = dict[str, int]
 
 
-def task(tid: int, pid: int | None = None, *, ppid: int = 1, name: bytes = b"sh", **spaces: int | Unavailable) -> Task:
+def task(
+    tid: int, pid: int | None = None, *, ppid: int = 1, name: bytes = b"sh", **spaces: int | Unavailable
+) -> InspectedThread:
     inodes: dict[str, NsInode | Unavailable] = {each: NsInode(1) for each in SPACES}
     for each, value in spaces.items():
         inodes[each] = value if isinstance(value, Unavailable) else NsInode(value)
-    return Task(
+    return InspectedThread(
         tid=Tid(tid),
         pid=Pid(tid if pid is None else pid),
         ppid=Pid(ppid),
@@ -56,7 +58,9 @@ def task(tid: int, pid: int | None = None, *, ppid: int = 1, name: bytes = b"sh"
     )
 
 
-def looked(tasks: Sequence[Task], held: Mapping[int, Held], shut: Sequence[int] = (), **more: Any) -> Inspection:
+def looked(
+    tasks: Sequence[InspectedThread], held: Mapping[int, Held], shut: Sequence[int] = (), **more: Any
+) -> Inspection:
     """Objects by number: 0 for none. A task has objects of its own where ``held`` does not say otherwise."""
 
     def at(name: str, tid: Tid) -> int:
@@ -217,7 +221,7 @@ cells = st.fixed_dictionaries({name: st.integers(0, 3) for name in OBJECTS})
 @given(st.lists(st.tuples(st.integers(0, 4), cells, st.integers(1, 3), st.booleans()), min_size=1, max_size=12))
 def test_any_population_is_shown_and_told_whole(population: list[tuple[int, Held, int, bool]]) -> None:
     """Whatever tasks share or hide: nothing is said of what is unknown, and JSON and table know every task."""
-    tasks: list[Task] = []
+    tasks: list[InspectedThread] = []
     for index, (process, _, net, _) in enumerate(population):
         leader = next((each.tid for each in tasks if each.name == b"p%d" % process), None)
         tasks.append(task(100 + index, leader, name=b"p%d" % process, net=net))

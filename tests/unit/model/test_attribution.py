@@ -15,7 +15,7 @@ from forklore.events import records as ev
 from forklore.model import library_calls
 from forklore.model.attribution import Attribution, attribute
 from forklore.model.script_calls import asked
-from forklore.model.stacks import Frame, Place, Stack
+from forklore.model.stacks import CallStack, CodePlace, StackFrame
 
 LIBC: Final = b"/usr/lib/x86_64-linux-gnu/libc.so.6"
 PROGRAM: Final = b"/home/me/pool"
@@ -38,18 +38,20 @@ RAW_FORK: Final = decode_creation(Arch.X86_64, 57, ())
 USERS_CLONE: Final = clone(0x11, 0x1000)
 
 
-def stack(*frames: tuple[bytes, str | None] | Place, how: Sequence[ev.FrameHow] = (), end: str = "outermost") -> Stack:
+def stack(
+    *frames: tuple[bytes, str | None] | CodePlace, how: Sequence[ev.FrameHow] = (), end: str = "outermost"
+) -> CallStack:
     made = []
     for number, frame in enumerate(frames, 1):
-        place = frame if isinstance(frame, Place) else place_of(*frame, number=number)
+        place = frame if isinstance(frame, CodePlace) else place_of(*frame, number=number)
         usual: ev.FrameHow = "register" if number == 1 else "rule"
-        made.append(Frame(place, how[number - 1] if number <= len(how) else usual))
-    return Stack(1, tuple(made), end)
+        made.append(StackFrame(place, how[number - 1] if number <= len(how) else usual))
+    return CallStack(1, tuple(made), end)
 
 
-def place_of(path: bytes, function: str | None, *lines: ev.Line, number: int = 1) -> Place:
+def place_of(path: bytes, function: str | None, *lines: ev.Line, number: int = 1) -> CodePlace:
     module = ev.Module(t=0, module=1, path=ev.text(path)) if path else None
-    return Place(number, module, 0x1000 + number, None if function is None else function.encode(), 0x1000, lines)
+    return CodePlace(number, module, 0x1000 + number, None if function is None else function.encode(), 0x1000, lines)
 
 
 def libc(*functions: str | None) -> list[tuple[bytes, str | None]]:
@@ -187,12 +189,12 @@ def test_system_of_a_stripped_library_is_inferred() -> None:
 
 def jumping(
     inner: list[tuple[bytes, str | None]], called: tuple[bytes, str], outer: list[tuple[bytes, str | None]] = MAIN
-) -> Stack:
+) -> CallStack:
     """A stack where start_pool's call was that of a function that jumped to the one that is on the stack."""
     found = stack(*inner, *outer)
     frames = list(found.frames)
-    frames[len(inner)] = Frame(frames[len(inner)].place, "rule", place_of(*called, number=99))
-    return Stack(1, tuple(frames), "outermost")
+    frames[len(inner)] = StackFrame(frames[len(inner)].place, "rule", place_of(*called, number=99))
+    return CallStack(1, tuple(frames), "outermost")
 
 
 @pytest.mark.parametrize(

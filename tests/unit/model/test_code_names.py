@@ -6,12 +6,12 @@ import pytest
 
 from forklore.events import records as ev
 from forklore.model.names import function_name, short_name, whole_name
-from forklore.model.stacks import Place
+from forklore.model.stacks import CodePlace
 
 
-def place(symbol: bytes | None, *functions: str | None) -> Place:
+def place(symbol: bytes | None, *functions: str | None) -> CodePlace:
     lines = tuple(ev.Line(function=function, file="a.c", line=1) for function in functions)
-    return Place(number=1, module=None, address=16, function=symbol, start=0, lines=lines)
+    return CodePlace(number=1, module=None, address=16, function=symbol, start=0, lines=lines)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from forklore.abi.units import TaskId
 from forklore.events import records as ev
 from forklore.export.json_tree.tree import to_json
 from forklore.model.tasks import Trace
-from forklore.model.vfork_holds import Held, Holding
+from forklore.model.vfork_holds import Holding, VforkHold
 from forklore.report.styled_lines import plain
 from forklore.report.task_card import card_lines
 from forklore.report.words.vfork_holds import vfork_lines, vfork_words
@@ -23,7 +23,7 @@ def released(story: Story, task: int, child: int, tid: int) -> None:
     story.tell(ev.VforkDone(t=story.t, task=task, child=child, tid=tid))
 
 
-def held(trace: Trace, child: int) -> Held:
+def held(trace: Trace, child: int) -> VforkHold:
     found = Holding(trace).of(trace.tasks[TaskId(child)])
     assert found is not None
     return found
@@ -93,7 +93,7 @@ def test_a_single_thread_leaves_nobody_to_run_on() -> None:
     for task in (child, root):
         story.exit(task)
     trace = story.end().trace()
-    assert held(trace, child) == Held(TaskId(root), trace.tasks[TaskId(child)].created, MS * 2, "exit", False, ())  # type: ignore[arg-type]
+    assert held(trace, child) == VforkHold(TaskId(root), trace.tasks[TaskId(child)].created, MS * 2, "exit", False, ())  # type: ignore[arg-type]
     assert vfork_words(held(trace, child), trace) == "100 held 1.0 ms"
 
 

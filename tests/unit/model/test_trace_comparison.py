@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forklore.abi.flags import CLONE_FILES, CLONE_NEWNET, CLONE_VFORK, CLONE_VM
 from forklore.events import records as ev
 from forklore.model.census import Act, Census, Ending, Execution, Maker, Manner, Refusal, census, count
-from forklore.model.compare import Counted, Ended, Made, Shared, compare
+from forklore.model.compare import Counted, EndsOtherwise, Made, Shared, compare
 from forklore.sources.files import open_any
 
 TRACES = Path(__file__).parents[3] / "traces"
@@ -95,7 +95,7 @@ def test_what_one_of_them_did_not_observe_is_not_compared() -> None:
 
 def test_an_end_that_changed() -> None:
     (ended,) = changes(build(status=3), build())
-    assert ended == Ended(b"cc", ((Ending(code=3), 2, 0), (Ending(code=0), 0, 2)))
+    assert ended == EndsOtherwise(b"cc", ((Ending(code=3), 2, 0), (Ending(code=0), 0, 2)))
 
 
 def test_an_end_that_is_not_known_is_no_difference() -> None:
@@ -104,7 +104,7 @@ def test_an_end_that_is_not_known_is_no_difference() -> None:
     assert changes(old, build(jobs=1)) == ()
     assert changes(old, build(jobs=1, status=3)) == ()
     more = changes(old, build(jobs=2, status=3))
-    assert more[-1] == Ended(b"cc", ((Ending(code=3), 0, 2),))
+    assert more[-1] == EndsOtherwise(b"cc", ((Ending(code=3), 0, 2),))
 
 
 def test_threads_end_as_they_happen_to() -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.events import records as ev
-from forklore.model.pipes import Holder, pipes
+from forklore.model.pipes import PipeHolder, pipes
 from forklore.report.descriptors import descriptor_lines
 from forklore.report.styled_lines import plain
 from forklore.report.words import descriptors
@@ -43,7 +43,7 @@ def test_who_holds_which_end() -> None:
     t = 3_000_000
     assert [(each.task, each.fd, each.t, each.executed) for each in found["pipe:[9]"].readers] == [(1, 3, t, False)]
     ends = [(TaskId(1), 4, Nanoseconds(t), False), (TaskId(2), 4, Nanoseconds(t), True)]
-    assert found["pipe:[9]"].writers == [Holder(*end) for end in ends]
+    assert found["pipe:[9]"].writers == [PipeHolder(*end) for end in ends]
     assert found["pipe:[7]"].readers == []
 
 

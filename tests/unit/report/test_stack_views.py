@@ -18,7 +18,7 @@ from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.export import json_sites
 from forklore.export.folded import folded_lines
-from forklore.export.table import Options
+from forklore.export.table import ExportOptions
 from forklore.model.tasks import Trace
 from forklore.report.log import LogView
 from forklore.report.sites import site_lines, sites
@@ -423,7 +423,7 @@ def test_many_sites_are_cut_and_counted() -> None:
 
 def sites_json(trace: Trace) -> Any:
     out = io.BytesIO()
-    json_sites.write(trace, out, Options(view="sites"))
+    json_sites.write(trace, out, ExportOptions(view="sites"))
     return json.loads(out.getvalue())
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from forklore.abi.flags import CLONE_FILES, CLONE_VFORK, CLONE_VM
 from forklore.model.census import Act, Ending, Execution, Maker, Manner, Refusal, count
-from forklore.model.compare import Change, Comparison, Counted, Ended, Made, Shared, compare
+from forklore.model.compare import Change, Counted, EndsOtherwise, Made, Shared, TraceComparison, compare
 from forklore.report import trace_changes
 from forklore.report.trace_changes import say
 
@@ -39,7 +39,7 @@ SAID: list[tuple[Change, str]] = [
     (Counted(Execution(b"sh", b"cc", 2), 4, 1), "sh fails to execute cc with ENOENT once (was 4 times)"),
     (Counted(Act(b"sh", "setsid()"), 0, 1), "sh now calls setsid()"),
     (Counted(Act(b"sh", "unshare(NEWNET)", 1), 1, 0), "sh is no longer refused unshare(NEWNET) with EPERM (was once)"),
-    (Ended(b"sh", ((Ending(code=3), 1, 0), (Ending(signal=6, core=True), 0, 1))),
+    (EndsOtherwise(b"sh", ((Ending(code=3), 1, 0), (Ending(signal=6, core=True), 0, 1))),
      "sh ended otherwise: exit 3 once before, never now; SIGABRT (core dumped) never before, once now"),
 ]  # fmt: skip
 
@@ -50,7 +50,7 @@ def test_every_change_is_a_sentence(change: Change, sentence: str) -> None:
     assert f"{said.who} {said.text}" == sentence
 
 
-def comparison(flags: int, *, jobs: int = 2) -> Comparison:
+def comparison(flags: int, *, jobs: int = 2) -> TraceComparison:
     def told(flags: int, jobs: int) -> Story:
         story = Story()
         root = story.begin()

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.elf import leb128
-from forklore.elf.cfi.rules import Factors, Malformed, Program, Row, Rule, rule_of
+from forklore.elf.cfi.rules import Factors, FrameRule, Malformed, Program, Row, rule_of
 from forklore.elf.dwarf.registers import NUMBERS
 
 Content = bytes | mmap | memoryview
@@ -115,10 +115,10 @@ class FrameTable:
         self._cies: dict[int, _Cie] = {}
         self._indexes: dict[bool, tuple[array[int], array[int]]] = {}
         self._table = self._search_table()
-        self.rules: dict[int, Rule | None] = {}
+        self.rules: dict[int, FrameRule | None] = {}
         """What :meth:`rule_at` has answered so far, for callers in a hurry."""
 
-    def rule_at(self, address: int) -> Rule | None:
+    def rule_at(self, address: int) -> FrameRule | None:
         """The rule that holds at ``address``; None where there is none.
 
         Of a frame that made a call the address is the return address less 1: the call may be the last instruction of
@@ -403,13 +403,13 @@ class FrameTable:
 
     # Running it
 
-    def _popped(self, rule: Rule) -> bool:
+    def _popped(self, rule: FrameRule) -> bool:
         # Go's assembler writes such rules for code that keeps its return address in a register meanwhile, which it
         # cannot be told (syscall/asm_linux_amd64.s: rawVforkSyscall).
         below = rule.cfa_offset + rule.return_offset < 0
         return below and rule.quick is not None and rule.cfa_register == self._stack_pointer
 
-    def _run(self, fde: _Fde, address: int) -> Rule:
+    def _run(self, fde: _Fde, address: int) -> FrameRule:
         cie, at = fde.cie, fde.body
         if cie.augmented:
             length, at = leb128.unsigned(self._data, at)

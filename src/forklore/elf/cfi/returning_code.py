@@ -15,7 +15,7 @@ from msgspec import Struct
 from forklore.abi.arch import X86, Arch
 from forklore.elf.cfi import x86_code
 from forklore.elf.cfi.call_instructions import Fetch, branch_distance, linked
-from forklore.elf.cfi.rules import At, Location, Rule
+from forklore.elf.cfi.rules import FrameRule, Location, ValueAt
 from forklore.elf.dwarf.registers import NUMBERS
 
 _MOST_INSTRUCTIONS: Final = 600
@@ -31,7 +31,7 @@ _X86_64_NUMBERS: Final = (0, 2, 1, 3, 7, 6, 4, 5, *range(8, 16))
 class Way(Struct, frozen=True):
     """The way back from one address."""
 
-    rule: Rule
+    rule: FrameRule
     crossed: bool
     """Calls were passed over, which may not come back."""
     depth: int | None
@@ -259,7 +259,7 @@ class _Path:
 
     def _result(self, spot: _Spot) -> Way | None:
         numbers = self._numbers
-        home: Location = (At.OFFSET, -self._word, b"")
+        home: Location = (ValueAt.OFFSET, -self._word, b"")
         cfa = spot.offset + self._word
         depth = None
         if spot.base == _SP and spot.offset < 0:
@@ -267,15 +267,15 @@ class _Path:
             register = spot.pushed.get(spot.offset)
             if register is None:
                 return None
-            home = (At.REGISTER, self._number(register), b"")
+            home = (ValueAt.REGISTER, self._number(register), b"")
         elif spot.base == _SP:
             depth = spot.offset
         saved: dict[int, Location] = {numbers.pc: home}
         for register, (base, offset) in spot.saved.items():
             if base == spot.base and 0 <= offset < spot.offset:
-                saved[self._number(register)] = (At.OFFSET, offset - cfa, b"")
+                saved[self._number(register)] = (ValueAt.OFFSET, offset - cfa, b"")
         base = numbers.sp if spot.base == _SP else numbers.fp
-        rule = Rule(cfa_register=base, cfa_offset=cfa, return_register=numbers.pc, saved=saved)
+        rule = FrameRule(cfa_register=base, cfa_offset=cfa, return_register=numbers.pc, saved=saved)
         return Way(rule, spot.crossed, depth)
 
     def _number(self, register: int) -> int:
@@ -324,7 +324,7 @@ def _leaf(fetch: Fetch, pc: int, *, child: bool) -> Way | None:
             numbers = NUMBERS[Arch.AARCH64]
             link = numbers.link
             assert link is not None
-            return Way(Rule(cfa_register=numbers.sp, return_register=link), crossed=False, depth=None)
+            return Way(FrameRule(cfa_register=numbers.sp, return_register=link), crossed=False, depth=None)
         compare = word & 0x7F80001F in (0x7100001F, 0x3100001F)  # cmp, cmn with a number
         branch = word & 0xFF000010 == 0x54000000 and not (child and word & 0xF == 0)  # b.eq is for the child
         zero = word & 0x7F00001F == 0x34000000 and not child  # cbz x0

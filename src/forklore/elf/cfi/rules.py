@@ -14,7 +14,7 @@ _MOST_REGISTERS: Final = 256
 _DEEPEST_REMEMBERED: Final = 32
 
 
-class At(IntEnum):
+class ValueAt(IntEnum):
     """Where a frame's caller has the value of a register (DWARF 5, 6.4.1)."""
 
     OFFSET = 0
@@ -31,15 +31,15 @@ class At(IntEnum):
     """It is lost; for the return address: there is no caller."""
 
 
-Location = tuple[At, int, bytes]
+Location = tuple[ValueAt, int, bytes]
 """How, then the number or register, then the expression; what does not apply is 0 or empty."""
 
-_OFFSET: Final = At.OFFSET
+_OFFSET: Final = ValueAt.OFFSET
 BY_EXPRESSION: Final = -1
 """In the place of a register's number: the CFA is computed."""
 
 
-class Rule(Struct, frozen=True, kw_only=True):
+class FrameRule(Struct, frozen=True, kw_only=True):
     """How to get from a frame to its caller's.
 
     The canonical frame address (CFA) is what the stack pointer was before the call: ``cfa_register`` plus
@@ -63,11 +63,11 @@ class Rule(Struct, frozen=True, kw_only=True):
     """With ``quick``: where the return address is, from the CFA."""
 
 
-def rule_of(row: Row, return_register: int, stack_pointer: int, *, signal: bool) -> Rule:
+def rule_of(row: Row, return_register: int, stack_pointer: int, *, signal: bool) -> FrameRule:
     """A row of the table as a rule. Registers are DWARF numbers."""
     saved = row.registers
     home = saved.get(return_register)
-    undefined = home is not None and home[0] is At.UNDEFINED
+    undefined = home is not None and home[0] is ValueAt.UNDEFINED
     plain = (
         home is not None
         and not signal
@@ -75,7 +75,7 @@ def rule_of(row: Row, return_register: int, stack_pointer: int, *, signal: bool)
         and stack_pointer not in saved
         and all(location[0] is _OFFSET for location in saved.values())
     )
-    return Rule(
+    return FrameRule(
         cfa_register=row.cfa_register,
         cfa_offset=row.cfa_offset,
         cfa_expression=row.cfa_expression,
@@ -202,11 +202,11 @@ class Program:
             case 0x06:  # DW_CFA_restore_extended
                 self._restore(self._unsigned())
             case 0x07:  # DW_CFA_undefined
-                self._set(self._unsigned(), (At.UNDEFINED, 0, b""))
+                self._set(self._unsigned(), (ValueAt.UNDEFINED, 0, b""))
             case 0x08:  # DW_CFA_same_value
                 self.row.registers.pop(self._unsigned(), None)
             case 0x09:  # DW_CFA_register
-                self._set(self._unsigned(), (At.REGISTER, self._unsigned(), b""))
+                self._set(self._unsigned(), (ValueAt.REGISTER, self._unsigned(), b""))
             case 0x0A:  # DW_CFA_remember_state
                 if len(self._remembered) == _DEEPEST_REMEMBERED:
                     raise Malformed(f"more than {_DEEPEST_REMEMBERED} remembered states")
@@ -216,15 +216,15 @@ class Program:
                     raise Malformed("a state is restored that none remembered")
                 self.row.become(self._remembered.pop())
             case 0x10:  # DW_CFA_expression
-                self._set(self._unsigned(), (At.EXPRESSION, 0, self._block()))
+                self._set(self._unsigned(), (ValueAt.EXPRESSION, 0, self._block()))
             case 0x11:  # DW_CFA_offset_extended_sf
                 self._set(self._unsigned(), (_OFFSET, self._signed() * self._data_factor, b""))
             case 0x14:  # DW_CFA_val_offset
-                self._set(self._unsigned(), (At.VALUE, self._unsigned() * self._data_factor, b""))
+                self._set(self._unsigned(), (ValueAt.VALUE, self._unsigned() * self._data_factor, b""))
             case 0x15:  # DW_CFA_val_offset_sf
-                self._set(self._unsigned(), (At.VALUE, self._signed() * self._data_factor, b""))
+                self._set(self._unsigned(), (ValueAt.VALUE, self._signed() * self._data_factor, b""))
             case 0x16:  # DW_CFA_val_expression
-                self._set(self._unsigned(), (At.VALUE_EXPRESSION, 0, self._block()))
+                self._set(self._unsigned(), (ValueAt.VALUE_EXPRESSION, 0, self._block()))
             case 0x2C | 0x2D:  # DW_CFA_AARCH64_negate_ra_state(_with_pc): every return address there is masked
                 pass
             case 0x2E:  # DW_CFA_GNU_args_size: only for landing pads

@@ -19,7 +19,7 @@ from forklore.elf.cfi import signal_frames
 from forklore.elf.cfi.call_instructions import branch_distance
 from forklore.elf.cfi.frame_table import FrameTable
 from forklore.elf.cfi.returning_code import Way, depth_at, way_back
-from forklore.elf.cfi.rules import BY_EXPRESSION, At, Location, Rule
+from forklore.elf.cfi.rules import BY_EXPRESSION, FrameRule, Location, ValueAt
 from forklore.elf.cfi.x86_code import call_before
 from forklore.elf.dwarf.expressions import Read, evaluate
 from forklore.elf.dwarf.registers import NUMBERS
@@ -29,7 +29,7 @@ _NOP: Final = b"\x90"
 _NOT_SEEN: Final = (False, None)
 
 
-class Code(Struct):
+class CodeMapping(Struct):
     """A mapping of code. One object for each is best: it remembers what was found out about its code."""
 
     table: FrameTable | None
@@ -75,7 +75,7 @@ class _End(Exception):  # noqa: N818 - how each walk ends
 def walk(
     arch: Arch,
     registers: dict[int, int],
-    lookup: Callable[[int], Code | None],
+    lookup: Callable[[int], CodeMapping | None],
     read: Read,
     depth: int,
     *,
@@ -110,7 +110,7 @@ class _Walker:
         self,
         arch: Arch,
         registers: dict[int, int],
-        lookup: Callable[[int], Code | None],
+        lookup: Callable[[int], CodeMapping | None],
         read: Read,
         stack: tuple[int, bytes],
     ) -> None:
@@ -234,7 +234,7 @@ class _Walker:
 
     # The ways from a frame to its caller
 
-    def _by_rule(self, rule: Rule) -> None:
+    def _by_rule(self, rule: FrameRule) -> None:
         """By a rule of any kind."""
         if rule.undefined_ra:
             raise self._stop("outermost")
@@ -258,7 +258,7 @@ class _Walker:
         target = self._caller(rule, cfa)
         self._take(target, self._restore(rule, cfa), cfa, "signal" if rule.signal else "rule")
 
-    def _caller(self, rule: Rule, cfa: int) -> int:
+    def _caller(self, rule: FrameRule, cfa: int) -> int:
         """The return address. Where the rule does not say, it is still in the link register."""
         home = rule.saved.get(rule.return_register)
         if home is None:
@@ -275,23 +275,23 @@ class _Walker:
     def _saved(self, location: Location, cfa: int) -> int | None:
         how, number, expression = location
         bits, mask = 8 * self._numbers.word, self._numbers.mask
-        if how is At.OFFSET:
+        if how is ValueAt.OFFSET:
             return self._word(cfa + number & mask)
-        if how is At.VALUE:
+        if how is ValueAt.VALUE:
             return cfa + number & mask
-        if how is At.REGISTER:
+        if how is ValueAt.REGISTER:
             return self._maybe(number)
-        if how is At.UNDEFINED:
+        if how is ValueAt.UNDEFINED:
             return None
         value = evaluate(expression, self._maybe, self._memory, cfa, bits=bits)
-        return self._word(value) if how is At.EXPRESSION and value is not None else value
+        return self._word(value) if how is ValueAt.EXPRESSION and value is not None else value
 
-    def _restore(self, rule: Rule, cfa: int) -> int:
+    def _restore(self, rule: FrameRule, cfa: int) -> int:
         """The caller's registers, all from those of the frame at hand. Returns its stack pointer."""
         found: dict[int, int | None] = {}
         memory: dict[int, int] = {}
         for register, location in rule.saved.items():
-            if location[0] is At.OFFSET:
+            if location[0] is ValueAt.OFFSET:
                 memory[register] = cfa + location[1]
             elif register != rule.return_register:
                 found[register] = self._saved(location, cfa)
@@ -327,7 +327,7 @@ class _Walker:
 
     # Code without rules
 
-    def _without_rule(self, code: Code, pc: int) -> None:
+    def _without_rule(self, code: CodeMapping, pc: int) -> None:
         address = pc - code.bias
         if code.fixed and address in code.ways:
             way = code.ways[address]
@@ -354,14 +354,14 @@ class _Walker:
         if other is None or (other.rule, other.crossed) != (way.rule, way.crossed):
             raise self._stop("a new task that has not run yet: it has no callers of its own")
 
-    def _by_way(self, code: Code, way: Way) -> bool:
+    def _by_way(self, code: CodeMapping, way: Way) -> bool:
         rule, mask = way.rule, self._numbers.mask
         base = self._maybe(rule.cfa_register)
         if base is None:
             return False
         cfa = base + rule.cfa_offset & mask
         home = rule.saved.get(rule.return_register)
-        if home is None or home[0] is At.REGISTER:
+        if home is None or home[0] is ValueAt.REGISTER:
             target = self._maybe(rule.return_register if home is None else home[1])
         else:
             got = self._memory(cfa + home[1], self._numbers.word)
@@ -419,11 +419,11 @@ class _Walker:
         code = self._lookup(target)
         rule = None if code is None or code.table is None else code.table.rule_at(target - code.bias - 1)
         home = None if rule is None else rule.saved.get(self._numbers.fp)
-        if rule is None or home is None or home[0] is not At.OFFSET or rule.cfa_register != self._numbers.sp:
+        if rule is None or home is None or home[0] is not ValueAt.OFFSET or rule.cfa_register != self._numbers.sp:
             return None
         return record - home[1] - rule.cfa_offset
 
-    def _returned(self, rule: Rule) -> None:
+    def _returned(self, rule: FrameRule) -> None:
         """End where what a rule found is no return address, as in a stack that was overwritten."""
         # Frames without a caller, and signal handlers, return to code that never called them; so do goroutines, to a
         # nop (Go runtime/asm_amd64.s: goexit).

@@ -17,9 +17,9 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.units import Unavailable
-from forklore.elf.cpython.layout import ABSENT, Layout, Read, Symbol, choose
+from forklore.elf.cpython.layout import ABSENT, CPythonLayout, Read, Symbol, choose
 from forklore.elf.cpython.lines import NEW_LINE_TABLE
-from forklore.elf.cpython.objects import Memory, Objects, UnreadableError
+from forklore.elf.cpython.objects import ObjectMemory, Objects, UnreadableError
 
 DEPTH: Final = 64
 """How many frames are read unless told otherwise."""
@@ -61,10 +61,10 @@ class PyStack(Struct, frozen=True):
 class Interpreter:
     """The CPython of one process image. A new image (exec) takes a new one."""
 
-    def __init__(self, runtime: int, layout: Layout, read: Read, code_type: int | None) -> None:
+    def __init__(self, runtime: int, layout: CPythonLayout, read: Read, code_type: int | None) -> None:
         self._runtime = runtime
         self._layout = layout
-        self._memory = Memory(read)
+        self._memory = ObjectMemory(read)
         self._objects = Objects(layout, self._memory, code_type)
         self._known: dict[int, int] = {}
 
@@ -77,7 +77,7 @@ class Interpreter:
         runtime = symbol(b"_PyRuntime")
         if runtime is None:
             return Unavailable(0, "no _PyRuntime: not a CPython of 3.7 or newer, or one without symbols")
-        layout = choose(runtime, symbol, Memory(read).get, version_hint)
+        layout = choose(runtime, symbol, ObjectMemory(read).get, version_hint)
         if isinstance(layout, Unavailable):
             return layout
         return cls(runtime, layout, read, symbol(b"PyCode_Type"))

@@ -34,7 +34,7 @@ COOKIE: Final = b"xdebugpy"
 _word = struct.Struct("<Q").unpack_from
 
 
-class Layout(Struct, frozen=True, kw_only=True):
+class CPythonLayout(Struct, frozen=True, kw_only=True):
     """Offsets in bytes, named ``STRUCT_FIELD``, of one version and kind of build."""
 
     minor: int
@@ -115,15 +115,15 @@ _LARGEST: Final = 1 << 16
 """More than any published offset: those in PyInterpreterState, the largest, are below 10,000."""
 
 
-def layout_of(minor: int, free_threaded: bool = False) -> Layout | Unavailable:
+def layout_of(minor: int, free_threaded: bool = False) -> CPythonLayout | Unavailable:
     """The layout of CPython 3.``minor`` by its headers."""
     table = LAYOUTS.get(f"3.{minor}{'t' if free_threaded else ''}")
     if table is None:
         return Unavailable(0, f"CPython 3.{minor} is not known here: {_RANGE} are")
-    return msgspec.convert({"minor": minor, "free_threaded": free_threaded, **table}, Layout)
+    return msgspec.convert({"minor": minor, "free_threaded": free_threaded, **table}, CPythonLayout)
 
 
-def choose(runtime: int, symbol: Symbol, read: Read, hint: str | None) -> Layout | Unavailable:
+def choose(runtime: int, symbol: Symbol, read: Read, hint: str | None) -> CPythonLayout | Unavailable:
     """The layout of the interpreter with ``_PyRuntime`` at an address.
 
     Its version is what it publishes, else what ``Py_Version`` holds (3.11 and newer), else that of the newest function
@@ -142,7 +142,7 @@ def choose(runtime: int, symbol: Symbol, read: Read, hint: str | None) -> Layout
     return layout_of(minor)
 
 
-def _published(runtime: int, read: Read, head: bytes) -> Layout | Unavailable:
+def _published(runtime: int, read: Read, head: bytes) -> CPythonLayout | Unavailable:
     major, minor = head[len(COOKIE) + 3], head[len(COOKIE) + 2]
     positions = PUBLISHED.get(f"{major}.{minor}")
     if positions is None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.elf.cpython.layout import ABSENT, Layout, Read
+from forklore.elf.cpython.layout import ABSENT, CPythonLayout, Read
 from forklore.elf.cpython.lines import line_at
 
 PAGE: Final = 4096
@@ -34,7 +34,7 @@ class UnreadableError(Exception):
     """What was in the way of reading on: the end of a stack, in words."""
 
 
-class Memory:
+class ObjectMemory:
     """A traced program's memory, by addresses that it gave and that may be anything.
 
     Pages are read whole and kept until :meth:`forget`: a read costs a system call, and frames, code objects and their
@@ -83,7 +83,7 @@ class Memory:
         return int(_word(self.exactly(address, 8, "a pointer"))[0])
 
 
-class Code(Struct, frozen=True):
+class CodeObject(Struct, frozen=True):
     """What is read of a code object: addresses of its strings and its table of lines."""
 
     address: int
@@ -102,7 +102,7 @@ class Objects:
     kept is the line that an offset has in a table of a given content.
     """
 
-    def __init__(self, layout: Layout, memory: Memory, code_type: int | None) -> None:
+    def __init__(self, layout: CPythonLayout, memory: ObjectMemory, code_type: int | None) -> None:
         self._layout = layout
         self._memory = memory
         self._code_type = code_type
@@ -118,7 +118,7 @@ class Objects:
         self._texts.clear()
         self._left = TABLES_A_STACK
 
-    def code(self, address: int) -> Code:
+    def code(self, address: int) -> CodeObject:
         """The code object at ``address``; :class:`UnreadableError` where there is none."""
         layout = self._layout
         raw = self._memory.exactly(address, self._code_size, "a code object")
@@ -126,7 +126,7 @@ class Objects:
         if type_ != self._code_type:
             self._check_type(type_, address)
         traceable = layout.code_first_traceable
-        return Code(
+        return CodeObject(
             address,
             _word(raw, layout.code_name)[0],
             _word(raw, layout.code_filename)[0],
@@ -166,7 +166,7 @@ class Objects:
             data = _utf8(memory.exactly(address + layout.unicode_compact_size, size, "a str"), _ENCODINGS[width])
         return data + "…".encode() if cut else data
 
-    def line(self, code: Code, offset: int) -> int | None:
+    def line(self, code: CodeObject, offset: int) -> int | None:
         """The line of the instruction ``offset`` bytes into the code; None where there is none or it cannot be told."""
         layout, memory = self._layout, self._memory
         head = memory.get(code.lines, layout.bytes_data)

@@ -13,7 +13,7 @@ from typing import Final
 from forklore.elf.dwarf.abbrev import Abbreviation
 from forklore.elf.dwarf.file import BrokenDwarf
 from forklore.elf.dwarf.numbers import At, Form, RangeList, Tag
-from forklore.elf.dwarf.units import ADDRESS_INDEXES, Descend, Entry, Unit, Units
+from forklore.elf.dwarf.units import ADDRESS_INDEXES, DebugEntry, Descend, Unit, Units
 from forklore.elf.leb128 import unsigned as uleb
 
 Range = tuple[int, int]
@@ -48,7 +48,7 @@ class Intervals:
         return None
 
 
-class Code:
+class CodeIndex:
     """The units and functions of a file by address."""
 
     def __init__(self, units: Units) -> None:
@@ -72,7 +72,7 @@ class Code:
             found = self._without_list().at(address)
         return None if found is None else self.units.at(found)
 
-    def function(self, address: int) -> Entry | None:
+    def function(self, address: int) -> DebugEntry | None:
         """The function that covers ``address``: its DW_TAG_subprogram with code, not the inlined ones in it."""
         unit = self.unit(address)
         if unit is None:
@@ -98,7 +98,7 @@ class Code:
         return self._walked
 
 
-def ranges(entry: Entry) -> list[Range]:
+def ranges(entry: DebugEntry) -> list[Range]:
     """The addresses of an entry, from its low_pc and high_pc or its list of ranges; empty where it has none."""
     unit, attributes = entry.unit, entry.attributes
     listed = attributes.get(At.ranges)
@@ -120,12 +120,12 @@ def base_address(unit: Unit) -> int:
     return 0 if low is None else unit.address(low)
 
 
-def inside(entry: Entry, address: int) -> bool:
+def inside(entry: DebugEntry, address: int) -> bool:
     """Whether the code of an entry includes ``address``."""
     return any(low <= address < high for low, high in ranges(entry))
 
 
-def scopes(function: Entry, address: int, wanted: frozenset[int]) -> Iterator[Entry]:
+def scopes(function: DebugEntry, address: int, wanted: frozenset[int]) -> Iterator[DebugEntry]:
     """The entries below ``function`` with a tag of ``wanted`` in the scopes that cover ``address``, outermost first.
 
     Scopes are the function, lexical blocks and inlined functions; a block without addresses is as wide as its parent.
@@ -154,7 +154,7 @@ def scopes(function: Entry, address: int, wanted: frozenset[int]) -> Iterator[En
             yield entry
 
 
-def _covers(entry: Entry, address: int) -> bool:
+def _covers(entry: DebugEntry, address: int) -> bool:
     if entry.tag == Tag.subprogram:
         return False
     placed = At.low_pc in entry.attributes or At.ranges in entry.attributes

@@ -11,7 +11,7 @@ from forklore.elf.dwarf.code import base_address
 from forklore.elf.dwarf.expressions import Read, evaluate
 from forklore.elf.dwarf.file import BrokenDwarf
 from forklore.elf.dwarf.numbers import At, Form, LocationList, Op, RangeList
-from forklore.elf.dwarf.units import Attribute, Entry, Unit
+from forklore.elf.dwarf.units import Attribute, DebugEntry, Unit
 from forklore.elf.leb128 import signed as sleb
 from forklore.elf.leb128 import unsigned as uleb
 
@@ -30,7 +30,7 @@ class FrameState(Struct, frozen=True):
     read: Read | None
 
 
-def static_address(unit: Unit, entry: Entry) -> int | None:
+def static_address(unit: Unit, entry: DebugEntry) -> int | None:
     """The address, in the file's numbering, of a variable that has one place for the whole run."""
     location = entry.attributes.get(At.location)
     if location is None or not isinstance(location.value, bytes):
@@ -42,7 +42,7 @@ def static_address(unit: Unit, entry: Entry) -> int | None:
     return evaluate(rest, lambda _: None, lambda *_: None, address, bits=8 * unit.address_size) if rest else address
 
 
-def frame_address(entry: Entry, function: Entry, state: FrameState) -> int | None:
+def frame_address(entry: DebugEntry, function: DebugEntry, state: FrameState) -> int | None:
     """The run-time address of a variable in a frame of ``function``; None in a register, optimised away or static."""
     location = entry.attributes.get(At.location)
     expression = None if location is None else _expression(entry.unit, location, state.pc)
@@ -55,7 +55,7 @@ def frame_address(entry: Entry, function: Entry, state: FrameState) -> int | Non
     return None if base is None else _evaluate(entry.unit, expression[at:], state, base + offset)
 
 
-def _frame_base(function: Entry, state: FrameState) -> int | None:
+def _frame_base(function: DebugEntry, state: FrameState) -> int | None:
     base = function.attributes.get(At.frame_base)
     expression = None if base is None else _expression(function.unit, base, state.pc)
     if not expression:

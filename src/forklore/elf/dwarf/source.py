@@ -6,11 +6,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.elf.dwarf.code import Code, scopes
+from forklore.elf.dwarf.code import CodeIndex, scopes
 from forklore.elf.dwarf.file import FAILURES, Budget, Input
 from forklore.elf.dwarf.line_program import LineTable
 from forklore.elf.dwarf.numbers import At, Tag
-from forklore.elf.dwarf.units import Entry, Unit, Units, name_of
+from forklore.elf.dwarf.units import DebugEntry, Unit, Units, name_of
 
 SECONDS: Final = 2.0
 """What all cold answers from one file may take together, by default."""
@@ -20,7 +20,7 @@ _RUST_SHIM: Final = "_ZN4core3ops8function6FnOnce40call_once$u7b$"
 """What calls a boxed closure, mangled in the older way: whose it is, only the name in the debug information tells."""
 
 
-class Where(Struct, frozen=True):
+class SourcePlace(Struct, frozen=True):
     """A function and the place in it. ``function`` is the name that the linker sees, mangled for C++ and Rust."""
 
     function: str | None
@@ -29,7 +29,7 @@ class Where(Struct, frozen=True):
     line: int | None
 
 
-class Source:
+class DwarfSource:
     """The source of one ELF file with DWARF 2 to 5: the program itself or its separate debug file.
 
     ``source`` is the file's bytes (they must outlive this object) or its path; ``supplementary`` the file that
@@ -43,17 +43,17 @@ class Source:
         self.supplementary_link: tuple[bytes, bytes] | None = None
         """Path and build-id of the file that dwz moved common entries to."""
         self._budget = Budget(budget)
-        self._code: Code | None = None
+        self._code: CodeIndex | None = None
         self._tables: dict[int, LineTable | None] = {}
         try:
             with self._budget.running():
                 units = Units(source, self._budget, supplementary)
                 self.supplementary_link = units.file.supplementary_link
-                self._code = Code(units)
+                self._code = CodeIndex(units)
         except FAILURES as problem:
             self.problem = _reason(problem)
 
-    def at(self, address: int) -> tuple[Where, ...]:
+    def at(self, address: int) -> tuple[SourcePlace, ...]:
         """Where an address of the ELF file is: the functions inlined there, innermost first, then the function itself.
 
         Give the return address - 1 of a call. Empty where the file does not tell: :attr:`problem` says why if it is
@@ -69,7 +69,7 @@ class Source:
             self.problem = _reason(problem)
             return ()
 
-    def _at(self, code: Code, address: int) -> tuple[Where, ...]:
+    def _at(self, code: CodeIndex, address: int) -> tuple[SourcePlace, ...]:
         unit = code.unit(address)
         if unit is None:
             return ()
@@ -82,16 +82,16 @@ class Source:
         file, line = found or (None, None)
         function = code.function(address)
         if function is None:
-            return () if found is None else (Where(None, file, line),)
+            return () if found is None else (SourcePlace(None, file, line),)
         answer = []
         for inlined in reversed(list(scopes(function, address, _INLINED))):
-            answer.append(Where(_name(inlined), file, line))
+            answer.append(SourcePlace(_name(inlined), file, line))
             number = unit.number(inlined, At.call_file)
             file = None if table is None or number is None else table.file(number)
             line = unit.number(inlined, At.call_line) or None
-        return (*answer, Where(_name(function), file, line))
+        return (*answer, SourcePlace(_name(function), file, line))
 
-    def _table(self, unit: Unit, top: Entry) -> LineTable | None:
+    def _table(self, unit: Unit, top: DebugEntry) -> LineTable | None:
         if unit.offset not in self._tables:
             offset = unit.number(top, At.stmt_list)
             directory = top.attributes.get(At.comp_dir)
@@ -100,7 +100,7 @@ class Source:
         return self._tables[unit.offset]
 
 
-def _name(entry: Entry) -> str | None:
+def _name(entry: DebugEntry) -> str | None:
     name = name_of(entry, linkage=True)
     if name is not None and name.startswith(_RUST_SHIM):
         return name_of(entry, linkage=False) or name

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from forklore.elf.dwarf.file import BrokenDwarf
 from forklore.elf.dwarf.numbers import At, Encoding, Tag
-from forklore.elf.dwarf.units import Entry, Unit, name_of
+from forklore.elf.dwarf.units import DebugEntry, Unit, name_of
 
 _DEPTH: Final = 24
 _MEMBERS: Final = 4096
@@ -68,12 +68,12 @@ class Types:
         self._known: dict[tuple[int, str, int], Type] = {}
         self._depth = 0
 
-    def of(self, entry: Entry) -> Type:
+    def of(self, entry: DebugEntry) -> Type:
         """The type that an entry's DW_AT_type names."""
         target = entry.unit.referred(entry, At.type)
         return Type("unknown", "void", 0) if target is None else self._type(target)
 
-    def _type(self, entry: Entry) -> Type:
+    def _type(self, entry: DebugEntry) -> Type:
         key = (id(entry.unit.units), entry.unit.section, entry.offset)
         known = self._known.get(key)
         if known is not None:
@@ -93,7 +93,7 @@ class Types:
         self._known[key] = found
         return found
 
-    def _read(self, entry: Entry) -> Type:
+    def _read(self, entry: DebugEntry) -> Type:
         unit, tag = entry.unit, entry.tag
         if At.specification in entry.attributes or At.declaration not in entry.attributes:
             name = name_of(entry, linkage=False) or ""
@@ -116,7 +116,7 @@ class Types:
             return Type(kind, (_RECORDS[tag] + name).strip(), size, members=tuple(self._members(entry)))
         return Type("unknown", name or "?", size)
 
-    def _target_name(self, entry: Entry) -> str:
+    def _target_name(self, entry: DebugEntry) -> str:
         # Only names are followed through pointers: what they point to can lead back here.
         words: list[str] = []
         target = entry.unit.referred(entry, At.type)
@@ -134,7 +134,7 @@ class Types:
             target = target.unit.referred(target, At.type)
         return "…"
 
-    def _target_name_of_pointer(self, entry: Entry) -> str:
+    def _target_name_of_pointer(self, entry: DebugEntry) -> str:
         if self._depth >= _DEPTH:
             return "…"
         self._depth += 1
@@ -143,7 +143,7 @@ class Types:
         finally:
             self._depth -= 1
 
-    def _array(self, entry: Entry) -> Type:
+    def _array(self, entry: DebugEntry) -> Type:
         dimensions = (child for child in entry.unit.children(entry) if child.tag == Tag.subrange_type)
         counts = [_count(child) for child in islice(dimensions, _DEPTH)]
         innermost = built = self.of(entry)
@@ -152,7 +152,7 @@ class Types:
             built = Type("array", name, built.size * counts[depth], element=built, count=counts[depth])
         return built
 
-    def _members(self, entry: Entry) -> Iterator[Member]:
+    def _members(self, entry: DebugEntry) -> Iterator[Member]:
         unit = entry.unit
         for index, child in enumerate(unit.children(entry)):
             if index >= _MEMBERS:
@@ -169,7 +169,7 @@ class Types:
             yield _bit_field(unit, child, name, offset, width, type_)
 
 
-def _bit_field(unit: Unit, entry: Entry, name: str, offset: int, width: int, type_: Type) -> Member:
+def _bit_field(unit: Unit, entry: DebugEntry, name: str, offset: int, width: int, type_: Type) -> Member:
     start = unit.number(entry, At.data_bit_offset)
     if start is None:
         # Before DWARF 4 the bits were counted from the most significant one of the storage.
@@ -182,7 +182,7 @@ def _bit_field(unit: Unit, entry: Entry, name: str, offset: int, width: int, typ
     return Member(name, start // 8, field)
 
 
-def _enumerators(entry: Entry) -> Iterator[tuple[int, str]]:
+def _enumerators(entry: DebugEntry) -> Iterator[tuple[int, str]]:
     for index, child in enumerate(entry.unit.children(entry)):
         if index >= _MEMBERS:
             return
@@ -191,7 +191,7 @@ def _enumerators(entry: Entry) -> Iterator[tuple[int, str]]:
             yield value, entry.unit.string(child, At.name) or ""
 
 
-def _count(subrange: Entry) -> int:
+def _count(subrange: DebugEntry) -> int:
     """Elements of a dimension; 0 where that is decided at run time."""
     unit = subrange.unit
     count = unit.number(subrange, At.count)

@@ -48,7 +48,7 @@ Descend = Callable[[int, int, Abbreviation], bool]
 """Whether to read what is below an entry, given its depth, offset and shape."""
 
 
-class Entry(NamedTuple):
+class DebugEntry(NamedTuple):
     """A debugging information entry. ``after``: the offset of what follows it, its first child if it has any."""
 
     unit: Unit
@@ -153,10 +153,10 @@ class Unit:
         self.first = at
         if self.address_size not in {4, 8}:
             raise BrokenDwarf(f"the unit at {offset:#x} has addresses of {self.address_size} bytes")
-        self._top: Entry | None = None
+        self._top: DebugEntry | None = None
 
     @property
-    def top(self) -> Entry:
+    def top(self) -> DebugEntry:
         """The entry of the unit itself."""
         if self._top is None:
             entry = self.entry(self.first)
@@ -166,7 +166,7 @@ class Unit:
             self.split = self.split or At.dwo_name in entry.attributes or At.GNU_dwo_name in entry.attributes
         return self._top
 
-    def entry(self, at: int) -> Entry | None:
+    def entry(self, at: int) -> DebugEntry | None:
         """The entry at an offset; None for the end of a list of children."""
         data = self.data
         if not self.first <= at < self.end:
@@ -180,7 +180,7 @@ class Unit:
             attributes[name], position = self._attribute(form, how, size, constant, position)
         if position > self.end:
             raise BrokenDwarf(f"the entry at {at:#x} ends behind its unit")
-        return Entry(self, at, shape.tag, shape.children, attributes, position)
+        return DebugEntry(self, at, shape.tag, shape.children, attributes, position)
 
     def shapes(
         self, at: int | None = None, descend: Descend | None = None
@@ -233,7 +233,7 @@ class Unit:
             elif depth == 0:
                 return
 
-    def children(self, parent: Entry) -> Iterator[Entry]:
+    def children(self, parent: DebugEntry) -> Iterator[DebugEntry]:
         """The entries right below one, and none of theirs."""
         if not parent.children:
             return
@@ -243,12 +243,12 @@ class Unit:
                 if entry is not None:
                     yield entry
 
-    def number(self, entry: Entry, name: int) -> int | None:
+    def number(self, entry: DebugEntry, name: int) -> int | None:
         """A constant attribute; None where it is missing or not a plain number."""
         attribute = entry.attributes.get(name)
         return attribute.value if attribute is not None and isinstance(attribute.value, int) else None
 
-    def string(self, entry: Entry, name: int) -> str | None:
+    def string(self, entry: DebugEntry, name: int) -> str | None:
         """A text attribute."""
         attribute = entry.attributes.get(name)
         return None if attribute is None else as_text(self.raw_string(attribute.form, attribute.value))
@@ -286,7 +286,7 @@ class Unit:
         base = self._base(base_name, default=12 if self.offset_size == 4 else 20)
         return base + self.word(section, base + index * self.offset_size, self.offset_size)
 
-    def referred(self, entry: Entry, name: int) -> Entry | None:
+    def referred(self, entry: DebugEntry, name: int) -> DebugEntry | None:
         """The entry that an attribute refers to; None where it has none, or in a file that is not there."""
         attribute = entry.attributes.get(name)
         if attribute is None or not isinstance(attribute.value, int):
@@ -366,9 +366,9 @@ class Unit:
         return Attribute(form, constant if how == CONST else 1), at
 
 
-def origins(entry: Entry) -> Iterator[Entry]:
+def origins(entry: DebugEntry) -> Iterator[DebugEntry]:
     """An entry and those that it completes: its abstract origin, its declaration. Bounded, for they can form a loop."""
-    found: Entry | None = entry
+    found: DebugEntry | None = entry
     for _ in range(_CHAIN):
         if found is None:
             return
@@ -377,7 +377,7 @@ def origins(entry: Entry) -> Iterator[Entry]:
         found = unit.referred(found, At.abstract_origin) or unit.referred(found, At.specification)
 
 
-def attribute_of(entry: Entry, name: int) -> tuple[Unit, Attribute] | None:
+def attribute_of(entry: DebugEntry, name: int) -> tuple[Unit, Attribute] | None:
     """An attribute of an entry or of those that it completes, with the unit to read it in."""
     for each in origins(entry):
         if name in each.attributes:
@@ -385,7 +385,7 @@ def attribute_of(entry: Entry, name: int) -> tuple[Unit, Attribute] | None:
     return None
 
 
-def name_of(entry: Entry, *, linkage: bool) -> str | None:
+def name_of(entry: DebugEntry, *, linkage: bool) -> str | None:
     """The name of an entry or of those that it completes: with ``linkage`` the mangled one where there is one."""
     chain = list(origins(entry))
     wanted = (At.linkage_name, At.MIPS_linkage_name, At.name) if linkage else (At.name,)

@@ -9,15 +9,15 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.elf.dwarf.abbrev import Abbreviation
-from forklore.elf.dwarf.code import Code, scopes
+from forklore.elf.dwarf.code import CodeIndex, scopes
 from forklore.elf.dwarf.expressions import Read
 from forklore.elf.dwarf.file import FAILURES, Budget, Input
 from forklore.elf.dwarf.locations import FrameState, frame_address, static_address
 from forklore.elf.dwarf.numbers import At, Tag
 from forklore.elf.dwarf.types import Type, Types, render
-from forklore.elf.dwarf.units import Entry, Unit, Units, attribute_of, name_of, origins
+from forklore.elf.dwarf.units import DebugEntry, Unit, Units, attribute_of, name_of, origins
 
-__all__ = ["Named", "Type", "Variable", "Variables", "name_range", "render"]
+__all__ = ["FoundVariable", "Named", "Type", "Variables", "name_range", "render"]
 
 SECONDS: Final = 5.0
 _VARIABLES: Final = frozenset({Tag.variable, Tag.formal_parameter})
@@ -29,7 +29,7 @@ _PARTS: Final = 64
 _DEPTH: Final = 24
 
 
-class Variable(Struct, frozen=True):
+class FoundVariable(Struct, frozen=True):
     """A variable in memory: ``size`` bytes at ``address``, of the file's numbering or of the run (see who gives it)."""
 
     name: str
@@ -49,25 +49,25 @@ class Named(Struct, frozen=True):
 
 class Variables:
     """The variables of one ELF file with DWARF 2 to 5. The arguments are those of
-    :class:`forklore.elf.dwarf.source.Source`; :attr:`problem` says why the last answer lacks something.
+    :class:`forklore.elf.dwarf.source.DwarfSource`; :attr:`problem` says why the last answer lacks something.
     """
 
     def __init__(self, source: Input, *, supplementary: Input | None = None, budget: float = SECONDS) -> None:
         self.problem: str | None = None
         self._budget = Budget(budget)
         self._types = Types()
-        self._code: Code | None = None
+        self._code: CodeIndex | None = None
         self._rest: Iterator[Unit] | None = None
         self._statics: list[tuple[int, int, int]] = []
         self._sorted = True
-        self._known: dict[tuple[int, int], Variable | None] = {}
+        self._known: dict[tuple[int, int], FoundVariable | None] = {}
         try:
             with self._budget.running():
-                self._code = Code(Units(source, self._budget, supplementary))
+                self._code = CodeIndex(Units(source, self._budget, supplementary))
         except FAILURES as problem:
             self.problem = str(problem) or type(problem).__name__
 
-    def globals_at(self, address: int, size: int) -> list[Variable]:
+    def globals_at(self, address: int, size: int) -> list[FoundVariable]:
         """The global and static variables that have a byte in ``size`` bytes from ``address``, both of the ELF file.
 
         The first call reads the whole of the debug information, as far as the budget goes.
@@ -87,7 +87,7 @@ class Variables:
 
     def locals_at(
         self, pc: int, cfa: int | None, registers: dict[int, int], read: Read | None = None
-    ) -> list[Variable]:
+    ) -> list[FoundVariable]:
         """The parameters and local variables in scope at ``pc`` (of the ELF file), with their run-time addresses.
 
         ``cfa`` is the canonical frame address of the frame and ``registers`` its registers by DWARF number, both at
@@ -98,7 +98,7 @@ class Variables:
         if self._code is None:
             return []
         self.problem = None
-        found: list[Variable] = []
+        found: list[FoundVariable] = []
         state = FrameState(pc, cfa, registers, read)
         try:
             with self._budget.running():
@@ -131,7 +131,7 @@ class Variables:
             self._statics.append((address, unit.offset, offset))
             self._sorted = False
 
-    def _overlapping(self, units: Units, low: int, high: int) -> Iterator[Variable]:
+    def _overlapping(self, units: Units, low: int, high: int) -> Iterator[FoundVariable]:
         # A variable's size is known only once its type is read, so those before the range are asked one by one,
         # nearest first: the first that ends before it has nothing but padding and smaller ones in between.
         index = bisect_right(self._statics, (high, -1, -1))
@@ -148,7 +148,7 @@ class Variables:
         unique = {(variable.name, variable.address, variable.size): variable for variable in reversed(found)}
         yield from unique.values()
 
-    def _static_variable(self, unit: Unit, offset: int, address: int) -> Variable | None:
+    def _static_variable(self, unit: Unit, offset: int, address: int) -> FoundVariable | None:
         key = (unit.offset, offset)
         if key not in self._known:
             try:
@@ -160,20 +160,20 @@ class Variables:
                 return None
         return self._known[key]
 
-    def _variable(self, entry: Entry, address: int) -> Variable | None:
+    def _variable(self, entry: DebugEntry, address: int) -> FoundVariable | None:
         name = name_of(entry, linkage=False)
         if name is None or attribute_of(entry, At.type) is None:
             return None
         described = next(each for each in origins(entry) if At.type in each.attributes)
         type_ = self._types.of(described)
-        return Variable(name, address, type_.size, type_) if type_.size else None
+        return FoundVariable(name, address, type_.size, type_) if type_.size else None
 
 
 def _may_hold_variables(_depth: int, _offset: int, shape: Abbreviation) -> bool:
     return shape.tag not in _TYPES
 
 
-def name_range(variables: Sequence[Variable], start: int, length: int) -> list[Named]:
+def name_range(variables: Sequence[FoundVariable], start: int, length: int) -> list[Named]:
     """The members and elements of ``variables`` that have a byte in ``length`` bytes from ``start``, by address.
 
     A part with more than 64 of them in the range is named as a whole. Of a union the first member that holds all of

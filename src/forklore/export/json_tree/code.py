@@ -8,7 +8,7 @@ from forklore.events import records as ev
 from forklore.export.json_tree.parts import Time, UnavailableObject, named, unavailable
 from forklore.model.attribution import Attribution, Told
 from forklore.model.names import whole_name
-from forklore.model.stacks import Frame, Place, Stack, Stacks
+from forklore.model.stacks import CallStack, CallStacks, CodePlace, StackFrame
 from forklore.model.tasks import Naming
 
 
@@ -66,7 +66,7 @@ class RunsObject(Struct, frozen=True):
     """Why the routine could not be found."""
 
     @classmethod
-    def of(cls, runs: ev.Runs, code: Stacks) -> RunsObject:
+    def of(cls, runs: ev.Runs, code: CallStacks) -> RunsObject:
         """What a task was given to run, in a trace with this code."""
         return cls(
             how=runs.how,
@@ -130,7 +130,7 @@ class StackObject(Struct, frozen=True):
     """``outermost``, ``depth`` (more than ``--stack-depth``), or what was in the way."""
 
     @classmethod
-    def of(cls, stack: Stack) -> StackObject:
+    def of(cls, stack: CallStack) -> StackObject:
         """A stack of a trace."""
         return cls(stack.number, [FrameObject.of(frame) for frame in stack.frames], stack.end)
 
@@ -149,7 +149,7 @@ class FrameObject(Struct, frozen=True):
     jump."""
 
     @classmethod
-    def of(cls, frame: Frame) -> FrameObject:
+    def of(cls, frame: StackFrame) -> FrameObject:
         """A frame of a stack."""
         called = None if frame.called is None else PlaceObject.of(frame.called)
         return cls(PlaceObject.of(frame.place), frame.how, frame.sure, called)
@@ -172,7 +172,7 @@ class PlaceObject(Struct, frozen=True):
     """From debug information, the innermost inlined function first, the one that ``symbol`` names last."""
 
     @classmethod
-    def of(cls, place: Place) -> PlaceObject:
+    def of(cls, place: CodePlace) -> PlaceObject:
         """A place of a trace."""
         return cls(
             module=None if place.module is None else place.module.module,

@@ -9,7 +9,7 @@ from msgspec import Struct
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, unavailable
-from forklore.model.vfork_holds import Ending, Held
+from forklore.model.vfork_holds import Ending, VforkHold
 
 
 class CowObject(Struct, frozen=True, gc=False):
@@ -86,7 +86,7 @@ class VforkObject(Struct, frozen=True):
     """The other tasks of that process which ran meanwhile; null: not known."""
 
     @classmethod
-    def of(cls, held: Held) -> VforkObject:
+    def of(cls, held: VforkHold) -> VforkObject:
         """What the model found."""
         return cls(held.thread, held.since, held.until, held.ended_by, held.borrows, held.ran_on)
 

@@ -14,7 +14,7 @@ from forklore.export.json_tree.calls import FailureObject
 from forklore.export.json_tree.code import ModuleObject, ScriptObject, StackObject
 from forklore.export.json_tree.parts import Time
 from forklore.export.json_tree.task import TaskObject, Tasks
-from forklore.export.table import Options
+from forklore.export.table import ExportOptions
 from forklore.model.tasks import Trace
 from forklore.model.without_gc import uncollected
 
@@ -79,7 +79,7 @@ class TreeObject(Struct, frozen=True):
     """How the trace ended."""
 
 
-def write(trace: Trace, out: IO[bytes], _options: Options) -> None:
+def write(trace: Trace, out: IO[bytes], _options: ExportOptions) -> None:
     """Write the object."""
     with uncollected():
         out.writelines(pieces(trace))

@@ -12,7 +12,7 @@ from forklore.decode.creation import decode_creation
 from forklore.features.audit.conclude import derive
 from forklore.features.audit.functions import FUNCTIONS, MODES
 from forklore.features.audit.observe.run import Prober
-from forklore.features.audit.result import Audit, Library, Row
+from forklore.features.audit.result import Audit, AuditRow, Library
 
 FALLBACKS: Final = (errno.ENOSYS, errno.EINVAL)
 """Answered to clone3 alone: what a kernel without it, or without a flag, says."""
@@ -33,12 +33,12 @@ def library(prober: Prober) -> Library:
     )  # fmt: skip
 
 
-def audit(prober: Prober, how: str, *, refuse: bool = True, watch: Callable[[Row], None] | None = None) -> Audit:
+def audit(prober: Prober, how: str, *, refuse: bool = True, watch: Callable[[AuditRow], None] | None = None) -> Audit:
     """Run everything. ``watch`` is shown each row as it is there; ``refuse``: also with calls refused.
 
     OSError where the library cannot be traced.
     """
-    rows: list[Row] = []
+    rows: list[AuditRow] = []
     for row in _rows(prober, refuse=refuse):
         rows.append(row)
         if watch is not None:
@@ -46,7 +46,7 @@ def audit(prober: Prober, how: str, *, refuse: bool = True, watch: Callable[[Row
     return Audit(library=library(prober), how=how, kernel=os.uname().release, rows=rows)
 
 
-def _rows(prober: Prober, *, refuse: bool) -> Iterator[Row]:
+def _rows(prober: Prober, *, refuse: bool) -> Iterator[AuditRow]:
     offset = _tid_offset(prober)
     for function in FUNCTIONS:
         for mode in MODES:
@@ -58,7 +58,7 @@ def _rows(prober: Prober, *, refuse: bool) -> Iterator[Row]:
                 yield derive.row(prober.run(function, mode, refused, offset))
 
 
-def _refusals(row: Row) -> Iterator[Mapping[str, int]]:
+def _refusals(row: AuditRow) -> Iterator[Mapping[str, int]]:
     if any(attempt.call == "clone3" for attempt in row.attempts):
         for number in FALLBACKS:
             yield {"clone3": number}

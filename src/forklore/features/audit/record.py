@@ -14,7 +14,7 @@ SAY: Final = 0x666B6C72
 """The option of prctl by which the probe speaks (probe.c)."""
 
 
-class Word(IntEnum):
+class ProbeWord(IntEnum):
     """What the probe says (probe.c)."""
 
     BEGIN = 1
@@ -30,7 +30,7 @@ class Word(IntEnum):
     IDS = 11
 
 
-class Call(Struct, kw_only=True):
+class SeenCall(Struct, kw_only=True):
     """A system call. ``data`` is what its pointer argument pointed to at the entry, as far as that is decoded."""
 
     task: TaskId
@@ -51,11 +51,11 @@ class Call(Struct, kw_only=True):
     """The errno that the tracer answered in the kernel's place."""
 
 
-class Said(Struct, frozen=True):
+class ProbeSaid(Struct, frozen=True):
     """The probe spoke."""
 
     task: TaskId
-    word: Word
+    word: ProbeWord
     values: tuple[int, int, int]
 
 
@@ -74,14 +74,14 @@ class Became(Struct, frozen=True):
     task: TaskId
 
 
-class Ended(Struct, frozen=True):
+class TaskEnded(Struct, frozen=True):
     """A task ended with this wait status."""
 
     task: TaskId
     status: int
 
 
-Happening = Call | Said | Born | Became | Ended
+Happening = SeenCall | ProbeSaid | Born | Became | TaskEnded
 
 
 class Run(Struct, frozen=True):

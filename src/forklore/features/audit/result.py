@@ -13,7 +13,7 @@ SIZE_LIMIT: Final = 1 << 26
 """Bytes of a result that is read."""
 
 
-class Stack(msgspec.Struct, frozen=True, omit_defaults=True):
+class ChildStack(msgspec.Struct, frozen=True, omit_defaults=True):
     """The stack that a child starts on."""
 
     whose: str
@@ -26,7 +26,7 @@ class Stack(msgspec.Struct, frozen=True, omit_defaults=True):
     """``mprotect`` or ``MADV_GUARD_INSTALL``."""
 
 
-class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+class ThreadIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the library tells a child of itself: ``own`` where that is true."""
 
     getpid: str
@@ -48,7 +48,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     exit_signal: str | None = None
     size: int | None = None
     """clone3's struct size."""
-    stack: Stack
+    stack: ChildStack
     tls: str | None = None
     parent_tid: str | None = None
     child_tid: str | None = None
@@ -66,7 +66,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What the child does, in order, until ``until``."""
     until: str | None = None
     """``user code``, ``exec``, ``exit``; None: it stays within the library."""
-    says: Identity | None = None
+    says: ThreadIdentity | None = None
 
     @property
     def words(self) -> str:
@@ -80,7 +80,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return f"clone({'|'.join([*names, self.exit_signal] if self.exit_signal else names) or '0'})"
 
 
-class Row(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One function, called once."""
 
     function: str
@@ -142,9 +142,9 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_f
     how: str
     """How the rows were got."""
     kernel: str | None = None
-    rows: list[Row]
+    rows: list[AuditRow]
 
-    def row(self, function: str, mode: str = "single", injected: str | None = None) -> Row | None:
+    def row(self, function: str, mode: str = "single", injected: str | None = None) -> AuditRow | None:
         """The row of that key."""
         return next((row for row in self.rows if row.key == (function, mode, injected)), None)
 

@@ -77,7 +77,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Names as in :mod:`forklore.linux.limits`, and ``rlimit_nofile``."""
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How a check came out."""
 
     OK = "ok"
@@ -93,7 +93,7 @@ class Check(Struct, frozen=True):
     """One line of the doctor's report. ``loses`` and ``remedy`` are empty where all is well."""
 
     name: str
-    state: State
+    state: CheckState
     found: str
     loses: str = ""
     remedy: str = ""
@@ -101,7 +101,7 @@ class Check(Struct, frozen=True):
 
 def can_trace(checks: list[Check]) -> bool:
     """Whether tracing works at all."""
-    return not any(check.state is State.BLOCKED for check in checks)
+    return not any(check.state is CheckState.BLOCKED for check in checks)
 
 
 def judge(facts: Facts) -> list[Check]:
@@ -125,37 +125,37 @@ def _has(facts: Facts, capability: str) -> bool:
 
 def _ptrace(facts: Facts) -> Iterator[Check]:
     if facts.seize is True:
-        yield Check("ptrace", State.OK, "a child was seized with every option that forklore sets")
+        yield Check("ptrace", CheckState.OK, "a child was seized with every option that forklore sets")
     else:
-        yield Check("ptrace", State.BLOCKED, _why(facts.seize), "nothing can be traced", _ptrace_remedy(facts))
+        yield Check("ptrace", CheckState.BLOCKED, _why(facts.seize), "nothing can be traced", _ptrace_remedy(facts))
     if facts.syscall_info is True:
-        yield Check("syscall-info", State.OK, "PTRACE_GET_SYSCALL_INFO tells entry from exit, and the ABI")
+        yield Check("syscall-info", CheckState.OK, "PTRACE_GET_SYSCALL_INFO tells entry from exit, and the ABI")
     elif facts.seize is True:
         yield Check(
-            "syscall-info", State.BLOCKED, _why(facts.syscall_info),
+            "syscall-info", CheckState.BLOCKED, _why(facts.syscall_info),
             "the ABI of a call and whether a stop is its entry or its exit cannot be known",
             "use Linux 5.3 or newer",
         )  # fmt: skip
     if facts.registers is True:
-        yield Check("registers", State.OK, "a stopped child's registers read the same by python-ptrace's layout")
+        yield Check("registers", CheckState.OK, "a stopped child's registers read the same by python-ptrace's layout")
     elif facts.seize is True:
         yield Check(
-            "registers", State.LIMITED, _why(facts.registers),
+            "registers", CheckState.LIMITED, _why(facts.registers),
             "a call that no entry stop showed, and CLONE_UNTRACED, depend on the layout of the registers",
             "report it, with the machine and the kernel's version",
         )  # fmt: skip
     if facts.read_memory is True:
-        yield Check("memory", State.OK, "process_vm_readv reads a traced child")
+        yield Check("memory", CheckState.OK, "process_vm_readv reads a traced child")
     elif facts.seize is True:
         yield Check(
-            "memory", State.LIMITED, _why(facts.read_memory),
+            "memory", CheckState.LIMITED, _why(facts.read_memory),
             "clone3's struct, paths and arguments cannot be read: such calls show as unreadable",
             "allow process_vm_readv in the container's seccomp profile (CAP_SYS_PTRACE adds it to Docker's)",
         )  # fmt: skip
     yield _yama(facts)
     if facts.tracer:
         yield Check(
-            "traced", State.LIMITED,
+            "traced", CheckState.LIMITED,
             f"this process is traced itself, by {facts.tracer_name} (pid {facts.tracer})",
             "a tracer that follows forks has our children before us, and a task has one tracer",
             "run forklore outside of it, or let it not follow forks",
@@ -184,22 +184,22 @@ def _yama(facts: Facts) -> Check:
     name = "ptrace-scope"
     privileged = _has(facts, "CAP_SYS_PTRACE")
     if facts.yama is None:
-        return Check(name, State.OK, "no Yama: a process may trace others of its user")
+        return Check(name, CheckState.OK, "no Yama: a process may trace others of its user")
     if facts.yama == 0:
-        return Check(name, State.OK, "Yama's ptrace_scope is 0: a process may trace others of its user")
+        return Check(name, CheckState.OK, "Yama's ptrace_scope is 0: a process may trace others of its user")
     if facts.yama == 3:
-        return Check(name, State.BLOCKED, "Yama's ptrace_scope is 3: nobody traces", "all", _ptrace_remedy(facts))
+        return Check(name, CheckState.BLOCKED, "Yama's ptrace_scope is 3: nobody traces", "all", _ptrace_remedy(facts))
     if privileged:
-        return Check(name, State.OK, f"Yama's ptrace_scope is {facts.yama}, which CAP_SYS_PTRACE overrides")
+        return Check(name, CheckState.OK, f"Yama's ptrace_scope is {facts.yama}, which CAP_SYS_PTRACE overrides")
     if facts.yama == 1:
         return Check(
-            name, State.LIMITED, "Yama's ptrace_scope is 1: only descendants may be traced",
+            name, CheckState.LIMITED, "Yama's ptrace_scope is 1: only descendants may be traced",
             "attaching to programs that forklore did not start; `run` works",
             "run as root, or: sysctl kernel.yama.ptrace_scope=0",
         )  # fmt: skip
     return Check(
         name,
-        State.BLOCKED,
+        CheckState.BLOCKED,
         "Yama's ptrace_scope is 2: tracing needs CAP_SYS_PTRACE",
         "all",
         _ptrace_remedy(facts),
@@ -212,9 +212,9 @@ def _capabilities(facts: Facts) -> Check:
     names = ", ".join(held) or "none of " + ", ".join(CAPABILITIES)
     found = f"uid {facts.uid} ({facts.user}) with {names}{where}"
     if "CAP_SYS_PTRACE" in held and facts.first_user_ns:
-        return Check("capabilities", State.OK, found)
+        return Check("capabilities", CheckState.OK, found)
     return Check(
-        "capabilities", State.LIMITED, found,
+        "capabilities", CheckState.LIMITED, found,
         "set-id programs run without their privilege while traced (ptrace(2)); processes of other users, and "
         "non-dumpable ones, cannot be traced or inspected",
         "run as root where that matters",
@@ -226,17 +226,17 @@ def _seccomp(facts: Facts) -> Iterator[Check]:
     if facts.seccomp_mode:
         count = "" if facts.seccomp_filters is None else f", {facts.seccomp_filters} deep"
         yield Check(
-            "own-filter", State.LIMITED, f"a seccomp filter is on this process already{count}",
+            "own-filter", CheckState.LIMITED, f"a seccomp filter is on this process already{count}",
             "calls that it answers itself never reach forklore's filter: their failures stay unseen, and "
             "programs may take other ways than elsewhere",
             "run outside the container or sandbox, or with its profile off (docker run --security-opt "
             "seccomp=unconfined)",
         )  # fmt: skip
     if facts.clone3 is True:
-        yield Check("clone3", State.OK, "clone3 reaches the kernel")
+        yield Check("clone3", CheckState.OK, "clone3 reaches the kernel")
     else:
         yield Check(
-            "clone3", State.LIMITED, _why(facts.clone3),
+            "clone3", CheckState.LIMITED, _why(facts.clone3),
             "C libraries fall back to clone here: what is traced is not what they do elsewhere",
             "a newer container runtime allows it; Linux has it since 5.3",
         )  # fmt: skip
@@ -248,17 +248,17 @@ def _filter(facts: Facts) -> Check:
         found = f"the kernel's filters know {' '.join(facts.seccomp_actions)}, not trace"
     elif facts.filter_plain is True:
         extra = "; no_new_privs is set already, so set-id programs have no effect" if facts.no_new_privs else ""
-        return Check(name, State.OK, f"a filter stops programs at the calls of interest alone{extra}")
+        return Check(name, CheckState.OK, f"a filter stops programs at the calls of interest alone{extra}")
     elif facts.filter_no_new_privs is True:
         return Check(
-            name, State.LIMITED, "a filter can be installed with no_new_privs only",
+            name, CheckState.LIMITED, "a filter can be installed with no_new_privs only",
             "set-id bits and file capabilities give traced programs nothing, and they can see it",
             "run with CAP_SYS_ADMIN, or: forklore run --stops syscalls (slower), --stops events (sees less)",
         )  # fmt: skip
     else:
         found = _why(facts.filter_no_new_privs)
     return Check(
-        name, State.LIMITED, found,
+        name, CheckState.LIMITED, found,
         "failed creations, unshare and setns are seen only at the price of stopping at every system call",
         "forklore run --stops syscalls, or --stops events to do without them; a kernel with "
         "CONFIG_SECCOMP_FILTER, a sandbox that allows seccomp(2)",
@@ -267,10 +267,10 @@ def _filter(facts: Facts) -> Check:
 
 def _observation(facts: Facts) -> Iterator[Check]:
     if facts.kcmp is True:
-        yield Check("kcmp", State.OK, "the kernel says what two tasks share")
+        yield Check("kcmp", CheckState.OK, "the kernel says what two tasks share")
     else:
         yield Check(
-            "kcmp", State.LIMITED, _why(facts.kcmp),
+            "kcmp", CheckState.LIMITED, _why(facts.kcmp),
             "what a child really shares cannot be observed, only what the call asked for",
             "a kernel with CONFIG_KCMP; in a container, CAP_SYS_PTRACE or a profile that allows kcmp",
         )  # fmt: skip
@@ -278,63 +278,63 @@ def _observation(facts: Facts) -> Iterator[Check]:
         frames = "with" if facts.page_frames else "without"
         yield Check(
             "pagemap",
-            State.OK,
+            CheckState.OK,
             f"tells pages that are still shared by copy-on-write ({frames} frame numbers)",
         )
     else:
         yield Check(
-            "pagemap", State.LIMITED, _why(facts.pagemap),
+            "pagemap", CheckState.LIMITED, _why(facts.pagemap),
             "pages that are still shared by copy-on-write cannot be counted",
             "a kernel with CONFIG_PROC_PAGE_MONITOR",
         )  # fmt: skip
     if facts.soft_dirty is True:
-        yield Check("soft-dirty", State.OK, "a freshly written page reads as dirty")
+        yield Check("soft-dirty", CheckState.OK, "a freshly written page reads as dirty")
     else:
         yield Check(
-            "soft-dirty", State.INFO, f"not here: {_why(facts.soft_dirty)}", "",
+            "soft-dirty", CheckState.INFO, f"not here: {_why(facts.soft_dirty)}", "",
             "nothing: CONFIG_MEM_SOFT_DIRTY is rare, and pagemap's exclusive bit serves as well",
         )  # fmt: skip
 
 
 def _surroundings(facts: Facts) -> Iterator[Check]:
     if facts.container:
-        yield Check("container", State.INFO, "signs of one: " + ", ".join(facts.container))
+        yield Check("container", CheckState.INFO, "signs of one: " + ", ".join(facts.container))
     else:
-        yield Check("container", State.OK, "no sign of one")
+        yield Check("container", CheckState.OK, "no sign of one")
     yield (
-        Check("pid-namespace", State.OK, "the machine's first: pids are the kernel's own")
+        Check("pid-namespace", CheckState.OK, "the machine's first: pids are the kernel's own")
         if facts.first_pid_ns
         else Check(
-            "pid-namespace", State.INFO, "one of its own: pids are numbers of this namespace",
+            "pid-namespace", CheckState.INFO, "one of its own: pids are numbers of this namespace",
             "", "compare with tools of the host by NSpid of /proc/PID/status",
         )
     )  # fmt: skip
     if facts.hidepid in ("off", "0"):
-        yield Check("hidepid", State.OK, "/proc shows every process")
+        yield Check("hidepid", CheckState.OK, "/proc shows every process")
     else:
         yield Check(
-            "hidepid", State.LIMITED, f"/proc is mounted with hidepid={facts.hidepid}",
+            "hidepid", CheckState.LIMITED, f"/proc is mounted with hidepid={facts.hidepid}",
             "processes of other users cannot be looked at, nor counted against limits",
             "run as root or in the group that /proc's gid= option names",
         )  # fmt: skip
     if facts.new_user_ns is True:
-        yield Check("user-namespaces", State.OK, "programs here may create them")
+        yield Check("user-namespaces", CheckState.OK, "programs here may create them")
     else:
         yield Check(
-            "user-namespaces", State.INFO, f"programs here cannot create them: {_why(facts.new_user_ns)}", "",
+            "user-namespaces", CheckState.INFO, f"programs here cannot create them: {_why(facts.new_user_ns)}", "",
             "CLONE_NEWUSER fails in what you trace: sysctl user.max_user_namespaces, "
             "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns",
         )  # fmt: skip
     if facts.tracefs is True:
-        yield Check("tracefs", State.OK, "the kernel's tracepoints can check a trace (scripts/compare)")
+        yield Check("tracefs", CheckState.OK, "the kernel's tracepoints can check a trace (scripts/compare)")
     else:
         yield Check(
-            "tracefs", State.INFO, _why(facts.tracefs), "",
+            "tracefs", CheckState.INFO, _why(facts.tracefs), "",
             "run as root on the host to check traces against the kernel's tracepoints; tracing needs it not",
         )  # fmt: skip
     for abi, answer in facts.abis.items():
         found = f"programs of this ABI {'run' if answer is True else 'do not run: ' + _why(answer)}"
-        yield Check(abi, State.OK if answer is True else State.INFO, found)
+        yield Check(abi, CheckState.OK if answer is True else CheckState.INFO, found)
 
 
 _LOW: Final = 200
@@ -356,9 +356,9 @@ def _limits(facts: Facts) -> Check:
     found = ", ".join(phrases) or "none could be read"
     room = min((limits[most] - limits[now] for most, now, _ in known), default=_LOW)
     if room >= _LOW:
-        return Check("limits", State.OK, found)
+        return Check("limits", CheckState.OK, found)
     return Check(
-        "limits", State.LIMITED, found,
+        "limits", CheckState.LIMITED, found,
         f"there is room for {max(room, 0)} more tasks: then fork fails with EAGAIN",
         "raise the limit that is near (ulimit -u, sysctl kernel.threads-max, the cgroup's pids.max)",
     )  # fmt: skip

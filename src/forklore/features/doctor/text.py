@@ -10,18 +10,23 @@ from typing import Any, Final
 import msgspec
 
 from forklore.abi.text import printable
-from forklore.features.doctor.conclusions import Check, Facts, State, can_trace
+from forklore.features.doctor.conclusions import Check, CheckState, Facts, can_trace
 
 FORMAT: Final = {"name": "forklore-doctor", "version": [1, 0]}
 _WIDTH: Final = 80
-_MARKS: Final = {State.OK: "ok", State.LIMITED: "limited", State.BLOCKED: "blocked", State.INFO: "note"}
+_MARKS: Final = {
+    CheckState.OK: "ok",
+    CheckState.LIMITED: "limited",
+    CheckState.BLOCKED: "blocked",
+    CheckState.INFO: "note",
+}
 
 
 def verdict(checks: Sequence[Check]) -> str:
     """The answer in one sentence."""
     if not can_trace(list(checks)):
         return "forklore cannot trace programs here."
-    limited = [check.name for check in checks if check.state is State.LIMITED]
+    limited = [check.name for check in checks if check.state is CheckState.LIMITED]
     if limited:
         return f"forklore traces programs here, with limits: {', '.join(limited)}."
     return "forklore traces programs here, without limits."

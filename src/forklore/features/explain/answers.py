@@ -41,7 +41,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = [
-    "AskError", "CallExplained", "Comparison", "ErrnoExplained", "Explanation", "Reading", "TermExplained", "explain",
+    "AskError",
+    "CallComparison",
+    "CallExplained",
+    "ErrnoExplained",
+    "Explanation",
+    "Reading",
+    "TermExplained",
+    "explain",
 ]  # fmt: skip
 
 
@@ -87,7 +94,7 @@ class CallExplained(Struct, frozen=True):
     """What else there is to say: of the kernel's version, of what bits meant before, of how a child behaves."""
 
 
-class Comparison(Struct, frozen=True):
+class CallComparison(Struct, frozen=True):
     """Several calls, side by side."""
 
     columns: tuple[CallExplained, ...]
@@ -109,7 +116,7 @@ class TermExplained(Struct, frozen=True):
     term: Term
 
 
-Explanation = CallExplained | Comparison | ErrnoExplained | TermExplained
+Explanation = CallExplained | CallComparison | ErrnoExplained | TermExplained
 
 
 def explain(
@@ -147,7 +154,7 @@ def explain(
     answers = tuple(_explain_word(word, errno, context) for word in words)
     if len(answers) == 1:
         return answers[0]
-    return Comparison(answers, tuple(word.title if word.title != "clone" else word.given for word in words))
+    return CallComparison(answers, tuple(word.title if word.title != "clone" else word.given for word in words))
 
 
 def _existing(kernel: Kernel) -> Kernel:

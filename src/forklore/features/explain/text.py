@@ -13,8 +13,8 @@ from forklore.decode.rules.rule import Kernel, Rule
 from forklore.decode.rules.table import Reason
 from forklore.decode.sharing import Fate
 from forklore.features.explain.answers import (
+    CallComparison,
     CallExplained,
-    Comparison,
     ErrnoExplained,
     Explanation,
     TermExplained,
@@ -45,7 +45,7 @@ def to_text(explanation: Explanation) -> str:
     """The answer for people: lines of at most 80 columns where words allow, with a newline at the end."""
     if isinstance(explanation, CallExplained):
         lines = _call(explanation)
-    elif isinstance(explanation, Comparison):
+    elif isinstance(explanation, CallComparison):
         lines = _comparison(explanation)
     elif isinstance(explanation, TermExplained):
         lines = _term(explanation.term)
@@ -202,7 +202,7 @@ def _readings(e: CallExplained) -> Iterator[str]:
         yield from _wrapped(reading.text, "  ", "      ")
 
 
-def _comparison(comparison: Comparison) -> Iterator[str]:
+def _comparison(comparison: CallComparison) -> Iterator[str]:
     titles = comparison.titles
     for title, column in zip(titles, comparison.columns, strict=True):
         note = f"  ({column.note})" if column.note else ""
@@ -226,7 +226,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
         yield from _section("Which argument is which field", _term_rows(FIELDS))
 
 
-def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def _rows(comparison: CallComparison) -> list[tuple[str, list[str]]]:
     titles: dict[str, str] = {}
     cells: list[dict[str, str]] = []
     for column in comparison.columns:
@@ -312,7 +312,7 @@ def to_json(explanation: Explanation) -> Json:
     """The answer for programs; docs/explain.md describes it."""
     if isinstance(explanation, CallExplained):
         return {"kind": "call", **_call_json(explanation)}
-    if isinstance(explanation, Comparison):
+    if isinstance(explanation, CallComparison):
         columns: list[JsonValue] = [
             {"title": title, **_call_json(column)}
             for title, column in zip(explanation.titles, explanation.columns, strict=True)

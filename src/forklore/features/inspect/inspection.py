@@ -13,13 +13,13 @@ from msgspec import Struct
 
 from forklore.abi.resources import NAMESPACES, NULLABLE, OBJECTS
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
-from forklore.decode.object_groups import Group, Grouping, group, letter
+from forklore.decode.object_groups import Grouping, ObjectGroup, group, letter
 
 Compare = Callable[[str, Tid, Tid], int | Unavailable]
 """How the first task's object of that name sorts against the second's (:mod:`forklore.decode.object_groups`)."""
 
 
-class Task(Struct, frozen=True):
+class InspectedThread(Struct, frozen=True):
     """A thread as it was read."""
 
     tid: Tid
@@ -90,7 +90,7 @@ class Dropped(Struct, frozen=True):
 class Inspection(Struct, frozen=True):
     """The answer. Letters are per column: ``A`` of mm and ``A`` of files are different things."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[InspectedThread, ...]
     """Process by process, each first thread first."""
     asked: frozenset[Pid]
     """The processes that were asked for; the others were found to share something with them."""
@@ -113,9 +113,9 @@ class Inspection(Struct, frozen=True):
         own = sum(grouping.comparisons for grouping in self.objects.values())
         return own + (self.elsewhere.comparisons if self.elsewhere is not None else 0)
 
-    def processes(self) -> dict[Pid, list[Task]]:
+    def processes(self) -> dict[Pid, list[InspectedThread]]:
         """The tasks of each process."""
-        found: dict[Pid, list[Task]] = {}
+        found: dict[Pid, list[InspectedThread]] = {}
         for task in self.tasks:
             found.setdefault(task.pid, []).append(task)
         return found
@@ -130,7 +130,7 @@ class Elsewhere(Struct, frozen=True):
     comparisons: int
 
 
-def compare_all(tasks: Sequence[Task], compare: Compare, without: Tid | None) -> dict[str, Grouping]:
+def compare_all(tasks: Sequence[InspectedThread], compare: Compare, without: Tid | None) -> dict[str, Grouping]:
     """The groups of each object. ``without``: a task known to have none of what a task can be without, if there is one.
 
     A task that may not be looked into is asked once: the kernel's access check is the same for all objects.
@@ -160,7 +160,7 @@ def partners(asked: Iterable[Tid], objects: Mapping[str, Grouping]) -> list[Tid]
 
 
 def concluded(
-    tasks: Sequence[Task],
+    tasks: Sequence[InspectedThread],
     asked: Iterable[Pid],
     objects: Mapping[str, Grouping],
     *,
@@ -186,22 +186,22 @@ def concluded(
     )
 
 
-def _without(grouping: Grouping, gone: set[Tid], tasks: Sequence[Task]) -> Grouping:
+def _without(grouping: Grouping, gone: set[Tid], tasks: Sequence[InspectedThread]) -> Grouping:
     place = {task.tid: index for index, task in enumerate(tasks)}
     members = [left for each in grouping.groups if (left := tuple(tid for tid in each.members if tid not in gone))]
     members.sort(key=lambda tids: place[tids[0]])
     return Grouping(
-        groups=tuple(Group(letter(index), tids) for index, tids in enumerate(members)),
+        groups=tuple(ObjectGroup(letter(index), tids) for index, tids in enumerate(members)),
         unset=tuple(tid for tid in grouping.unset if tid not in gone),
         unknown={tid: why for tid, why in grouping.unknown.items() if tid not in gone},
         comparisons=grouping.comparisons,
     )
 
 
-_Key = Callable[[Task], object]
+_Key = Callable[[InspectedThread], object]
 
 
-def _grouped(tasks: Sequence[Task], key: _Key) -> Grouping:
+def _grouped(tasks: Sequence[InspectedThread], key: _Key) -> Grouping:
     # What is told by number or path needs no comparisons.
     found: dict[object, list[Tid]] = {}
     unknown: dict[Tid, Unavailable] = {}
@@ -211,11 +211,11 @@ def _grouped(tasks: Sequence[Task], key: _Key) -> Grouping:
             unknown[task.tid] = value
         else:
             found.setdefault(value, []).append(task.tid)
-    groups = tuple(Group(letter(index), tuple(tids)) for index, tids in enumerate(found.values()))
+    groups = tuple(ObjectGroup(letter(index), tuple(tids)) for index, tids in enumerate(found.values()))
     return Grouping(groups, (), unknown, 0)
 
 
-def _namespace_key(task: Task) -> object:
+def _namespace_key(task: InspectedThread) -> object:
     values = task.namespaces
     refused = [value for value in values.values() if isinstance(value, Unavailable)]
     if len(refused) == len(values):
@@ -223,7 +223,7 @@ def _namespace_key(task: Task) -> object:
     return tuple((name, value.errno if isinstance(value, Unavailable) else value) for name, value in values.items())
 
 
-def _between(tasks: Sequence[Task], objects: Mapping[str, Grouping]) -> list[Between]:
+def _between(tasks: Sequence[InspectedThread], objects: Mapping[str, Grouping]) -> list[Between]:
     by_tid = {task.tid: task for task in tasks}
     shared: dict[tuple[Pid, ...], list[str]] = {}
     for name in OBJECTS:
@@ -234,16 +234,16 @@ def _between(tasks: Sequence[Task], objects: Mapping[str, Grouping]) -> list[Bet
     return [Between(pids, tuple(names), _holder(pids, names, tasks)) for pids, names in shared.items()]
 
 
-def _holder(pids: tuple[Pid, ...], names: Sequence[str], tasks: Sequence[Task]) -> Tid | None:
+def _holder(pids: tuple[Pid, ...], names: Sequence[str], tasks: Sequence[InspectedThread]) -> Tid | None:
     if "mm" not in names:
         return None
     parents = {task.ppid for task in tasks if task.pid in pids}
     return next((task.tid for task in tasks if task.in_vfork and task.pid in pids and task.pid in parents), None)
 
 
-def _apart(tasks: Sequence[Task], objects: Mapping[str, Grouping]) -> list[Apart]:
+def _apart(tasks: Sequence[InspectedThread], objects: Mapping[str, Grouping]) -> list[Apart]:
     letters = {name: grouping.letters() for name, grouping in objects.items()}
-    first: dict[Pid, Task] = {}
+    first: dict[Pid, InspectedThread] = {}
     found = []
     for task in tasks:
         if task.ended:
@@ -266,7 +266,7 @@ def _differ(value: NsInode | Unavailable, other: NsInode | Unavailable | None) -
     return isinstance(value, int) and isinstance(other, int) and value != other
 
 
-def _pending(tasks: Sequence[Task]) -> list[Pending]:
+def _pending(tasks: Sequence[InspectedThread]) -> list[Pending]:
     found = []
     for task in tasks:
         for name in _PENDING:

@@ -11,8 +11,8 @@ from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.features.inspect.inspection import (
     Dropped,
     Elsewhere,
+    InspectedThread,
     Inspection,
-    Task,
     compare_all,
     concluded,
     partners,
@@ -92,7 +92,7 @@ def _scan(pids: Iterable[Pid], *, kernel: bool) -> tuple[list[running.Process], 
     return found, dropped
 
 
-def _partners(tasks: Sequence[Task], comparing: _Comparing) -> tuple[Elsewhere, list[Pid]]:
+def _partners(tasks: Sequence[InspectedThread], comparing: _Comparing) -> tuple[Elsewhere, list[Pid]]:
     asked = {task.pid for task in tasks}
     scans = [running.scan(pid, leader_only=True) for pid in running.all_pids() if pid not in asked]
     seen = [each for scan in scans for each in scan.tasks if not each.state.flags & running.PF_KTHREAD]
@@ -104,15 +104,15 @@ def _partners(tasks: Sequence[Task], comparing: _Comparing) -> tuple[Elsewhere, 
     return Elsewhere(len(others) - refused, refused, comparisons), [Pid(int(tid)) for tid in beside]
 
 
-def _tasks(processes: Iterable[running.Process]) -> list[Task]:
+def _tasks(processes: Iterable[running.Process]) -> list[InspectedThread]:
     return [_task(seen) for process in processes for seen in process.tasks]
 
 
-def _task(seen: running.Seen) -> Task:
+def _task(seen: running.Seen) -> InspectedThread:
     state, cgroups = seen.state, seen.cgroups
     if not isinstance(cgroups, Unavailable):
         places = tuple((each.hierarchy, each.controllers, each.path) for each in cgroups)
-    return Task(
+    return InspectedThread(
         tid=state.tid,
         pid=state.tgid,
         ppid=state.ppid,
@@ -129,7 +129,7 @@ def _task(seen: running.Seen) -> Task:
     )
 
 
-def _changed(processes: Sequence[running.Process], tasks: Sequence[Task]) -> list[Dropped]:
+def _changed(processes: Sequence[running.Process], tasks: Sequence[InspectedThread]) -> list[Dropped]:
     # What was compared meanwhile may have been another task's, in all or in part.
     others = {process.pid for process in processes if not process.is_same()}
     found = []

@@ -10,7 +10,7 @@ from msgspec import Struct
 from forklore.abi.text import printable
 from forklore.abi.units import Tid
 from forklore.decode.object_groups import Grouping
-from forklore.features.inspect.inspection import Inspection, Task
+from forklore.features.inspect.inspection import InspectedThread, Inspection
 from forklore.report.styled_lines import Line, Piece, Role, fit, width_of
 
 _OWN, _UNSET, _SAME, _UNKNOWN = "·", "-", "=", "?"
@@ -131,7 +131,7 @@ def _rows(inspection: Inspection, *, each: bool) -> Iterator[_Row]:
         yield from _of_process(tasks, columns, each=each)
 
 
-def _of_process(tasks: Sequence[Task], columns: Sequence[_Column], *, each: bool) -> Iterator[_Row]:
+def _of_process(tasks: Sequence[InspectedThread], columns: Sequence[_Column], *, each: bool) -> Iterator[_Row]:
     live = _speaker(tasks)
     first = _Row([tasks[0].tid], _name(tasks[0]), tuple(column.mark(tasks[0].tid) for column in columns))
     if tasks[0].ended:
@@ -153,12 +153,12 @@ def _of_process(tasks: Sequence[Task], columns: Sequence[_Column], *, each: bool
     yield from threads.values()
 
 
-def _speaker(tasks: Sequence[Task]) -> Task:
+def _speaker(tasks: Sequence[InspectedThread]) -> InspectedThread:
     # The leader, whose objects the threads' are measured by; one of them where it has ended before the others.
     return next((task for task in tasks if not task.ended), tasks[0])
 
 
-def _name(task: Task) -> str:
+def _name(task: InspectedThread) -> str:
     name = printable(task.name)
     if task.made_by is not None:
         return f"{name} (by the kernel)"

@@ -17,7 +17,7 @@ from forklore.decode.flagset import flag_set
 from forklore.decode.object_groups import Grouping
 from forklore.decode.task_states import state_text
 from forklore.events.records import text as record_text
-from forklore.features.inspect.inspection import Apart, Between, Inspection, Task
+from forklore.features.inspect.inspection import Apart, Between, InspectedThread, Inspection
 from forklore.features.inspect.table import table
 from forklore.report.styled_lines import Line, Piece, fit, width_of
 from forklore.report.words.words import count
@@ -267,7 +267,7 @@ def to_data(inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def _task(task: Task, inspection: Inspection, letters: dict[str, dict[Tid, str]]) -> dict[str, Any]:
+def _task(task: InspectedThread, inspection: Inspection, letters: dict[str, dict[Tid, str]]) -> dict[str, Any]:
     return {
         "tid": task.tid,
         "comm": _text(task.name),
@@ -292,7 +292,7 @@ def _task(task: Task, inspection: Inspection, letters: dict[str, dict[Tid, str]]
     }
 
 
-def _cell(name: str, task: Task, inspection: Inspection, letters: dict[Tid, str]) -> Any:  # noqa: ANN401 - JSON
+def _cell(name: str, task: InspectedThread, inspection: Inspection, letters: dict[Tid, str]) -> Any:  # noqa: ANN401 - JSON
     if task.tid in letters:
         return letters[task.tid]
     if name in NULLABLE and task.tid in inspection.objects[name].unset:

@@ -7,7 +7,7 @@ from typing import Final
 from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
 from forklore.model.names import function_name, short_name, whole_name
-from forklore.model.stacks import Frame, Place
+from forklore.model.stacks import CodePlace, StackFrame
 from forklore.report.words import words
 
 _SHORT: Final = 40
@@ -30,19 +30,19 @@ def clipped(text: str, most: int = _SHORT) -> str:
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
-def bare(place: Place) -> str:
+def bare(place: CodePlace) -> str:
     """A place without names: ``libfoo.so+0x1234``. Outside of any file not its address, which differs in each run."""
     module = clipped(words.base_name(place.path)) if place.path else ""
     return f"{module}+{place.address:#x}" if module else NO_FILE
 
 
-def function_words(place: Place, line: ev.Line | None = None) -> str:
+def function_words(place: CodePlace, line: ev.Line | None = None) -> str:
     """The function there, or the bare place. ``line``: as for :func:`forklore.model.names.function_name`."""
     name = function_name(place, line)
     return clipped(name) if name else bare(place)
 
 
-def functions(place: Place) -> list[str]:
+def functions(place: CodePlace) -> list[str]:
     """Every function that is open there: the one that the code belongs to, then those inlined in it."""
     inlined = [line.function for line in place.lines[-2::-1]]
     names = [_symbol(ev.raw_bytes(name)) if name is not None else "?" for name in inlined]
@@ -60,7 +60,7 @@ def source_words(line: ev.Line | None) -> str:
     return name if line.line is None else f"{name}:{line.line}"
 
 
-def place_words(place: Place, line: ev.Line | None = None) -> str:
+def place_words(place: CodePlace, line: ev.Line | None = None) -> str:
     """``start_pool, pool.c:88``; without debug information ``start_pool``, without names ``libfoo.so+0x1234``."""
     source = source_words(line if line is not None else place.lines[0] if place.lines else None)
     return f"{function_words(place, line)}, {source}" if source else function_words(place, line)
@@ -72,7 +72,7 @@ def script_words(frame: ev.ScriptFrame) -> str:
     return f"{source} {clipped(as_text(ev.raw_bytes(frame.function)))}".strip()
 
 
-def frame_words(number: int, frame: Frame) -> list[str]:
+def frame_words(number: int, frame: StackFrame) -> list[str]:
     """A frame on a line, after a line for each function that is inlined there, the innermost first."""
     place = frame.place
     module = f" ({clipped(words.base_name(place.path))})" if place.path else ""

@@ -7,7 +7,7 @@ from typing import Final
 
 from forklore.abi.units import TaskId
 from forklore.model.tasks import Trace
-from forklore.model.vfork_holds import Held
+from forklore.model.vfork_holds import VforkHold
 from forklore.report.words import words
 
 _NAMED: Final = 5
@@ -21,7 +21,7 @@ _ENDINGS: Final = {
 }
 
 
-def vfork_words(held: Held, trace: Trace) -> str:
+def vfork_words(held: VforkHold, trace: Trace) -> str:
     """For the tree: ``4711 held 0.3 ms, 2 threads ran on``; empty where it was not seen to go on."""
     if held.since is None or held.until is None:
         return ""
@@ -29,7 +29,7 @@ def vfork_words(held: Held, trace: Trace) -> str:
     return f"{text}, {words.count(len(held.ran_on), 'thread')} ran on" if held.ran_on else text
 
 
-def vfork_lines(held: Held, trace: Trace) -> Iterator[tuple[str, str]]:
+def vfork_lines(held: VforkHold, trace: Trace) -> Iterator[tuple[str, str]]:
     """For the card: a title and what is to say of it."""
     creator = trace.tasks[held.thread]
     kind = "thread" if creator.kind == "thread" else "first thread"

@@ -31,7 +31,7 @@ from forklore.sources.stacks.tail_calls import Jumps
 
 if TYPE_CHECKING:
     from forklore.elf.cpython.frames import Interpreter
-    from forklore.elf.dwarf.source import Source
+    from forklore.elf.dwarf.source import DwarfSource
     from forklore.elf.image.thread_descriptors import PthreadLayout
     from forklore.linux.pages.whole import Memory
     from forklore.linux.ptrace import Registers
@@ -71,7 +71,7 @@ class Stacks:
         self._lines_at_once = options.lines_at_once
         self._lined = 0
         """How many places have had their source lines looked up."""
-        self._sources: dict[int, Source | None] = {}
+        self._sources: dict[int, DwarfSource | None] = {}
         self._scripts: dict[tuple[object, ...], int] = {}
         self._seen: Glance
         """Of the caller whose stack is looked at; set when it enters its call."""
@@ -227,7 +227,7 @@ class Stacks:
         find, loaded = space.find, self.code.loaded
         unknown: int | None = None
 
-        def lookup(address: int) -> unwind.Code | None:
+        def lookup(address: int) -> unwind.CodeMapping | None:
             nonlocal unknown
             region = find(address)
             if region is None:
@@ -371,15 +371,15 @@ class Stacks:
                 lines = [ev.Line(one.function, one.file, one.line) for one in found]
                 self._emit(ev.Lines(t=t, place=number, lines=lines))
 
-    def _source(self, loaded: Loaded) -> Source | None:
+    def _source(self, loaded: Loaded) -> DwarfSource | None:
         if loaded.number not in self._sources:
             image = loaded.described
             if image is None:
                 self._sources[loaded.number] = None
             else:
-                from forklore.elf.dwarf.source import Source
+                from forklore.elf.dwarf.source import DwarfSource
 
-                self._sources[loaded.number] = Source(image.data)
+                self._sources[loaded.number] = DwarfSource(image.data)
         return self._sources[loaded.number]
 
 

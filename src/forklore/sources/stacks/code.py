@@ -75,7 +75,7 @@ class Region(Struct, eq=False):
     entry: Mapping
     loaded: Loaded | None = None
     bias: int = 0
-    code: unwind.Code | None = None
+    code: unwind.CodeMapping | None = None
     """The same for the unwinder."""
 
 
@@ -166,7 +166,7 @@ class Code:
         if region.loaded is None:
             region.loaded = self._known(tid, region.entry)
             region.bias = _bias(region.loaded, region.entry)
-            region.code = unwind.Code(
+            region.code = unwind.CodeMapping(
                 region.loaded.table, region.bias, fixed=region.loaded.image is not None,
                 ways=region.loaded.ways, calls=region.loaded.calls, made=_made(region.entry),
             )  # fmt: skip

@@ -13,7 +13,7 @@ from forklore.linux.pages.vfork_memory import Change, Where
 from forklore.sources.stacks.code import Code, Loaded, Space
 
 if TYPE_CHECKING:
-    from forklore.elf.dwarf.variables import Named, Variable, Variables
+    from forklore.elf.dwarf.variables import FoundVariable, Named, Variables
 
 Frames = tuple[tuple[int, str, int], ...]
 """A walk's: pc, how it was found, canonical frame address."""
@@ -39,7 +39,7 @@ class VariableNames:
 
     def _one(
         self, tid: Tid, space: Space, change: Change, changes: Sequence[Change],
-        locals_: Sequence[tuple[str, list[Variable]]],
+        locals_: Sequence[tuple[str, list[FoundVariable]]],
     ) -> list[ev.Variable]:  # fmt: skip
         from forklore.elf.dwarf.variables import name_range
 
@@ -56,7 +56,7 @@ class VariableNames:
 
     def _locals(
         self, tid: Tid, space: Space, frames: Frames, changes: Iterable[Change]
-    ) -> Iterable[tuple[str, list[Variable]]]:
+    ) -> Iterable[tuple[str, list[FoundVariable]]]:
         if not any(change.where is Where.LIVE_STACK for change in changes):
             return
         for number, (pc, _how, cfa) in enumerate(frames):
@@ -73,7 +73,7 @@ class VariableNames:
                 symbol = None if loaded.symbols is None else loaded.symbols.at(address)
                 yield "?" if symbol is None else os.fsdecode(symbol.name), found
 
-    def _globals(self, tid: Tid, space: Space, change: Change) -> Iterable[tuple[list[Variable], int]]:
+    def _globals(self, tid: Tid, space: Space, change: Change) -> Iterable[tuple[list[FoundVariable], int]]:
         if change.where not in (Where.DATA, Where.BSS):
             return
         for region in space.regions:

@@ -15,7 +15,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.errors import MAX_ERRNO, errno_name
 from forklore.abi.signals import signal_name
 from forklore.abi.text import as_text
-from forklore.features.audit.record import Call
+from forklore.features.audit.record import SeenCall
 
 UNTOLD: Final = frozenset({"futex", "sched_yield", "restart_syscall", "brk", "getrandom"})
 """Calls that depend on timing, or on what the heap holds (malloc seeds its cache by getrandom)."""
@@ -44,12 +44,12 @@ def mask_text(raw: int) -> str:
     return ", ".join(signal_name(number) for number in range(1, 65) if raw >> (number - 1) & 1)
 
 
-def mask_of(call: Call) -> int | None:
+def mask_of(call: SeenCall) -> int | None:
     """The set that rt_sigprocmask was given; None: it only asks."""
     return None if call.data is None else int.from_bytes(call.data[:8], "little")
 
 
-def masked(before: int, call: Call) -> int:
+def masked(before: int, call: SeenCall) -> int:
     """The signals blocked after an rt_sigprocmask."""
     given = mask_of(call)
     if given is None or call.result != 0:
@@ -58,7 +58,7 @@ def masked(before: int, call: Call) -> int:
     return before | given if how == 0 else before & ~given if how == 1 else given
 
 
-def text(call: Call) -> str:
+def text(call: SeenCall) -> str:
     """The call, and `` = ERROR`` if it failed."""
     render = _RENDER.get(call.name)
     shown = render(call) if render is not None else f"{call.name}()"
@@ -68,7 +68,7 @@ def text(call: Call) -> str:
     return shown
 
 
-def lines(calls: Iterable[Call | str]) -> list[str]:
+def lines(calls: Iterable[SeenCall | str]) -> list[str]:
     """Their texts in order; four and more in a row of one name become one line, repeated lines one."""
     texts = list(_told(calls))
     shown: list[str] = []
@@ -81,7 +81,7 @@ def lines(calls: Iterable[Call | str]) -> list[str]:
     return shown
 
 
-def _told(calls: Iterable[Call | str]) -> Iterator[tuple[str, str]]:
+def _told(calls: Iterable[SeenCall | str]) -> Iterator[tuple[str, str]]:
     arena = False
     for call in calls:
         if isinstance(call, str):
@@ -98,7 +98,7 @@ def _told(calls: Iterable[Call | str]) -> Iterator[tuple[str, str]]:
             yield call.name, text(call)
 
 
-def _is_heap(call: Call) -> bool:
+def _is_heap(call: SeenCall) -> bool:
     # glibc malloc/arena.c: alloc_new_heap. MAP_NORESERVE in older ones; in newer ones its size tells, once or twice.
     _, length, protection, flags = call.words[:4]
     plain = protection == 0 and not flags & _MAP_STACK
@@ -122,21 +122,21 @@ def _fd(word: int) -> int:
     return word - (1 << 32) if word >> 31 else word
 
 
-def _mmap(call: Call) -> str:
+def _mmap(call: SeenCall) -> str:
     _, length, protection, flags = call.words[:4]
     kept = flags & ~0x10  # MAP_FIXED changes where, not what
     return f"{call.name}({length}, {_bits(protection, _PROTECTION, 'PROT_NONE')}, {_bits(kept, _MAP, '0')})"
 
 
-def _mprotect(call: Call) -> str:
+def _mprotect(call: SeenCall) -> str:
     return f"mprotect({_bits(call.words[2], _PROTECTION, 'PROT_NONE')})"
 
 
-def _madvise(call: Call) -> str:
+def _madvise(call: SeenCall) -> str:
     return f"madvise({_ADVICE.get(call.words[2], str(call.words[2]))})"
 
 
-def _sigprocmask(call: Call) -> str:
+def _sigprocmask(call: SeenCall) -> str:
     given = mask_of(call)
     if given is None:
         return "rt_sigprocmask(ask)"
@@ -144,7 +144,7 @@ def _sigprocmask(call: Call) -> str:
     return f"rt_sigprocmask({_HOW[how] if how < 3 else how}, {mask_text(given)})"
 
 
-def _sigaction(call: Call) -> str:
+def _sigaction(call: SeenCall) -> str:
     if call.data is None:
         what = "ask"
     else:
@@ -153,30 +153,30 @@ def _sigaction(call: Call) -> str:
     return f"rt_sigaction({signal_name(call.words[0])}, {what})"
 
 
-def _path(call: Call) -> str:
+def _path(call: SeenCall) -> str:
     path = as_text(call.data or b"?")
     return f"{call.name}({_TERMINAL.sub('/dev/pts/N', path)})"
 
 
-def _descriptors(count: int) -> Callable[[Call], str]:
-    def render(call: Call) -> str:
+def _descriptors(count: int) -> Callable[[SeenCall], str]:
+    def render(call: SeenCall) -> str:
         return f"{call.name}({', '.join(str(_fd(word)) for word in call.words[:count])})"
 
     return render
 
 
-def _exit(call: Call) -> str:
+def _exit(call: SeenCall) -> str:
     return f"{call.name}({call.words[0] & 0xFF})"
 
 
-def _ioctl(call: Call) -> str:
+def _ioctl(call: SeenCall) -> str:
     return f"ioctl({_IOCTLS.get(call.words[1] & 0xFFFF_FFFF, hex(call.words[1]))})"
 
 
 _IOCTLS: Final = {0x540E: "TIOCSCTTY", 0x5401: "TCGETS", 0x802C542A: "TCGETS2", 0x80045430: "TIOCGPTN",
                   0x40045431: "TIOCSPTLCK", 0x5441: "TIOCGPTPEER", 0x5402: "TCSETS", 0x5414: "TIOCSWINSZ"}  # fmt: skip
 
-_RENDER: Final[dict[str, Callable[[Call], str]]] = {
+_RENDER: Final[dict[str, Callable[[SeenCall], str]]] = {
     "mmap": _mmap, "mmap2": _mmap, "mprotect": _mprotect, "madvise": _madvise,
     "rt_sigprocmask": _sigprocmask, "rt_sigaction": _sigaction,
     "execve": _path, "execveat": _path, "open": _path, "openat": _path,

@@ -14,8 +14,8 @@ from forklore.decode.creation import Creation, decode_creation, signal_text
 from forklore.events.records import COMPARED
 from forklore.features.audit.conclude import calls
 from forklore.features.audit.conclude.place import Surroundings, stack_of
-from forklore.features.audit.record import Became, Born, Call, Ended, Happening, Run, Said, Word
-from forklore.features.audit.result import Attempt, Identity, Row
+from forklore.features.audit.record import Became, Born, Happening, ProbeSaid, ProbeWord, Run, SeenCall, TaskEnded
+from forklore.features.audit.result import Attempt, AuditRow, ThreadIdentity
 
 CALLER: Final = TaskId(1)
 SETTING_UP: Final = frozenset({
@@ -25,14 +25,14 @@ SETTING_UP: Final = frozenset({
 """What a thread does before it works. Of a thread of the library's own the first call after these is told as well."""
 
 _HANDLERS: Final = {
-    Word.PREPARE: "[atfork: prepare]", Word.PARENT: "[atfork: parent]", Word.CHILD: "[atfork: child]",
+    ProbeWord.PREPARE: "[atfork: prepare]", ProbeWord.PARENT: "[atfork: parent]", ProbeWord.CHILD: "[atfork: child]",
 }  # fmt: skip
 
 
 class _Made(Struct, frozen=True):
     # A creation call, where it is in the log, and whom it made.
     at: int
-    call: Call
+    call: SeenCall
     decoded: Creation
     born: Born | None
 
@@ -47,20 +47,20 @@ def injected_text(run: Run) -> str | None:
     return ", ".join(f"{name} {errno_name(number)}" for name, number in run.injected)
 
 
-def row(run: Run) -> Row:
+def row(run: Run) -> AuditRow:
     """Everything that is told of one call of a function."""
     log = run.log
     injected = injected_text(run)
     for happening in log:
-        if isinstance(happening, Said) and happening.word is Word.MISSING:
-            return Row(function=run.function, mode=run.mode, injected=injected, outcome="missing")
-        if isinstance(happening, Said) and happening.word is Word.CANNOT:
+        if isinstance(happening, ProbeSaid) and happening.word is ProbeWord.MISSING:
+            return AuditRow(function=run.function, mode=run.mode, injected=injected, outcome="missing")
+        if isinstance(happening, ProbeSaid) and happening.word is ProbeWord.CANNOT:
             why = errno_name(happening.values[1])
-            return Row(function=run.function, mode=run.mode, injected=injected, outcome="cannot", why=why)
-    begin = _index(log, Word.BEGIN, 0)
+            return AuditRow(function=run.function, mode=run.mode, injected=injected, outcome="cannot", why=why)
+    begin = _index(log, ProbeWord.BEGIN, 0)
     if begin is None:
-        return Row(function=run.function, mode=run.mode, injected=injected, outcome="cannot", why=_death(log))
-    end = _index(log, Word.RETURN, begin)
+        return AuditRow(function=run.function, mode=run.mode, injected=injected, outcome="cannot", why=_death(log))
+    end = _index(log, ProbeWord.RETURN, begin)
     made = list(_creations(log, begin))
     threads = {one.born.child for one in made if one.born is not None and one.decoded.is_thread}
     attempts = [_attempt(run, begin, one, threads) for one in made]
@@ -69,7 +69,7 @@ def row(run: Run) -> Row:
     if own:
         first, last = own[0].at, own[-1].at
     succeeded = next((one for one in made if one.born is not None), None)
-    return Row(
+    return AuditRow(
         function=run.function, mode=run.mode, injected=injected,
         outcome="killed" if run.timed_out else "called",
         result=_result(log, end, succeeded),
@@ -82,12 +82,12 @@ def row(run: Run) -> Row:
     )  # fmt: skip
 
 
-def _index(log: Sequence[Happening], word: Word, start: int) -> int | None:
-    return next((i for i in range(start, len(log)) if isinstance(h := log[i], Said) and h.word is word), None)
+def _index(log: Sequence[Happening], word: ProbeWord, start: int) -> int | None:
+    return next((i for i in range(start, len(log)) if isinstance(h := log[i], ProbeSaid) and h.word is word), None)
 
 
 def _death(log: Iterable[Happening]) -> str:
-    status = next((h.status for h in log if isinstance(h, Ended) and h.task == CALLER), None)
+    status = next((h.status for h in log if isinstance(h, TaskEnded) and h.task == CALLER), None)
     if status is None:
         return "it was killed"
     return f"it ended by {signal_text(status & 0x7F)}" if status & 0x7F else f"it ended with status {status >> 8}"
@@ -96,7 +96,7 @@ def _death(log: Iterable[Happening]) -> str:
 def _creations(log: Sequence[Happening], begin: int) -> Iterable[_Made]:
     for at in range(begin + 1, len(log)):
         call = log[at]
-        if not isinstance(call, Call) or call.name not in CREATIONS:
+        if not isinstance(call, SeenCall) or call.name not in CREATIONS:
             continue
         decoded = decode_creation(call.arch, call.nr, call.words, call.data)
         born = None
@@ -104,26 +104,26 @@ def _creations(log: Sequence[Happening], begin: int) -> Iterable[_Made]:
             if isinstance(later, Born) and later.task == call.task:
                 born = later
                 break
-            if isinstance(later, Call) and later.task == call.task:
+            if isinstance(later, SeenCall) and later.task == call.task:
                 break
         yield _Made(at, call, decoded, born)
 
 
-def creations(run: Run) -> Iterable[tuple[Call, int]]:
+def creations(run: Run) -> Iterable[tuple[SeenCall, int]]:
     """The creation calls of a run, each with what the caller's pthread_self said before."""
-    begin = _index(run.log, Word.BEGIN, 0)
+    begin = _index(run.log, ProbeWord.BEGIN, 0)
     start = None if begin is None else run.log[begin]
-    if begin is not None and isinstance(start, Said):
+    if begin is not None and isinstance(start, ProbeSaid):
         for made in _creations(run.log, begin):
             yield made.call, start.values[0]
 
 
-def _of(log: Iterable[Happening], task: TaskId) -> list[Call | str]:
-    found: list[Call | str] = []
+def _of(log: Iterable[Happening], task: TaskId) -> list[SeenCall | str]:
+    found: list[SeenCall | str] = []
     for happening in log:
-        if isinstance(happening, Call) and happening.task == task:
+        if isinstance(happening, SeenCall) and happening.task == task:
             found.append(happening)
-        elif isinstance(happening, Said) and happening.task == task and happening.word in _HANDLERS:
+        elif isinstance(happening, ProbeSaid) and happening.task == task and happening.word in _HANDLERS:
             found.append(_HANDLERS[happening.word])
     return found
 
@@ -134,10 +134,10 @@ def _names(log: Iterable[Happening], made: Sequence[_Made]) -> list[str]:
     done: set[TaskId] = set()
     names: set[str] = set()
     for happening in log:
-        over = isinstance(happening, Said) and happening.word in (Word.USER, Word.RETURN)
+        over = isinstance(happening, ProbeSaid) and happening.word in (ProbeWord.USER, ProbeWord.RETURN)
         if over or isinstance(happening, Became):
             done.add(happening.task)
-        elif isinstance(happening, Call) and happening.task not in done and (
+        elif isinstance(happening, SeenCall) and happening.task not in done and (
             happening.task not in threads or happening.name in SETTING_UP
         ):
             names.add(happening.name)
@@ -147,7 +147,7 @@ def _names(log: Iterable[Happening], made: Sequence[_Made]) -> list[str]:
 def _attempt(run: Run, begin: int, made: _Made, threads: set[TaskId]) -> Attempt:
     log, call, decoded, born = run.log, made.call, made.decoded, made.born
     said = _said(log, born)
-    here = Surroundings.of(log, begin, made.at, decoded, said.get(Word.SELF))
+    here = Surroundings.of(log, begin, made.at, decoded, said.get(ProbeWord.SELF))
     child, until = _child(log, made) if born is not None else ([], None)
     failed = call.result is not None and call.result < 0 and born is None
     return Attempt(
@@ -176,7 +176,7 @@ def _attempt(run: Run, begin: int, made: _Made, threads: set[TaskId]) -> Attempt
 def _mask(log: Iterable[Happening], task: TaskId) -> int:
     mask = 0
     for happening in log:
-        if isinstance(happening, Call) and happening.task == task and happening.name == "rt_sigprocmask":
+        if isinstance(happening, SeenCall) and happening.task == task and happening.name == "rt_sigprocmask":
             mask = calls.masked(mask, happening)
     return mask
 
@@ -192,34 +192,34 @@ def _child(log: Sequence[Happening], made: _Made) -> tuple[list[str], str | None
     assert made.born is not None
     own = [happening for happening in log[made.at + 1 :] if happening.task == made.born.child]
     for index, happening in enumerate(own):
-        if isinstance(happening, Said) and happening.word is Word.USER:
+        if isinstance(happening, ProbeSaid) and happening.word is ProbeWord.USER:
             return calls.lines(_of(own[:index], made.born.child)), "user code"
         if isinstance(happening, Became):
             return calls.lines(_of(own[:index], made.born.child)), "exec"
     if not made.decoded.is_thread:
-        ended = any(isinstance(happening, Call) and happening.name.startswith("exit") for happening in own)
+        ended = any(isinstance(happening, SeenCall) and happening.name.startswith("exit") for happening in own)
         return calls.lines(_of(own, made.born.child)), "exit" if ended else None
     for index, happening in enumerate(own):
-        if isinstance(happening, Call) and happening.name not in SETTING_UP:
+        if isinstance(happening, SeenCall) and happening.name not in SETTING_UP:
             return calls.lines(_of(own[: index + 1], made.born.child)), None
     return calls.lines(_of(own, made.born.child)), None
 
 
-def _said(log: Iterable[Happening], born: Born | None) -> dict[Word, tuple[int, int, int]]:
+def _said(log: Iterable[Happening], born: Born | None) -> dict[ProbeWord, tuple[int, int, int]]:
     if born is None:
         return {}
-    return {h.word: h.values for h in log if isinstance(h, Said) and h.task == born.child}
+    return {h.word: h.values for h in log if isinstance(h, ProbeSaid) and h.task == born.child}
 
 
-def _says(run: Run, begin: int, made: _Made, said: dict[Word, tuple[int, int, int]]) -> Identity | None:
-    ids, self_ = said.get(Word.IDS), said.get(Word.SELF)
+def _says(run: Run, begin: int, made: _Made, said: dict[ProbeWord, tuple[int, int, int]]) -> ThreadIdentity | None:
+    ids, self_ = said.get(ProbeWord.IDS), said.get(ProbeWord.SELF)
     start = run.log[begin]
-    if made.born is None or ids is None or self_ is None or not isinstance(start, Said):
+    if made.born is None or ids is None or self_ is None or not isinstance(start, ProbeSaid):
         return None
     tid = int(made.born.tid)
     pid = int(run.pid) if made.decoded.is_thread else tid
     getpid, cached, gettid = ids
-    return Identity(
+    return ThreadIdentity(
         getpid=_verdict(getpid, pid, int(run.pid)),
         gettid="none" if gettid == -1 else _verdict(gettid, tid, int(run.pid)),
         cached_tid="not found" if cached == -1 else _verdict(cached, tid, int(run.pid)),
@@ -237,7 +237,7 @@ def _result(log: Sequence[Happening], end: int | None, made: _Made | None) -> st
     if end is None:
         return None
     said = log[end]
-    assert isinstance(said, Said)
+    assert isinstance(said, ProbeSaid)
     value, errno, _ = said.values
     if made is not None and made.born is not None and value == made.born.tid:
         return "pid"
@@ -248,7 +248,7 @@ def _exec_failure(log: Sequence[Happening], made: _Made | None) -> str | None:
     # What the child does after an execve that failed tells how the caller comes to know.
     if made is None or made.born is None:
         return None
-    own = [h for h in log[made.at :] if isinstance(h, Call) and h.task == made.born.child]
+    own = [h for h in log[made.at :] if isinstance(h, SeenCall) and h.task == made.born.child]
     failed = next((i for i, call in enumerate(own) if call.name.startswith("execve") and (call.result or 0) < 0), None)
     if failed is None or not any(call.name.startswith("exit") for call in own[failed:]):
         return None

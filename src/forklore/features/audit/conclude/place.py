@@ -10,8 +10,8 @@ from msgspec import Struct
 from forklore.abi.arch import Arch
 from forklore.abi.units import Address
 from forklore.decode.creation import Creation
-from forklore.features.audit.record import Call, Happening, Said, Word
-from forklore.features.audit.result import Stack
+from forklore.features.audit.record import Happening, ProbeSaid, ProbeWord, SeenCall
+from forklore.features.audit.result import ChildStack
 
 _NEW: Final = 4096
 """How far behind a new thread's pointer an address counts as in its struct pthread: the largest has 2.5 KiB."""
@@ -37,8 +37,8 @@ class Surroundings(Struct, frozen=True):
     ) -> Surroundings:
         """At the call at ``at`` of a log; ``self_`` is what the child said of pthread_self."""
         start, call = log[begin], log[at]
-        assert isinstance(start, Said)
-        assert isinstance(call, Call)
+        assert isinstance(start, ProbeSaid)
+        assert isinstance(call, SeenCall)
         bits = (1 << 8 * call.arch.word) - 1
         new = _thread_pointer(call, decoded)
         if decoded.is_thread and self_ is not None:
@@ -64,7 +64,7 @@ class Surroundings(Struct, frozen=True):
             return name
         return f"{name}{offset:+d}" + (" (tid)" if offset == self.tid_offset else "")
 
-    def tls(self, call: Call, decoded: Creation) -> str | None:
+    def tls(self, call: SeenCall, decoded: Creation) -> str | None:
         """Where the new thread pointer points; i386 gives it in a struct user_desc."""
         if decoded.tls is None:
             return None
@@ -74,7 +74,7 @@ class Surroundings(Struct, frozen=True):
         return self.place(decoded.tls)
 
 
-def _thread_pointer(call: Call, decoded: Creation) -> int | None:
+def _thread_pointer(call: SeenCall, decoded: Creation) -> int | None:
     if decoded.tls is None:
         return None
     if call.arch is not Arch.I386:
@@ -82,27 +82,27 @@ def _thread_pointer(call: Call, decoded: Creation) -> int | None:
     return int.from_bytes(call.second[4:8], "little") if call.second and len(call.second) >= 8 else None
 
 
-def stack_of(log: Sequence[Happening], call: Call, decoded: Creation) -> Stack:
+def stack_of(log: Sequence[Happening], call: SeenCall, decoded: Creation) -> ChildStack:
     """The child's stack, by what the creator's earlier calls say of the memory that it lies in."""
     if decoded.stack is None:
         borrowed = "CLONE_VM" in decoded.flags.names
-        return Stack(whose="the caller's, borrowed" if borrowed else "its own copy")
+        return ChildStack(whose="the caller's, borrowed" if borrowed else "its own copy")
     inside = decoded.stack if decoded.call == "clone3" else Address(decoded.stack - 1)
     for happening in log:
-        if isinstance(happening, Said) and happening.word is Word.STACK:
+        if isinstance(happening, ProbeSaid) and happening.word is ProbeWord.STACK:
             start, size = happening.values[0] & ((1 << 8 * call.arch.word) - 1), happening.values[1]
             if start <= inside < start + size:
-                return Stack(whose="given by the program", size=size)
+                return ChildStack(whose="given by the program", size=size)
     mapped = _mapping(log, call, inside)
     if mapped is not None:
         return mapped
     if call.sp is not None and abs(inside - call.sp) < _NEAR:
-        return Stack(whose="within the caller's", size=decoded.stack_size)
-    return Stack(whose="elsewhere", size=decoded.stack_size)
+        return ChildStack(whose="within the caller's", size=decoded.stack_size)
+    return ChildStack(whose="elsewhere", size=decoded.stack_size)
 
 
-def _mapping(log: Sequence[Happening], call: Call, inside: int) -> Stack | None:
-    own = [h for h in log if isinstance(h, Call) and h.task == call.task]
+def _mapping(log: Sequence[Happening], call: SeenCall, inside: int) -> ChildStack | None:
+    own = [h for h in log if isinstance(h, SeenCall) and h.task == call.task]
     for index in range(len(own) - 1, -1, -1):
         made = own[index]
         if made.name not in ("mmap", "mmap2") or made.result is None:
@@ -111,11 +111,11 @@ def _mapping(log: Sequence[Happening], call: Call, inside: int) -> Stack | None:
         length = made.words[1]
         if start <= inside < start + length:
             guard, how = _guard(own[index:], start, length)
-            return Stack(whose="mapped", size=length, guard=guard, guard_by=how)
+            return ChildStack(whose="mapped", size=length, guard=guard, guard_by=how)
     return None
 
 
-def _guard(own: Sequence[Call], start: int, length: int) -> tuple[int | None, str | None]:
+def _guard(own: Sequence[SeenCall], start: int, length: int) -> tuple[int | None, str | None]:
     reserved = own[0].words[2] == 0  # PROT_NONE, of which a part is opened
     for call in own[1:]:
         at, size = call.words[0], call.words[1]

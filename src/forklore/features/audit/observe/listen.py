@@ -14,7 +14,7 @@ from forklore.abi.flags import CLONE_SETTLS
 from forklore.abi.syscalls import CREATIONS
 from forklore.abi.units import Address, Nanoseconds, Pid, TaskId, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.features.audit.record import SAY, Became, Born, Call, Ended, Happening, Said, Word
+from forklore.features.audit.record import SAY, Became, Born, Happening, ProbeSaid, ProbeWord, SeenCall, TaskEnded
 from forklore.linux import memory, ptrace, spawn
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.observer import Observer
@@ -55,7 +55,7 @@ class Listener(Observer):
         self.stops = 0
         """At calls, of any task."""
         self._refuse = refuse
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, SeenCall] = {}
         self._programs: set[int] = set()
         """Tasks that run another program by now: theirs is no call of the library."""
         self._begun = False
@@ -79,7 +79,7 @@ class Listener(Observer):
         if name == "prctl" and words[0] == SAY:
             self._said(task, arch, words)
             return False
-        call = Call(task=task.id, t=t, arch=arch, nr=nr, name=name, words=words)
+        call = SeenCall(task=task.id, t=t, arch=arch, nr=nr, name=name, words=words)
         call.data, call.second = _pointed(task.tid, arch, name, words)
         if name in CREATIONS:
             held = ptrace.registers(task.tid)
@@ -103,13 +103,13 @@ class Listener(Observer):
 
     def _said(self, task: Tracee, arch: Arch, words: ptrace.Entry) -> None:
         try:
-            word = Word(words[1])
+            word = ProbeWord(words[1])
         except ValueError:
             return  # the number is free: some other program's prctl
         a, b, c = (_signed(value, arch) for value in words[2:5])
-        self._add(Said(task.id, word, (a, b, c)))
-        if word in (Word.BEGIN, Word.RETURN):
-            self._begun = word is Word.BEGIN
+        self._add(ProbeSaid(task.id, word, (a, b, c)))
+        if word in (ProbeWord.BEGIN, ProbeWord.RETURN):
+            self._begun = word is ProbeWord.BEGIN
 
     def _seen(self, event: ev.Event) -> None:
         match event:
@@ -119,12 +119,12 @@ class Listener(Observer):
             case ev.Exec():
                 self._calls.pop(event.task, None)
                 self._programs.add(event.task)
-                if event.task != 1 or any(isinstance(past, Said) for past in self.log):
+                if event.task != 1 or any(isinstance(past, ProbeSaid) for past in self.log):
                     self._add(Became(TaskId(event.task)))
                 else:
                     self._programs.discard(event.task)  # the root becoming the probe
             case ev.Exit():
-                self._add(Ended(TaskId(event.task), event.status or 0))
+                self._add(TaskEnded(TaskId(event.task), event.status or 0))
             case _:
                 return
 

@@ -15,7 +15,7 @@ from forklore.abi.units import Tid, Unavailable
 from forklore.features.audit.errors import AuditError
 from forklore.features.audit.static import archive
 from forklore.features.audit.static.archive import BrokenArchiveError
-from forklore.features.audit.static.elf_file import BrokenElfError, Identity, identify
+from forklore.features.audit.static.elf_file import BrokenElfError, FileHead, identify
 from forklore.linux.mappings import mappings
 
 SIZE_LIMIT: Final = 1 << 28
@@ -169,7 +169,7 @@ def _static(path: Path, raw: bytes) -> Target:
     )  # fmt: skip
 
 
-def _shared(path: Path, raw: bytes, identity: Identity, linker: Path | None) -> Target:
+def _shared(path: Path, raw: bytes, identity: FileHead, linker: Path | None) -> Target:
     if identity.executable and identity.interpreter is None:
         raise StaticProgramError(path)
     if identity.arch is None:
@@ -192,7 +192,7 @@ def _shared(path: Path, raw: bytes, identity: Identity, linker: Path | None) -> 
     )  # fmt: skip
 
 
-def _linker(path: Path, identity: Identity) -> Path:
+def _linker(path: Path, identity: FileHead) -> Path:
     # The one beside the file itself, not beside a link to it: a library and its linker are one build.
     folder = path.resolve().parent
     wanted = os.path.basename(identity.interpreter) if identity.interpreter else None

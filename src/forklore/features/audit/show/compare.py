@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from forklore.features.audit.functions import FUNCTIONS
-from forklore.features.audit.result import Attempt, Audit, Row
+from forklore.features.audit.result import Attempt, Audit, AuditRow
 from forklore.features.audit.show import words
 
 _MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|"})
 
 
-class Change(Struct, frozen=True):
+class AuditChange(Struct, frozen=True):
     """The same thing said of one or more functions. ``text`` goes on from their names."""
 
     functions: tuple[str, ...]
@@ -25,12 +25,12 @@ class Change(Struct, frozen=True):
         return f"{words.joined(words.folded(self.functions))} {self.text}"
 
 
-class Comparison(Struct, frozen=True):
+class AuditComparison(Struct, frozen=True):
     """What changed from ``old`` to ``new``, and which functions did not."""
 
     old: str
     new: str
-    changes: tuple[Change, ...]
+    changes: tuple[AuditChange, ...]
     same: tuple[str, ...]
 
     def text(self) -> str:
@@ -48,7 +48,7 @@ class Comparison(Struct, frozen=True):
             yield f"{words.joined(words.folded(self.same))} unchanged"
 
 
-def compare(old: Audit, new: Audit) -> Comparison:
+def compare(old: Audit, new: Audit) -> AuditComparison:
     """Every function that both audits know, in single- and multi-threaded programs and with calls refused."""
     said: dict[str, list[str]] = {}
     same: list[str] = []
@@ -61,11 +61,11 @@ def compare(old: Audit, new: Audit) -> Comparison:
             said.setdefault(text, []).append(function)
         if not texts and before.outcome == "called":
             same.append(function)
-    changes = tuple(Change(tuple(functions), text) for text, functions in said.items())
-    return Comparison(old.library.name, new.library.name, changes, tuple(same))
+    changes = tuple(AuditChange(tuple(functions), text) for text, functions in said.items())
+    return AuditComparison(old.library.name, new.library.name, changes, tuple(same))
 
 
-def _changes(old: Audit, new: Audit, before: Row, after: Row) -> Iterator[str]:
+def _changes(old: Audit, new: Audit, before: AuditRow, after: AuditRow) -> Iterator[str]:
     if before.outcome != after.outcome or before.outcome != "called":
         yield from _outcomes(before, after)
         return
@@ -87,7 +87,7 @@ def _changes(old: Audit, new: Audit, before: Row, after: Row) -> Iterator[str]:
             yield f"in a program with threads {text}"
 
 
-def _moved(before: Row, after: Row) -> str:
+def _moved(before: AuditRow, after: AuditRow) -> str:
     # The long sets of flags of threads are not worth saying twice.
     one, two = _first(before), _first(after)
     if one is not None and two is not None and one.call != two.call and len(one.flags) > 3 and one.flags == two.flags:
@@ -95,7 +95,7 @@ def _moved(before: Row, after: Row) -> str:
     return f"moved from {words.call(before)} to {words.call(after)}"
 
 
-def _outcomes(before: Row, after: Row) -> Iterator[str]:
+def _outcomes(before: AuditRow, after: AuditRow) -> Iterator[str]:
     if before.outcome == after.outcome:
         return
     if before.outcome == "missing":
@@ -106,7 +106,7 @@ def _outcomes(before: Row, after: Row) -> Iterator[str]:
         yield f"was {before.outcome}, now is {after.outcome}"
 
 
-def _first(row: Row) -> Attempt | None:
+def _first(row: AuditRow) -> Attempt | None:
     return row.made or (row.attempts[0] if row.attempts else None)
 
 
@@ -125,7 +125,7 @@ def _attempts(before: Attempt, after: Attempt) -> Iterator[str]:
         yield f"told the child: {words.identity(before)}; now: {words.identity(after)}"
 
 
-def _steps(before: Row, after: Row) -> Iterator[str]:
+def _steps(before: AuditRow, after: AuditRow) -> Iterator[str]:
     one, two = _first(before), _first(after)
     pairs = [("before the call", before.before, after.before), ("after it", before.after, after.after)]
     if one is not None and two is not None:

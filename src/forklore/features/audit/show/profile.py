@@ -15,7 +15,7 @@ from forklore.abi.flags import CLONE
 from forklore.abi.signals import signal_number
 from forklore.abi.syscalls import CREATIONS
 from forklore.features.audit.functions import FORKS, HELPERS, SPAWNS, THREADS, USERS
-from forklore.features.audit.result import Attempt, Audit, Row
+from forklore.features.audit.result import Attempt, Audit, AuditRow
 from forklore.features.audit.show import words
 
 _PURPOSES: Final = {
@@ -109,7 +109,7 @@ def document(audit: Audit) -> bytes:
     return msgspec.json.format(msgspec.json.encode({"syscalls": whole}), indent=1) + b"\n"
 
 
-def _rows(audit: Audit) -> list[Row]:
+def _rows(audit: Audit) -> list[AuditRow]:
     kept = (None, "clone3 ENOSYS")
     return [row for row in audit.rows if row.injected in kept and not row.function.startswith("clone")]
 

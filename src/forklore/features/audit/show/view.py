@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from forklore.features.audit.functions import FUNCTIONS
-from forklore.features.audit.result import Audit, Row, encode
+from forklore.features.audit.result import Audit, AuditRow, encode
 from forklore.features.audit.show import profile, words
 
 _COLUMNS = ("function", "call", "after ENOSYS", "after EINVAL", "blocked", "stack")
@@ -103,7 +103,7 @@ def details(audit: Audit, wanted: Sequence[str] = ()) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _rows(audit: Audit) -> Iterator[tuple[Row, str]]:
+def _rows(audit: Audit) -> Iterator[tuple[AuditRow, str]]:
     # A row of both kinds of program where they differ in nothing but how long the call took.
     for row in audit.rows:
         twin = audit.row(row.function, "multi" if row.mode == "single" else "single", row.injected)
@@ -112,7 +112,7 @@ def _rows(audit: Audit) -> Iterator[tuple[Row, str]]:
             yield row, "single- and multi-threaded" if alike else f"{row.mode}-threaded"
 
 
-def card(row: Row, modes: str) -> Iterator[str]:
+def card(row: AuditRow, modes: str) -> Iterator[str]:
     """One row in lines, the first its title."""
     refused = f", the tracer refuses {row.injected}" if row.injected else ""
     yield f"{row.function}, {modes}{refused}"

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from forklore.abi.errors import errno_name
-from forklore.features.audit.result import Attempt, Audit, Row, Stack
+from forklore.features.audit.result import Attempt, Audit, AuditRow, ChildStack
 
 NOTHING = "-"
 
 
-def call(row: Row | None) -> str:
+def call(row: AuditRow | None) -> str:
     """The creation calls of a row, refusals among them."""
     if row is None:
         return NOTHING
@@ -47,7 +47,7 @@ _MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def outcome(row: Row) -> str:
+def outcome(row: AuditRow) -> str:
     """What the function returned, as its manual page has it."""
     result = row.result
     if result is None:
@@ -62,7 +62,7 @@ def outcome(row: Row) -> str:
     return result
 
 
-def stack(found: Stack) -> str:
+def stack(found: ChildStack) -> str:
     """``mapped, 36864 bytes, guard 4096 (mprotect)``."""
     text = found.whose
     if found.size is not None:

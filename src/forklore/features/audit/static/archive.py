@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.text import as_text
-from forklore.features.audit.static.elf_file import Identity, identify
+from forklore.features.audit.static.elf_file import FileHead, identify
 
 MAGIC: Final = b"!<arch>\n"
 THIN: Final = b"!<thin>\n"
@@ -31,7 +31,7 @@ class Archive(Struct, frozen=True):
     """What the members define, and what the first of them and musl's ``version.lo`` say of their library."""
 
     symbols: frozenset[str]
-    first: Identity
+    first: FileHead
     """The head of the first object file."""
     musl: str | None
     """musl's version, ``unknown`` where no member tells it; None: it is not musl's archive."""
@@ -58,7 +58,7 @@ def members(raw: bytes) -> Iterator[tuple[str, bytes]]:
 def read(raw: bytes, name: str) -> Archive:
     """The archive in ``raw``. BrokenArchiveError, or BrokenElfError for a first member that is no object file."""
     symbols: frozenset[str] | None = None
-    first: Identity | None = None
+    first: FileHead | None = None
     version: str | None = None
     for member, data in members(raw):
         if member in _INDICES:

@@ -37,7 +37,7 @@ class BrokenElfError(AuditError):
     """Not an ELF file, or one whose headers contradict themselves; the text says what."""
 
 
-class Identity(Struct, frozen=True, kw_only=True):
+class FileHead(Struct, frozen=True, kw_only=True):
     """A file's head. ``arch`` None: a machine that forklore does not decode, named by ``machine``."""
 
     arch: Arch | None
@@ -73,10 +73,10 @@ def machine_name(number: int) -> str:
     return {value: name for name, value in ENUM_E_MACHINE.items()}.get(number, str(number))
 
 
-def identify(source: Path | bytes, name: str | None = None) -> Identity:
+def identify(source: Path | bytes, name: str | None = None) -> FileHead:
     """What a file's head says, or that of what is in memory and called ``name``. BrokenElfError, OSError."""
     with closing(headed(source, name)) as image:
-        return Identity(
+        return FileHead(
             arch=image.arch,
             machine=f"{machine_name(image.machine)} ({image.bits}-bit)",
             build_id=image.build_id,

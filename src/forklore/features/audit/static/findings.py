@@ -28,7 +28,7 @@ from forklore.features.audit.static.elf_file import (
     opened,
     tags,
 )
-from forklore.features.audit.static.instructions import Site
+from forklore.features.audit.static.instructions import CallInstruction
 
 if TYPE_CHECKING:
     from elftools.elf.dynamic import DynamicSegment
@@ -55,7 +55,7 @@ SHOWN: Final = 500
 """Characters of a name that are shown."""
 
 
-class Note(msgspec.Struct, frozen=True):
+class ElfNote(msgspec.Struct, frozen=True):
     """A note by its owner and type, with what it says as far as that is short."""
 
     owner: str
@@ -75,8 +75,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     reaching: list[str]
     versions: dict[str, list[str]]
     """By library, the symbol versions that it wants of it."""
-    notes: list[Note]
-    calls: list[Site] | Unavailable
+    notes: list[ElfNote]
+    calls: list[CallInstruction] | Unavailable
 
 
 def look(path: Path) -> Findings:
@@ -177,9 +177,9 @@ def _versions(elf: ELFFile) -> dict[str, list[str]]:
     return found
 
 
-def _notes(elf: ELFFile) -> list[Note]:
+def _notes(elf: ELFFile) -> list[ElfNote]:
     return [
-        Note(str(note["n_name"]), str(note["n_type"]), _says(note["n_desc"]))
+        ElfNote(str(note["n_name"]), str(note["n_type"]), _says(note["n_desc"]))
         for note in notes(elf)
     ]  # fmt: skip
 
@@ -195,7 +195,7 @@ def _says(described: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in values())[:200] if callable(values) else str(described)[:200]
 
 
-def _calls(image: Image) -> list[Site] | Unavailable:
+def _calls(image: Image) -> list[CallInstruction] | Unavailable:
     if image.arch is None:
         return Unavailable(0, "the system calls of this machine are not known here")
     loads = [load for load in image.loads if load.executable]
@@ -236,7 +236,7 @@ def text(found: Findings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _call_lines(calls: list[Site] | Unavailable) -> Iterator[str]:
+def _call_lines(calls: list[CallInstruction] | Unavailable) -> Iterator[str]:
     if isinstance(calls, Unavailable):
         yield f"  system-call instructions: not looked for: {calls.why}"
         return

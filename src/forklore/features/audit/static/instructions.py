@@ -52,7 +52,7 @@ _LEAVES: Final = frozenset({
 """After these the code before is not what runs before."""
 
 
-class Site(Struct, frozen=True):
+class CallInstruction(Struct, frozen=True):
     """A system-call instruction. ``number`` None: what reaches it cannot be told from the code before it."""
 
     address: Address
@@ -63,14 +63,14 @@ class Site(Struct, frozen=True):
 
 def sites(
     arch: Arch, code: Sequence[tuple[int, bytes]], functions: Sequence[tuple[int, int, str]]
-) -> list[Site] | Unavailable:
+) -> list[CallInstruction] | Unavailable:
     """Those of ``code`` (address and bytes), in order. ``functions``: start, size and name, sorted."""
     disassembler = _disassembler(arch)
     if disassembler is None:
         return Unavailable(0, "the disassembler is not installed: pip install 'forklore[audit]'")
     if sum(1 for _, raw in code for _ in islice(_BYTES[arch].finditer(raw), LIMIT + 1)) > LIMIT:
         return Unavailable(0, f"it holds the bytes of such an instruction at more than {LIMIT} places")
-    found: list[Site] = []
+    found: list[CallInstruction] = []
     starts = [start for start, _, _ in functions]
     for base, raw in code:
         decoder = _Decoder(raw, disassembler)
@@ -78,7 +78,7 @@ def sites(
             number = _number(arch, at, decoder)
             address = Address(base + at)
             name = None if number is None else _name(arch, number)
-            found.append(Site(address, number, name, _covering(functions, starts, address)))
+            found.append(CallInstruction(address, number, name, _covering(functions, starts, address)))
     return found
 
 
