@@ -36,6 +36,10 @@ class Told:
     def __iter__(self) -> Iterator[ev.Event]:
         return iter(self._events)
 
+    def run(self, emit: Callable[[ev.Event], None]) -> None:
+        for event in self:
+            emit(event)
+
 
 def exported(name: str, source: Any, options: ExportOptions, warn: Callable[[str], None]) -> str:
     exporter = EXPORTERS[name]

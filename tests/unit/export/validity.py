@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import pytest
+import jsonschema
 from schemas import tree
 from struct_schema import schema
 
@@ -14,7 +14,6 @@ from forklore.export.json_sites import SitesObject
 
 @cache
 def _validator(name: str) -> Any:
-    jsonschema = pytest.importorskip("jsonschema", reason="the package jsonschema is not installed")
     made = tree() if name == "forklore-tree" else schema(SitesObject, name, "")
     for definition in made["$defs"].values():
         definition["additionalProperties"] = False  # a reader has to take what a newer version adds; we write none
