@@ -79,7 +79,11 @@ class Takes(Struct, frozen=True):
     signal: int = signal.SIGUSR1
 
 
-Action = Makes | Executes | Ends | Takes
+class Computes(Struct, frozen=True):
+    """It runs on and on, and makes no call, until all other tasks have ended."""
+
+
+Action = Makes | Executes | Ends | Takes | Computes
 
 
 # Choosing
@@ -196,14 +200,15 @@ class ScriptedKernel:
 
     def __init__(
         self, script: Script, choose: Chooser, stops: Stops = Stops.SECCOMP, *, kills: int = 0, adopts: bool = False,
-        reuses: bool = False, asks: Callable[[], None] | None = None,
+        subreaper: bool = False, reuses: bool = False, asks: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
-        """``kills``: how many processes are killed, each at any time. ``asks``: called once, at any time after the
-        root's end."""
+        """``adopts``, ``subreaper``: who loses its parent becomes the tracer's child, or the root's. ``kills``: how
+        many processes are killed, each at any time. ``asks``: called once, at any time after the root's end."""
         self._choose = choose
         self._stops = stops
         self._kills = kills
         self._adopts = adopts
+        self._subreaper = subreaper
         self._reuses = reuses
         self._asks = asks
         self._time = 0
@@ -263,6 +268,12 @@ class ScriptedKernel:
                 yield from self._makes(task, action)
             elif isinstance(action, Executes):
                 yield from self._executes(task, action)
+            elif isinstance(action, Computes):
+                while not self._is_alone(task):
+                    yield lambda: task.interrupted or self._is_alone(task)
+                    if task.interrupted:
+                        task.interrupted = False
+                        yield from self._stop(task, Kind.TRAP)
             elif isinstance(action, Takes):
                 yield from self._stop(task, Kind.SIGNAL, action.signal)
                 if task.was_traced and task.traced and task.delivered != action.signal:
@@ -272,6 +283,9 @@ class ScriptedKernel:
                 return
         yield None
         self._die(task, 0)
+
+    def _is_alone(self, task: Task) -> bool:
+        return all(other is task or other.ended is not None for other in self.tasks)
 
     def _stop(self, task: Task, kind: Kind, signo: int = _SIGTRAP, message: int = 0) -> Life:
         if not task.traced:
@@ -367,7 +381,7 @@ class ScriptedKernel:
                 continue
             waiting = [other for other in self.tasks if other.group.tgid == group.parent and other.ended is None]
             if not waiting:
-                group.parent = TRACER if self._adopts else 0
+                group.parent = TRACER if self._adopts else int(ROOT) if self._subreaper else 0
                 if task.ended is not None and not task.traced and not task.released:
                     task.told = False  # the reaper is told of it, though its tracer was
 

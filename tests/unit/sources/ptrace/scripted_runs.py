@@ -23,7 +23,7 @@ class Run:
 
     def __init__(
         self, script: Script, choose: Chooser, stops: Stops = Stops.SECCOMP, *, kills: int = 0, adopts: bool = False,
-        reuses: bool = False, leaves: bool = False, abandons: bool = False, **options: object,
+        subreaper: bool = False, reuses: bool = False, leaves: bool = False, abandons: bool = False, **options: object,
     ) -> None:  # fmt: skip
         """``leaves``: somebody asks to leave after the root's end; ``abandons``: to leave everything as it is."""
         asks = None
@@ -31,7 +31,9 @@ class Run:
             asks, options["leave"] = self._ask_to_leave, Leave.DETACH
         elif abandons:
             asks = self._abandon
-        self.kernel = ScriptedKernel(script, choose, stops, kills=kills, adopts=adopts, reuses=reuses, asks=asks)
+        self.kernel = ScriptedKernel(
+            script, choose, stops, kills=kills, adopts=adopts, subreaper=subreaper, reuses=reuses, asks=asks
+        )
         self.events: list[ev.Event] = []
         self.left = leaves or abandons
         given = Options(**{**OPTIONS, "stops": stops, **options})  # type: ignore[arg-type]

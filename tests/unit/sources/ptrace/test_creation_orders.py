@@ -17,6 +17,7 @@ from scripted_kernel import (
     VFORK,
     Action,
     Chooser,
+    Computes,
     Ends,
     Executes,
     Makes,
@@ -77,6 +78,18 @@ def test_one_of_the_two_is_killed_at_each_point(stops: Stops, flags: int) -> Non
     assert seen[CREATOR_DIED.why]
     assert bool(seen["adopted"]) == (stops is Stops.EVENTS)
     assert bool(seen[None]) == (stops is not Stops.EVENTS), "told by its creator's entry stop"
+
+
+@pytest.mark.parametrize("stops", ALL_STOPS)
+def test_a_traced_reaper_that_runs_on_is_not_taken_for_one_who_may_still_tell(stops: Stops) -> None:
+    # It has become the parent of the child whose creator was killed, and is in no call of its own.
+    adopted = Counter[int]()
+
+    def look(run: Run) -> None:
+        adopted[len(run.adopted())] += 1
+
+    runs((Makes((Makes(LEAF),)), Computes()), 3, look, stops, kills=1, subreaper=True)
+    assert bool(adopted[1]) == (stops is Stops.EVENTS)
 
 
 @pytest.mark.parametrize("stops", ALL_STOPS)
