@@ -134,29 +134,37 @@ def _shared(name: str, given: tuple[Outcome, str], clear: tuple[Outcome, str]) -
 
 def _sighand(creation: Creation) -> Fate:
     if _has(creation, f.CLONE_SIGHAND):
-        return Fate("sighand", "signal handlers", "shared",
-                    "one table of signal actions: a sigaction in either holds for "
-                    "both", "CLONE_SIGHAND")  # fmt: skip
+        return Fate(
+            "sighand", "signal handlers", "shared",
+            "one table of signal actions: a sigaction in either holds for both",
+            "CLONE_SIGHAND",
+        )  # fmt: skip
     if creation.call == "clone3" and _has(creation, f.CLONE_CLEAR_SIGHAND):
-        return Fate("sighand", "signal handlers", "reset",
-                    "every handled signal is back at its default action in the child; ignored ones stay "
-                    "ignored",
-                    "CLONE_CLEAR_SIGHAND")  # fmt: skip
-    return Fate("sighand", "signal handlers", "copied",
-                "the child starts with the same actions and changes only its "
-                "own", "no CLONE_SIGHAND")  # fmt: skip
+        return Fate(
+            "sighand", "signal handlers", "reset",
+            "every handled signal is back at its default action in the child; ignored ones stay ignored",
+            "CLONE_CLEAR_SIGHAND",
+        )  # fmt: skip
+    return Fate(
+        "sighand", "signal handlers", "copied",
+        "the child starts with the same actions and changes only its own",
+        "no CLONE_SIGHAND",
+    )  # fmt: skip
 
 
 def _parent(creation: Creation) -> Fate:
     if _has(creation, f.CLONE_THREAD):
-        return Fate("parent", "parent", "inherited",
-                    "the process keeps its parent; a thread is nobody's child to wait "
-                    "for", "CLONE_THREAD")  # fmt: skip
+        return Fate(
+            "parent", "parent", "inherited",
+            "the process keeps its parent; a thread is nobody's child to wait for",
+            "CLONE_THREAD",
+        )  # fmt: skip
     if _has(creation, f.CLONE_PARENT):
-        return Fate("parent", "parent", "inherited",
-                    "the caller's parent becomes the child's: the two are siblings, and the caller cannot "
-                    "wait for it",
-                    "CLONE_PARENT")  # fmt: skip
+        return Fate(
+            "parent", "parent", "inherited",
+            "the caller's parent becomes the child's: the two are siblings, and the caller cannot wait for it",
+            "CLONE_PARENT",
+        )  # fmt: skip
     return Fate("parent", "parent", "new", "the caller is the parent and waits for the child", "no CLONE_PARENT")
 
 
@@ -165,19 +173,26 @@ def _exit_signal(creation: Creation) -> Fate:
     if _has(creation, f.CLONE_THREAD):
         return Fate("exit_signal", title, "reset", "a thread sends nothing when it ends", "CLONE_THREAD")
     if _has(creation, f.CLONE_PARENT):
-        return Fate("exit_signal", title, "inherited",
-                    "the one that the caller's own process was created with, not the one passed here",
-                    "CLONE_PARENT")  # fmt: skip
+        return Fate(
+            "exit_signal", title, "inherited",
+            "the one that the caller's own process was created with, not the one passed here",
+            "CLONE_PARENT",
+        )  # fmt: skip
     if creation.call == "clone3" and _has(creation, f.CLONE_AUTOREAP):
-        return Fate("exit_signal", title, "reset", "the child is reaped by the kernel and sends nothing",
-                    "CLONE_AUTOREAP")  # fmt: skip
+        return Fate(
+            "exit_signal", title, "reset",
+            "the child is reaped by the kernel and sends nothing",
+            "CLONE_AUTOREAP",
+        )  # fmt: skip
     signal = creation.exit_signal
     if signal is None:
         return Fate("exit_signal", title, "new", "what the parent gets is not known", "the call's argument")
     if signal == 0:
-        return Fate("exit_signal", title, "new",
-                    "the parent gets no signal when the child ends, and must wait with __WCLONE or __WALL",
-                    "exit signal 0")  # fmt: skip
+        return Fate(
+            "exit_signal", title, "new",
+            "the parent gets no signal when the child ends, and must wait with __WCLONE or __WALL",
+            "exit signal 0",
+        )  # fmt: skip
     if signal > SIGRTMAX:
         why = f"the parent gets nothing, for {signal} is no signal, and must wait with __WCLONE or __WALL"
         return Fate("exit_signal", title, "new", why, f"exit signal {signal}")
@@ -189,25 +204,37 @@ def _exit_signal(creation: Creation) -> Fate:
 
 def _altstack(creation: Creation) -> Fate:
     if _has(creation, f.CLONE_VM) and not _has(creation, f.CLONE_VFORK):
-        return Fate("altstack", "alternate signal stack", "reset",
-                    "two tasks in one memory cannot use the same stack: the child has none",
-                    "CLONE_VM without CLONE_VFORK")  # fmt: skip
+        return Fate(
+            "altstack", "alternate signal stack", "reset",
+            "two tasks in one memory cannot use the same stack: the child has none",
+            "CLONE_VM without CLONE_VFORK",
+        )  # fmt: skip
     if _has(creation, f.CLONE_VM):
-        return Fate("altstack", "alternate signal stack", "inherited",
-                    "the same stack: the caller is suspended and does not use it meanwhile",
-                    "CLONE_VM with CLONE_VFORK")  # fmt: skip
-    return Fate("altstack", "alternate signal stack", "inherited", "the same address, in the child's own "
-                                                                   "memory",
-                "no CLONE_VM")  # fmt: skip
+        return Fate(
+            "altstack", "alternate signal stack", "inherited",
+            "the same stack: the caller is suspended and does not use it meanwhile",
+            "CLONE_VM with CLONE_VFORK",
+        )  # fmt: skip
+    return Fate(
+        "altstack", "alternate signal stack", "inherited",
+        "the same address, in the child's own memory",
+        "no CLONE_VM",
+    )  # fmt: skip
 
 
 def _clear_tid(creation: Creation) -> Fate:
     if _has(creation, f.CLONE_CHILD_CLEARTID):
-        return Fate("clear_child_tid", "tid cleared at exit", "new",
-                    "when the child ends or execs, its tid word is set to 0 and a futex waiter on it woken, "
-                    "if somebody else still uses that memory", "CLONE_CHILD_CLEARTID")  # fmt: skip
-    return Fate("clear_child_tid", "tid cleared at exit", "reset", "nothing is written when the child ends",
-                "no CLONE_CHILD_CLEARTID")  # fmt: skip
+        return Fate(
+            "clear_child_tid", "tid cleared at exit", "new",
+            ("when the child ends or execs, its tid word is set to 0 and a futex waiter on it woken, if somebody else"
+             " still uses that memory"),
+            "CLONE_CHILD_CLEARTID",
+        )  # fmt: skip
+    return Fate(
+        "clear_child_tid", "tid cleared at exit", "reset",
+        "nothing is written when the child ends",
+        "no CLONE_CHILD_CLEARTID",
+    )  # fmt: skip
 
 
 def _namespace(key: str, what: str, inside: str) -> _Row:
@@ -219,8 +246,11 @@ def _namespace(key: str, what: str, inside: str) -> _Row:
         if not _has(creation, resource.new_by):
             return Fate(key, title, "inherited", f"the child is in the caller's {what}", f"no {name}")
         if not _has(creation, flag):
-            return Fate(key, title, "new", "a mount namespace with an empty root and nothing copied",
-                        "CLONE_EMPTY_MNTNS")  # fmt: skip
+            return Fate(
+                key, title, "new",
+                "a mount namespace with an empty root and nothing copied",
+                "CLONE_EMPTY_MNTNS",
+            )  # fmt: skip
         return Fate(key, title, "new", inside, name)
 
     return row
@@ -229,21 +259,28 @@ def _namespace(key: str, what: str, inside: str) -> _Row:
 def _time_ns(creation: Creation) -> Fate:
     title = "time namespace"
     if not _has(creation, f.CLONE_NEWTIME):
-        return Fate("time_ns", title, "inherited", "the child is in the namespace set for the caller's "
-                                                   "children",
-                    "no CLONE_NEWTIME")  # fmt: skip
+        return Fate(
+            "time_ns", title, "inherited",
+            "the child is in the namespace set for the caller's children",
+            "no CLONE_NEWTIME",
+        )  # fmt: skip
     if _has(creation, f.CLONE_VM):
-        return Fate("time_ns", title, "new", "a new one, which the child enters at its next exec (at once "
-                                             "before 6.12)",
-                    "CLONE_NEWTIME with CLONE_VM")  # fmt: skip
+        return Fate(
+            "time_ns", title, "new",
+            "a new one, which the child enters at its next exec (at once before 6.12)",
+            "CLONE_NEWTIME with CLONE_VM",
+        )  # fmt: skip
     return Fate("time_ns", title, "new", "boot and monotonic clocks with offsets of their own", "CLONE_NEWTIME")
 
 
 def _cgroup(creation: Creation) -> Fate:
     if creation.call == "clone3" and _has(creation, f.CLONE_INTO_CGROUP):
         fd = "?" if creation.cgroup is None else creation.cgroup
-        return Fate("cgroup", "cgroup", "new", f"the version 2 cgroup whose directory is descriptor {fd}",
-                    "CLONE_INTO_CGROUP")  # fmt: skip
+        return Fate(
+            "cgroup", "cgroup", "new",
+            f"the version 2 cgroup whose directory is descriptor {fd}",
+            "CLONE_INTO_CGROUP",
+        )  # fmt: skip
     return Fate("cgroup", "cgroup", "inherited", "the caller's, until either is moved", "no CLONE_INTO_CGROUP")
 
 
@@ -257,30 +294,44 @@ def _stack(creation: Creation) -> Fate:
     if creation.stack is not None:
         return Fate("stack", "stack", "new", "the child starts on the stack that the call names", "stack argument")
     if creation.call in ("clone", "clone3") and creation.words.stack is None and _has(creation, f.CLONE_VM):
-        return Fate("stack", "stack", "new", "wherever the call's stack argument points; nobody said where",
-                    "stack argument")  # fmt: skip
+        return Fate(
+            "stack", "stack", "new",
+            "wherever the call's stack argument points; nobody said where",
+            "stack argument",
+        )  # fmt: skip
     if _has(creation, f.CLONE_VM):
-        return Fate("stack", "stack", "shared",
-                    "the child runs on the caller's stack and overwrites what the caller has below it",
-                    "CLONE_VM without a stack")  # fmt: skip
+        return Fate(
+            "stack", "stack", "shared",
+            "the child runs on the caller's stack and overwrites what the caller has below it",
+            "CLONE_VM without a stack",
+        )  # fmt: skip
     return Fate("stack", "stack", "copied", "the same addresses, in the child's own memory", "no CLONE_VM")
 
 
 def _reaping(creation: Creation) -> Fate:
     if creation.call == "clone3" and _has(creation, f.CLONE_PIDFD_AUTOKILL):
-        return Fate("lifetime", "lifetime", "new", "the child is killed when the pidfd made here is closed, "
-                                                   "and leaves no zombie",
-                    "CLONE_PIDFD_AUTOKILL")  # fmt: skip
+        return Fate(
+            "lifetime", "lifetime", "new",
+            "the child is killed when the pidfd made here is closed, and leaves no zombie",
+            "CLONE_PIDFD_AUTOKILL",
+        )  # fmt: skip
     if creation.call == "clone3" and _has(creation, f.CLONE_AUTOREAP):
-        return Fate("lifetime", "lifetime", "new", "no zombie is left: nobody has to wait, and nobody can",
-                    "CLONE_AUTOREAP")  # fmt: skip
+        return Fate(
+            "lifetime", "lifetime", "new",
+            "no zombie is left: nobody has to wait, and nobody can",
+            "CLONE_AUTOREAP",
+        )  # fmt: skip
     if _has(creation, f.CLONE_THREAD):
-        return Fate("lifetime", "lifetime", "shared", "the end of the process ends the thread; alone it "
-                                                      "ends silently",
-                    "CLONE_THREAD")  # fmt: skip
-    return Fate("lifetime", "lifetime", "new", "it outlives the caller if need be; a zombie until it is "
-                                               "waited for",
-                "no CLONE_THREAD")  # fmt: skip
+        return Fate(
+            "lifetime", "lifetime", "shared",
+            "the end of the process ends the thread; alone it ends silently",
+            "CLONE_THREAD",
+        )  # fmt: skip
+    return Fate(
+        "lifetime", "lifetime", "new",
+        "it outlives the caller if need be; a zombie until it is waited for",
+        "no CLONE_THREAD",
+    )  # fmt: skip
 
 
 _NAMESPACES: Final[dict[str, _Row]] = {
@@ -301,7 +352,7 @@ _ROWS: Final[tuple[_Row, ...]] = (
     _shared("mm",
             ("shared", "one address space: every write, mmap and munmap of either is seen by both"),
             ("copied", ("copy on write; ranges marked MADV_DONTFORK are left out, MADV_WIPEONFORK are zero, "
-                       "memory locks are dropped"))),
+                        "memory locks are dropped"))),
     _stack,
     _shared("files",
             ("shared", "one table: open, close, dup2 and close-on-exec marks of either hold for both"),
@@ -352,21 +403,21 @@ _ROWS: Final[tuple[_Row, ...]] = (
               ("copied", "session and user keyrings are kept; thread and process keyrings are dropped")),
     _by("dumpable", "dumpable", f.CLONE_VM,
         ("shared", "it goes with the memory"), ("copied", "as the caller has it")),
-    _always("seccomp", "seccomp filters", "inherited", "mode and filters as the caller has them; they "
-                                                       "cannot be removed"),
+    _always("seccomp", "seccomp filters", "inherited",
+            "mode and filters as the caller has them; they cannot be removed"),
     _no_new_privs,
     _by("rseq", "restartable sequences", f.CLONE_VM,
         ("reset", "not registered: the child has to register its own area"),
         ("inherited", "registered at the same address in its own memory")),
     _always("robust_list", "robust futex list", "reset", "not registered in the child"),
     _always("pdeath_signal", "parent-death signal", "reset", "PR_SET_PDEATHSIG is off in the child"),
-    _always("scheduling", "affinity, nice, policy", "inherited", "as the caller has them, unless it set "
-                                                                 "reset-on-fork"),
+    _always("scheduling", "affinity, nice, policy", "inherited",
+            "as the caller has them, unless it set reset-on-fork"),
     _in_group("times", "CPU times",
               ("reset", "the thread's own count from zero; the process adds them up"),
               ("reset", "user and system time, faults and context switches count from zero")),
-    _in_group("oom_score_adj", "oom_score_adj", ("shared", "it belongs to the process"), ("copied",
-    "equal at first")),
+    _in_group("oom_score_adj", "oom_score_adj",
+              ("shared", "it belongs to the process"), ("copied", "equal at first")),
     _in_group("subreaper", "child subreaper",
               ("shared", "it belongs to the process"), ("reset", "the child is none, even if the caller is")),
     # kernel/fork.c: mm_init_aio; fs/aio.c: ioctx_alloc enters it in the memory's table.

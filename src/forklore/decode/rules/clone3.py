@@ -171,8 +171,8 @@ RULES: Final = (
        f"exit_signal is no signal (1 to {SIGRTMAX}, or 0 for none)",
        "pass a signal's number, usually SIGCHLD, and no flags in that field"),
     _r("clone3-cgroup-field", "EINVAL", _on(_cgroup),
-       "CLONE_INTO_CGROUP needs a descriptor in the cgroup field, and a size of at least 88 so that the "
-       "field is read",
+       ("CLONE_INTO_CGROUP needs a descriptor in the cgroup field, and a size of at least 88 so that the field is "
+        "read"),
        "pass the 88-byte clone_args with an open cgroup directory in it"),
     _r("clone3-set-tid-unreadable", "EFAULT", _on(_set_tid_array),
        "the kernel could not read set_tid_size pids at set_tid",
@@ -181,8 +181,8 @@ RULES: Final = (
        "a flag bit is set that no kernel up to 7.3 knows",
        "clear it; bits above 37 have no meaning yet", _VALID),
     _r("clone3-flag-too-new", "EINVAL", _on(_newer_flag),
-       "a flag is newer than this kernel: CLEAR_SIGHAND came with 5.5, INTO_CGROUP with 5.7, "
-       "NEWTIME with 6.3, AUTOREAP, NNP, PIDFD_AUTOKILL and EMPTY_MNTNS with 7.1",
+       ("a flag is newer than this kernel: CLEAR_SIGHAND came with 5.5, INTO_CGROUP with 5.7, NEWTIME with 6.3, "
+        "AUTOREAP, NNP, PIDFD_AUTOKILL and EMPTY_MNTNS with 7.1"),
        "retry without it where the kernel is older", _VALID),
     _r("clone3-detached", "EINVAL", has_all(f.CLONE_DETACHED),
        "clone3 refuses CLONE_DETACHED, which clone(2) ignores",
@@ -194,12 +194,12 @@ RULES: Final = (
        "CLONE_SIGHAND shares the signal actions and CLONE_CLEAR_SIGHAND resets them: one or the other",
        "drop one of the two", _VALID),
     _r("clone3-exit-signal-of-kin", "EINVAL", _on(_signal_with_kin),
-       "with CLONE_THREAD or CLONE_PARENT exit_signal must be 0: a thread sends none, and a sibling takes "
-       "the caller's",
+       ("with CLONE_THREAD or CLONE_PARENT exit_signal must be 0: a thread sends none, and a sibling takes the "
+        "caller's"),
        "set exit_signal to 0", _VALID),
     _r("clone3-stack", "EINVAL", _on(_stack),
        "stack and stack_size must both be zero or both not, and lie in user memory",
-       "stack is the lowest address, stack_size its length in bytes; clone(2) takes the highest address "
-       "instead", _VALID),
+       "stack is the lowest address, stack_size its length in bytes; clone(2) takes the highest address instead",
+       _VALID),
 )  # fmt: skip
 """In the kernel's order."""

@@ -209,14 +209,12 @@ def _r(id_: str, errno: str, judge: Judge, text: str, advice: str, source: str =
 
 ARGUMENTS: Final = (
     _r("pidfd-and-parent-tid", "EINVAL", _on(_same_pointer),
-       "CLONE_PIDFD and CLONE_PARENT_SETTID would store two things at one address; clone(2) has one pointer "
-       "for both",
-       "use clone3 with two pointers, or drop CLONE_PARENT_SETTID: the call returns the tid anyway",
-       _CLONE, since=(5, 2)),
+       "CLONE_PIDFD and CLONE_PARENT_SETTID would store two things at one address; clone(2) has one pointer for both",
+       "use clone3 with two pointers, or drop CLONE_PARENT_SETTID: the call returns the tid anyway", _CLONE,
+       since=(5, 2)),
     _r("clone-exit-signal-invalid", "EINVAL", _on(_clone_signal),
        "the exit signal in the low byte is no signal; with bit 0x80 it is CLONE_NEWTIME passed to clone(2)",
-       "use clone3 or unshare for CLONE_NEWTIME (kernels up to 6.18 create a child with that odd signal "
-       "instead)",
+       "use clone3 or unshare for CLONE_NEWTIME (kernels up to 6.18 create a child with that odd signal instead)",
        _CLONE, calls=("clone",)),
     _r("newns-and-fs", "EINVAL", both(newns, has_all(f.CLONE_FS)),
        "a new mount namespace cannot share root and working directory with the caller's (CLONE_FS)",
@@ -229,8 +227,7 @@ ARGUMENTS: Final = (
        "run it as root, or on Linux 3.8 or later", "clone(2); kernel/fork.c: do_fork", since=(2, 6, 23), until=(3, 8)),
     _r("newuser-sysctl", "EPERM", newuser_sysctl,
        "a distribution's sysctl kernel.unprivileged_userns_clone is 0 and the caller lacks CAP_SYS_ADMIN",
-       "sysctl kernel.unprivileged_userns_clone=1, as root (Debian's kernels have "
-       "it)", "Debian's patch of " + _COPY),
+       "sysctl kernel.unprivileged_userns_clone=1, as root (Debian's kernels have it)", "Debian's patch of " + _COPY),
     _r("thread-without-sighand", "EINVAL", both(has_all(f.CLONE_THREAD), lacks(f.CLONE_SIGHAND)),
        "CLONE_THREAD needs CLONE_SIGHAND: threads share their signal actions",
        "add CLONE_SIGHAND, and CLONE_VM which that needs", since=(2, 5, 35)),
@@ -245,15 +242,15 @@ ARGUMENTS: Final = (
        "a thread cannot be in another pid or user namespace than its process",
        "drop CLONE_THREAD, or the namespace"),
     _r("thread-after-new-pid", "EINVAL", both(has_all(f.CLONE_THREAD), known("pid_pending")),
-       "after unshare(CLONE_NEWPID) or setns to a pid namespace the caller can no longer make threads: its "
-       "children "
-       "belong to another pid namespace than itself",
+       ("after unshare(CLONE_NEWPID) or setns to a pid namespace the caller can no longer make threads: its "
+        "children belong to another pid namespace than itself"),
        "make the threads first, or fork and make them in the child", since=(3, 8)),
     _r("vm-after-new-time", "EINVAL", both(has_any(f.CLONE_THREAD | f.CLONE_VM), known("time_pending")),
-       "after unshare(CLONE_NEWTIME) or setns to a time namespace the caller's children belong to another time "
-       "namespace than its memory, and before Linux 6.2 could not share that (vfork, posix_spawn, threads)",
-       "use fork, or execute a program first: exec enters the new time namespace from 6.2 on",
-       calls=CREATIONS, since=(5, 6), until=(6, 2)),
+       ("after unshare(CLONE_NEWTIME) or setns to a time namespace the caller's children belong to another time "
+        "namespace than its memory, and before Linux 6.2 could not share that (vfork, posix_spawn, threads)"),
+       "use fork, or execute a program first: exec enters the new time namespace from 6.2 on", calls=CREATIONS,
+       since=(5, 6),
+       until=(6, 2)),
     _r("pidfd-and-detached", "EINVAL", has_all(f.CLONE_PIDFD | f.CLONE_DETACHED),
        "CLONE_DETACHED is reserved together with CLONE_PIDFD",
        "drop CLONE_DETACHED; it does nothing", calls=("clone",), since=(5, 2)),
@@ -261,9 +258,10 @@ ARGUMENTS: Final = (
        "before Linux 6.9 a pidfd could not stand for a thread",
        "drop CLONE_PIDFD on older kernels", since=(5, 2), until=(6, 9)),
     _r("autoreap-clash", "EINVAL", _on(_autoreap_clash),
-       "CLONE_AUTOREAP goes with a process that nobody waits for: not with CLONE_THREAD, CLONE_PARENT or an "
-       "exit signal",
-       "set exit_signal to 0 and drop the other flag", calls=("clone3",), since=(7, 1)),
+       ("CLONE_AUTOREAP goes with a process that nobody waits for: not with CLONE_THREAD, CLONE_PARENT or an exit "
+        "signal"),
+       "set exit_signal to 0 and drop the other flag", calls=("clone3",),
+       since=(7, 1)),
     _r("parent-of-autoreaped", "EINVAL", possible_if(has_all(f.CLONE_PARENT)),
        "a caller that was itself made with CLONE_AUTOREAP must not use CLONE_PARENT",
        "drop CLONE_PARENT", since=(7, 1)),
@@ -282,8 +280,7 @@ ARGUMENTS: Final = (
 USER_NAMESPACE: Final = (
     _r("newuser-limit", "ENOSPC", lambda c, x: all_of(
            has_all(f.CLONE_NEWUSER)(c, x), True if x.limits.get("ns_none", 0) & f.CLONE_NEWUSER else None),
-       "user namespaces are nested 32 deep, or the user has as many as /proc/sys/user/max_user_namespaces "
-       "allows",
+       "user namespaces are nested 32 deep, or the user has as many as /proc/sys/user/max_user_namespaces allows",
        "raise that sysctl, or let go of some", _USERNS, since=(4, 9)),
     _r("newuser-limit-old", "EUSERS", possible_if(has_all(f.CLONE_NEWUSER)),
        "user namespaces are nested 32 deep", "nest them less", _USERNS, since=(3, 11), until=(4, 9)),
@@ -296,14 +293,13 @@ USER_NAMESPACE: Final = (
        "write uid_map and gid_map first", _USERNS),
     _r("newuser-lsm", "EPERM", possible_if(has_all(f.CLONE_NEWUSER)),
        "a security module forbids user namespaces to this program",
-       "look for a denial in the kernel log (AppArmor: "
-       "kernel.apparmor_restrict_unprivileged_userns)", _USERNS, open=True),
+       "look for a denial in the kernel log (AppArmor: kernel.apparmor_restrict_unprivileged_userns)", _USERNS,
+       open=True),
 )  # fmt: skip
 
 RESOURCES: Final = (
     _r("namespace-privilege", "EPERM", without_admin,
-       "a new namespace other than a user namespace needs CAP_SYS_ADMIN in the user namespace that will own "
-       "it",
+       "a new namespace other than a user namespace needs CAP_SYS_ADMIN in the user namespace that will own it",
        "add CLONE_NEWUSER, or run with CAP_SYS_ADMIN", "kernel/nsproxy.c: copy_namespaces"),
     _r("newipc-and-sysvsem", "EINVAL", has_all(f.CLONE_NEWIPC | f.CLONE_SYSVSEM),
        "a new ipc namespace has none of the semaphores that a shared undo list (CLONE_SYSVSEM) refers to",
@@ -315,20 +311,17 @@ RESOURCES: Final = (
        "pid namespaces are nested 32 deep", "nest them less", "kernel/pid_namespace.c: create_pid_namespace",
        since=(3, 7)),
     _r("newpid-again", "EINVAL", both(has_all(f.CLONE_NEWPID), known("pid_pending")),
-       "after unshare(CLONE_NEWPID) or setns to a pid namespace, the caller cannot make another one for its "
-       "children",
+       "after unshare(CLONE_NEWPID) or setns to a pid namespace, the caller cannot make another one for its children",
        "fork first: the child may", _PIDNS),
     _r("newpid-not-inside", "EINVAL", possible_if(has_all(f.CLONE_NEWPID)),
        "the pid namespace belongs to a user namespace that is not an ancestor of the new one's",
        "enter the pid namespace's user namespace first", "kernel/pid_namespace.c: create_pid_namespace"),
     _r("namespace-not-built", "EINVAL", not_built,
        "this kernel was built without that type of namespace",
-       "look for CONFIG_*_NS in the kernel's configuration; ls /proc/self/ns shows what there "
-       "is", "clone(2)"),
+       "look for CONFIG_*_NS in the kernel's configuration; ls /proc/self/ns shows what there is", "clone(2)"),
     _r("shadow-stack", "ENOMEM", possible_if(both(has_all(f.CLONE_VM), lacks(f.CLONE_VFORK))),
-       "the shadow stack of the new thread could not be allocated",
-       "check memory and address-space limits", "arch/x86/kernel/shstk.c: "
-                                                "shstk_alloc_thread_stack", since=(6, 6)),
+       "the shadow stack of the new thread could not be allocated", "check memory and address-space limits",
+       "arch/x86/kernel/shstk.c: shstk_alloc_thread_stack", since=(6, 6)),
     _r("tls-range", "EPERM", _on(_tls_range),
        "the tls argument is not an address in user space",
        "pass the thread's pointer with CLONE_SETTLS", "arch/x86/kernel/process_64.c: do_arch_prctl_64"),
@@ -345,14 +338,15 @@ RESOURCES: Final = (
 
 PID: Final = (
     _r("set-tid-value", "EINVAL", _on(_tid_invalid),
-       "set_tid names more levels than there are pid namespaces here, a pid below 1 or not below pid_max, "
-       "or anything but 1 for the first process of a pid namespace",
-       "compare with the pid namespaces' depth and "
-       "/proc/sys/kernel/pid_max", _PID, calls=("clone3",), since=(5, 5)),
+       ("set_tid names more levels than there are pid namespaces here, a pid below 1 or not below pid_max, or "
+        "anything but 1 for the first process of a pid namespace"),
+       "compare with the pid namespaces' depth and /proc/sys/kernel/pid_max", _PID, calls=("clone3",),
+       since=(5, 5)),
     _r("set-tid-privilege", "EPERM", _on(_tid_privilege),
-       "choosing a pid needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns the "
-       "pid namespace",
-       "run with the capability (before 5.9: CAP_SYS_ADMIN)", _PID, calls=("clone3",), since=(5, 5)),
+       ("choosing a pid needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns the pid "
+        "namespace"),
+       "run with the capability (before 5.9: CAP_SYS_ADMIN)", _PID, calls=("clone3",),
+       since=(5, 5)),
     _r("set-tid-taken", "EEXIST", possible_if(_on(_wants_tids)),
        "a pid that set_tid names is in use", "choose another", _PID, calls=("clone3",), since=(5, 5)),
 )  # fmt: skip
@@ -369,12 +363,12 @@ DESCRIPTORS: Final = (
        "pass the address of an int", _COPY, since=(5, 2)),
     _r("cgroup-closed", "EBADF", both(has_all(f.CLONE_INTO_CGROUP), lambda _c, x: negate(x.fact("fd_open"))),
        "the descriptor in the cgroup field is not open",
-       "open the directory itself in a cgroup2 mount, with O_PATH or "
-       "O_RDONLY", _CGROUP, calls=("clone3",), since=(5, 7)),
+       "open the directory itself in a cgroup2 mount, with O_PATH or O_RDONLY", _CGROUP, calls=("clone3",),
+       since=(5, 7)),
     _r("cgroup-descriptor", "EBADF", both(has_all(f.CLONE_INTO_CGROUP), _maybe_open),
        "the descriptor in the cgroup field is of no version 2 cgroup directory",
-       "open the directory itself in a cgroup2 mount, with O_PATH or "
-       "O_RDONLY", _CGROUP, calls=("clone3",), since=(5, 7)),
+       "open the directory itself in a cgroup2 mount, with O_PATH or O_RDONLY", _CGROUP, calls=("clone3",),
+       since=(5, 7)),
     _r("cgroup-removed", "ENODEV", possible_if(has_all(f.CLONE_INTO_CGROUP)),
        "the cgroup was removed", "create it again", _CGROUP, calls=("clone3",), since=(5, 7)),
     _r("cgroup-permission", "EACCES", possible_if(has_all(f.CLONE_INTO_CGROUP)),
@@ -386,11 +380,11 @@ DESCRIPTORS: Final = (
        "choose a cgroup inside", "kernel/cgroup/cgroup.c: cgroup_procs_write_permission",
        calls=("clone3",), since=(5, 7)),
     _r("cgroup-inner", "EBUSY", possible_if(has_all(f.CLONE_INTO_CGROUP)),
-       "the target delegates domain controllers to its children and so cannot hold processes",
-       "use a leaf cgroup", "kernel/cgroup/cgroup.c: "
-                            "cgroup_migrate_vet_dst", calls=("clone3",), since=(5, 7)),
+       "the target delegates domain controllers to its children and so cannot hold processes", "use a leaf cgroup",
+       "kernel/cgroup/cgroup.c: cgroup_migrate_vet_dst", calls=("clone3",),
+       since=(5, 7)),
     _r("cgroup-threaded", "EOPNOTSUPP", possible_if(has_all(f.CLONE_INTO_CGROUP)),
        "the target is an invalid domain, or a thread would leave its process's resource domain",
-       "look at cgroup.type", "kernel/cgroup/cgroup.c: "
-                              "cgroup_migrate_vet_dst", calls=("clone3",), since=(5, 7)),
+       "look at cgroup.type", "kernel/cgroup/cgroup.c: cgroup_migrate_vet_dst", calls=("clone3",),
+       since=(5, 7)),
 )  # fmt: skip

@@ -157,10 +157,9 @@ ENTRY: Final = (
        "this kernel has no clone3, which came with Linux 5.3", "fall back to clone, as C libraries do",
        "clone(2)"),
     _r("seccomp-enosys", "ENOSYS", answers("ENOSYS"),
-       "a seccomp filter answers the call with ENOSYS; container runtimes do so for clone3, whose flags a "
-       "filter "
-       "cannot read", "nothing, if the program falls back to clone; else allow the call in the "
-                      "profile", SECCOMP, since=_FILTERS),
+       ("a seccomp filter answers the call with ENOSYS; container runtimes do so for clone3, whose flags a filter "
+        "cannot read"),
+       "nothing, if the program falls back to clone; else allow the call in the profile", SECCOMP, since=_FILTERS),
     _r("seccomp-enosys-other", "ENOSYS", answers("ENOSYS"),
        "a seccomp filter answers the call with ENOSYS", "allow the call in the profile", SECCOMP,
        calls=_OTHERS, since=_FILTERS),
@@ -169,15 +168,15 @@ ENTRY: Final = (
        "filters outlive the tracer that installed them: start the program anew", SECCOMP,
        calls=CREATIONS + _OTHERS, since=_FILTERS),
     _r("seccomp-eperm", "EPERM", both(answers("EPERM"), has_any(_NAMESPACES)),
-       "a seccomp filter answers the call with EPERM; container runtimes do so for clone and unshare with "
-       "namespace flags",
-       "allow the call in the profile, or give the container CAP_SYS_ADMIN", SECCOMP,
-       calls=("clone", "unshare"), since=_FILTERS),
+       ("a seccomp filter answers the call with EPERM; container runtimes do so for clone and unshare with "
+        "namespace flags"),
+       "allow the call in the profile, or give the container CAP_SYS_ADMIN", SECCOMP, calls=("clone", "unshare"),
+       since=_FILTERS),
     _r("seccomp-eperm-clone3", "EPERM", answers("EPERM"),
-       "a seccomp filter answers clone3 with EPERM, as those of container runtimes do that are older than the "
-       "call; C libraries fall back to clone on ENOSYS only",
-       "use a newer container runtime, or let its profile answer clone3 with ENOSYS", SECCOMP,
-       calls=("clone3",), since=_FILTERS),
+       ("a seccomp filter answers clone3 with EPERM, as those of container runtimes do that are older than the "
+        "call; C libraries fall back to clone on ENOSYS only"),
+       "use a newer container runtime, or let its profile answer clone3 with ENOSYS", SECCOMP, calls=("clone3",),
+       since=_FILTERS),
     _r("seccomp-eperm-plain", "EPERM",
        lambda c, x: all_of(answers("EPERM")(c, x), negate(has_any(_NAMESPACES)(c, x)) if _is_flagged(c) else True),
        "a seccomp filter answers the call with EPERM", "allow the call in the profile", SECCOMP,
@@ -205,11 +204,10 @@ TASKS: Final = (
        "another thread that shares root and working directory is inside execve at this moment",
        "try again", "kernel/fork.c: copy_fs"),
     _r("memory-overcommit", "ENOMEM", _overcommit,
-       "copying the caller's memory would commit more than the overcommit rule allows: every writable "
-       "private page counts, "
-       "though none is copied yet", "use vfork or posix_spawn, which copy nothing, or see "
-                                    "vm.overcommit_memory",
-       "mm/mmap.c: dup_mmap", numbers=_overcommit_numbers),
+       ("copying the caller's memory would commit more than the overcommit rule allows: every writable private "
+        "page counts, though none is copied yet"),
+       "use vfork or posix_spawn, which copy nothing, or see vm.overcommit_memory", "mm/mmap.c: dup_mmap",
+       numbers=_overcommit_numbers),
     _r("killed-in-copy", "EINTR", possible_if(lacks(f.CLONE_VM)),
        "the caller was killed while it waited for its memory map", "nothing: no user code sees this",
        "mm/mmap.c: dup_mmap"),
@@ -217,12 +215,10 @@ TASKS: Final = (
 
 PIDS: Final = (
     _r("pids-exhausted", "EAGAIN", reached("pid_max", "threads_now"),
-       "no pid is free: every number below kernel.pid_max is in use (zombies, sessions and groups hold "
-       "theirs)",
+       "no pid is free: every number below kernel.pid_max is in use (zombies, sessions and groups hold theirs)",
        "raise the sysctl kernel.pid_max", "kernel/pid.c: alloc_pid", numbers=_pid_max_numbers),
     _r("pidns-init-dead", "ENOMEM", _init_ended,
-       "the init of the pid namespace that the child would be in has ended: nothing can be created there "
-       "any more",
+       "the init of the pid namespace that the child would be in has ended: nothing can be created there any more",
        "after unshare(CLONE_NEWPID), keep the first child alive", "kernel/pid.c: alloc_pid"),
 )  # fmt: skip
 

@@ -180,37 +180,33 @@ UNSHARE: Final = (
     _r("unshare", "unshare-unknown", "ENOSYS", certainly,
        "this kernel has no unshare, which came with Linux 2.6.16", "do without it", "unshare(2)", until=(2, 6, 16)),
     _r("unshare", "unshare-unknown-flag", "EINVAL", _unknown_bit,
-       "a flag is set that unshare does not take, or not on this kernel (CLONE_NEWUSER and CLONE_NEWPID came with "
-       "3.8, CLONE_NEWCGROUP with 4.6, CLONE_NEWTIME with 5.6, UNSHARE_EMPTY_MNTNS with 7.1)",
+       ("a flag is set that unshare does not take, or not on this kernel (CLONE_NEWUSER and CLONE_NEWPID came with"
+        " 3.8, CLONE_NEWCGROUP with 4.6, CLONE_NEWTIME with 5.6, UNSHARE_EMPTY_MNTNS with 7.1)"),
        "unshare takes THREAD, FS, SIGHAND, VM, FILES, SYSVSEM and the namespaces", _CHECK),
     _r("unshare", "unshare-threaded", "EINVAL", _many_threads,
-       "CLONE_THREAD, CLONE_SIGHAND, CLONE_VM and what implies them (CLONE_NEWUSER) need a process with one "
-       "thread",
+       "CLONE_THREAD, CLONE_SIGHAND, CLONE_VM and what implies them (CLONE_NEWUSER) need a process with one thread",
        "call it before the first thread is made", _CHECK),
     _r("unshare", "unshare-sighand-shared", "EINVAL", _shared(has_any(f.CLONE_SIGHAND | f.CLONE_VM), "sighand_shared"),
-       "another process shares the signal actions, and unshare cannot separate "
-       "them", "exec separates them", _CHECK),
+       "another process shares the signal actions, and unshare cannot separate them", "exec separates them", _CHECK),
     _r("unshare", "unshare-vm-shared", "EINVAL", _shared(has_all(f.CLONE_VM), "mm_shared"),
        "another process shares the memory, and unshare cannot separate it", "exec separates it", _CHECK),
     *(replace(rule, id=f"unshare-{rule.id}", calls=("unshare",)) for rule in USER_NAMESPACE),
     _r("unshare", "unshare-userns-sysctl", "EPERM", newuser_sysctl,
        "a distribution's sysctl kernel.unprivileged_userns_clone is 0 and the caller lacks CAP_SYS_ADMIN",
-       "sysctl kernel.unprivileged_userns_clone=1, as root (Debian's kernels have "
-       "it)", "Debian's patch of " + _UNSHARE),
+       "sysctl kernel.unprivileged_userns_clone=1, as root (Debian's kernels have it)",
+       "Debian's patch of " + _UNSHARE),
     _r("unshare", "unshare-memory", "ENOMEM", perhaps,
-       "no memory for the private copy or the namespace", "look at the memory cgroup and at free "
-                                                          "memory", _UNSHARE),
+       "no memory for the private copy or the namespace", "look at the memory cgroup and at free memory", _UNSHARE),
     _r("unshare", "unshare-files-limit", "EMFILE", possible_if(has_all(f.CLONE_FILES)),
        "the descriptor table has grown beyond what fs.nr_open allows now", "close the high descriptors first",
        "fs/file.c: dup_fd"),
     _r("unshare", "unshare-privilege", "EPERM", without_admin,
-       "a new namespace other than a user namespace needs CAP_SYS_ADMIN in the user namespace that will own "
-       "it",
+       "a new namespace other than a user namespace needs CAP_SYS_ADMIN in the user namespace that will own it",
        "add CLONE_NEWUSER, or run with CAP_SYS_ADMIN", "kernel/nsproxy.c: unshare_nsproxy_namespaces"),
     _r("unshare", "unshare-namespace-limit", "ENOSPC", none_allowed,
-       "the user has as many namespaces of that type as /proc/sys/user/max_*_namespaces allows, or pid "
-       "namespaces "
-       "are nested 32 deep", "raise that sysctl, or let go of some", "kernel/ucount.c: inc_ucount"),
+       ("the user has as many namespaces of that type as /proc/sys/user/max_*_namespaces allows, or pid namespaces"
+        " are nested 32 deep"),
+       "raise that sysctl, or let go of some", "kernel/ucount.c: inc_ucount"),
     _r("unshare", "unshare-newpid-again", "EINVAL", both(has_all(f.CLONE_NEWPID), known("pid_pending")),
        "the caller has made a pid namespace for its children already, or entered one with setns",
        "fork first: the child may", "kernel/pid_namespace.c: copy_pid_ns"),
@@ -240,22 +236,20 @@ SETNS: Final = (
        "the caller may not inspect the process of the pidfd as ptrace would", "run with CAP_SYS_PTRACE",
        "kernel/nsproxy.c: validate_nsset"),
     _r("setns", "setns-capability", "EPERM", _setns_capability,
-       "the caller lacks CAP_SYS_ADMIN over the target namespace or in its own user namespace (a mount "
-       "namespace wants "
-       "CAP_SYS_CHROOT too)", "enter the owning user namespace first", "the install functions of each "
-                                                                       "namespace"),
+       ("the caller lacks CAP_SYS_ADMIN over the target namespace or in its own user namespace (a mount namespace "
+        "wants CAP_SYS_CHROOT too)"),
+       "enter the owning user namespace first", "the install functions of each namespace"),
     _r("setns", "setns-user", "EINVAL", lambda c, x: all_of(
            _entering(f.CLONE_NEWUSER)(c, x), any_of(_own_user(c, x), x.several_threads, x.fact("fs_shared"))),
-       "a user namespace: it is the caller's own already, or the caller has several threads or shares root "
-       "and "
-       "working directory (CLONE_FS)", "call it from a process with one thread", "kernel/user_namespace.c: "
-                                                                                 "userns_install"),
+       ("a user namespace: it is the caller's own already, or the caller has several threads or shares root and "
+        "working directory (CLONE_FS)"),
+       "call it from a process with one thread", "kernel/user_namespace.c: userns_install"),
     _r("setns", "setns-mount-shared-fs", "EINVAL", both(_entering(f.CLONE_NEWNS), known("fs_shared")),
        "a mount namespace, and root and working directory are shared with another task (threads share them)",
        "unshare(CLONE_FS) first", "fs/namespace.c: mntns_install"),
     _r("setns", "setns-pid-outside", "EINVAL", possible_if(_entering(f.CLONE_NEWPID)),
-       "a pid namespace that is neither the caller's nor inside "
-       "it", "one can only go down", "kernel/pid_namespace.c: pidns_install"),
+       "a pid namespace that is neither the caller's nor inside it", "one can only go down",
+       "kernel/pid_namespace.c: pidns_install"),
     _r("setns", "setns-time-threaded", "EUSERS", both(_entering(f.CLONE_NEWTIME), lambda _c, x: x.several_threads),
        "a time namespace, and the caller has several threads", "call it before the first thread is made",
        "kernel/time/namespace.c: timens_install"),
