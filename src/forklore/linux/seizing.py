@@ -13,11 +13,9 @@ import _thread
 import ctypes
 import errno
 import os
-import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from forklore.abi.units import Pid, Tid, Unavailable
@@ -34,9 +32,9 @@ _PASSES: Final = 100
 _ATTEMPTS: Final = 40
 """How often a refusal is asked for: a leader that has ended refuses, and a moment later its tid may be that of the
 thread that executes, which does not; and again, in a program that does nothing but execute."""
-_PAUSE: Final = 1
-"""Milliseconds between two of these, unless the process ends: under load the two states can alternate with our looking
-at them."""
+_PAUSE: Final = 0.001
+"""Seconds between two of these: under load the two states can alternate with our looking at them. The kernel tells
+nobody of the change."""
 _BUSY: Final = 0.1
 """Seconds for which a running thread may be in the middle of making another, before it is asked to stop."""
 _WEXITED: Final = 4
@@ -73,14 +71,13 @@ class Seizing:
         the kernel, and one that another makes is in the next list. ``known``: whether a tid is ours already. A tid
         comes twice if a thread that was not seized yet has executed meanwhile: it is another task then.
         """
-        over = threading.Event()
+        over = self._over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
         ours: set[Tid] = set()
         self._refused = False
         watch.start()
         try:
-            with _life(pid) as self._life:
-                yield from self._all(pid, known, ours)
+            yield from self._all(pid, known, ours)
         finally:
             over.set()
             watch.join()
@@ -110,7 +107,7 @@ class Seizing:
                 elif len(listed) < _number_of_threads(pid) and short < _PASSES:
                     short += 1
                 elif unsettled:
-                    _settle(unsettled, self._life)
+                    _settle(unsettled, self._over)
                     unsettled.clear()
                 else:
                     return
@@ -130,7 +127,7 @@ class Seizing:
         refusal = None
         for attempt in range(1 if self._refused else _ATTEMPTS):
             if attempt:
-                self._life.poll(_PAUSE)
+                self._over.wait(_PAUSE)
             try:
                 ptrace.seize(tid, self._options)
             except ProcessLookupError:
@@ -155,42 +152,26 @@ class Seizing:
             before = self._seized
 
 
-@contextmanager
-def _life(pid: Pid) -> Iterator[select.poll]:
-    """Polls as ready once the whole process has ended (pidfd_open(2))."""
-    life = select.poll()
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        yield life  # it is gone, or there is no descriptor left: then a wait is as long as it may be
-        return
-    try:
-        life.register(fd, select.POLLIN)
-        yield life
-    finally:
-        os.close(fd)
-
-
-def _settle(tids: Iterable[Tid], life: select.poll) -> None:
+def _settle(tids: Iterable[Tid], over: threading.Event) -> None:
     """Wait until none of these is in a clone that began before it was seized, and whose thread would not be ours.
 
     A thread that sleeps is in none, and one that runs has left it when it stops or sleeps: running ones get a moment
     for that, then they are asked to stop. What they make from then on is theirs and ours.
     """
-    left = _waited(tids, "RD", life)
+    left = _waited(tids, "RD", over)
     for tid in left:
         try:
             ptrace.interrupt(tid)
         except ProcessLookupError:
             continue
-    _waited(left, "RSD", life)
+    _waited(left, "RSD", over)
 
 
-def _waited(tids: Iterable[Tid], letters: str, life: select.poll) -> list[Tid]:
+def _waited(tids: Iterable[Tid], letters: str, over: threading.Event) -> list[Tid]:
     # Those that are still in one of these states when the time is over. The kernel tells nobody of a change.
-    left, over = [tid for tid in tids if _is_in(tid, letters)], time.monotonic() + _BUSY
-    while left and time.monotonic() < over:
-        life.poll(_PAUSE)
+    left, until = [tid for tid in tids if _is_in(tid, letters)], time.monotonic() + _BUSY
+    while left and time.monotonic() < until:
+        over.wait(_PAUSE)
         left = [tid for tid in left if _is_in(tid, letters)]
     return left
 
