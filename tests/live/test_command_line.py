@@ -136,4 +136,5 @@ def test_arguments_and_environment_are_recorded_as_asked(tmp_path: Path, traced:
     assert "hush" not in plain.file.read_text()
     without = traced("sh", "-c", ": word", env=environment, options=["--no-argv"])
     assert isinstance(without.root.images[0].argv, Unavailable)
+    assert ": word" not in without.file.read_text()
     assert "hush" in traced("sh", "-c", ": word", env=environment, options=["--env"]).file.read_text()

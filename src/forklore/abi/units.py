@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import Final, NewType
 
 from msgspec import Struct
 
@@ -11,6 +11,9 @@ Tid = NewType("Tid", int)
 
 Pid = NewType("Pid", int)
 """A thread group id (what user space calls a process id), in the tracer's pid namespace."""
+
+PID_LIMIT: Final = 1 << 22
+"""Every tid and pid is below it (include/linux/threads.h: PID_MAX_LIMIT)."""
 
 Fd = NewType("Fd", int)
 """A file descriptor, of the process that the context names."""

@@ -6,7 +6,7 @@ import argparse
 import threading
 from typing import TYPE_CHECKING
 
-from forklore.cli.common import add_view_arguments, positive
+from forklore.cli.common import add_view_arguments, pid
 from forklore.cli.main import OWN_FAILURE, complain
 from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, keep_stderr, record
 
@@ -30,7 +30,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore attach``."""
-    parser.add_argument("pid", nargs="+", type=positive, metavar="PID", help="a process: all its threads")
+    parser.add_argument("pid", nargs="+", type=pid, metavar="PID", help="a process: all its threads")
     parser.add_argument("--tree", action="store_true", help="with the descendants that it has already")
     parser.add_argument("--duration", type=_seconds, metavar="S", help="leave after S seconds")
     add_recording_arguments(parser)

@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING, TextIO
 
+from forklore.abi.units import PID_LIMIT
+
 if TYPE_CHECKING:
     from forklore.export.table import ExportOptions
 
@@ -47,6 +49,14 @@ def positive(text: str) -> int:
         number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return number
+
+
+def pid(text: str) -> int:
+    """An argument that is the number of a process or thread."""
+    number = positive(text)
+    if number >= PID_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no pid: Linux numbers no task from {PID_LIMIT} on")
     return number
 
 

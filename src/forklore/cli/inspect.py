@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from forklore.abi.units import Tid
-from forklore.cli.common import add_color_argument, columns, positive, wants_color
+from forklore.cli.common import add_color_argument, columns, pid, positive, wants_color
 from forklore.cli.main import complain
 from forklore.features.inspect.observe import inspect
 
@@ -31,9 +31,9 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore inspect``."""
-    parser.add_argument("pid", nargs="*", type=positive, metavar="PID", help="a process, or a thread of it")
+    parser.add_argument("pid", nargs="*", type=pid, metavar="PID", help="a process, or a thread of it")
     parser.add_argument(
-        "--tree", type=positive, action="append", default=[], metavar="PID", help="a process and its descendants"
+        "--tree", type=pid, action="append", default=[], metavar="PID", help="a process and its descendants"
     )
     parser.add_argument("--all", action="store_true", help="every process but the kernel's own threads")
     parser.add_argument("--only", action="store_true", help="do not look for others that share something with them")

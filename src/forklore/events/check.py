@@ -34,7 +34,7 @@ from forklore.events.records import (
     VforkDone,
 )
 
-_TIME_LIMIT: Final = 1 << 62
+TIME_LIMIT: Final = 1 << 62
 _WORD_LIMIT: Final = 1 << 64
 _ID_LIMIT: Final = 1 << 53
 _TID_LIMIT: Final = 1 << 31
@@ -71,7 +71,7 @@ class Checker:
         """Take the next event. Raises InconsistentError."""
         if self.end is not None:
             raise InconsistentError("nothing after the end record", f"a record “{_tag(event)}”")
-        if event.t is not None and not -_TIME_LIMIT < event.t < _TIME_LIMIT:
+        if event.t is not None and not -TIME_LIMIT < event.t < TIME_LIMIT:
             raise InconsistentError("a time of at most 62 bits, in nanoseconds", f"t {_short(event.t)}")
         rule = _RULES[type(event)]
         if rule is not None:

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,45 @@ def test_help_lists_every_option(verb: str, capsys: pytest.CaptureFixture[str]) 
         assert action.help, action
     assert "--complaints" not in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("number", [1 << 22, (1 << 32) + 1, 1 << 64, 10**40])
+@pytest.mark.parametrize("words", [("attach",), ("inspect",), ("inspect", "--tree")])
+def test_what_no_pid_can_be_is_refused(
+    words: tuple[str, ...], number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(*words, str(number)) == 2
+    assert f"'{number}' is no pid: Linux numbers no task from 4194304 on" in capsys.readouterr().err
+
+
+INTERRUPTED_AT_IMPORT = """
+import os, runpy, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+sys.argv[1:] = ["explain", "fork"]
+runpy.run_module("forklore", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "status"),
+    [("argparse", -2), ("forklore.cli.main", -2), ("forklore.cli.explain", 130), ("forklore.decode.sharing", 130)],
+)
+def test_an_interrupt_while_modules_are_imported_shows_no_traceback(module: str, status: int) -> None:
+    code = INTERRUPTED_AT_IMPORT.format(module=module)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, check=False, preexec_fn=_with_sigint
+    )
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
+def _with_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have left it ignored, and then it stays so
 
 
 def test_the_top_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.signals import SIGRTMAX
 from forklore.abi.syscalls import CREATIONS
+from forklore.abi.units import PID_LIMIT
 from forklore.decode.clone_struct import SET_TID_MAX
 from forklore.decode.creation import Creation
 from forklore.decode.rules.rule import (
@@ -44,7 +45,6 @@ _USERNS: Final = "kernel/user_namespace.c: create_user_ns"
 _PID: Final = "kernel/pid.c: alloc_pid"
 _PIDNS: Final = "kernel/pid_namespace.c: copy_pid_ns"
 _CGROUP: Final = "kernel/cgroup/cgroup.c: cgroup_css_set_fork"
-_PID_MAX_LIMIT: Final = 4 * 1024 * 1024
 _LAST_LENIENT: Final = (6, 18)
 _FIRST_STRICT: Final = (7, 2)
 
@@ -132,7 +132,7 @@ def _tid_invalid(c: Creation, context: Context) -> bool | None:
     wanted = _wants_tids(c, context)
     if not wanted:
         return wanted
-    if any(t < 1 or t >= _PID_MAX_LIMIT for t in c.set_tid):
+    if any(t < 1 or t >= PID_LIMIT for t in c.set_tid):
         return True
     # pid_max is the caller's pid namespace's since 6.14: it proves nothing about the inner levels.
     return None

@@ -6,13 +6,14 @@ import re
 from collections.abc import Set
 from typing import Final
 
+from forklore.abi.units import PID_LIMIT
 from forklore.decode.calls import decode_call
 from forklore.decode.unsharing import linked, set_for_children
 from forklore.events.records import Exec, ExecFail, Fail, Other
 from forklore.sources.logs import words
 from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, Call, Dialect, Returned
 from forklore.sources.logs.ordering import Ordering
-from forklore.sources.logs.tasks import TID_LIMIT, Task
+from forklore.sources.logs.tasks import Task
 from forklore.sources.logs.text import arguments
 
 PENDING: Final = re.compile(rb"<(?:unfinished|no return|pid changed to (\d{1,7})) \.\.\.>\s*+\Z")
@@ -123,7 +124,7 @@ class Assembler:
         elif call.name in EXECUTING:
             self._exec(task, call, args, answer, t)
         elif call.name in NAMING:
-            if answer is not None and answer.value is not None and 0 < answer.value < TID_LIMIT:
+            if answer is not None and answer.value is not None and 0 < answer.value < PID_LIMIT:
                 self._order.name_root(task, answer.value)
         else:
             self._changed(task, call, args, answer, t)
@@ -146,7 +147,7 @@ class Assembler:
                 self._notices.add("creations that failed with an error of unknown name", self._order.line)
         elif answer.value is None:
             self._order.abandon(task)
-        elif 0 < answer.value < TID_LIMIT:
+        elif 0 < answer.value < PID_LIMIT:
             tid = answer.outer or answer.value
             inner = None if answer.outer is None else answer.value
             self._order.created(made, _returned_at(t, call, answer), tid, inner)

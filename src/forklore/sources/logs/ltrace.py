@@ -14,7 +14,7 @@ from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.errors import MAX_ERRNO, RESTARTS
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
-from forklore.abi.units import Unavailable
+from forklore.abi.units import PID_LIMIT, Unavailable
 from forklore.events.lines import LineSource
 from forklore.events.records import Blind, Clock, Header, Source, text
 from forklore.events.trace_file import TraceFile
@@ -22,7 +22,7 @@ from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
 from forklore.sources.logs.dialect import CALLS, Call, Dialect, Image, Returned
 from forklore.sources.logs.reading import LogReader, trace_file
-from forklore.sources.logs.tasks import TID_LIMIT, UNKNOWN_TID, Task
+from forklore.sources.logs.tasks import UNKNOWN_TID, Task
 from forklore.sources.logs.text import arguments, result, string
 from forklore.sources.logs.time_stamps import PATTERN, Stamps
 
@@ -101,7 +101,7 @@ class LtraceReader(LogReader):
     def _whose(self, match: re.Match[bytes], t: int | None) -> Task | None:
         prefix = match["num"] or match["pid"]
         tid = UNKNOWN_TID if prefix is None else int(prefix)
-        if tid >= TID_LIMIT:
+        if tid >= PID_LIMIT:
             return None
         nameless = self.order.tasks.get(UNKNOWN_TID)
         if tid == UNKNOWN_TID:
@@ -135,7 +135,7 @@ class LtraceReader(LogReader):
         if answer is None or answer.value is None:
             self.order.notices.add(f"lines with {name.decode()} that are cut off", self.order.line)
             self.order.abandon(task)
-        elif 0 < answer.value < TID_LIMIT:
+        elif 0 < answer.value < PID_LIMIT:
             self.order.created(made, t, answer.value)
         else:
             self.order.drop(made)
@@ -147,7 +147,7 @@ class LtraceReader(LogReader):
                 self.calls.resumed(task, plain, rest, t)
         elif name in _LIBRARY and task.creating is not None and task.open is None:
             answer = result(rest, rest.find(b")") + 1)
-            if answer is not None and answer.value is not None and 0 < answer.value < TID_LIMIT:
+            if answer is not None and answer.value is not None and 0 < answer.value < PID_LIMIT:
                 self.order.created(task.creating, t, answer.value)
             else:
                 self.order.drop(task.creating)

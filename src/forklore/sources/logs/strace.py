@@ -11,6 +11,7 @@ from typing import Final
 
 from forklore.abi.arch import Arch
 from forklore.abi.signals import signal_number
+from forklore.abi.units import PID_LIMIT
 from forklore.events.lines import LineSource
 from forklore.events.records import Blind, Clock, GroupStop, Header, Resume, Source, Text
 from forklore.events.trace_file import TraceFile
@@ -19,7 +20,7 @@ from forklore.sources.logs.assembly import PENDING
 from forklore.sources.logs.dialect import CALLS, EXECUTING, Call
 from forklore.sources.logs.reading import LogReader, trace_file
 from forklore.sources.logs.strace_calls import DIALECT
-from forklore.sources.logs.tasks import TID_LIMIT, UNKNOWN_TID, Task
+from forklore.sources.logs.tasks import UNKNOWN_TID, Task
 from forklore.sources.logs.text import arguments, members
 from forklore.sources.logs.time_stamps import PATTERN, Stamps
 
@@ -120,7 +121,7 @@ class StraceReader(LogReader):
         return only
 
     def _named_task(self, tid: int, match: re.Match[bytes], t: int | None) -> Task | None:
-        if not 0 < tid < TID_LIMIT:
+        if not 0 < tid < PID_LIMIT:
             return None
         nameless = self.order.tasks.get(UNKNOWN_TID)
         if nameless is not None:
@@ -162,7 +163,7 @@ class StraceReader(LogReader):
             task = self.order.tasks.get(tid)
             if task is not None:
                 self.order.gone(task, self.stamps.last, "released")
-        elif 0 < tid < TID_LIMIT:
+        elif 0 < tid < PID_LIMIT:
             self.order.task(tid, self.stamps.last)
 
     # Signals and ends

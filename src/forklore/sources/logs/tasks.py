@@ -10,8 +10,6 @@ from forklore.abi.arch import Arch
 from forklore.events.records import Event
 from forklore.sources.logs.dialect import Call
 
-TID_LIMIT: Final = 1 << 22
-"""PID_MAX_LIMIT of include/linux/threads.h: no tid reaches it."""
 UNKNOWN_TID: Final = 0
 """Of a task that its lines do not name."""
 

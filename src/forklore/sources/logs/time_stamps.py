@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from forklore.events.check import TIME_LIMIT
+
 PATTERN: Final = (
     rb"(?: *+(?:(?P<s>\d{1,12})\.(?P<f>\d{1,9})"
     rb"|(?P<h>\d\d):(?P<m>\d\d):(?P<ms>\d\d)(?:\.(?P<mf>\d{1,9}))?) ++"
@@ -28,15 +30,14 @@ class Stamps:
         self._clock = 0
 
     def take(self, match: re.Match[bytes]) -> int | None:
-        """The time of a line; of one without a stamp, None."""
+        """The time of a line; None of one without a stamp, or with one that no trace has room for."""
         seconds = match["s"]
         if seconds is not None:
             value = int(seconds) * _BILLION + int(match["f"].ljust(9, b"0"))
             if value < _YEAR_1973:
                 # The first line's is the time since strace began, which is no line of the log.
                 self._clock += 0 if self.last is None else value
-                self.last = self._clock
-                return self.last
+                return self._taken(self._clock)
             if self._start is None:
                 self.wall = value
         elif (hours := match["h"]) is not None:
@@ -47,8 +48,13 @@ class Stamps:
             return None
         if self._start is None:
             self._start = value
-        self.last = value - self._start
-        return self.last
+        return self._taken(value - self._start)
+
+    def _taken(self, t: int) -> int | None:
+        if abs(t) >= TIME_LIMIT:
+            return None
+        self.last = t
+        return t
 
     def _past_midnight(self, value: int) -> int:
         value += self._days

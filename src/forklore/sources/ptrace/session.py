@@ -58,7 +58,8 @@ class Session:
             program = seccomp.assemble(seccomp.host_arches(self._machine))
             self._filter = spawn.Filter(program, no_new_privs, self._machine)
         self._start = time.monotonic_ns()
-        self.header = header(self._machine, self._start, options.record(), self._blind(), command)
+        recorded = command if options.argv else command[:1]
+        self.header = header(self._machine, self._start, options.record(), self._blind(), recorded)
 
     def _blind(self) -> list[ev.Blind]:
         options, stops = self.options, self.options.effective_stops()

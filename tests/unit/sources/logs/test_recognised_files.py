@@ -130,6 +130,12 @@ def survives(path: Path, log: bytes) -> None:
 slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.parametrize("second", [b"1795394855.407597", b"999999999999.9"])
+def test_a_stamp_that_is_lifetimes_away_from_the_first_is_none(tmp_path: Path, second: bytes) -> None:
+    first = b"11795394855.4" if second.startswith(b"1") else b"1795394855.4"
+    survives(tmp_path / "log", b"7 %s SYS_brk(0) = 0\n7 %s SYS_fork() = 8\n" % (first, second))
+
+
 @slow
 @given(data=st.data())
 def test_a_cut_and_corrupted_log(tmp_path: Path, data: st.DataObject) -> None:
