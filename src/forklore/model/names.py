@@ -15,6 +15,9 @@ from forklore.model.stacks import CodePlace
 _MANGLED: Final = (b"_Z", b"_R")
 """How the Itanium C++ ABI and Rust begin a mangled name: what else there is does not load a demangler."""
 
+_PART: Final = re.compile(rb"(?<=.)(?:\.(?:cold|part|constprop|isra|lto_priv|llvm)(?:\.\d+)*)+$", re.DOTALL)
+"""What compilers append to the name of a function for a piece or a copy of it (gcc/cgraphclones.cc)."""
+
 _CPP_RUN: Final = re.compile(
     rb"_ZNSt(?:6thread11_State_impl|13__future_base17_Async_state_impl).*6_M_runEv$", re.DOTALL
 )
@@ -46,7 +49,7 @@ def short_name(symbol: bytes) -> str:
         from forklore.decode.demangle import short
 
         return short(as_text(symbol))
-    return as_text(symbol)
+    return as_text(_PART.sub(b"", symbol))
 
 
 def whole_name(symbol: bytes) -> str:
@@ -55,7 +58,16 @@ def whole_name(symbol: bytes) -> str:
         from forklore.decode.demangle import demangle
 
         return demangle(as_text(symbol))
-    return as_text(symbol)
+    return as_text(_PART.sub(b"", symbol))
+
+
+def part_of_function(symbol: bytes) -> str:
+    """``.cold`` of ``main.cold``: which piece of the function an offset counts from. Empty for a whole function.
+
+    Nor is it told of mangled names.
+    """
+    found = None if symbol.startswith(_MANGLED) else _PART.search(symbol)
+    return "" if found is None else as_text(found[0])
 
 
 def _given(place: CodePlace) -> str:

@@ -145,6 +145,63 @@ def test_assembly_without_a_size_reaches_to_the_next_function(program: Path) -> 
     assert symbols.at(after.address) == after
 
 
+HIDDEN = """
+.text
+.globl fill
+.type fill,@function
+fill: test %edi, %edi
+ je 1f
+ ret
+1: mov $1, %eax
+ jmp 2f
+3: ret
+2: jmp 3b
+hidden: mov $56, %eax
+ syscall
+ ret
+.globl saved
+.type saved,@function
+saved: xor %eax, %eax
+ ret
+ nop
+restorer: mov $15, %eax
+ syscall
+.globl shared
+.type shared,@function
+shared: pop %rdx
+ mov $58, %eax
+ syscall
+ push %rdx
+ jmp saved
+inner: jmp *%rax
+"""
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["with symbols", "stripped"])
+def test_assembly_does_not_lend_its_name_to_hidden_code_behind_it(tmp_path: Path, kept: bool) -> None:
+    # As musl's: fill is memset, hidden __clone, saved setjmp, restorer that of signals, shared vfork.
+    source, library = tmp_path / "hidden.s", tmp_path / "hidden.so"
+    source.write_text(HIDDEN)
+    run("gcc", "-shared", "-nostdlib", "-o", library, source)
+    whole = Symbols(opened(library))
+    places = {name: whole.find(name.encode()) for name in ("fill", "hidden", "saved", "restorer", "shared", "inner")}
+    if not kept:
+        run("strip", library)
+    symbols = Symbols(opened(library))
+
+    def name(place: str, offset: int) -> bytes | None:
+        found = places[place]
+        assert found is not None
+        at = symbols.at(found.address + offset)
+        return None if at is None else at.name
+
+    assert {name("fill", offset) for offset in (0, 4, 11, 12, 13)} == {b"fill"}
+    assert {name("saved", offset) for offset in (0, 2)} == {b"saved"}
+    assert {name("shared", offset) for offset in (0, 8)} == {b"shared"}
+    for hidden, offset in (("hidden", 0), ("hidden", 7), ("restorer", 0), ("restorer", 5), ("inner", 0)):
+        assert name(hidden, offset) == (hidden.encode() if kept else None)
+
+
 def test_a_stripped_program_has_no_names_for_its_own_functions(program: Path, tmp_path: Path) -> None:
     inner = Symbols(opened(program)).find(b"inner")
     assert inner is not None

@@ -8,6 +8,7 @@ import pytest
 from audits import names, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from forklore.abi.flags import CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID
 from forklore.features.audit.conclude import calls
@@ -41,6 +42,19 @@ def test_nothing_changes_from_a_library_to_itself(name: str) -> None:
     comparison = compare(recorded(name), recorded(name))
     assert comparison.changes == ()
     assert "fork" in comparison.same
+
+
+def test_what_reads_the_same_is_no_change() -> None:
+    # A guard of no bytes is not told, however it was made; nor is a child's identity that is not known.
+    old = recorded("glibc-2.36-x86_64")
+    row = old.row("fork")
+    assert row is not None
+    (attempt,) = row.attempts
+    stack = structs.replace(attempt.stack, guard=0, guard_by="mprotect")
+    other = structs.replace(row, attempts=[structs.replace(attempt, stack=stack)])
+    new = structs.replace(old, rows=[other if each.key == row.key else each for each in old.rows])
+    assert new != old
+    assert compare(old, new).changes == ()
 
 
 @pytest.mark.parametrize("name", names())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forklore.events import records as ev
-from forklore.model.names import function_name, short_name, whole_name
+from forklore.model.names import function_name, part_of_function, short_name, whole_name
 from forklore.model.stacks import CodePlace
 
 
@@ -36,8 +36,22 @@ def test_another_line_than_the_innermost() -> None:
     assert function_name(found, found.lines[2]) == "_main"
 
 
-def test_names_that_are_not_mangled_stay() -> None:
-    assert short_name(b"start_pool.constprop.0") == whole_name(b"start_pool.constprop.0") == "start_pool.constprop.0"
+@pytest.mark.parametrize(
+    ("symbol", "name", "part"),
+    [
+        (b"start_pool", "start_pool", ""),
+        (b"main.cold", "main", ".cold"),
+        (b"start_pool.constprop.0", "start_pool", ".constprop.0"),
+        (b"grow.part.0.isra.12.cold", "grow", ".part.0.isra.12.cold"),
+        (b"_Znonsense", "_Znonsense", ""),
+        (b"main.run", "main.run", ""),  # Go's
+        (b".cold", ".cold", ""),
+        (b"main.colder", "main.colder", ""),
+    ],
+)
+def test_a_piece_of_a_function_has_the_name_of_the_function(symbol: bytes, name: str, part: str) -> None:
+    assert short_name(symbol) == whole_name(symbol) == name
+    assert part_of_function(symbol) == part
 
 
 def test_mangled_names_are_for_people() -> None:

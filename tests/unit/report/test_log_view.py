@@ -128,6 +128,14 @@ def last(event: ev.Event, task_name: str = "sh") -> str:
             ev.Borrowed(t=0, task=2, creator=1, changes=[ev.Written(16, 4, "heap", "[heap]", "05", "0a")]),
             "101 sh  changed 1 place of 100's memory: heap",
         ),
+        (
+            # A range reaches over a variable whose value stayed; what .cold is a piece of is named.
+            ev.Borrowed(t=0, task=2, creator=1, changes=[ev.Written(16, 12, "live stack", "", "05", "0a", [
+                ev.Variable("a", "main.cold", "5", "10"), ev.Variable("b", "main.cold", "1", "1"),
+                ev.Variable("c", "grow.part.0"), ev.Variable("d", None, "true", "true"),
+            ])]),
+            "101 sh  changed 1 place of 100's memory: main: a 5 → 10, grow: c",
+        ),
         (ev.Borrowed(t=0, task=2, creator=1), "101 sh  changed nothing of 100's memory that stays"),
         (
             ev.Descriptors(t=0, task=2, table=[ev.Held(fd=7, kind="pipe", target="pipe:[1]")]),

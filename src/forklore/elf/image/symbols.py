@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Address, Unavailable
+from forklore.elf.image.assembly import code_ends
 from forklore.elf.image.dynsym import DynamicSymbols
 from forklore.elf.image.image import Image
 from forklore.elf.image.symtab import (
@@ -50,6 +51,7 @@ class Symbols:
         full = [table for place in (image, debug) if place is not None
                 and (table := section_table(place, ".symtab")) is not None]
         self._tables = [*full, *([self._dynamic.table] if self._dynamic.table is not None else [])]
+        self._stripped = not full
         self._mini: Table | Unavailable | None = None
         self._at: dict[tuple[int, int | None], Symbol | None] = {}
         self._named: dict[bytes, Symbol | None] = {}
@@ -59,7 +61,8 @@ class Symbols:
 
         ``start`` is where the function begins, if call-frame information says so; without it a function is found up
         to 256 KiB from its beginning. Of several names for one place the one from the manual is given: ``fork``, not
-        ``__libc_fork``. A symbol without a size (assembly) reaches to the next one in its section.
+        ``__libc_fork``. A symbol without a size (assembly) reaches to the next one in its section,
+        and in a stripped file no further than its code goes on.
         """
         key = (address, start)
         if key in self._at:
@@ -69,7 +72,7 @@ class Symbols:
         found = None if start is None or start > address else self._first(
             _best(table, table.starting(start)) for table in self._readable())
         if found is None:
-            found = self._first(_covering(table, address, start) for table in self._readable())
+            found = self._first(_covering(table, address, start, stripped=self._stripped) for table in self._readable())
         if len(self._at) >= _MAX_CACHED:
             self._at.clear()
         self._at[key] = found
@@ -113,8 +116,11 @@ class Symbols:
         return next((symbol for symbol in found if symbol is not None), None)
 
 
-def _covering(table: Table, address: int, start: int | None) -> Symbol | None:
-    """The symbol whose size covers the address or, failing that, the nearest below it if that has no size."""
+def _covering(table: Table, address: int, start: int | None, *, stripped: bool) -> Symbol | None:
+    """The symbol whose size covers the address or, failing that, the nearest below it if that has no size.
+
+    ``stripped``: the table lacks what is not exported, so that the next symbol may not be that of the next function.
+    """
     nearest: list[Entry] = []
     covering: list[Entry] = []
     ended = False
@@ -129,6 +135,8 @@ def _covering(table: Table, address: int, start: int | None) -> Symbol | None:
             covering.append(entry)
         elif nearest[0].value < entry.value + entry.size:
             ended = True  # A label in a function reaches no further than the function.
+    if stripped and nearest and not nearest[0].size and not ended:
+        ended = code_ends(table.image, nearest[0].value, address)
     reaching = [] if ended else [entry for entry in nearest if (start is None or entry.value >= start)
                                  and _same_section(table, entry, address)]
     return _best(table, covering or reaching)

@@ -6,7 +6,7 @@ from typing import Final
 
 from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
-from forklore.model.names import function_name, short_name, whole_name
+from forklore.model.names import function_name, part_of_function, short_name, whole_name
 from forklore.model.stacks import CodePlace, StackFrame
 from forklore.report.words import words
 
@@ -83,7 +83,7 @@ def frame_words(number: int, frame: StackFrame) -> list[str]:
     # What the code itself belongs to has the offset; what is inlined there was told before.
     last = place.lines[-1] if place.lines else None
     if place.function is not None:
-        offset = "" if place.offset is None else f"+{place.offset:#x}"
+        offset = "" if place.offset is None else f"{part_of_function(place.function)}+{place.offset:#x}"
         outer = f"{_symbol(place.function)}{offset}{module}"
     elif last is not None and last.function is not None:
         outer = f"{_symbol(ev.raw_bytes(last.function))}{module}"

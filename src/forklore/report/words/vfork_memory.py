@@ -9,6 +9,7 @@ from typing import Final
 from forklore.abi.text import printable
 from forklore.abi.units import TaskId, Unavailable
 from forklore.events.records import Borrowed, Text, Variable, Written, WrittenWhere, raw_bytes
+from forklore.model.names import short_name
 from forklore.model.tasks import Trace
 from forklore.report.words import words
 
@@ -34,14 +35,19 @@ def changed_kinds(record: Borrowed) -> tuple[str, ...]:
 def variable_words(variable: Variable) -> str:
     """``main: a 5 → 10``."""
     name = printable(raw_bytes(variable.name))
-    whose = "" if variable.function is None else f"{printable(raw_bytes(variable.function))}: "
+    whose = "" if variable.function is None else f"{printable(short_name(raw_bytes(variable.function)))}: "
     if variable.old is None or variable.new is None:
         return f"{whose}{name}"
     return f"{whose}{name} {printable(variable.old)} → {printable(variable.new)}"
 
 
+def changed_variables(change: Written) -> list[Variable]:
+    """Those that a change is of: a range can reach over one whose value stayed."""
+    return [each for each in change.variables if each.old is None or each.old != each.new]
+
+
 def _variables(found: list[Written]) -> str:
-    variables = [variable for change in found for variable in change.variables]
+    variables = [variable for change in found for variable in changed_variables(change)]
     variables.sort(key=lambda variable: variable.function is None)  # the caller's own first
     named = dict.fromkeys(map(variable_words, variables))
     shown = list(named)[:_NAMED]
@@ -82,7 +88,7 @@ def borrowed_lines(record: Borrowed) -> Iterator[tuple[str, str]]:
             yield f"{change.start:#x}", f"{size} of the {change.where}: harmless"
             continue
         yield f"{change.start:#x}", f"{size} of {_place(change.where, change.mapping)}: {_bytes(change)}"
-        for variable in change.variables:
+        for variable in changed_variables(change):
             yield "", variable_words(variable)
     if record.more:
         yield "", f"and {words.count(record.more, 'range')} more, which are not listed"

@@ -48,10 +48,10 @@ class VariableNames:
         found: list[ev.Variable] = []
         for function, variables in locals_:
             named = name_range(variables, change.start, change.length)
-            found += [self._told(tid, function, one, 0, changes) for one in named]
+            found += filter(None, (self._told(tid, function, one, 0, changes) for one in named))
         for variables, bias in self._globals(tid, space, change):
             named = name_range(variables, change.start - bias, change.length)
-            found += [self._told(tid, "", one, bias, changes) for one in named]
+            found += filter(None, (self._told(tid, "", one, bias, changes) for one in named))
         return found[:_MOST]
 
     def _locals(
@@ -100,7 +100,10 @@ class VariableNames:
                 self._known[id(loaded)] = Variables(image)
         return self._known[id(loaded)]
 
-    def _told(self, tid: Tid, function: str, named: Named, bias: int, changes: Iterable[Change]) -> ev.Variable:
+    def _told(
+        self, tid: Tid, function: str, named: Named, bias: int, changes: Iterable[Change]
+    ) -> ev.Variable | None:
+        # The variable with both values; None where it lies in the range and stayed.
         from forklore.elf.dwarf.variables import render
 
         start, size = named.address + bias, named.size
@@ -114,4 +117,9 @@ class VariableNames:
             low, high = max(start, change.start), min(start + size, change.start + len(change.old))
             if low < high:
                 old[low - start : high - start] = change.old[low - change.start : high - change.start]
-        return ev.Variable(name, where, render(named.type, bytes(old)), render(named.type, new))
+        if bytes(old) == new:
+            return None
+        shown = render(named.type, bytes(old)), render(named.type, new)
+        if shown[0] == shown[1]:
+            return ev.Variable(name, where)  # what changed is beyond what is shown
+        return ev.Variable(name, where, *shown)

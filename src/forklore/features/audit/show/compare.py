@@ -113,16 +113,18 @@ def _first(row: AuditRow) -> Attempt | None:
 def _attempts(before: Attempt, after: Attempt) -> Iterator[str]:
     if before.blocked != after.blocked:
         yield f"had {before.blocked} of the signals blocked at the call, now {after.blocked}"
-    if before.stack != after.stack:
-        yield f"had as the child's stack: {words.stack(before.stack)}; now: {words.stack(after.stack)}"
+    stacks = words.stack(before.stack), words.stack(after.stack)
+    if stacks[0] != stacks[1]:
+        yield f"had as the child's stack: {stacks[0]}; now: {stacks[1]}"
     for name in ("tls", "parent_tid", "child_tid", "pidfd"):
         one, two = getattr(before, name), getattr(after, name)
         if one != two:
             yield f"pointed {name} to {one or 'nothing'}, now to {two or 'nothing'}"
     if before.shared != after.shared and before.shared is not None and after.shared is not None:
         yield f"shared {', '.join(before.shared) or 'nothing'}, now {', '.join(after.shared) or 'nothing'}"
-    if before.says != after.says:
-        yield f"told the child: {words.identity(before)}; now: {words.identity(after)}"
+    told = words.identity(before), words.identity(after)
+    if told[0] != told[1]:
+        yield f"told the child: {told[0]}; now: {told[1]}"
 
 
 def _steps(before: AuditRow, after: AuditRow) -> Iterator[str]:
