@@ -12,6 +12,7 @@ from msgspec import Struct
 from forklore.events.lines import LineSource
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import ltrace, strace
+from forklore.sources.logs.pasted import bare
 
 _LINES: Final = 2000
 _BYTES: Final = 1 << 20
@@ -94,5 +95,6 @@ def _taken(source: LineSource, head: list[bytes]) -> Iterator[bytes]:
 
 
 def _claimed(line: bytes, *, possible: bool = False) -> Format | None:
+    line = bare(line[:_SEARCHED])
     patterns = ((each, each.possible if possible else each.certain) for each in reversed(FORMATS))
-    return next((each for each, pattern in patterns if pattern is not None and pattern.match(line, 0, _SEARCHED)), None)
+    return next((each for each, pattern in patterns if pattern is not None and pattern.match(line)), None)

@@ -21,6 +21,7 @@ from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
 from forklore.sources.logs.dialect import CALLS, Call, Dialect, Image, Returned
+from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
 from forklore.sources.logs.tasks import UNKNOWN_TID, Task
 from forklore.sources.logs.text import arguments, result, string
@@ -223,9 +224,9 @@ def read(source: LineSource, head: list[bytes]) -> TraceFile:
     """Read a log from its start; ``head`` are its first lines, which ``source`` gives again."""
     stamps = Stamps()
     for line in head:
-        match = _LINE.match(line)
+        match = _LINE.match(bare(line))
         if match is not None:
             stamps.take(match)
             break
     header = Header(source=Source(tool="ltrace"), clock=Clock(start=None, wall=stamps.wall), blind=list(_BLIND))
-    return trace_file(header, LtraceReader(), source)
+    return trace_file(header, LtraceReader(), source, head)

@@ -16,6 +16,7 @@ from forklore.events.trace_file import TraceFile
 from forklore.sources.logs.assembly import Assembler
 from forklore.sources.logs.dialect import Dialect
 from forklore.sources.logs.ordering import Ordering
+from forklore.sources.logs.pasted import lines
 from forklore.sources.logs.time_stamps import Stamps
 
 _CREATION_NAMED: Final = re.compile(rb"(?:\b|SYS_)(?:v?fork|clone3?)(?:@SYS)?(?:\(| resumed>)")
@@ -39,21 +40,21 @@ class LogReader(ABC):
             self.order.notices.add("lines that name a creation and are not understood", self.order.line)
 
 
-def trace_file(header: Header, reader: LogReader, source: LineSource) -> TraceFile:
-    """The log that ``source`` gives, from its first line on."""
+def trace_file(header: Header, reader: LogReader, source: LineSource, head: list[bytes]) -> TraceFile:
+    """The log that ``source`` gives, from its first line on; ``head`` are its first lines."""
     warnings: list[str] = []
-    return TraceFile(header, _events(reader, source, warnings), warnings, source)
+    return TraceFile(header, _events(reader, source, head, warnings), warnings, source)
 
 
-def _events(reader: LogReader, source: LineSource, warnings: list[str]) -> Iterator[Event]:
+def _events(reader: LogReader, source: LineSource, head: list[bytes], warnings: list[str]) -> Iterator[Event]:
     order, feed = reader.order, reader.feed
     queue = order.queue
     with closing(source):
-        for line in source:
-            if source.overlong:
-                order.notices.add("lines too long to read", source.number)
+        for number, line, overlong in lines(source, head):
+            if overlong:
+                order.notices.add("lines too long to read", number)
                 continue
-            feed(line, source.number)
+            feed(line, number)
             if queue:
                 yield from order.ready()
     yield from order.finish(reader.stamps.last)

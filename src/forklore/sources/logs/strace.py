@@ -18,6 +18,7 @@ from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
 from forklore.sources.logs.dialect import CALLS, EXECUTING, Call
+from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
 from forklore.sources.logs.strace_calls import DIALECT
 from forklore.sources.logs.tasks import UNKNOWN_TID, Task
@@ -208,13 +209,14 @@ class StraceReader(LogReader):
 
 def read(source: LineSource, head: list[bytes]) -> TraceFile:
     """Read a log from its start; ``head`` are its first lines, which ``source`` gives again."""
-    return trace_file(_header(head), StraceReader(), source)
+    return trace_file(_header(head), StraceReader(), source, head)
 
 
 def _header(head: list[bytes]) -> Header:
     stamps = Stamps()
     command: list[Text] = []
     for line in head:
+        line = bare(line)
         match = LINE.match(line)
         if match is None:
             continue
