@@ -193,6 +193,8 @@ class Ordering:
 
     def _vfork_done(self, creating: Creating, child: Task, t: int | None) -> None:
         if creating.vfork:
+            # A line that has the whole call has the time of its beginning only.
+            t = None if t == creating.began else t
             self.emit(VforkDone(t=t, task=creating.task.id, child=child.id, tid=child.tid))
 
     def _claims(self, creating: Creating, slot: Slot) -> bool:
