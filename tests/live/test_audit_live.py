@@ -20,12 +20,15 @@ from forklore.abi.arch import Arch
 from forklore.decode.creation import decode_creation
 from forklore.decode.library_forms import candidates, fingerprint
 from forklore.features.audit.conclude.derive import creations
+from forklore.features.audit.functions import FUNCTIONS, MODES, PROVED
 from forklore.features.audit.observe import listen
 from forklore.features.audit.observe.build import NoProbeError
+from forklore.features.audit.observe.proof import died
 from forklore.features.audit.observe.run import prober
 from forklore.features.audit.observe.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.features.audit.record import TaskEnded
 from forklore.features.audit.result import Audit, decode, encode, lasting
+from forklore.features.audit.show import profile
 from forklore.features.audit.show.compare import compare
 from forklore.linux.proc import machine
 
@@ -128,6 +131,33 @@ def test_it_does_what_is_recorded_of_it(target: Target) -> None:
             continue  # what the kernel answers depends on what is mounted there
         assert found[row.key] == row, f"{row.key} is not as {path.name} has it: run scripts/audit-debian"
     assert now.library == recorded.library
+
+
+@pytest.mark.parametrize("target", HERE, ids=lambda target: target.name)
+def test_a_program_lives_under_just_the_filter_that_is_told(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", kept().name)
+    audit = audited(target)
+    runner = prober(target)
+    purposes = {function for need in profile.needs(audit) for function in need.functions}
+    tried = [name for name in (*FUNCTIONS, *PROVED) if PROVED.get(name, name) in purposes]
+    assert {"fork", *PROVED} <= {*tried}
+    dead = {(name, mode): died(runner, audit, name, mode) for name in tried for mode in MODES}
+    assert {key: call for key, call in dead.items() if call is not None} == {}
+
+
+@pytest.mark.parametrize(("function", "call"), [
+    ("pthread_create", "munmap"), ("posix_spawn/chdir", "chdir"), ("aio_write", "pwrite64"),
+])
+def test_the_proof_finds_what_a_filter_lacks(function: str, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", kept().name)
+    target = next((target for target in HERE if target.family == "musl"), None)
+    if target is None:
+        pytest.skip("no musl is installed here (Debian: musl)")
+    audit = audited(target)
+    lacking = [structs.replace(need, calls=tuple(name for name in need.calls if name != call))
+               for need in profile.needs(audit)]  # fmt: skip
+    monkeypatch.setattr(profile, "needs", lambda _audit: lacking)
+    assert died(prober(target), audit, function, "single") == call
 
 
 @pytest.mark.parametrize("target", HERE, ids=lambda target: target.name)

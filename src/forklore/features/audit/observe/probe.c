@@ -1,8 +1,9 @@
 /* Calls one function of a C library, once, and says what it sees through calls that a tracer reads.
 
-       probe FUNCTION single|multi PROGRAM [OFFSET]
+       probe FUNCTION single|multi PROGRAM [OFFSET [FILTER]]
 
-   OFFSET is that of the cached tid from pthread_self, where the library has none before the call.
+   OFFSET is that of the cached tid from pthread_self, where the library has none before the call. FILTER is a seccomp
+   filter, each byte as two letters from a to p, which is installed for all threads right before the call.
 
    With -DSTATIC it is linked with a static library instead, and started by that library's crt1.o. Its references are
    weak: a function that the library lacks has the address 0.
@@ -32,13 +33,13 @@ enum {
 
 #if defined(__x86_64__)
 enum { NR_exit = 60, NR_wait4 = 61, NR_prctl = 157, NR_gettid = 186, NR_futex = 202, NR_exit_group = 231,
-       NR_openat = 257, NR_rt_sigaction = 13, NR_rt_sigprocmask = 14 };
+       NR_openat = 257, NR_rt_sigaction = 13, NR_rt_sigprocmask = 14, NR_seccomp = 317 };
 #elif defined(__i386__)
 enum { NR_exit = 1, NR_wait4 = 114, NR_prctl = 172, NR_gettid = 224, NR_futex = 240, NR_exit_group = 252,
-       NR_openat = 295, NR_rt_sigaction = 174, NR_rt_sigprocmask = 175 };
+       NR_openat = 295, NR_rt_sigaction = 174, NR_rt_sigprocmask = 175, NR_seccomp = 354 };
 #elif defined(__aarch64__) || (defined(__riscv) && __riscv_xlen == 64)
 enum { NR_exit = 93, NR_wait4 = 260, NR_prctl = 167, NR_gettid = 178, NR_futex = 98, NR_exit_group = 94,
-       NR_openat = 56, NR_rt_sigaction = 134, NR_rt_sigprocmask = 135 };
+       NR_openat = 56, NR_rt_sigaction = 134, NR_rt_sigprocmask = 135, NR_seccomp = 277 };
 #else
 #error "the probe knows x86_64, i386, aarch64 and riscv64"
 #endif
@@ -141,6 +142,8 @@ static int done;
 /* Away from the library's data, which in a static program is beside the probe's. */
 static struct { char below[8192], stack[STACK], above[8192]; } room __attribute__((aligned(4096)));
 static char *const stack = room.stack;
+static unsigned char filter[8 * 512] __attribute__((aligned(8)));
+static unsigned long filter_bytes;
 static opaque attributes, actions, object;
 
 static long say(long what, long a, long b, long c)
@@ -176,7 +179,8 @@ static long number(const char *digits)
     F(posix_spawn) F(posix_spawnp) F(pidfd_spawn) F(posix_spawnattr_init) F(posix_spawnattr_setflags) \
     F(posix_spawnattr_setsigdefault) F(posix_spawnattr_setsigmask) F(posix_spawnattr_setcgroup_np) \
     F(posix_spawn_file_actions_init) F(posix_spawn_file_actions_addopen) F(posix_spawn_file_actions_adddup2) \
-    F(posix_spawn_file_actions_addclose) \
+    F(posix_spawn_file_actions_addclose) F(posix_spawn_file_actions_addchdir_np) F(posix_spawnattr_setschedpolicy) \
+    F(posix_spawnattr_setschedparam) F(pthread_attr_setinheritsched) F(aio_write) \
     F(system) F(popen) F(pclose) F(wordexp) F(forkpty) F(daemon) \
     F(pthread_create) F(pthread_join) F(pthread_self) F(pthread_atfork) F(__register_atfork) F(pthread_attr_init) \
     F(pthread_attr_setdetachstate) F(pthread_attr_setstack) F(pthread_attr_setaffinity_np) F(sched_getaffinity) \
@@ -299,8 +303,22 @@ static void start_clean(void)
     sys(NR_close_range, 3, ~0u, 0, 0, 0);
 }
 
+/* From here on this thread and all others have only what the filter lets pass. */
+static void confine(void)
+{
+    struct { unsigned short length; void *filter; } all = { filter_bytes / 8, filter };
+    if (!filter_bytes)
+        return;
+    filter_bytes = 0;
+    sys(NR_prctl, 38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0);
+    long failed = sys(NR_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, 1 /* TSYNC */, (long)&all, 0, 0);
+    if (failed)
+        cannot(3, -failed);
+}
+
 static void begin(void)
 {
+    confine();
     say(SAY_BEGIN, self, tid_offset, 0);
 }
 
@@ -365,6 +383,8 @@ static void call_spawn(const char *kind)
     any *flags = wanted("posix_spawnattr_setflags");
     const char *path = program;
     int flag = 0, with_actions = 0;
+    if (!same(kind, "posix_spawn/SETCGROUP")) /* which opens a directory */
+        confine();
     wanted("posix_spawnattr_init")(&attributes);
     wanted("posix_spawn_file_actions_init")(&actions);
     add(&some, SIGUSR1);
@@ -386,6 +406,15 @@ static void call_spawn(const char *kind)
         wanted("posix_spawn_file_actions_addopen")(&actions, 5, "/dev/null", 0, 0);
         wanted("posix_spawn_file_actions_adddup2")(&actions, 5, 6);
         wanted("posix_spawn_file_actions_addclose")(&actions, 5);
+    } else if (same(kind, "posix_spawn/chdir")) {
+        with_actions = 1;
+        wanted("posix_spawn_file_actions_addopen")(&actions, 5, "/", 0, 0);
+        wanted("posix_spawn_file_actions_addchdir_np")(&actions, "/");
+    } else if (same(kind, "posix_spawn/SETSCHEDULER") || same(kind, "posix_spawn/SETSCHEDPARAM")) {
+        static int priority;
+        flag = same(kind, "posix_spawn/SETSCHEDULER") ? 0x20 : 0x10;
+        wanted("posix_spawnattr_setschedpolicy")(&attributes, 0);
+        wanted("posix_spawnattr_setschedparam")(&attributes, &priority);
     } else if (same(kind, "posix_spawn/ENOENT"))
         path = "/forklore-no-such-program";
     else if (same(kind, "posix_spawn/SETCGROUP")) {
@@ -439,11 +468,11 @@ static void call_forkpty(void)
     reap(pid);
 }
 
-static void call_daemon(void)
+static void call_daemon(int keep)
 {
     any *function = wanted("daemon");
     begin();
-    long result = (int)function(1, 1);
+    long result = (int)function(keep, keep);
     if (result == 0)
         user_code();
     else
@@ -481,7 +510,10 @@ static void call_thread(const char *kind)
     any *function = wanted("pthread_create");
     long thread = 0;
     int detached = same(kind, "pthread_create/detached");
+    confine();
     wanted("pthread_attr_init")(&attributes);
+    if (same(kind, "pthread_create/scheduling"))
+        wanted("pthread_attr_setinheritsched")(&attributes, 1 /* PTHREAD_EXPLICIT_SCHED */);
     if (detached)
         wanted("pthread_attr_setdetachstate")(&attributes, 1);
     else if (same(kind, "pthread_create/stack")) {
@@ -567,13 +599,13 @@ static void call_getaddrinfo_a(void)
     returned((int)function(0 /* GAI_WAIT */, list, 1, 0));
 }
 
-static void call_aio(void)
+static void call_aio(const char *name)
 {
     static struct aio request;
     static char byte;
     const struct aio *list[] = { &request };
-    any *function = wanted("aio_read"), *suspend = wanted("aio_suspend");
-    long fd = sys(NR_openat, -100, (long)"/dev/zero", 0, 0, 0);
+    any *function = wanted(name), *suspend = wanted("aio_suspend");
+    long fd = sys(NR_openat, -100, (long)"/dev/zero", 2 /* O_RDWR */, 0, 0);
     if (fd < 0)
         cannot(1, -fd);
     request.fd = (int)fd;
@@ -604,7 +636,9 @@ static void call(const char *name)
     else if (same(name, "forkpty"))
         call_forkpty();
     else if (same(name, "daemon"))
-        call_daemon();
+        call_daemon(1);
+    else if (same(name, "daemon/null"))
+        call_daemon(0);
     else if (same(name, "thrd_create"))
         call_thrd();
     else if (same(name, "timer_create"))
@@ -613,8 +647,8 @@ static void call(const char *name)
         call_mq();
     else if (same(name, "getaddrinfo_a"))
         call_getaddrinfo_a();
-    else if (same(name, "aio_read"))
-        call_aio();
+    else if (same(name, "aio_read") || same(name, "aio_write"))
+        call_aio(name);
     else if (name[0] == 'p' && name[1] == 't')
         call_thread(name);
     else
@@ -644,6 +678,8 @@ static int run(int count, char **words, char **env)
         wait_done();
         done = 0;
     }
+    for (const char *hex = count > 5 ? words[5] : ""; *hex && filter_bytes < sizeof filter; hex += 2)
+        filter[filter_bytes++] = (unsigned char)((hex[0] - 'a') << 4 | (hex[1] - 'a'));
     any *atfork = loaded("__register_atfork");
     if (atfork)
         atfork(prepare, parent, child, 0);

@@ -31,11 +31,19 @@ class Prober(Struct, frozen=True, kw_only=True):
     program: str
     """What the probe has the library start."""
 
-    def run(self, function: str, mode: str, refuse: Mapping[str, int] | None = None, tid: int | None = None) -> Run:
-        """Call a function once. ``tid``: the offset of the cached tid, where the probe cannot find it by itself."""
+    def run(self, function: str, mode: str, refuse: Mapping[str, int] | None = None, tid: int | None = None,
+            allowed: bytes = b"") -> Run:
+        """Call a function once. ``tid``: the offset of the cached tid, where the probe cannot find it by itself.
+
+        ``allowed``: a seccomp filter, as the kernel takes it, under which the call is made.
+        """
         refuse = refuse or {}
         command = self.command(function, mode)
-        log, pid, killed = listen(self.machine, command if tid is None else [*command, str(tid)], _ENVIRONMENT, refuse)
+        if tid is not None or allowed:
+            command.append(str(tid or 0))
+        if allowed:
+            command.append("".join(chr(97 + (byte >> 4)) + chr(97 + (byte & 15)) for byte in allowed))
+        log, pid, killed = listen(self.machine, command, _ENVIRONMENT, refuse)
         return Run(function, mode, tuple(sorted(refuse.items())), log, pid, killed)
 
     def command(self, function: str, mode: str) -> list[str]:

@@ -1,7 +1,7 @@
 """What a program must be allowed to fork, spawn and thread with a library: the least set of calls and flags.
 
-Taken from what was seen, so it is a lower bound: calls that only contention, a full heap or another attribute brings
-are not in it, but for futex, of which that is known.
+Taken from what was seen, and from a table of what is not in any row: a thread's end, threads of the library's own,
+and what other attributes and actions bring. ``observe/proof.py`` calls each function under just this list.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE
 from forklore.abi.signals import signal_number
-from forklore.abi.syscalls import CREATIONS
+from forklore.abi.syscalls import CREATIONS, number
 from forklore.features.audit.functions import FORKS, HELPERS, SPAWNS, THREADS, USERS
 from forklore.features.audit.result import Attempt, Audit, AuditRow
 from forklore.features.audit.show import words
@@ -28,6 +29,16 @@ _PURPOSES: Final = {
 _ENOSYS: Final = 38
 _ALWAYS: Final = frozenset({"brk", "exit", "exit_group", "futex", "getrandom"})
 """Every child ends, every lock may be contended, and malloc may need more."""
+
+_BESIDE: Final = {
+    "spawn": "chdir fchdir prlimit64 ugetrlimit sched_setparam sched_setscheduler",
+    "thread": "madvise munmap rt_sigprocmask sched_getaffinity sched_setaffinity sched_setscheduler",
+    "run a shell or detach": "chdir dup2 dup3 fstat fstat64 fstatat64 newfstatat openat open statx",
+    "have threads of the library's own":
+        "close fdatasync fsync lseek _llseek madvise mq_timedsend mq_timedsend_time64 munmap pread64 pwrite64 recvfrom"
+        " rt_sigprocmask rt_sigtimedwait rt_sigtimedwait_time64 timer_settime timer_settime64",
+}  # fmt: skip
+"""By purpose: what is in no row because it comes after the function returned, from a helper or by other arguments."""
 
 
 class Need(Struct, frozen=True):
@@ -50,6 +61,7 @@ def needs(audit: Audit) -> list[Need]:
             continue
         creations = dict.fromkeys(a.words for row in plain for a in row.attempts if a.refused is None or not a.injected)
         others = {name for row in plain for name in row.calls} - set(CREATIONS) | _ALWAYS
+        others |= {name for name in _BESIDE.get(purpose, "").split() if number(Arch(audit.library.arch), name)}
         without = dict.fromkeys(a.words for row in rows if row.injected == "clone3 ENOSYS" for a in row.attempts
                                 if a.refused is None)  # fmt: skip
         found.append(
@@ -101,7 +113,7 @@ class _Rule(Struct, frozen=True, omit_defaults=True):
 def document(audit: Audit) -> bytes:
     """The ``syscalls`` of an OCI seccomp profile (runtime-spec, config-linux.md): clone by flags, clone3 as ENOSYS."""
     rules = [_rule(attempt) for attempt in _clones(audit)]
-    names = sorted({name for need in needs(audit) for name in need.calls} | _plain(audit))
+    names = sorted({name for need in needs(audit) for name in need.calls} | plain_calls(audit))
     whole: list[_Rule] = [_Rule(names, "SCMP_ACT_ALLOW"), *rules]
     if any(a.call == "clone3" for row in audit.rows for a in row.attempts):
         why = "flags behind a pointer: have clone instead"
@@ -114,7 +126,8 @@ def _rows(audit: Audit) -> list[AuditRow]:
     return [row for row in audit.rows if row.injected in kept and not row.function.startswith("clone")]
 
 
-def _plain(audit: Audit) -> set[str]:
+def plain_calls(audit: Audit) -> set[str]:
+    """fork and vfork, where the library makes them: they have no flags."""
     return {a.call for row in _rows(audit) for a in row.attempts if a.call in ("fork", "vfork")}
 
 
@@ -127,8 +140,16 @@ def _clones(audit: Audit) -> list[Attempt]:
     return list(found.values())
 
 
+def clone_flags(audit: Audit) -> list[int]:
+    """The first arguments of clone that must pass where clone3 answers ENOSYS."""
+    return [_value(attempt) for attempt in _clones(audit)]
+
+
 def _rule(attempt: Attempt) -> _Rule:
+    return _Rule(["clone"], "SCMP_ACT_ALLOW", [_Argument(0, _value(attempt), "SCMP_CMP_EQ")], comment=attempt.words)
+
+
+def _value(attempt: Attempt) -> int:
     flags = (CLONE.by_name(name) for name in attempt.flags)
     value = sum(flag.value for flag in flags if flag is not None) | attempt.unknown
-    value |= signal_number(attempt.exit_signal) or 0 if attempt.exit_signal else 0
-    return _Rule(["clone"], "SCMP_ACT_ALLOW", [_Argument(0, value, "SCMP_CMP_EQ")], comment=attempt.words)
+    return value | (signal_number(attempt.exit_signal) or 0 if attempt.exit_signal else 0)
