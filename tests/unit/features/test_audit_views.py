@@ -84,6 +84,17 @@ def test_the_filter_lets_pass_what_was_seen_and_sends_clone3_back() -> None:
     assert "fork" not in rules[0]["names"]
 
 
+@pytest.mark.parametrize(("name", "has", "lacks"), [
+    ("glibc-2.36-x86_64", {"madvise", "newfstatat", "prlimit64", "sched_setscheduler"}, {"timer_settime64"}),
+    ("glibc-2.36-i386", {"timer_settime64", "fstatat64", "_llseek"}, {"newfstatat"}),
+    ("musl-1.2.5-x86_64", {"munmap", "chdir", "pread64", "lseek", "recvfrom"}, {"fstat64"}),
+])
+def test_the_filter_has_what_comes_after_a_function_returned(name: str, has: set[str], lacks: set[str]) -> None:
+    allowed = set(json.loads(profile.document(recorded(name)))["syscalls"][0]["names"])
+    assert has <= allowed
+    assert not lacks & allowed
+
+
 def test_the_profile_in_words_says_what_breaks() -> None:
     text = profile.text(recorded("glibc-2.36-x86_64"))
     assert "EPERM instead makes" in text

@@ -50,6 +50,8 @@ def died(prober: Prober, audit: Audit, function: str, mode: str) -> str | None:
     names = (*need.calls, *sorted(profile.plain_calls(audit)))
     allowed = kernel_filter(prober.target.arch, names, tuple(profile.clone_flags(audit)))
     run = prober.run(function, mode, allowed=allowed)
+    if run.timed_out:
+        return "none: it hangs"
     deaths = list(_deaths(run.log))
     # All threads end with the one that made the call.
     return next((name for name in deaths if name not in (*names, "its first call")), deaths[0] if deaths else None)
