@@ -87,6 +87,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "flag_vm": WITH_OR_WITHOUT,
         "fork_race": (("53", "fork"), ("53", "vfork"), ("53", "thread")),
         "fork_tree": ((), ("3", "2")),
+        "group_signal": ((),),
         "guest_faults": ((),),
         "guest_filters": (
             ("thread",), ("log",), ("tsync", "unshare"),

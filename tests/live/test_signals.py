@@ -68,3 +68,16 @@ def test_a_sigalrm_to_the_whole_group_ends_nobody_else(options: list[str], tmp_p
     """forklore's own timer rings by this signal; it is heard even where nothing has to be written in time."""
     done = run(*options, "--", "sh", "-c", "trap '' ALRM; kill -ALRM 0; exit 7", start_new_session=True, cwd=tmp_path)
     assert done.status == 7
+
+
+@pytest.mark.parametrize("way", ["handled", "ignored", "ended"])
+def test_a_signal_to_the_whole_group_ends_nobody_who_handles_it(way: str, program: Program, tmp_path: Path) -> None:
+    """``ended``: the program is over and its child, which forklore waits for, sends the signal."""
+    path = program("group_signal")
+    job_control = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+    some = {signal.SIGABRT, signal.SIGSEGV, signal.SIGXCPU, signal.SIGPWR, signal.SIGRTMIN, signal.SIGRTMAX}
+    for number in sorted(signal.valid_signals() - job_control - {signal.SIGKILL} if way == "handled" else some):
+        trace = tmp_path / f"{way}.{number}"
+        done = run("-q", "-o", str(trace), "--", path, str(int(number)), way, start_new_session=True, cwd=tmp_path)
+        assert (number, done.status) == (number, 7)
+        assert trace.stat().st_size

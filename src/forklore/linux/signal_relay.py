@@ -1,7 +1,10 @@
 """Signals that are meant for the traced program and reach the tracer, because people know only the tracer's pid.
 
 What the terminal sends (Ctrl-C, Ctrl-\\, hang-up) goes to the whole foreground process group: the program has it
-already, and the tracer lives on to report. What a process sends to the tracer alone is passed on to the program.
+already, and the tracer lives on to report. What a process sends to the tracer alone is passed on to the program. So is
+every signal that would end the tracer, for a program may have a handler for it and send it to its whole group. A
+real-time signal is taken and not passed on: each one queues (signal(7)), so a program that blocks it and waits for it
+would get a second one. A fault of the tracer itself ends it all the same (kernel/signal.c: force_sig_info_to_task).
 """
 
 from __future__ import annotations
@@ -17,9 +20,14 @@ from forklore.abi.units import Pid, Unavailable
 from forklore.linux import proc
 from forklore.linux.libc import syscall
 
-RELAYED: Final = frozenset(
-    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+_LEFT: Final = frozenset(
+    {signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT}  # job control
+    | {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH}  # end nobody
+    | {signal.SIGPIPE, signal.SIGXFSZ}  # CPython ignores them: a write fails instead
+    | {signal.SIGALRM}  # our own timer
 )
+TAKEN: Final = frozenset(signal.valid_signals()) - _LEFT
+"""Every signal that would end the tracer, but for SIGKILL."""
 _ARCH: Final = proc.machine()
 _TGKILL: Final = None if _ARCH is None else number(_ARCH, "tgkill")
 _FROM_KERNEL: Final = 0x80  # SI_KERNEL
@@ -41,16 +49,16 @@ class Relay:
         self._pidfd = os.pidfd_open(pid)
         self._leave = leave
         self._passed = passed
-        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, RELAYED)
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)
         _thread.start_new_thread(self._take, ())
 
     def _take(self) -> None:
         while True:
-            info = signal.sigwaitinfo(RELAYED)
+            info = signal.sigwaitinfo(TAKEN)
             if not self._alive():
                 if info.si_signo in _ENDING:
                     self._leave()
-            elif info.si_code != _FROM_KERNEL:
+            elif info.si_code != _FROM_KERNEL and info.si_signo < signal.SIGRTMIN:
                 self._passed(info.si_signo, info)
                 self._send(info.si_signo)
 
