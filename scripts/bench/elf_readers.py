@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from elftools.elf.sections import Symbol
 
     from forklore.elf.dwarf.line_program import LineTable
-    from forklore.elf.image.image import Image
+    from forklore.elf.image.image import ElfImage
 
 _LOOKUPS: Final = 100
 _PATIENCE: Final = 600.0
@@ -113,11 +113,11 @@ class Forklore:
         rule = self._opened.rule_at(address)
         return [] if rule is None or rule.cfa_register < 0 else [rule.cfa_register, rule.cfa_offset]
 
-    def _image(self) -> Image:
-        from forklore.elf.image.image import Image
+    def _image(self) -> ElfImage:
+        from forklore.elf.image.image import ElfImage
 
-        image = Image.open(self._path)
-        assert isinstance(image, Image), image.why
+        image = ElfImage.open(self._path)
+        assert isinstance(image, ElfImage), image.why
         return image
 
     def rows(self, address: int) -> Answer:
@@ -492,13 +492,13 @@ def large(scratch: Path) -> Path:
 
 def usual() -> list[str]:
     """The C library, its debug file (libc6-dbg) and this Python's library, as far as they are there."""
-    from forklore.elf.image.image import Image
+    from forklore.elf.image.image import ElfImage
 
     found = []
     libraries = Path(str(sysconfig.get_config_var("LIBDIR")), str(sysconfig.get_config_var("INSTSONAME")))
     for path in (Path("/lib/x86_64-linux-gnu/libc.so.6"), libraries):
-        image = Image.open(path) if path.is_file() else None
-        if not isinstance(image, Image):
+        image = ElfImage.open(path) if path.is_file() else None
+        if not isinstance(image, ElfImage):
             continue
         identity = str(image.build_id)
         debug = Path("/usr/lib/debug/.build-id", identity[:2], f"{identity[2:]}.debug")

@@ -20,9 +20,9 @@ from forklore.linux.pages.cow import (
     OWN,
     SHARED,
     Common,
+    CountSource,
     CowChange,
     CowSnapshot,
-    Source,
     Span,
     _from_smaps,
     common,
@@ -109,7 +109,7 @@ def check(program: Path, arguments: tuple[str, ...], *, framed: bool) -> None:
     total, by = line.number("pages"), {"child": line.number("child_wrote"), "creator": line.number("parent_wrote")}
     # Before Linux 6.7 a page that was only read may be among them, for all that pagemap tells.
     told = pagemap.probe().scan is True
-    assert (run.own.pages, run.own.exact, run.own.source) == (total, told, Source.PAGEMAP)
+    assert (run.own.pages, run.own.exact, run.own.source) == (total, told, CountSource.PAGEMAP)
     for name, change in run.changes.items():
         assert (change.parted, change.still) == (sum(by.values()), total - sum(by.values()))
         assert (change.swapped, change.gone) == (0, 0)
@@ -223,7 +223,7 @@ def test_smaps_counts_what_pagemap_counts() -> None:
         estimate = _from_smaps(child, Unavailable(0, "not tried"))
         exact = taken(child)
         assert isinstance(estimate, CowSnapshot)
-        assert estimate.source is Source.SMAPS
+        assert estimate.source is CountSource.SMAPS
         # Without PAGEMAP_SCAN (Linux 6.7) pagemap counts the zero page, and smaps does not.
         assert estimate.present == exact.present if exact.zero_told else estimate.present <= exact.present
         assert exact.shared <= estimate.shared <= exact.present

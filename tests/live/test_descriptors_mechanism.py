@@ -11,7 +11,7 @@ from held import Held, forked, in_child
 from tracing import Program, said
 
 from forklore.abi.units import Fd, Tid, Unavailable
-from forklore.linux.descriptors import Descriptor, Kind, Reader, order
+from forklore.linux.descriptors import Descriptor, DescriptorKind, Reader, order
 from forklore.linux.kcmp import Order
 
 ME = Tid(os.getpid())
@@ -37,7 +37,7 @@ def test_who_keeps_a_reader_waiting(program: Program) -> None:
         running.stdin.close()
         assert running.wait() == 0
     (pipe,) = (d for d in tables[0][1] if d.fd == hang.number("fd"))
-    assert (pipe.kind, pipe.flags) == (Kind.PIPE, os.O_RDONLY)
+    assert (pipe.kind, pipe.flags) == (DescriptorKind.PIPE, os.O_RDONLY)
     assert pipe.inode is not None
     # The helper was forked before the reader closed its copy of the write end, and executed: that end leaked.
     ends = [(task, d) for task, table in tables for d in table if d.inode == pipe.inode]

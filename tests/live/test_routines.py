@@ -13,7 +13,7 @@ from programs import build_directory, musl_version
 from tracing import Line, Program, said
 
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.thread_descriptors import PthreadLayout, layout_from_image
 from forklore.events import records as ev
 from forklore.linux import memory, proc, ptrace
@@ -38,8 +38,8 @@ def _published(tid: Tid) -> PthreadLayout | Unavailable:
     mapped = [fields[5] for line in lines if len(fields := line.split(maxsplit=5)) == 6 and fields[5].startswith("/")]
     libraries = [path for path in mapped if os.path.basename(path).startswith(_C_LIBRARIES)]
     for path in dict.fromkeys([*libraries, os.readlink(f"/proc/{tid}/exe")]):
-        image = Image.open(path)
-        assert isinstance(image, Image)
+        image = ElfImage.open(path)
+        assert isinstance(image, ElfImage)
         found = layout_from_image(image)
         if isinstance(found, PthreadLayout):
             return found

@@ -12,14 +12,14 @@ from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import ptrace
 from forklore.linux.memory import read
-from forklore.linux.pages.vfork_memory import LIMIT, Before, Change, Where, Writes, capture, written
+from forklore.linux.pages.vfork_memory import LIMIT, Before, MemoryChange, MemoryPart, Writes, capture, written
 from forklore.linux.wait import Kind
 
 LIVE = {
-    "stack": {Where.LIVE_STACK},
-    "static": {Where.DATA, Where.BSS},
-    "heap": {Where.HEAP},
-    "mapped": {Where.ANONYMOUS},
+    "stack": {MemoryPart.LIVE_STACK},
+    "static": {MemoryPart.DATA, MemoryPart.BSS},
+    "heap": {MemoryPart.HEAP},
+    "mapped": {MemoryPart.ANONYMOUS},
 }
 
 
@@ -71,7 +71,7 @@ class Lent(Held):
         self.by_parent = self.look(tid)
 
 
-def live(found: Writes | None) -> list[Change]:
+def live(found: Writes | None) -> list[MemoryChange]:
     """What matters, without what the dynamic linker keeps in data: calls bind when they are first made."""
     assert found is not None
     return [change for change in found.changes if not change.where.harmless]
@@ -81,14 +81,14 @@ def places(run: Lent) -> list[Line]:
     return [line for line in said(run.out.decode()) if line.word == "place"]
 
 
-def inside(change: Change, place: Line) -> bool:
+def inside(change: MemoryChange, place: Line) -> bool:
     start, size = place.number("address"), place.number("size")
     return change.start < start + size and start < change.start + change.length
 
 
-def linkers(change: Change) -> bool:
+def linkers(change: MemoryChange) -> bool:
     # Bound calls (.got.plt) and the linker's own counters.
-    return change.where is Where.DATA
+    return change.where is MemoryPart.DATA
 
 
 @pytest.mark.parametrize("end", ["exit", "exec", "kill"])
@@ -135,7 +135,7 @@ def test_the_classic_demonstration_has_two_answers(program: Program) -> None:
         assert run.run(program(name)) == 0
         shown[name] = {
             (change.where, change.old[0], change.new[0]) for change in live(run.by_parent) if change.length == 1
-        } & {(Where.LIVE_STACK, 5, 10), (Where.DATA, 7, 12), (Where.HEAP, 11, 16)}
+        } & {(MemoryPart.LIVE_STACK, 5, 10), (MemoryPart.DATA, 7, 12), (MemoryPart.HEAP, 11, 16)}
     assert {name: len(changes) for name, changes in shown.items()} == {"textbook_vfork": 3, "textbook_fork": 0}
 
 
@@ -149,8 +149,8 @@ def test_posix_spawns_child_keeps_to_the_stack_it_was_given(program: Program) ->
     assert run.before.child_stack is not None
     assert run.by_child is not None
     kinds = {change.where for change in run.by_child.changes}
-    assert Where.CHILD_STACK in kinds
-    assert kinds <= {Where.CHILD_STACK, Where.DEAD_STACK, Where.LIVE_STACK, Where.DATA}
+    assert MemoryPart.CHILD_STACK in kinds
+    assert kinds <= {MemoryPart.CHILD_STACK, MemoryPart.DEAD_STACK, MemoryPart.LIVE_STACK, MemoryPart.DATA}
 
 
 def test_memory_beyond_the_limit_is_said_to_be_left_out(program: Program) -> None:
@@ -161,7 +161,7 @@ def test_memory_beyond_the_limit_is_said_to_be_left_out(program: Program) -> Non
     assert run.by_parent is not None
     assert {left.why for left in run.by_parent.left_out} == {"beyond the limit"}
     # The stack comes first, so what lies on it is still told.
-    assert any(change.where is Where.LIVE_STACK for change in live(run.by_parent))
+    assert any(change.where is MemoryPart.LIVE_STACK for change in live(run.by_parent))
 
 
 def test_a_task_that_is_gone() -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from forklore.abi.units import Tid
 from forklore.cli.main import main
 from forklore.linux.wait import WaitStatus
-from forklore.sources.ptrace.creations import Creation
+from forklore.sources.ptrace.creations import CreationInFlight
 from forklore.sources.ptrace.engine import Engine
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 COUNTS: Counter[str] = Counter()
 
@@ -32,11 +32,11 @@ class Watched(Engine):
         COUNTS["creator first"] -= 1  # it was there before, and is handed to _first_status once more from here
         super()._begin(child, early, t)
 
-    def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+    def _returned(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
         COUNTS["restarted"] += result == ERESTARTNOINTR
         super()._returned(task, entry, result, t)
 
-    def _adopt(self, tid: Tid, made: Creation | None) -> None:
+    def _adopt(self, tid: Tid, made: CreationInFlight | None) -> None:
         COUNTS["adopted"] += 1
         super()._adopt(tid, made)
 

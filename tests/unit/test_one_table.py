@@ -28,7 +28,7 @@ from forklore.model.sharing import RESOURCES
 from forklore.model.tasks import Trace
 from forklore.report.sharing_table import table_lines
 from forklore.report.styled_lines import plain
-from forklore.report.tree.fold import Row
+from forklore.report.tree.fold import TreeRow
 from forklore.report.tree.label import Detail, task_parts
 
 ROOT, CHILD, GRANDCHILD = TaskId(1), TaskId(2), TaskId(3)
@@ -88,7 +88,7 @@ _NEW: Final = re.compile(r"new (.*) namespaces?")
 
 def named(trace: Trace) -> dict[str, bool]:
     """The same by the words of a line of the tree."""
-    texts = [plain(part) for part in task_parts(Row([trace.tasks[CHILD]]), trace, Detail.FULL)]
+    texts = [plain(part) for part in task_parts(TreeRow([trace.tasks[CHILD]]), trace, Detail.FULL)]
     shared = {word for text in texts if (found := _SHARES.fullmatch(text)) for word in found[1].split()}
     new = {word for text in texts if (found := _NEW.fullmatch(text)) for word in found[1].split()}
     return {

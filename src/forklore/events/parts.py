@@ -169,8 +169,8 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
 
     fd: Count
     kind: str
-    """What it refers to: ``file``, ``pipe``, ``socket``, … (:class:`forklore.linux.descriptors.Kind`). Kernels get new
-    kinds, so any word is one."""
+    """What it refers to: ``file``, ``pipe``, ``socket``, … (:class:`forklore.linux.descriptors.DescriptorKind`).
+    Kernels get new kinds, so any word is one."""
     target: Text
     """As /proc names it, ``pipe:[123]``."""
     flags: int | None = None
@@ -213,7 +213,7 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     """In bytes."""
     where: WrittenWhere
     """Which part of the parent's memory: ``live stack``, ``dead stack``, ``child's stack``, ``data``, ``bss``,
-    ``heap``, ``anonymous`` (:class:`forklore.linux.pages.vfork_memory.Where`)."""
+    ``heap``, ``anonymous`` (:class:`forklore.linux.pages.vfork_memory.MemoryPart`)."""
     mapping: Text
     """The mapping's name in /proc/PID/maps; empty for one without."""
     old: Hex

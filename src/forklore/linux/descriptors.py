@@ -34,7 +34,7 @@ _TTY_MAJORS: Final = frozenset({4, 5, *range(136, 144)})
 """Documentation/admin-guide/devices.txt: consoles and serial lines, /dev/tty and ptmx, pseudo-terminals."""
 
 
-class Kind(StrEnum):
+class DescriptorKind(StrEnum):
     """What a descriptor refers to."""
 
     FILE = "file"
@@ -64,17 +64,20 @@ class Kind(StrEnum):
 
 
 _ANONYMOUS: Final = {
-    b"[eventfd]": Kind.EVENTFD, b"[eventpoll]": Kind.EPOLL, b"[timerfd]": Kind.TIMERFD, b"[signalfd]": Kind.SIGNALFD,
-    b"[pidfd]": Kind.PIDFD, b"[io_uring]": Kind.IO_URING, b"[userfaultfd]": Kind.USERFAULTFD,
-    b"[perf_event]": Kind.PERF, b"[fanotify]": Kind.FANOTIFY, b"inotify": Kind.INOTIFY,
+    b"[eventfd]": DescriptorKind.EVENTFD, b"[eventpoll]": DescriptorKind.EPOLL,
+    b"[timerfd]": DescriptorKind.TIMERFD, b"[signalfd]": DescriptorKind.SIGNALFD,
+    b"[pidfd]": DescriptorKind.PIDFD, b"[io_uring]": DescriptorKind.IO_URING,
+    b"[userfaultfd]": DescriptorKind.USERFAULTFD,
+    b"[perf_event]": DescriptorKind.PERF, b"[fanotify]": DescriptorKind.FANOTIFY, b"inotify": DescriptorKind.INOTIFY,
 }  # fmt: skip
 _NUMBERED_KINDS: Final = {
-    b"pipe": Kind.PIPE, b"socket": Kind.SOCKET, b"pidfd": Kind.PIDFD,
-    **{name.encode(): Kind.NAMESPACE for name in NAMESPACES},
+    b"pipe": DescriptorKind.PIPE, b"socket": DescriptorKind.SOCKET, b"pidfd": DescriptorKind.PIDFD,
+    **{name.encode(): DescriptorKind.NAMESPACE for name in NAMESPACES},
 }  # fmt: skip
 _PATH_KINDS: Final = {
-    stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFIFO: Kind.FIFO, stat.S_IFSOCK: Kind.SOCKET,
-    stat.S_IFCHR: Kind.DEVICE, stat.S_IFBLK: Kind.DEVICE,
+    stat.S_IFREG: DescriptorKind.FILE, stat.S_IFDIR: DescriptorKind.DIRECTORY, stat.S_IFIFO: DescriptorKind.FIFO,
+    stat.S_IFSOCK: DescriptorKind.SOCKET,
+    stat.S_IFCHR: DescriptorKind.DEVICE, stat.S_IFBLK: DescriptorKind.DEVICE,
 }  # fmt: skip
 
 
@@ -89,7 +92,7 @@ class Descriptor(Struct, frozen=True, gc=False):
     """One entry of a descriptor table. What fdinfo or the inode do not tell is None."""
 
     fd: Fd
-    kind: Kind
+    kind: DescriptorKind
     target: bytes
     """As /proc names it: a path in the reader's mount namespace, ``pipe:[123]``, ``anon_inode:[eventpoll]``."""
     cloexec: bool | None
@@ -106,7 +109,7 @@ class Raw(Struct, frozen=True, gc=False):
     target: bytes
     info: bytes
     """fdinfo; empty where it could not be read."""
-    about: tuple[Kind, Inode, int] | None
+    about: tuple[DescriptorKind, Inode, int] | None
     """Of a path: kind, inode and link count."""
 
     def described(self) -> Descriptor:
@@ -114,11 +117,11 @@ class Raw(Struct, frozen=True, gc=False):
         target = self.target
         kind, inode = by_name(target)
         if kind is None:
-            kind = Kind.OTHER
+            kind = DescriptorKind.OTHER
             if self.about is not None:
                 kind, inode, links = self.about
                 if target.startswith(b"/memfd:") and links == 0:
-                    kind = Kind.MEMFD
+                    kind = DescriptorKind.MEMFD
         position, flags = _numbers(self.info)
         return Descriptor(
             fd=self.fd,
@@ -168,7 +171,7 @@ class Reader:
         about = None if named else self.about(fd)
         return Raw(fd, target, self.info(fd), about)
 
-    def about(self, fd: Fd) -> tuple[Kind, Inode, int] | None:
+    def about(self, fd: Fd) -> tuple[DescriptorKind, Inode, int] | None:
         """Kind, inode and link count of what is open."""
         return _status(self._task, b"fd/%d" % fd)
 
@@ -230,15 +233,17 @@ def _value(info: dict[bytes, bytes], name: bytes, base: int = 10) -> int | None:
         return None
 
 
-def by_name(target: bytes) -> tuple[Kind | None, Inode | None]:
+def by_name(target: bytes) -> tuple[DescriptorKind | None, Inode | None]:
     """The kind and inode that /proc's name of a descriptor tells; a kind of None for a path, which tells nothing."""
     numbered = _NUMBERED.fullmatch(target)
     if numbered is not None:
-        kind = _NUMBERED_KINDS.get(numbered[1], Kind.OTHER)
+        kind = _NUMBERED_KINDS.get(numbered[1], DescriptorKind.OTHER)
         return kind, Inode(0, int(numbered[2]))
     if target.startswith(b"anon_inode:"):
         name = target.removeprefix(b"anon_inode:")
-        return _ANONYMOUS.get(name, Kind.BPF if name.startswith((b"bpf", b"[bpf")) else Kind.OTHER), None
+        return _ANONYMOUS.get(
+            name, DescriptorKind.BPF if name.startswith((b"bpf", b"[bpf")) else DescriptorKind.OTHER
+        ), None
     return None, None
 
 
@@ -252,7 +257,7 @@ _NR_STATX: Final = None if _arch is None else number(_arch, "statx")
 _NR_KCMP: Final = None if _arch is None else number(_arch, "kcmp")
 
 
-def _status(folder: int, path: bytes) -> tuple[Kind, Inode, int] | None:
+def _status(folder: int, path: bytes) -> tuple[DescriptorKind, Inode, int] | None:
     # stat(2) would have a network file system ask its server.
     if _NR_STATX is None:
         return None
@@ -263,9 +268,9 @@ def _status(folder: int, path: bytes) -> tuple[Kind, Inode, int] | None:
     unpacked = _STATX.unpack_from(_buffer)
     links, mode, inode = unpacked[3], unpacked[6], unpacked[8]
     major, _minor, device_major, device_minor = unpacked[12:]
-    kind = _PATH_KINDS.get(stat.S_IFMT(mode), Kind.OTHER)
+    kind = _PATH_KINDS.get(stat.S_IFMT(mode), DescriptorKind.OTHER)
     if stat.S_ISCHR(mode) and major in _TTY_MAJORS:
-        kind = Kind.TTY
+        kind = DescriptorKind.TTY
     return kind, Inode(os.makedev(device_major, device_minor), inode), links
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 
 from forklore.abi.units import Tid, Unavailable
-from forklore.linux.mappings import Kind, Mapping
+from forklore.linux.mappings import Mapping, MappingKind
 from forklore.linux.proc import unavailable
 
 
@@ -16,7 +16,7 @@ def open_mapped(tid: Tid, mapping: Mapping) -> int | Unavailable:
     /proc/PID/map_files needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)). What is no regular
     file is not opened: a device may act when it is.
     """
-    if mapping.kind is not Kind.FILE:
+    if mapping.kind is not MappingKind.FILE:
         return Unavailable(0, "no file lies behind this mapping")
     named = _open(os.fsencode(f"/proc/{tid}/root") + mapping.path, mapping)
     if isinstance(named, int):

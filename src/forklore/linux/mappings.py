@@ -30,7 +30,7 @@ _FIELD: Final = re.compile(rb"([A-Z][A-Za-z_]*):\s+([0-9]+)(?: kB)?\s*")
 _DELETED: Final = b" (deleted)"
 
 
-class Kind(StrEnum):
+class MappingKind(StrEnum):
     """What lies behind a mapping, as far as its line tells."""
 
     FILE = "file"
@@ -75,19 +75,19 @@ class Mapping(Struct, frozen=True, gc=False):
     @property
     def deleted(self) -> bool:
         """The file has no name any more."""
-        return self.kind is Kind.FILE and self.path.endswith(_DELETED)
+        return self.kind is MappingKind.FILE and self.path.endswith(_DELETED)
 
     @property
-    def kind(self) -> Kind:
-        """See :class:`Kind`."""
+    def kind(self) -> MappingKind:
+        """See :class:`MappingKind`."""
         path = self.path
         if path == b"[stack]":
-            return Kind.STACK
+            return MappingKind.STACK
         if path == b"[heap]":
-            return Kind.HEAP
+            return MappingKind.HEAP
         if not path or path.startswith((b"[anon:", b"[anon_shmem:", b"[stack:")):
-            return Kind.ANONYMOUS
-        return Kind.SPECIAL if path.startswith(b"[") else Kind.FILE
+            return MappingKind.ANONYMOUS
+        return MappingKind.SPECIAL if path.startswith(b"[") else MappingKind.FILE
 
 
 class Mappings:
@@ -116,7 +116,7 @@ class Mappings:
         if mapping.path or not (mapping.private and mapping.writable):
             return None
         before = self.find(mapping.start - 1)
-        fits = before is not None and before.kind is Kind.FILE and before.private and before.writable
+        fits = before is not None and before.kind is MappingKind.FILE and before.private and before.writable
         return before if fits else None
 
 

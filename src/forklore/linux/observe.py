@@ -62,7 +62,7 @@ def _null_or_shared(task: Tid, what: KcmpType) -> int:
     return UNSET if null else _EQUAL
 
 
-class State(Struct, frozen=True, gc=False):
+class TaskState(Struct, frozen=True, gc=False):
     """How the kernel has a task, from /proc/TID/stat and /proc/TID/status. None: this kernel does not tell."""
 
     tid: Tid
@@ -94,7 +94,7 @@ class State(Struct, frozen=True, gc=False):
     seccomp_filters: int | None
 
 
-def state(tid: Tid) -> State | Unavailable:
+def state(tid: Tid) -> TaskState | Unavailable:
     """Two reads of /proc; ESRCH where the task ended before or between them."""
     stat = read_stat(tid)
     status = stat if isinstance(stat, Unavailable) else read_file(f"/proc/{tid}/status", 1 << 16)
@@ -123,7 +123,7 @@ def refused(tid: Tid, number: int) -> Unavailable:
     return Unavailable(number, f"{errno_name(number)}: /proc/{tid}")
 
 
-def parse_state(tid: Tid, stat: bytes, status: bytes) -> State:
+def parse_state(tid: Tid, stat: bytes, status: bytes) -> TaskState:
     """The state in the text of the two files. ValueError or IndexError if they are not as documented."""
     name, after = stat.index(b"("), stat.rindex(b")")
     # Field 3 of proc_pid_stat(5) is words[0]: field N is words[N - 3].
@@ -131,7 +131,7 @@ def parse_state(tid: Tid, stat: bytes, status: bytes) -> State:
     field = _fields(status)
     no_new_privs = field(b"NoNewPrivs")
     umask = field(b"Umask")
-    return State(
+    return TaskState(
         tid=tid,
         comm=stat[name + 1 : after],
         state=words[0].decode("ascii"),

@@ -19,7 +19,7 @@ from forklore.abi.syscalls import name
 from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.linux import memory, proc
 from forklore.linux.namespaces import Namespaces, namespaces
-from forklore.linux.observe import Cgroup, State, cgroup, read_stat, refused, state
+from forklore.linux.observe import Cgroup, TaskState, cgroup, read_stat, refused, state
 from forklore.linux.proc import machine
 
 Maker = Literal["io_uring", "vhost", "kernel"]
@@ -36,7 +36,7 @@ _ALL_BLOCKED: Final = (1 << 64) - 1 ^ (1 << _SIGKILL - 1) ^ (1 << _SIGSTOP - 1)
 class Seen(Struct, frozen=True):
     """One task, as it was read."""
 
-    state: State
+    state: TaskState
     namespaces: Namespaces
     cgroups: tuple[Cgroup, ...] | Unavailable
     made_by: Maker | None
@@ -61,7 +61,7 @@ class Process(Struct):
         return self.identity is not None and bool(self.identity.is_running())
 
 
-def made_by(task: State) -> Maker | None:
+def made_by(task: TaskState) -> Maker | None:
     """Who put a thread into a process, if not its program (kernel/fork.c: create_io_thread, kernel/vhost_task.c)."""
     if task.flags & PF_KTHREAD or task.blocked != _ALL_BLOCKED:
         return None

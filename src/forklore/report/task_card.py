@@ -20,7 +20,7 @@ from forklore.report.stacks import ShownStacks
 from forklore.report.styled_lines import Line, Piece, plain
 from forklore.report.tree import label
 from forklore.report.tree.edges import Edges
-from forklore.report.tree.fold import Row
+from forklore.report.tree.fold import TreeRow
 from forklore.report.tree.label import Detail
 from forklore.report.words import words
 from forklore.report.words.cow import cow_lines
@@ -86,7 +86,7 @@ def card_lines(trace: Trace, task: Task, columns: int) -> list[Line]:
 def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
     edges = Edges(trace)
     edge = edges.of(task)
-    row = Row([task], edges=() if edge is None else (edge,))
+    row = TreeRow([task], edges=() if edge is None else (edge,))
     yield (*label.task_head(row, runs=True), Piece(f"  #{task.id}", "quiet"), Piece("   "), *label.task_end(row))
     for part in label.task_parts(row, trace, Detail.FULL):
         yield from _wrapped("  ", plain(part), columns)

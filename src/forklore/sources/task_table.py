@@ -15,7 +15,7 @@ class LiveTask(Protocol):
     id: TaskId
     tid: Tid
     """Changes when a thread that is not the leader executes."""
-    group: Group[Any]
+    group: ThreadGroup[Any]
     depth: int
     creator: tuple[TaskId, Tid] | None
     """Who made it: not the task itself, which may be long gone."""
@@ -26,7 +26,7 @@ class LiveTask(Protocol):
 Task = TypeVar("Task", bound=LiveTask)
 
 
-class Group(Generic[Task]):
+class ThreadGroup(Generic[Task]):
     """A thread group: its tasks that are traced now, who waits for it, and which groups it waits for."""
 
     __slots__ = ("children", "next_look", "parent", "pause", "tasks", "tgid")
@@ -37,17 +37,17 @@ class Group(Generic[Task]):
         self.tasks: set[Task] = set()
         self.next_look = self.pause = 0
         """When the names of its tasks are looked at again, and how long after the last time."""
-        self.children: set[Group[Task]] = set()
+        self.children: set[ThreadGroup[Task]] = set()
 
 
 class TaskTable(Generic[Task]):
     """Every task that is traced now, by tid; task numbers are handed out here and never used again."""
 
-    def __init__(self, make: Callable[[TaskId, Tid, Group[Task], int], Task]) -> None:
+    def __init__(self, make: Callable[[TaskId, Tid, ThreadGroup[Task], int], Task]) -> None:
         """``make``: a task of its number, tid, group and depth."""
         self._make = make
         self.live: dict[Tid, Task] = {}
-        self.groups: dict[Pid, Group[Task]] = {}
+        self.groups: dict[Pid, ThreadGroup[Task]] = {}
         self._last = 0
 
     def next_id(self) -> TaskId:
@@ -69,13 +69,13 @@ class TaskTable(Generic[Task]):
         child.comm = creator.comm
         return child
 
-    def _new_task(self, tid: Tid, group: Group[Task], depth: int) -> Task:
+    def _new_task(self, tid: Tid, group: ThreadGroup[Task], depth: int) -> Task:
         task = self.live[tid] = self._make(self.next_id(), tid, group, depth)
         group.tasks.add(task)
         return task
 
-    def _new_group(self, tgid: Pid, parent: Pid | None) -> Group[Task]:
-        group = self.groups[tgid] = Group(tgid, parent)
+    def _new_group(self, tgid: Pid, parent: Pid | None) -> ThreadGroup[Task]:
+        group = self.groups[tgid] = ThreadGroup(tgid, parent)
         if parent is not None and parent in self.groups:
             self.groups[parent].children.add(group)
         return group
@@ -102,11 +102,11 @@ class TaskTable(Generic[Task]):
             parent.children.discard(task.group)
         return True
 
-    def orphans(self, group: Group[Task]) -> Iterator[Group[Task]]:
+    def orphans(self, group: ThreadGroup[Task]) -> Iterator[ThreadGroup[Task]]:
         """The groups that a group that ended was waiting for, and that are still there."""
         return (child for child in group.children if self.groups.get(child.tgid) is child)
 
-    def hand_over(self, child: Group[Task], reaper: Pid) -> None:
+    def hand_over(self, child: ThreadGroup[Task], reaper: Pid) -> None:
         """``reaper`` waits for ``child`` now."""
         child.parent = reaper
         if reaper in self.groups:

@@ -14,7 +14,7 @@ from forklore.abi.arch import Arch
 from forklore.elf.cfi import debug_frames
 from forklore.elf.cfi.debug_frames import further_rules, keeps_its_stack
 from forklore.elf.cfi.frame_table import FrameTable
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbols
 
 FUNCTIONS = {} if NATIVE is not Arch.X86_64 else {
@@ -52,9 +52,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("frames"), SOURCE, *options)
 
 
-def opened(path: Path) -> Image:
-    image = Image.open(path)
-    assert isinstance(image, Image)
+def opened(path: Path) -> ElfImage:
+    image = ElfImage.open(path)
+    assert isinstance(image, ElfImage)
     return image
 
 
@@ -129,8 +129,8 @@ def test_a_damaged_section_has_no_rules(program: Path, damage: bytes) -> None:
     for at in (section.offset, section.offset + 24):
         content = bytearray(packed.read_bytes())
         content[at : at + len(damage)] = damage
-        broken = Image.of_bytes(bytes(content))
-        assert isinstance(broken, Image)
+        broken = ElfImage.of_bytes(bytes(content))
+        assert isinstance(broken, ElfImage)
         assert further_rules(broken, None, NATIVE) is None
 
 
@@ -160,8 +160,8 @@ def test_aarch64_code_that_takes_another_stack(words: tuple[int, ...], stays: bo
     header = struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0)
     load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0, 120 + 4 * len(words), 120 + 4 * len(words), 4096)
     ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
-    image = Image.of_bytes(ident + header + load + struct.pack(f"<{len(words)}I", *words))
-    assert isinstance(image, Image)
+    image = ElfImage.of_bytes(ident + header + load + struct.pack(f"<{len(words)}I", *words))
+    assert isinstance(image, ElfImage)
     start = 0x400000 + 120
     assert keeps_its_stack(image, Arch.AARCH64, start, start + 4 * len(words)) is stays
     assert not keeps_its_stack(image, Arch.AARCH64, 0x900000, 0x900008), "code that is not in the file"

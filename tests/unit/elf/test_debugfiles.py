@@ -9,15 +9,15 @@ from oracle_tools import run
 
 from forklore.abi.units import Unavailable
 from forklore.elf.image.debug_files import find_debug_file
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbols
 
 SOURCE = "static __attribute__((noinline)) int inner(int n) { return n * 3; } int main(int n) { return inner(n); }"
 
 
-def opened(path: Path) -> Image:
-    image = Image.open(path)
-    assert isinstance(image, Image), image
+def opened(path: Path) -> ElfImage:
+    image = ElfImage.open(path)
+    assert isinstance(image, ElfImage), image
     return image
 
 
@@ -44,7 +44,7 @@ def test_the_link_is_followed(pair: tuple[Path, Path], tmp_path: Path, place: st
     debug.rename(target)
     image = opened(program)
     found = find_debug_file(image, str(program), directories=[str(store)])
-    assert isinstance(found, Image), found
+    assert isinstance(found, ElfImage), found
     assert Symbols(image).find(b"inner") is None
     symbols = Symbols(image, found)
     inner = symbols.find(b"inner")
@@ -62,7 +62,7 @@ def test_the_build_id_finds_it_below_another_root(tmp_path: Path) -> None:
     target.parent.mkdir(parents=True)
     debug.rename(target)
     found = find_debug_file(image, "/opt/program", root=str(tmp_path / "root"))
-    assert isinstance(found, Image), found
+    assert isinstance(found, ElfImage), found
     assert found.build_id == image.build_id
     assert find_debug_file(image, str(program), directories=[]) is None
 

@@ -16,13 +16,13 @@ from this_machine import NATIVE, processor_time, x86_64_only
 from forklore.abi.arch import Arch
 from forklore.abi.units import Fd, Unavailable
 from forklore.elf.image.debug_files import find_debug_file
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbols
 
 
-def opened(path: Path | str) -> Image:
-    image = Image.open(path)
-    assert isinstance(image, Image), image
+def opened(path: Path | str) -> ElfImage:
+    image = ElfImage.open(path)
+    assert isinstance(image, ElfImage), image
     return image
 
 
@@ -97,9 +97,9 @@ def copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 
 def test_a_descriptor_stays_the_callers(program: Path, copied: bool) -> None:
     descriptor = os.open(program, os.O_RDONLY)
-    image = Image.open(Fd(descriptor))
+    image = ElfImage.open(Fd(descriptor))
     os.close(descriptor)
-    assert isinstance(image, Image)
+    assert isinstance(image, ElfImage)
     assert image.build_id == opened(program).build_id
     image.close()
     assert image.whole is copied
@@ -134,24 +134,24 @@ def test_compressed_sections_are_flagged(tmp_path: Path) -> None:
 def test_what_is_no_elf_file_says_so(tmp_path: Path, content: bytes, why: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
-    found = Image.open(path)
+    found = ElfImage.open(path)
     assert isinstance(found, Unavailable)
     assert why in found.why
 
 
 def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
-    missing = Image.open(tmp_path / "nothing")
+    missing = ElfImage.open(tmp_path / "nothing")
     assert isinstance(missing, Unavailable)
     assert missing.errno == 2
     os.mkfifo(tmp_path / "pipe")
-    assert Image.open(tmp_path / "pipe") == Unavailable(0, "not a regular file")
-    assert Image.open(tmp_path) == Unavailable(0, "not a regular file")
-    assert isinstance(Image.open("a\0b"), Unavailable)
+    assert ElfImage.open(tmp_path / "pipe") == Unavailable(0, "not a regular file")
+    assert ElfImage.open(tmp_path) == Unavailable(0, "not a regular file")
+    assert isinstance(ElfImage.open("a\0b"), Unavailable)
 
 
 def looked_at(data: bytes, path: str) -> None:
     """Everything that can be asked of a file, broken or not."""
-    image = Image.of_bytes(data)
+    image = ElfImage.of_bytes(data)
     if isinstance(image, Unavailable):
         assert image.why
         return
@@ -161,7 +161,7 @@ def looked_at(data: bytes, path: str) -> None:
     image.debug_link()
     image.alternate_link()
     debug = find_debug_file(image, path, directories=())
-    assert debug is None or isinstance(debug, Image | Unavailable)
+    assert debug is None or isinstance(debug, ElfImage | Unavailable)
     symbols = Symbols(image)
     for load in image.loads[:4]:
         image.address_of(load.offset)

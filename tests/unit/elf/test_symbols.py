@@ -14,7 +14,7 @@ from oracle_tools import run
 from this_machine import processor_time
 
 from forklore.abi.units import Address, Unavailable
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbol, Symbols
 
 FUNC, LOCAL_FUNC, WEAK_FUNC, IFUNC, LOCAL_LABEL, OBJECT, TLS = 0x12, 0x02, 0x22, 0x1A, 0x00, 0x11, 0x16
@@ -31,15 +31,15 @@ int main(int argc, char **argv) { (void)argv; return outer(argc); }
 """
 
 
-def opened(path: Path | str) -> Image:
-    image = Image.open(path)
-    assert isinstance(image, Image), image
+def opened(path: Path | str) -> ElfImage:
+    image = ElfImage.open(path)
+    assert isinstance(image, ElfImage), image
     return image
 
 
 def of(*symbols: tuple[bytes, int, int, int], bits: int = 64, machine: int = 62) -> Symbols:
-    image = Image.of_bytes(written(symbols, bits=bits, machine=machine))
-    assert isinstance(image, Image), image
+    image = ElfImage.of_bytes(written(symbols, bits=bits, machine=machine))
+    assert isinstance(image, ElfImage), image
     return Symbols(image)
 
 
@@ -107,8 +107,8 @@ def test_names_are_found_by_either_hash_table_without_sections(tmp_path: Path, s
     content = bytearray(library.read_bytes())
     content[40:48] = bytes(8)  # e_shoff
     content[60:64] = bytes(4)  # e_shnum, e_shstrndx
-    bare = Image.of_bytes(bytes(content))
-    assert isinstance(bare, Image)
+    bare = ElfImage.of_bytes(bytes(content))
+    assert isinstance(bare, ElfImage)
     for symbols in (Symbols(opened(library)), Symbols(bare)):
         for name, address in expected.items():
             found = symbols.find(name)
@@ -315,8 +315,8 @@ def test_any_table_agrees_with_a_plain_search(places: list[tuple[int, int]], dat
 
 def test_many_symbols_cost_neither_time_nor_memory() -> None:
     count = 200_000
-    image = Image.of_bytes(written([(b"f%d" % number, FUNC, 0x400000 + 32 * number, 32) for number in range(count)]))
-    assert isinstance(image, Image)
+    image = ElfImage.of_bytes(written([(b"f%d" % number, FUNC, 0x400000 + 32 * number, 32) for number in range(count)]))
+    assert isinstance(image, ElfImage)
     symbols = Symbols(image)
     started = time.thread_time()
     for number in range(0, 2000, 2):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.thread_descriptors import PthreadLayout, descriptor, layout_from_image
 
 ROUTINE, TID, SIZE = b"_thread_db_pthread_start_routine", b"_thread_db_pthread_tid", b"_thread_db_sizeof_pthread"
@@ -50,8 +50,8 @@ def test_the_installed_library_publishes_the_layout_that_this_process_runs_with(
         pytest.skip("Python's C library publishes no thread descriptors: not glibc, or older than 2.34")
     with open("/proc/self/maps", encoding="ascii") as maps:
         path = next(line.split()[5] for line in maps if "/libc.so" in line or "/libc-2" in line)
-    image = Image.open(path)
-    assert isinstance(image, Image)
+    image = ElfImage.open(path)
+    assert isinstance(image, ElfImage)
     found = layout_from_image(image)
     assert isinstance(found, PthreadLayout)
     assert (8 * found.pointer, 1, found.start_routine) == tuple(words)
@@ -63,8 +63,8 @@ def test_the_installed_library_publishes_the_layout_that_this_process_runs_with(
 
 
 def test_a_program_without_them_says_so() -> None:
-    image = Image.open("/proc/self/exe")
-    assert isinstance(image, Image)
+    image = ElfImage.open("/proc/self/exe")
+    assert isinstance(image, ElfImage)
     found = layout_from_image(image)
     assert isinstance(found, Unavailable)
     assert "no symbol _thread_db_pthread_start_routine" in found.why

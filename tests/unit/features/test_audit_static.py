@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.features.audit.observe.target import running
 from forklore.features.audit.static import findings, instructions
 from forklore.features.audit.static.elf_file import BrokenElfError, identify
@@ -122,7 +122,7 @@ def test_a_file_of_a_machine_that_is_not_decoded(bits: int, tmp_path: Path) -> N
     known = identify(path)
     assert (known.arch, known.machine, known.build_id) == (None, f"EM_S390 ({bits}-bit)", "01020304")
     assert (known.interpreter, known.executable) == ("/lib/ld64.so.1", True)
-    assert isinstance(Image.open(path), Unavailable), "a tracer reads no such file"
+    assert isinstance(ElfImage.open(path), Unavailable), "a tracer reads no such file"
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x7fELF", b"\x7fELF" + b"\xff" * 200, b"#!/bin/sh\n"])

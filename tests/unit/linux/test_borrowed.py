@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forklore.abi.units import Address
 from forklore.linux.mappings import Mappings, parse
-from forklore.linux.pages.vfork_memory import Before, Bounds, Where, _Listing, differences, remapped, subtract
+from forklore.linux.pages.vfork_memory import Before, Bounds, MemoryPart, _Listing, differences, remapped, subtract
 
 MAPS = b"""\
 400000-402000 rw-p 00000000 fe:00 7   /bin/program
@@ -58,7 +58,7 @@ def test_subtracting_ranges(regions: list[Bounds], known: list[Bounds]) -> None:
     assert all(first < last for first, last in found)
 
 
-def listed(start: int, old: bytes, new: bytes, **how: object) -> list[tuple[int, int, Where]]:
+def listed(start: int, old: bytes, new: bytes, **how: object) -> list[tuple[int, int, MemoryPart]]:
     listing = _Listing(before(**how))  # type: ignore[arg-type]
     listing.add(start, memoryview(old), bytearray(new))
     return [(change.start, change.length, change.where) for change in listing.changes]
@@ -67,38 +67,38 @@ def listed(start: int, old: bytes, new: bytes, **how: object) -> list[tuple[int,
 @pytest.mark.parametrize(
     ("address", "where"),
     [
-        (0x400010, Where.DATA),
-        (0x402010, Where.BSS),
-        (0x500010, Where.HEAP),
-        (0x7F0000000010, Where.ANONYMOUS),
-        (SP - 8, Where.DEAD_STACK),
-        (0x7FFE00000010, Where.DEAD_STACK),
-        (SP, Where.LIVE_STACK),
+        (0x400010, MemoryPart.DATA),
+        (0x402010, MemoryPart.BSS),
+        (0x500010, MemoryPart.HEAP),
+        (0x7F0000000010, MemoryPart.ANONYMOUS),
+        (SP - 8, MemoryPart.DEAD_STACK),
+        (0x7FFE00000010, MemoryPart.DEAD_STACK),
+        (SP, MemoryPart.LIVE_STACK),
     ],
 )
-def test_where_a_change_lies(address: int, where: Where) -> None:
+def test_where_a_change_lies(address: int, where: MemoryPart) -> None:
     assert listed(address, b"a", b"b") == [(address, 1, where)]
-    assert where.harmless == (where is Where.DEAD_STACK)
+    assert where.harmless == (where is MemoryPart.DEAD_STACK)
 
 
 def test_a_change_across_the_stack_pointer_is_two() -> None:
-    assert listed(SP - 3, b"abcdef", b"uvwxyz") == [(SP - 3, 3, Where.DEAD_STACK), (SP, 3, Where.LIVE_STACK)]
+    assert listed(SP - 3, b"abcdef", b"uvwxyz") == [(SP - 3, 3, MemoryPart.DEAD_STACK), (SP, 3, MemoryPart.LIVE_STACK)]
 
 
 def test_the_stack_that_the_call_gave_is_the_childs() -> None:
     stack = (0x7F0000001000, 0x7F0000002000)
     assert listed(stack[0] - 2, b"abcd", b"wxyz", child_stack=stack) == [
-        (stack[0] - 2, 2, Where.ANONYMOUS),
-        (stack[0], 2, Where.CHILD_STACK),
+        (stack[0] - 2, 2, MemoryPart.ANONYMOUS),
+        (stack[0], 2, MemoryPart.CHILD_STACK),
     ]
-    assert Where.CHILD_STACK.harmless
+    assert MemoryPart.CHILD_STACK.harmless
 
 
 def test_a_threads_stack_reaches_only_so_far_down() -> None:
     sp = Address(0x7F0000080000)
-    assert listed(sp - 16, b"a", b"b", sp=sp)[0][2] is Where.DEAD_STACK
-    assert listed(sp - (1 << 18) - 1, b"a", b"b", sp=sp)[0][2] is Where.ANONYMOUS
-    assert listed(sp, b"a", b"b", sp=sp)[0][2] is Where.LIVE_STACK
+    assert listed(sp - 16, b"a", b"b", sp=sp)[0][2] is MemoryPart.DEAD_STACK
+    assert listed(sp - (1 << 18) - 1, b"a", b"b", sp=sp)[0][2] is MemoryPart.ANONYMOUS
+    assert listed(sp, b"a", b"b", sp=sp)[0][2] is MemoryPart.LIVE_STACK
 
 
 def test_pieces_that_adjoin_make_one_change_of_which_the_beginning_is_kept() -> None:

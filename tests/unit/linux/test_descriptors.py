@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from forklore.abi.units import Fd, Tid
 from forklore.linux.descriptors import (
     Descriptor,
+    DescriptorKind,
     Inode,
-    Kind,
     Raw,
     Reader,
     by_name,
@@ -34,14 +34,14 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        (b"pipe:[12]", (Kind.PIPE, Inode(0, 12))),
-        (b"socket:[3]", (Kind.SOCKET, Inode(0, 3))),
-        (b"net:[4026531840]", (Kind.NAMESPACE, Inode(0, 4026531840))),
-        (b"anon_inode:[eventfd]", (Kind.EVENTFD, None)),
-        (b"anon_inode:inotify", (Kind.INOTIFY, None)),
-        (b"anon_inode:bpf-map", (Kind.BPF, None)),
-        (b"anon_inode:[new thing]", (Kind.OTHER, None)),
-        (b"strange:[1]", (Kind.OTHER, Inode(0, 1))),
+        (b"pipe:[12]", (DescriptorKind.PIPE, Inode(0, 12))),
+        (b"socket:[3]", (DescriptorKind.SOCKET, Inode(0, 3))),
+        (b"net:[4026531840]", (DescriptorKind.NAMESPACE, Inode(0, 4026531840))),
+        (b"anon_inode:[eventfd]", (DescriptorKind.EVENTFD, None)),
+        (b"anon_inode:inotify", (DescriptorKind.INOTIFY, None)),
+        (b"anon_inode:bpf-map", (DescriptorKind.BPF, None)),
+        (b"anon_inode:[new thing]", (DescriptorKind.OTHER, None)),
+        (b"strange:[1]", (DescriptorKind.OTHER, Inode(0, 1))),
         (b"/tmp/pipe:[12]", (None, None)),
         (b"/x (deleted)", (None, None)),
     ],
@@ -54,7 +54,7 @@ def test_what_a_name_tells(target: bytes, expected: object) -> None:
 @settings(max_examples=100, deadline=None)
 def test_any_name_and_any_fdinfo_have_an_answer(raw: bytes) -> None:
     kind, _inode = by_name(raw)
-    assert kind is None or kind in Kind
+    assert kind is None or kind in DescriptorKind
     assert all(b":" not in name for name in parse_fdinfo(raw))
 
 
@@ -98,7 +98,7 @@ def test_a_pipe_by_its_ends() -> None:
     reader, writer = os.pipe()
     with closing(reader, writer):
         read, write = own(reader), own(writer)
-        assert (read.kind, write.kind) == (Kind.PIPE, Kind.PIPE)
+        assert (read.kind, write.kind) == (DescriptorKind.PIPE, DescriptorKind.PIPE)
         assert read.inode == write.inode == Inode(0, os.stat(reader).st_ino)
         assert (read.flags, write.flags) == (os.O_RDONLY, os.O_WRONLY)
         assert read.cloexec is True
@@ -114,21 +114,21 @@ def test_a_file_with_its_offset_and_inode(tmp_path: Path) -> None:
         os.lseek(fd, 7, os.SEEK_SET)
         about = os.fstat(fd)
         found = own(fd)
-        assert (found.kind, found.target) == (Kind.FILE, os.fsencode(path))
+        assert (found.kind, found.target) == (DescriptorKind.FILE, os.fsencode(path))
         assert (found.position, found.inode) == (7, Inode(about.st_dev, about.st_ino))
         assert found.flags is not None
         assert found.flags & os.O_APPEND
         assert not found.flags & os.O_CLOEXEC
         path.unlink()
         gone = own(fd)
-        assert (gone.kind, gone.target) == (Kind.FILE, os.fsencode(path) + b" (deleted)")
+        assert (gone.kind, gone.target) == (DescriptorKind.FILE, os.fsencode(path) + b" (deleted)")
 
 
 def test_a_path_only_descriptor(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_PATH)
     with closing(fd):
         found = own(fd)
-        assert found.kind is Kind.DIRECTORY
+        assert found.kind is DescriptorKind.DIRECTORY
         assert found.flags is not None
         assert found.flags & os.O_PATH
 
@@ -142,21 +142,26 @@ def test_every_kind_that_can_be_made_here(tmp_path: Path) -> None:
         scratch = stack.enter_context(tempfile.TemporaryFile())
         leader, follower = os.openpty()
         plain = {
-            os.eventfd(5): Kind.EVENTFD,
-            os.memfd_create("name"): Kind.MEMFD,
-            os.pidfd_open(os.getppid()): Kind.PIDFD,
-            os.open("/proc/self/ns/user", os.O_RDONLY): Kind.NAMESPACE,
-            os.open("/dev/null", os.O_RDWR): Kind.DEVICE,
-            os.open("/", os.O_RDONLY): Kind.DIRECTORY,
-            os.open(fifo, os.O_RDWR): Kind.FIFO,
-            LIBC.timerfd_create(1, 0): Kind.TIMERFD,
-            LIBC.inotify_init1(0): Kind.INOTIFY,
-            LIBC.signalfd(-1, (ctypes.c_ulong * 16)(), 0): Kind.SIGNALFD,
-            leader: Kind.TTY,
-            follower: Kind.TTY,
+            os.eventfd(5): DescriptorKind.EVENTFD,
+            os.memfd_create("name"): DescriptorKind.MEMFD,
+            os.pidfd_open(os.getppid()): DescriptorKind.PIDFD,
+            os.open("/proc/self/ns/user", os.O_RDONLY): DescriptorKind.NAMESPACE,
+            os.open("/dev/null", os.O_RDWR): DescriptorKind.DEVICE,
+            os.open("/", os.O_RDONLY): DescriptorKind.DIRECTORY,
+            os.open(fifo, os.O_RDWR): DescriptorKind.FIFO,
+            LIBC.timerfd_create(1, 0): DescriptorKind.TIMERFD,
+            LIBC.inotify_init1(0): DescriptorKind.INOTIFY,
+            LIBC.signalfd(-1, (ctypes.c_ulong * 16)(), 0): DescriptorKind.SIGNALFD,
+            leader: DescriptorKind.TTY,
+            follower: DescriptorKind.TTY,
         }
         stack.enter_context(closing(*plain))
-        expected = {**plain, epoll.fileno(): Kind.EPOLL, made.fileno(): Kind.SOCKET, scratch.fileno(): Kind.FILE}
+        expected = {
+            **plain,
+            epoll.fileno(): DescriptorKind.EPOLL,
+            made.fileno(): DescriptorKind.SOCKET,
+            scratch.fileno(): DescriptorKind.FILE,
+        }
         assert {fd: own(fd).kind for fd in expected} == expected
         fifo_fd = list(plain)[6]
         assert own(fifo_fd).inode == Inode(fifo.stat().st_dev, fifo.stat().st_ino)

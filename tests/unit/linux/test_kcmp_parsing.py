@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forklore.abi.units import Tid
-from forklore.linux.observe import Cgroup, State, parse_cgroup, parse_state
+from forklore.linux.observe import Cgroup, TaskState, parse_cgroup, parse_state
 from forklore.linux.tasks import made_by
 
 FIELDS = [b"0"] * 52
@@ -90,5 +90,5 @@ def test_kernel_made_threads_by_flags_and_blocked_signals(
     flags: int, blocked: int, comm: bytes, maker: str | None
 ) -> None:
     found = parse_state(Tid(42), stat(comm, f9=flags), STATUS + b"SigBlk:\t%016x\n" % blocked)
-    assert isinstance(found, State)
+    assert isinstance(found, TaskState)
     assert made_by(found) == maker

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.linux.mappings import Kind, Mapping, mappings, parse, parse_smaps, smaps
+from forklore.linux.mappings import Mapping, MappingKind, mappings, parse, parse_smaps, smaps
 
 MAPS = b"""\
 55d0c8a00000-55d0c8a02000 r--p 00000000 fe:00 26723                      /usr/bin/with a space
@@ -29,16 +29,16 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 def test_what_the_kernel_writes() -> None:
     found = parse(MAPS)
     assert [(entry.kind, entry.path) for entry in found] == [
-        (Kind.FILE, b"/usr/bin/with a space"),
-        (Kind.FILE, b"/usr/bin/with a space"),
-        (Kind.ANONYMOUS, b""),
-        (Kind.HEAP, b"[heap]"),
-        (Kind.FILE, b"/memfd:name (deleted)"),
-        (Kind.FILE, b"/tmp/two\nlines (deleted)"),
-        (Kind.ANONYMOUS, b"[anon: arena]"),
-        (Kind.STACK, b"[stack]"),
-        (Kind.SPECIAL, b"[vdso]"),
-        (Kind.SPECIAL, b"[vsyscall]"),
+        (MappingKind.FILE, b"/usr/bin/with a space"),
+        (MappingKind.FILE, b"/usr/bin/with a space"),
+        (MappingKind.ANONYMOUS, b""),
+        (MappingKind.HEAP, b"[heap]"),
+        (MappingKind.FILE, b"/memfd:name (deleted)"),
+        (MappingKind.FILE, b"/tmp/two\nlines (deleted)"),
+        (MappingKind.ANONYMOUS, b"[anon: arena]"),
+        (MappingKind.STACK, b"[stack]"),
+        (MappingKind.SPECIAL, b"[vdso]"),
+        (MappingKind.SPECIAL, b"[vsyscall]"),
     ]
     entry = found.entries[5]
     assert (entry.permissions, entry.offset, entry.major, entry.minor, entry.inode) == ("r-xp", 0x1000, 0x103, 0x2F, 99)
@@ -154,7 +154,7 @@ def test_this_process_has_what_proc_says() -> None:
     found = mappings(own)
     assert not isinstance(found, Unavailable)
     kinds = {entry.kind for entry in found}
-    assert {Kind.FILE, Kind.STACK, Kind.ANONYMOUS, Kind.SPECIAL} <= kinds
+    assert {MappingKind.FILE, MappingKind.STACK, MappingKind.ANONYMOUS, MappingKind.SPECIAL} <= kinds
     code = found.find(id(parse))
     assert code is not None
     assert code.writable

@@ -11,7 +11,7 @@ import pytest
 
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux.memory import PAGE_SIZE
-from forklore.linux.pages.pagemap import EXCLUSIVE, FILE, PRESENT, Pagemap, Region, flags, open_pagemap, probe
+from forklore.linux.pages.pagemap import EXCLUSIVE, FILE, PRESENT, Pagemap, PageRun, flags, open_pagemap, probe
 
 OWN = Tid(os.getpid())
 
@@ -60,8 +60,8 @@ def test_scan_finds_the_written_pages_only(pagemap: Pagemap) -> None:
     assert memory[3 * PAGE_SIZE] == 0
     at = [address + page * PAGE_SIZE for page in range(8)]
     assert pagemap.anonymous(address, at[7]) == [
-        Region(at[1], at[3], huge=False),
-        Region(at[5], at[6], huge=False),
+        PageRun(at[1], at[3], huge=False),
+        PageRun(at[5], at[6], huge=False),
     ]
 
 

@@ -15,15 +15,15 @@ from forklore.linux.pages.cow import (
     OWN,
     SHARED,
     SWAPPED,
+    CountSource,
     CowSnapshot,
-    Source,
     Span,
     common,
     compare,
     grouped,
     over,
 )
-from forklore.linux.pages.pagemap import FRAME, Region
+from forklore.linux.pages.pagemap import FRAME, PageRun
 
 Page = tuple[int, int]
 """What it is, and its frame."""
@@ -44,7 +44,7 @@ def snapshot(pages: dict[int, Page], cuts: set[int], *, frames: bool) -> CowSnap
             spans.append(Span(first * PAGE_SIZE, bytes(kind for kind, _frame in found), raw if frames else None))
     kinds = [kind for kind, _frame in pages.values()]
     return CowSnapshot(
-        tid=Tid(1), source=Source.PAGEMAP, present=len(kinds) - kinds.count(SWAPPED), shared=kinds.count(SHARED),
+        tid=Tid(1), source=CountSource.PAGEMAP, present=len(kinds) - kinds.count(SWAPPED), shared=kinds.count(SHARED),
         huge=0, swapped=kinds.count(SWAPPED), looked_at=len(kinds), left_out=0, zero_told=True, spans=tuple(spans),
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def test_groups_hold_every_region_once_and_stay_small(sizes: list[tuple[int, int
     for gap, pages in sizes:
         start = at + gap * PAGE_SIZE
         at = start + pages * PAGE_SIZE
-        regions.append(Region(start, at, huge=False))
+        regions.append(PageRun(start, at, huge=False))
     groups = list(grouped(regions))
     assert sum(r.end - r.start for group in groups for r in group) == sum(r.end - r.start for r in regions)
     for group in groups:
@@ -108,16 +108,16 @@ def test_groups_hold_every_region_once_and_stay_small(sizes: list[tuple[int, int
 
 def sums(shared_pages: int) -> CowSnapshot:
     return CowSnapshot(
-        tid=Tid(1), source=Source.SMAPS, present=100, shared=shared_pages, huge=0, swapped=0, looked_at=100,
+        tid=Tid(1), source=CountSource.SMAPS, present=100, shared=shared_pages, huge=0, swapped=0, looked_at=100,
         left_out=0, zero_told=True, spans=(),
     )  # fmt: skip
 
 
 def test_sums_of_smaps_are_an_estimate_that_says_so() -> None:
     base = common(sums(70), sums(80))
-    assert (base.source, base.pages, base.exact, base.same_frames) == (Source.SMAPS, 70, False, None)
+    assert (base.source, base.pages, base.exact, base.same_frames) == (CountSource.SMAPS, 70, False, None)
     change = compare(base, sums(30))
-    assert (change.source, change.still, change.parted, change.exact) == (Source.SMAPS, 30, 40, False)
+    assert (change.source, change.still, change.parted, change.exact) == (CountSource.SMAPS, 30, 40, False)
     assert isinstance(change.copied, Unavailable)
     grown = compare(base, sums(90))  # a child of its own since
     assert (grown.still, grown.parted) == (70, 0)

@@ -21,7 +21,7 @@ from forklore.linux.ptrace import Registers
 from forklore.linux.seccomp import TRACED, host_arches
 from forklore.sources.ptrace.entry import ARGUMENT_LIMIT, EntryReader
 from forklore.sources.ptrace.kernel import LINUX, Kernel, Linux
-from forklore.sources.ptrace.tracee import Class, Entry, Glance
+from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 
 OWN = Tid(os.getpid())
 MACHINES = (Arch.X86_64, Arch.AARCH64, Arch.RISCV64)
@@ -35,7 +35,9 @@ def reader(
     return EntryReader(kernel, machine, argv=argv, follow_untraced=follow_untraced)
 
 
-def entry(name: str, *words: int, arch: Arch = Arch.X86_64, argv: bool = True, follow_untraced: bool = False) -> Entry:
+def entry(
+    name: str, *words: int, arch: Arch = Arch.X86_64, argv: bool = True, follow_untraced: bool = False
+) -> EnteredCall:
     nr = syscalls.number(arch, name)
     assert nr is not None
     a, b, c, d, e, f = (*words, *(0,) * (6 - len(words)))

@@ -18,7 +18,7 @@ from forklore.decode.creation import clone_order
 from forklore.elf.image.thread_descriptors import PthreadLayout
 from forklore.events import records as ev
 from forklore.linux.ptrace import Registers
-from forklore.sources.ptrace.tracee import Class, Entry
+from forklore.sources.ptrace.tracee import Class, EnteredCall
 from forklore.sources.stacks.routines import Routines
 
 IP, SP, TOP, ARG, FN = 0x40_0100, 0x7FF0_0000, 0x50_0F00, 0x60_0000, 0x40_1000
@@ -38,16 +38,16 @@ GLIBC_2_17: Final = bytes.fromhex("4885c0 7c11 7401 c3 31ed f7c700010000 7502 eb
 Memory = dict[int, bytes]
 
 
-def entry(arch: Arch, flags: int, stack: int = TOP, *, tid: int = 0, tls: int = 0, clone3: bool = False) -> Entry:
+def entry(arch: Arch, flags: int, stack: int = TOP, *, tid: int = 0, tls: int = 0, clone3: bool = False) -> EnteredCall:
     name = "clone3" if clone3 else "clone"
     nr = syscalls.number(arch, name)
     assert nr is not None
     if clone3:
         raw = struct.pack("<11Q", flags, tid, tid, tid, 0, stack - 0x1000, 0x1000, tls, 0, 0, 0)
-        return Entry(Class.CREATION, name, 0, arch, nr, (ARG, 88, 0, 0, 0, 0), flags=flags, struct=raw)
+        return EnteredCall(Class.CREATION, name, 0, arch, nr, (ARG, 88, 0, 0, 0, 0), flags=flags, struct=raw)
     named = {"flags": flags, "stack": stack, "parent_tid": tid, "child_tid": tid, "tls": tls}
     a, b, c, d, e = (named[word] for word in clone_order(arch))
-    return Entry(Class.CREATION, name, 0, arch, nr, (a, b, c, d, e, 0), flags=flags & ~0xFF)
+    return EnteredCall(Class.CREATION, name, 0, arch, nr, (a, b, c, d, e, 0), flags=flags & ~0xFF)
 
 
 def registers(arch: Arch, **values: int) -> Registers:
@@ -57,7 +57,7 @@ def registers(arch: Arch, **values: int) -> Registers:
 
 
 def found(
-    machine: Arch, made: Entry, held: Registers, memory: Memory, libc: str = "",
+    machine: Arch, made: EnteredCall, held: Registers, memory: Memory, libc: str = "",
     layout: PthreadLayout | Unavailable = Unavailable(0, "nobody publishes it"),  # noqa: B008 - immutable
 ) -> ev.Runs | None:  # fmt: skip
     def read(address: int, size: int) -> bytes | None:
@@ -195,7 +195,9 @@ def test_a_32_bit_call_of_a_64_bit_program_is_nobodys_clone() -> None:
 
 
 def test_a_struct_that_could_not_be_read_tells_nothing() -> None:
-    made = Entry(Class.CREATION, "clone3", 0, Arch.X86_64, 435, (8, 88, 0, 0, 0, 0), struct=Unavailable(14, "bad"))
+    made = EnteredCall(
+        Class.CREATION, "clone3", 0, Arch.X86_64, 435, (8, 88, 0, 0, 0, 0), struct=Unavailable(14, "bad")
+    )
     assert found(Arch.X86_64, made, registers(Arch.X86_64), {}) is None
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from forklore.abi.arch import Arch
 from forklore.elf.cfi.frame_table import FrameTable
 from forklore.elf.dwarf.file import FAILURES, Budget, DebugFile
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 
 _MOST_UNPACKED: Final = 32 << 20
 _SECONDS: Final = 0.25
@@ -33,7 +33,7 @@ _I386_SWITCH: Final = re.compile(
 _SWITCHES: Final = {Arch.X86_64: _X86_64_SWITCH, Arch.X32: _X86_64_SWITCH, Arch.I386: _I386_SWITCH}
 
 
-def further_rules(image: Image, debug: Image | None, arch: Arch) -> FrameTable | None:
+def further_rules(image: ElfImage, debug: ElfImage | None, arch: Arch) -> FrameTable | None:
     """The rules in the .debug_frame of an image where that is compressed, else of its debug file. None without any.
 
     Takes up to a quarter of a second of the processor's time, and 32 MiB.
@@ -55,7 +55,7 @@ def further_rules(image: Image, debug: Image | None, arch: Arch) -> FrameTable |
     return None
 
 
-def keeps_its_stack(image: Image, arch: Arch, start: int, end: int) -> bool:
+def keeps_its_stack(image: ElfImage, arch: Arch, start: int, end: int) -> bool:
     """Whether the code from ``start`` up to ``end``, addresses of the file, stays on the stack that it was called on.
 
     Go's assembler counts what a function pushes, and writes down rules that are wrong from where it takes another

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from forklore.abi.units import Unavailable
-from forklore.elf.image.image import Image, Section
+from forklore.elf.image.image import ElfImage, Section
 
-Input = Image | bytes | bytearray | mmap.mmap | str | os.PathLike[str]
+Input = ElfImage | bytes | bytearray | mmap.mmap | str | os.PathLike[str]
 """An ELF file: as it was opened, its bytes, or its path."""
 
 EXPANDED_LIMIT: Final = 512 << 20
@@ -152,14 +152,14 @@ class DebugFile:
         return memoryview(whole)
 
 
-def _image(source: Input) -> Image:
-    if isinstance(source, Image):
+def _image(source: Input) -> ElfImage:
+    if isinstance(source, ElfImage):
         return source
     if isinstance(source, str | os.PathLike):
-        opened, name = Image.open(source), f"{os.fspath(source)}: "
+        opened, name = ElfImage.open(source), f"{os.fspath(source)}: "
     else:
         # Bytes of a file that is mapped already serve as they are.
-        opened, name = Image.of_bytes(bytes(source) if isinstance(source, bytearray) else source), ""  # type: ignore[arg-type]
+        opened, name = ElfImage.of_bytes(bytes(source) if isinstance(source, bytearray) else source), ""  # type: ignore[arg-type]
     if isinstance(opened, Unavailable):
         raise BrokenDwarf(f"{name}{opened.why}")
     return opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from forklore.abi.arch import Arch
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 
 _LONGEST: Final = 1 << 12
 """Bytes of one function that are walked over."""
@@ -16,7 +16,7 @@ _RETURNS: Final = (0xC2, 0xC3, 0xF4)
 _INDIRECT: Final = 0xFF
 
 
-def code_ends(image: Image, start: int, address: int) -> bool:
+def code_ends(image: ElfImage, start: int, address: int) -> bool:
     """Whether the function that begins at ``start`` comes to an end before ``address``.
 
     In a stripped library the next symbol can be far, and between them are functions that are not exported: ``__clone``

@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from forklore.abi.units import Unavailable
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 
 _DIRECTORIES: Final = ("/usr/lib/debug",)
 _CHUNK = 1 << 20
 _WORTH_IT: Final = (".symtab", ".debug_info", ".debug_line")
 
 
-def find_debug_file(image: Image, path: str, root: str = "/",
-                    directories: Sequence[str] = _DIRECTORIES) -> Image | Unavailable | None:
+def find_debug_file(image: ElfImage, path: str, root: str = "/",
+                    directories: Sequence[str] = _DIRECTORIES) -> ElfImage | Unavailable | None:
     """The separate debug file of ``image``, which was opened from ``path`` as named below ``root``.
 
     ``root`` is where the traced program's files are seen, such as ``/proc/PID/root``. A file found by name is taken
@@ -30,14 +30,14 @@ def find_debug_file(image: Image, path: str, root: str = "/",
     refused: Unavailable | None = None
     for candidate in _by_build_id(image.build_id, root, directories):
         found = _accepted(candidate, image, path=_below(root, path), crc=None)
-        if isinstance(found, Image):
+        if isinstance(found, ElfImage):
             return found
         refused = refused or found
     link = image.debug_link()
     if link is not None and "/" not in link[0]:
         for candidate in _by_link(link[0], path, root, directories):
             found = _accepted(candidate, image, path=_below(root, path), crc=link[1])
-            if isinstance(found, Image):
+            if isinstance(found, ElfImage):
                 return found
             refused = refused or found
     return refused
@@ -65,8 +65,8 @@ def _missing(found: Unavailable) -> bool:
     return found.errno in (2, 20)  # ENOENT, ENOTDIR
 
 
-def _accepted(candidate: str, image: Image, path: str, crc: int | None) -> Image | Unavailable | None:
-    found = Image.open(candidate)
+def _accepted(candidate: str, image: ElfImage, path: str, crc: int | None) -> ElfImage | Unavailable | None:
+    found = ElfImage.open(candidate)
     if isinstance(found, Unavailable):
         return None if _missing(found) else Unavailable(found.errno, f"{candidate}: {found.why}")
     why = _objection(found, candidate, image, path, crc)
@@ -76,7 +76,7 @@ def _accepted(candidate: str, image: Image, path: str, crc: int | None) -> Image
     return Unavailable(0, f"{candidate} {why}") if why else None
 
 
-def _objection(found: Image, candidate: str, image: Image, path: str, crc: int | None) -> str | None:
+def _objection(found: ElfImage, candidate: str, image: ElfImage, path: str, crc: int | None) -> str | None:
     """Why a file is not the debug file of ``image``; empty for the program itself under its own link."""
     if _same_file(candidate, path):
         return ""
@@ -99,7 +99,7 @@ def _same_file(one: str, other: str) -> bool:
         return False
 
 
-def _crc(image: Image) -> int:
+def _crc(image: ElfImage) -> int:
     crc = 0
     for offset in range(0, image.size, _CHUNK):
         if not image.whole:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from forklore.elf.image.image import Image
-from forklore.elf.image.symtab import Entry, Table, section_table
+from forklore.elf.image.image import ElfImage
+from forklore.elf.image.symtab import SymbolEntry, Table, section_table
 
 _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ = 4, 5, 6, 10
 _DT_GNU_HASH, _DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
@@ -23,12 +23,12 @@ _MAX_CHAIN = 4096
 class DynamicSymbols:
     """The dynamic symbol table of an image and its hash; ``table`` is None where there is none."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: ElfImage) -> None:
         self._image = image
         self.hashed: Final = any(self._place(tag) is not None for tag in (_DT_GNU_HASH, _DT_HASH))
         self.table: Final = (section_table(image, ".dynsym") or self._from_segment()) if image.whole else None
 
-    def called(self, name: bytes) -> Iterator[Entry]:
+    def called(self, name: bytes) -> Iterator[SymbolEntry]:
         """The symbols of that name in the hash table, the default version first."""
         table = self.table
         if table is None:

@@ -88,7 +88,7 @@ _COPIED: Final = 8 << 20
 """Files up to this size are read as a whole: whatever becomes of them, what was read stays."""
 
 
-class Image:
+class ElfImage:
     """An ELF file. :meth:`open` and :meth:`of_bytes` make one.
 
     A large one is mapped and not read. Reading past the end of a file that was cut short after it was mapped would end
@@ -118,7 +118,7 @@ class Image:
         """NT_GNU_BUILD_ID in hexadecimal."""
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | Fd, *, big_endian: bool = False) -> Image | Unavailable:
+    def open(cls, source: str | os.PathLike[str] | Fd, *, big_endian: bool = False) -> ElfImage | Unavailable:
         """Map the file at a path, or one that is open already (the descriptor stays the caller's).
 
         ``big_endian``: also one of those machines, none of which forklore decodes: its headers and notes can be asked.
@@ -138,13 +138,13 @@ class Image:
             return Unavailable(0, f"no file name: {problem}")
 
     @classmethod
-    def of_bytes(cls, data: bytes, *, big_endian: bool = False) -> Image | Unavailable:
+    def of_bytes(cls, data: bytes, *, big_endian: bool = False) -> ElfImage | Unavailable:
         """An ELF file that is in memory: the vdso as read from a task, a decompressed section."""
         header = _read_header(data, big_endian)
         return header if isinstance(header, Unavailable) else cls(data, header)
 
     @classmethod
-    def _map(cls, descriptor: int, big_endian: bool) -> Image | Unavailable:
+    def _map(cls, descriptor: int, big_endian: bool) -> ElfImage | Unavailable:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return Unavailable(0, "not a regular file")

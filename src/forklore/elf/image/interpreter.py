@@ -28,9 +28,9 @@ def interpreter(path: str | os.PathLike[str]) -> bytes | Unavailable | None:
 
 
 def _dynamic_linker(path: str | os.PathLike[str]) -> bytes | Unavailable | None:
-    from forklore.elf.image.image import Image  # only a program that cannot be executed is asked
+    from forklore.elf.image.image import ElfImage  # only a program that cannot be executed is asked
 
-    image = Image.open(path)
+    image = ElfImage.open(path)
     if isinstance(image, Unavailable):
         return image
     with closing(image):

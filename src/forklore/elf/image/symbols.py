@@ -11,14 +11,14 @@ from forklore.abi.arch import Arch
 from forklore.abi.units import Address, Unavailable
 from forklore.elf.image.assembly import code_ends
 from forklore.elf.image.dynsym import DynamicSymbols
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symtab import (
     STB_GLOBAL,
     STB_GNU_UNIQUE,
     STB_WEAK,
     STT_NOTYPE,
     STT_OBJECT,
-    Entry,
+    SymbolEntry,
     Table,
     section_table,
 )
@@ -45,7 +45,7 @@ class Symbols:
     The images stay the caller's, and open while this is used. Of a table, the first two million entries are looked at.
     """
 
-    def __init__(self, image: Image, debug: Image | None = None) -> None:
+    def __init__(self, image: ElfImage, debug: ElfImage | None = None) -> None:
         self._image = image
         self._dynamic = DynamicSymbols(image)
         full = [table for place in (image, debug) if place is not None
@@ -95,7 +95,7 @@ class Symbols:
         """Why the symbols in ``.gnu_debugdata`` are left out, once they were asked for."""
         return self._mini if isinstance(self._mini, Unavailable) else None
 
-    def _called(self, name: bytes) -> Iterator[Entry]:
+    def _called(self, name: bytes) -> Iterator[SymbolEntry]:
         if self._dynamic.hashed and self._image.whole:
             yield from self._dynamic.called(name)
         for table in self._readable():
@@ -121,8 +121,8 @@ def _covering(table: Table, address: int, start: int | None, *, stripped: bool) 
 
     ``stripped``: the table lacks what is not exported, so that the next symbol may not be that of the next function.
     """
-    nearest: list[Entry] = []
-    covering: list[Entry] = []
+    nearest: list[SymbolEntry] = []
+    covering: list[SymbolEntry] = []
     ended = False
     for entry in table.before(address):
         if covering and entry.value != covering[0].value:
@@ -142,25 +142,25 @@ def _covering(table: Table, address: int, start: int | None, *, stripped: bool) 
     return _best(table, covering or reaching)
 
 
-def _best(table: Table, entries: Iterable[Entry]) -> Symbol | None:
+def _best(table: Table, entries: Iterable[SymbolEntry]) -> Symbol | None:
     named = [(entry, table.name(entry)) for entry in entries if entry.code and not _mapping_symbol(table, entry)]
     entry, name = min(named, key=_preference, default=(None, b""))
     return None if entry is None or not name else Symbol(name, Address(entry.value), entry.size)
 
 
-def _preference(named: tuple[Entry, bytes]) -> tuple[bool, bool, int, int, int, bytes]:
+def _preference(named: tuple[SymbolEntry, bytes]) -> tuple[bool, bool, int, int, int, bytes]:
     entry, name = named
     underscores = len(name) - len(name.lstrip(b"_"))
     return not name, entry.type == STT_NOTYPE, underscores, _RANKS.get(entry.binding, 2), len(name), name
 
 
-def _mapping_symbol(table: Table, entry: Entry) -> bool:
+def _mapping_symbol(table: Table, entry: SymbolEntry) -> bool:
     """``$x`` and ``$d`` mark instructions and data for disassemblers (ELF for the Arm 64-bit Architecture; RISC-V)."""
     marked = entry.type == STT_NOTYPE and table.image.arch in (Arch.AARCH64, Arch.RISCV64)
     return marked and table.name(entry).startswith(b"$")
 
 
-def _same_section(table: Table, entry: Entry, address: int) -> bool:
+def _same_section(table: Table, entry: SymbolEntry, address: int) -> bool:
     section = table.image.section_number(entry.section) if table.numbered else None
     if section is not None:
         return section.address <= address < section.address + section.memory_size
@@ -168,7 +168,7 @@ def _same_section(table: Table, entry: Entry, address: int) -> bool:
     return load is not None and load == table.image.executable(entry.value)
 
 
-def _mini_table(image: Image) -> Table | Unavailable:
+def _mini_table(image: ElfImage) -> Table | Unavailable:
     """The symbol table in ``.gnu_debugdata``: an ELF file of its own, packed by xz (gdb manual, "MiniDebugInfo")."""
     section = image.section(".gnu_debugdata")
     if section is None:
@@ -184,7 +184,7 @@ def _mini_table(image: Image) -> Table | Unavailable:
         return Unavailable(0, f".gnu_debugdata cannot be unpacked: {problem}")
     if not unpack.eof:
         return Unavailable(0, f".gnu_debugdata is cut short, or longer than {_MAX_MINI_CONTENT} bytes when unpacked")
-    inner = Image.of_bytes(content)
+    inner = ElfImage.of_bytes(content)
     if isinstance(inner, Unavailable):
         return Unavailable(0, f".gnu_debugdata: {inner.why}")
     return section_table(inner, ".symtab") or Unavailable(0, ".gnu_debugdata holds no symbol table")

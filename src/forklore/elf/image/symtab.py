@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from forklore.elf.image.image import Image, Section
+from forklore.elf.image.image import ElfImage, Section
 
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
 STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
@@ -48,7 +48,7 @@ _LAYOUTS: Final = {32: _Layout(16, 4, 12, 4, struct.Struct("<IIIBBH")),
                    64: _Layout(24, 8, 4, 8, struct.Struct("<IBBHQQ"))}
 
 
-class Entry(Struct, frozen=True, gc=False):
+class SymbolEntry(Struct, frozen=True, gc=False):
     """A symbol as the table has it; ``name_at`` is st_name, ``type`` and ``binding`` the halves of st_info."""
 
     name_at: int
@@ -75,7 +75,7 @@ class Table:
     Numbers are held to what is in the file. ``numbered``: st_shndx can be looked up in the image's sections.
     """
 
-    def __init__(self, image: Image, offset: int, count: int, strings: int, strings_end: int, *,
+    def __init__(self, image: ElfImage, offset: int, count: int, strings: int, strings_end: int, *,
                  numbered: bool) -> None:
         self.image: Final = image
         self.numbered: Final = numbered
@@ -88,16 +88,16 @@ class Table:
         self._packed: dict[int, bytes] = {}
         self._blocks: dict[int, tuple[array[int], array[int]]] = {}
 
-    def entry(self, number: int) -> Entry:
+    def entry(self, number: int) -> SymbolEntry:
         """The symbol of that number, which is below ``count``."""
         fields = self._layout.whole.unpack_from(self.image.data, self._offset + number * self._layout.size)
         if self._layout.value_size == 8:
             name, info, _, section, value, size = fields
         else:
             name, value, size, info, _, section = fields
-        return Entry(name, info & 15, info >> 4, section, value, size)
+        return SymbolEntry(name, info & 15, info >> 4, section, value, size)
 
-    def name(self, entry: Entry) -> bytes:
+    def name(self, entry: SymbolEntry) -> bytes:
         """A symbol's name without its version (``@GLIBC_2.34``, which linkers write into .symtab)."""
         start = self._strings + entry.name_at
         limit = min(start + _MAX_NAME, self._strings_end)
@@ -108,14 +108,14 @@ class Table:
         version = name.find(b"@", 1)
         return name if version < 0 else name[:version]
 
-    def starting(self, value: int) -> list[Entry]:
+    def starting(self, value: int) -> list[SymbolEntry]:
         """The functions and labels with exactly this value, at most 64."""
         values, numbers = self._block(value >> _BLOCK_BITS)
         first = bisect_left(values, value)
         last = bisect_right(values, value, first, min(first + _MAX_ALIASES, len(values)))
         return [self.entry(number) for number in numbers[first:last]]
 
-    def before(self, address: int) -> Iterator[Entry]:
+    def before(self, address: int) -> Iterator[SymbolEntry]:
         """Functions and labels whose value is at most ``address``, nearest first, as far back as is sensible."""
         left = _MAX_STEPS
         block = address >> _BLOCK_BITS
@@ -126,7 +126,7 @@ class Table:
                 yield self.entry(number)
             left -= min(left, end)
 
-    def called(self, name: bytes) -> Iterator[Entry]:
+    def called(self, name: bytes) -> Iterator[SymbolEntry]:
         """The symbols of that name, by a search through the strings: for tables without a hash."""
         for offset in self._spelled(name):
             for number in self._find(0, offset.to_bytes(4, "little"), _MAX_ALIASES):
@@ -191,7 +191,7 @@ class Table:
         return packed or b""
 
 
-def section_table(image: Image, name: str) -> Table | None:
+def section_table(image: ElfImage, name: str) -> Table | None:
     """The symbol table in a section (``.symtab``, ``.dynsym``), with the strings that its sh_link names."""
     section = image.section(name)
     strings: Section | None = None if section is None else image.section_number(section.link)

@@ -18,7 +18,7 @@ from forklore.abi.text import as_text
 from forklore.abi.units import Unavailable
 
 if TYPE_CHECKING:
-    from forklore.elf.image.image import Image
+    from forklore.elf.image.image import ElfImage
     from forklore.elf.image.symbols import Symbols
 
 _START_ROUTINE: Final = b"_thread_db_pthread_start_routine"
@@ -69,7 +69,7 @@ def descriptor(
     return _checked(routine, tid, _WORD.unpack(size)[0])
 
 
-def layout_from_image(image: Image, symbols: Symbols | None = None) -> PthreadLayout | Unavailable:
+def layout_from_image(image: ElfImage, symbols: Symbols | None = None) -> PthreadLayout | Unavailable:
     """The layout that an ELF file publishes, from the file alone: the words are constants."""
     if symbols is None:
         from forklore.elf.image.symbols import Symbols

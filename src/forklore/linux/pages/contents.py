@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux.memory import PAGE_SIZE
-from forklore.linux.pages.cow import OWN, Common, CowSnapshot, Source, over
+from forklore.linux.pages.cow import OWN, Common, CountSource, CowSnapshot, over
 from forklore.linux.pages.whole import MOST, Memory, open_memory, pieces
 
 LIMIT: Final = 1 << 18
@@ -44,7 +44,7 @@ class Checksums(Struct, frozen=True):
 
 def checksums(tid: Tid, base: Common, limit: int = LIMIT) -> Checksums | Unavailable:
     """Read the common pages of one of the two, both held at creation: about 1 s a GiB."""
-    if base.source is Source.SMAPS:
+    if base.source is CountSource.SMAPS:
         return Unavailable(0, "smaps does not tell which pages are common, so their contents were not read")
     opened = open_memory(tid)
     if isinstance(opened, Unavailable):
@@ -66,7 +66,7 @@ def changed(tid: Tid, before: Checksums, now: CowSnapshot) -> int | Unavailable:
     Only pages that are mapped here alone are read. :class:`Unavailable` if pages were left out, or smaps was all that
     could be read.
     """
-    if now.source is Source.SMAPS:
+    if now.source is CountSource.SMAPS:
         return Unavailable(0, "smaps does not tell which pages are common, so their contents were not compared")
     if before.left_out:
         return Unavailable(0, f"the contents of {before.left_out} common pages are not known: they were not read")

@@ -21,7 +21,7 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.units import Tid, Unavailable
-from forklore.linux.mappings import Kind, mappings, smaps
+from forklore.linux.mappings import MappingKind, mappings, smaps
 from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.pages.pagemap import (
     ENTRY,
@@ -31,7 +31,7 @@ from forklore.linux.pages.pagemap import (
     PRESENT,
     SWAP,
     Pagemap,
-    Region,
+    PageRun,
     flags,
     open_pagemap,
 )
@@ -63,7 +63,7 @@ _CLASSES: Final = bytes(_class_of(flag) for flag in range(256))
 _IS_SHARED: Final = bytes(kind == SHARED for kind in range(256))
 
 
-class Source(StrEnum):
+class CountSource(StrEnum):
     """Where the numbers come from."""
 
     PAGEMAP = "pagemap"
@@ -88,7 +88,7 @@ class CowSnapshot(Struct, frozen=True):
     """The private memory of a task at one moment; counts are of pages."""
 
     tid: Tid
-    source: Source
+    source: CountSource
     present: int
     """Pages of anonymous memory in memory, of which the next two:"""
     shared: int
@@ -108,13 +108,15 @@ class CowSnapshot(Struct, frozen=True):
     @property
     def exact(self) -> bool:
         """Every page was looked at, one by one, and none of it is huge."""
-        return self.source is Source.PAGEMAP and self.zero_told and not (self.huge or self.left_out or self.swapped)
+        return (
+            self.source is CountSource.PAGEMAP and self.zero_told and not (self.huge or self.left_out or self.swapped)
+        )
 
 
 class Common(Struct, frozen=True):
     """Pages that two tasks have in common, at the same addresses: a byte of 1 each in ``spans``."""
 
-    source: Source
+    source: CountSource
     pages: int
     exact: bool
     same_frames: bool | None
@@ -125,7 +127,7 @@ class Common(Struct, frozen=True):
 class CowChange(Struct, frozen=True):
     """What became of common pages on one side. The first four add up to ``Common.pages``, but for smaps."""
 
-    source: Source
+    source: CountSource
     still: int
     """Not copied by anybody: still mapped by another process too."""
     parted: int
@@ -157,7 +159,7 @@ def _from_pagemap(tid: Tid, pagemap: Pagemap, limit: int) -> CowSnapshot | Unava
     found = mappings(tid)
     if isinstance(found, Unavailable):
         return found
-    private = [Region(m.start, m.end, huge=False) for m in found if m.private and m.kind is not Kind.SPECIAL]
+    private = [PageRun(m.start, m.end, huge=False) for m in found if m.private and m.kind is not MappingKind.SPECIAL]
     zero_told = True
     try:
         regions = pagemap.anonymous(private[0].start, private[-1].end) if private else []
@@ -171,15 +173,15 @@ def _from_pagemap(tid: Tid, pagemap: Pagemap, limit: int) -> CowSnapshot | Unava
         sum(span.pages.count(kind) for span in spans) for kind in (OWN, SHARED, SWAPPED)
     )
     return CowSnapshot(
-        tid=tid, source=Source.PAGEMAP, present=present + shared, shared=shared, swapped=swapped,
+        tid=tid, source=CountSource.PAGEMAP, present=present + shared, shared=shared, swapped=swapped,
         huge=sum(region.end - region.start for region in kept if region.huge) // PAGE_SIZE,
         looked_at=sum(region.end - region.start for region in kept) // PAGE_SIZE, left_out=left_out,
         zero_told=zero_told, spans=_with_frames(spans),
     )  # fmt: skip
 
 
-def _within(regions: Sequence[Region], limit: int) -> tuple[list[Region], int]:
-    kept: list[Region] = []
+def _within(regions: Sequence[PageRun], limit: int) -> tuple[list[PageRun], int]:
+    kept: list[PageRun] = []
     left_out = 0
     for region in regions:
         pages = (region.end - region.start) // PAGE_SIZE
@@ -187,13 +189,13 @@ def _within(regions: Sequence[Region], limit: int) -> tuple[list[Region], int]:
         limit -= fits
         left_out += pages - fits
         if fits:
-            kept.append(Region(region.start, region.start + fits * PAGE_SIZE, region.huge))
+            kept.append(PageRun(region.start, region.start + fits * PAGE_SIZE, region.huge))
     return kept, left_out
 
 
-def grouped(regions: Sequence[Region]) -> Iterator[list[Region]]:
+def grouped(regions: Sequence[PageRun]) -> Iterator[list[PageRun]]:
     """Regions that are best read together: close to each other, and at most ``_SPAN`` pages in all."""
-    group: list[Region] = []
+    group: list[PageRun] = []
     for region in regions:
         start = region.start
         while start < region.end:
@@ -203,13 +205,13 @@ def grouped(regions: Sequence[Region]) -> Iterator[list[Region]]:
                 group = []
             first = group[0].start if group else start
             end = min(region.end, first + _SPAN * PAGE_SIZE)
-            group.append(Region(start, end, region.huge))
+            group.append(PageRun(start, end, region.huge))
             start = end
     if group:
         yield group
 
 
-def _span(pagemap: Pagemap, group: Sequence[Region]) -> Span:
+def _span(pagemap: Pagemap, group: Sequence[PageRun]) -> Span:
     start = group[0].start
     entries = pagemap.entries(start, (group[-1].end - start) // PAGE_SIZE)
     pages = flags(entries).translate(_CLASSES)
@@ -240,7 +242,7 @@ def _from_smaps(tid: Tid, why: Unavailable) -> CowSnapshot | Unavailable:
         return why
     present = shared = swapped = huge = looked_at = 0
     for mapping, usage in found:
-        if not mapping.private or mapping.kind is Kind.SPECIAL:
+        if not mapping.private or mapping.kind is MappingKind.SPECIAL:
             continue
         sizes = {name: size // PAGE_SIZE for name, size in usage.fields.items()}
         anonymous = sizes.get("Anonymous", 0)
@@ -251,7 +253,7 @@ def _from_smaps(tid: Tid, why: Unavailable) -> CowSnapshot | Unavailable:
         huge += sizes.get("AnonHugePages", 0) + sizes.get("Private_Hugetlb", 0)
         looked_at += mapping.size // PAGE_SIZE
     return CowSnapshot(
-        tid=tid, source=Source.SMAPS, present=present, shared=shared, swapped=swapped, huge=huge,
+        tid=tid, source=CountSource.SMAPS, present=present, shared=shared, swapped=swapped, huge=huge,
         looked_at=looked_at, left_out=0, zero_told=True, spans=(),
     )  # fmt: skip
 
@@ -286,9 +288,9 @@ def _framed(*sides: CowSnapshot | Common) -> bool:
 
 def common(child: CowSnapshot, creator: CowSnapshot) -> Common:
     """The pages that both have in common, from snapshots taken while both are held."""
-    source = Source.PAGEMAP if child.source is creator.source is Source.PAGEMAP else Source.SMAPS
+    source = CountSource.PAGEMAP if child.source is creator.source is CountSource.PAGEMAP else CountSource.SMAPS
     exact = child.exact and creator.exact
-    if source is Source.SMAPS:
+    if source is CountSource.SMAPS:
         return Common(source, min(child.shared, creator.shared), False, None, ())
     framed = _framed(child, creator)
     spans: list[Span] = []
@@ -324,10 +326,10 @@ def moved(pages: bytes, before: bytes, now: bytes) -> bytes:
 
 def compare(base: Common, now: CowSnapshot) -> CowChange:
     """What became of common pages in one of the two, from a snapshot of it before it executes or ends."""
-    if base.source is Source.SMAPS or now.source is Source.SMAPS:
+    if base.source is CountSource.SMAPS or now.source is CountSource.SMAPS:
         still = min(base.pages, now.shared)
         nobody = Unavailable(0, "smaps has sums only: who made a copy cannot be told from them")
-        return CowChange(Source.SMAPS, still, base.pages - still, 0, 0, nobody, False)
+        return CowChange(CountSource.SMAPS, still, base.pages - still, 0, 0, nobody, False)
     framed = bool(base.spans) and _framed(base, now)
     counts = [0, 0, 0, 0]
     copied = 0
@@ -347,7 +349,7 @@ def compare(base: Common, now: CowSnapshot) -> CowChange:
         why = "frame numbers are shown to CAP_SYS_ADMIN only, and bit 56 is the same on both sides"
         who = Unavailable(errno.EPERM, why)
     return CowChange(
-        Source.PAGEMAP, still, own, swapped, base.pages - still - own - swapped, who, base.exact and now.exact
+        CountSource.PAGEMAP, still, own, swapped, base.pages - still - own - swapped, who, base.exact and now.exact
     )
 
 

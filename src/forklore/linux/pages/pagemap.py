@@ -52,7 +52,7 @@ _buffer: Final = ctypes.create_string_buffer(_REGIONS * _REGION.size)
 _view: Final = memoryview(_buffer)
 
 
-class Region(Struct, frozen=True, gc=False):
+class PageRun(Struct, frozen=True, gc=False):
     """Pages side by side that are alike: addresses from ``start`` up to ``end``."""
 
     start: int
@@ -82,13 +82,13 @@ class Pagemap:
             offset, wanted = offset + len(part), wanted - len(part)
         return b"".join(parts) + bytes(wanted)
 
-    def anonymous(self, start: int, end: int) -> list[Region]:
+    def anonymous(self, start: int, end: int) -> list[PageRun]:
         """Where pages of anonymous memory exist, in memory or swapped out, that somebody has written.
 
         Linux 6.7: OSError with ENOTTY before. The zero page, which stands in for memory that was only read, does not
         count: pagemap's entries alone show it like a page shared by copy-on-write.
         """
-        found: list[Region] = []
+        found: list[PageRun] = []
         unwanted = _IS_FILE | _IS_ZERO
         wanted = _IS_PRESENT | _IS_SWAPPED
         while start < end and len(found) < _MOST_REGIONS:
@@ -100,7 +100,7 @@ class Pagemap:
             )  # fmt: skip
             count = fcntl.ioctl(self._fd, _PAGEMAP_SCAN, argument)
             for first, last, categories in _REGION.iter_unpack(_view[: count * _REGION.size]):
-                found.append(Region(first, last, bool(categories & _IS_HUGE)))
+                found.append(PageRun(first, last, bool(categories & _IS_HUGE)))
             if count < _REGIONS:
                 break
             # Not walk_end: after a walk that filled the kernel's own buffer before it came to the end, that is where
@@ -203,7 +203,7 @@ def _scan_tells() -> bool:
     _read_only_once = memory[PAGE_SIZE]
     with _own() as own:
         found = own.anonymous(address, address + 2 * PAGE_SIZE)
-    return found == [Region(address, address + PAGE_SIZE, huge=False)]
+    return found == [PageRun(address, address + PAGE_SIZE, huge=False)]
 
 
 def _frames_shown() -> bool:

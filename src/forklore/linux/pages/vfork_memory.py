@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import proc
-from forklore.linux.mappings import Kind, Mapping, Mappings, mappings
+from forklore.linux.mappings import Mapping, MappingKind, Mappings, mappings
 from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.pages.pagemap import FILE, PRESENT, SWAP, Pagemap, flags, open_pagemap
 from forklore.linux.pages.whole import MOST, Memory, open_memory, pieces
@@ -46,7 +46,7 @@ Bounds = tuple[int, int]
 """First address, and the one behind the last."""
 
 
-class Where(StrEnum):
+class MemoryPart(StrEnum):
     """Which part of the parent's memory, and so whether a change matters."""
 
     LIVE_STACK = "live stack"
@@ -67,10 +67,10 @@ class Where(StrEnum):
     @property
     def harmless(self) -> bool:
         """No part of the parent's state."""
-        return self in (Where.DEAD_STACK, Where.CHILD_STACK)
+        return self in (MemoryPart.DEAD_STACK, MemoryPart.CHILD_STACK)
 
 
-class Piece(Struct, frozen=True):
+class SavedBytes(Struct, frozen=True):
     """Bytes as they were, from ``start``."""
 
     start: int
@@ -91,7 +91,7 @@ class Before(Struct, frozen=True):
     maps: Mappings
     sp: Address
     child_stack: Bounds | None
-    pieces: tuple[Piece, ...]
+    pieces: tuple[SavedBytes, ...]
     zero: tuple[Mapping, ...]
     """Anonymous mappings that are known as a whole: what no piece covers was zero."""
     left_out: tuple[LeftOut, ...]
@@ -105,12 +105,12 @@ class Before(Struct, frozen=True):
         return sum(len(piece.data) for piece in self.pieces)
 
 
-class Change(Struct, frozen=True):
+class MemoryChange(Struct, frozen=True):
     """Bytes that differ. ``old`` and ``new`` hold the first KEPT_BYTES of them, ``length`` counts all."""
 
     start: Address
     length: int
-    where: Where
+    where: MemoryPart
     mapping: Mapping
     old: bytes
     new: bytes
@@ -128,7 +128,7 @@ class Remap(Struct, frozen=True):
 class Writes(Struct, frozen=True):
     """All that the child left behind, in order of address."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[MemoryChange, ...]
     more: int
     """Ranges beyond MOST_CHANGES."""
     remaps: tuple[Remap, ...]
@@ -151,7 +151,7 @@ def capture(
     if isinstance(opened, Unavailable):
         return opened
     store = _Store(limit)
-    kept: list[Piece] = []
+    kept: list[SavedBytes] = []
     zero: list[Mapping] = []
     left_out: list[LeftOut] = []
     with opened as memory, ExitStack() as files:
@@ -162,7 +162,7 @@ def capture(
             kept += found
             if missing:
                 left_out.append(LeftOut(mapping, missing, why))
-            elif mapping.kind is not Kind.FILE:
+            elif mapping.kind is not MappingKind.FILE:
                 zero.append(mapping)
     fields = proc.status(tid)
     threads = None if isinstance(fields, Unavailable) else proc.number(fields, b"Threads")
@@ -176,13 +176,13 @@ def _in_order(maps: Mappings, sp: int) -> list[Mapping]:
     def rank(mapping: Mapping) -> int:
         if mapping is stack:
             return 0
-        if mapping.kind is Kind.FILE:
+        if mapping.kind is MappingKind.FILE:
             return 1
         if maps.file_of_bss(mapping) is not None:
             return 2
-        return 3 if mapping.kind is Kind.HEAP else 4
+        return 3 if mapping.kind is MappingKind.HEAP else 4
 
-    lent = [m for m in maps if m.private and m.writable and m.kind is not Kind.SPECIAL]
+    lent = [m for m in maps if m.private and m.writable and m.kind is not MappingKind.SPECIAL]
     return sorted(lent, key=rank)
 
 
@@ -201,7 +201,7 @@ def there(pagemap: Pagemap | None, mapping: Mapping) -> list[Bounds]:
 
     Without a pagemap, all of it.
     """
-    if pagemap is None or mapping.kind is Kind.FILE:
+    if pagemap is None or mapping.kind is MappingKind.FILE:
         return [(mapping.start, mapping.end)]
     try:
         return [(region.start, region.end) for region in pagemap.anonymous(mapping.start, mapping.end)]
@@ -221,9 +221,9 @@ class _Store:
         self._left = limit
         self._free = memoryview(b"")
 
-    def keep(self, memory: Memory, wanted: Sequence[Bounds]) -> tuple[list[Piece], int, str]:
+    def keep(self, memory: Memory, wanted: Sequence[Bounds]) -> tuple[list[SavedBytes], int, str]:
         """The pieces, and how many bytes of ``wanted`` are missing and why."""
-        found: list[Piece] = []
+        found: list[SavedBytes] = []
         missing = 0
         why = ""
         for start, end in wanted:
@@ -235,7 +235,7 @@ class _Store:
                 if got < size:
                     missing, why = missing + size - got, "cannot be read"
                 if got:
-                    found.append(Piece(address, self._free[:got]))
+                    found.append(SavedBytes(address, self._free[:got]))
                     self._free, self._left = self._free[got:], self._left - got
         return found, missing, why
 
@@ -319,7 +319,7 @@ class _Listing:
         self._before = before
         self._stack = before.maps.find(before.sp)
         self._cuts = sorted({before.sp, before.sp - DEPTH, *(before.child_stack or ())})
-        self.changes: list[Change] = []
+        self.changes: list[MemoryChange] = []
         self.more = 0
 
     def add(self, start: int, old: memoryview, new: bytearray) -> None:
@@ -342,22 +342,22 @@ class _Listing:
         elif len(self.changes) >= MOST_CHANGES:
             self.more += 1
             return
-        self.changes.append(Change(Address(start), length, where, mapping, old[:KEPT_BYTES], new[:KEPT_BYTES]))
+        self.changes.append(MemoryChange(Address(start), length, where, mapping, old[:KEPT_BYTES], new[:KEPT_BYTES]))
 
-    def _where(self, address: int, mapping: Mapping) -> Where:
+    def _where(self, address: int, mapping: Mapping) -> MemoryPart:
         before = self._before
         if before.child_stack is not None and before.child_stack[0] <= address < before.child_stack[1]:
-            return Where.CHILD_STACK
+            return MemoryPart.CHILD_STACK
         if mapping is self._stack:
             # A thread's stack is a mapping like others, and may be one with what lies below it.
-            deep = mapping.kind is not Kind.STACK and address < before.sp - DEPTH
+            deep = mapping.kind is not MappingKind.STACK and address < before.sp - DEPTH
             if not deep:
-                return Where.DEAD_STACK if address < before.sp else Where.LIVE_STACK
-        if mapping.kind is Kind.FILE:
-            return Where.DATA
-        if mapping.kind is Kind.HEAP:
-            return Where.HEAP
-        return Where.BSS if before.maps.file_of_bss(mapping) is not None else Where.ANONYMOUS
+                return MemoryPart.DEAD_STACK if address < before.sp else MemoryPart.LIVE_STACK
+        if mapping.kind is MappingKind.FILE:
+            return MemoryPart.DATA
+        if mapping.kind is MappingKind.HEAP:
+            return MemoryPart.HEAP
+        return MemoryPart.BSS if before.maps.file_of_bss(mapping) is not None else MemoryPart.ANONYMOUS
 
 
 def remapped(before: Before, after: Mappings) -> Iterator[Remap]:

@@ -25,7 +25,7 @@ Leaf = Failure | FailedExec | MadeCall
 """Something that a task did and that made no task."""
 
 
-class Row(Struct):
+class TreeRow(Struct):
     """A line of the tree: tasks that look the same, or the same thing done several times, and what hangs below."""
 
     tasks: list[Task] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Folded:
         self._shape: dict[TaskId, int] = {}
         """What a task and all below it look like, but for who made the task itself."""
         self._below: dict[TaskId, int] = {}
-        self._rows: dict[TaskId, list[Row]] = {}
+        self._rows: dict[TaskId, list[TreeRow]] = {}
         # A creator is always seen before what it creates, so backwards every child comes before its creator.
         for task in reversed(trace.tasks.values()):
             self._measure(task)
@@ -94,28 +94,28 @@ class Folded:
         """How many tasks hang below a task, at any depth."""
         return self._below[task.id]
 
-    def rows(self, task: Task) -> list[Row]:
+    def rows(self, task: Task) -> list[TreeRow]:
         """What hangs directly below a task, in the order of time, equal ones together."""
         if task.id not in self._rows:
             self._rows[task.id] = self._rows_below(task)
         return self._rows[task.id]
 
-    def _rows_below(self, task: Task) -> list[Row]:
+    def _rows_below(self, task: Task) -> list[TreeRow]:
         tasks: dict[int, list[Task]] = {}
-        calls: dict[object, Row] = {}
+        calls: dict[object, TreeRow] = {}
         order: dict[int, int] = {}
         for index, item in enumerate(in_order(task, self._trace)):
             if isinstance(item, Task):
                 tasks.setdefault(self._shape[item.id], []).append(item)
                 order[id(item)] = index
             else:
-                row = calls.setdefault(self._leaf_key(item), Row(edges=self._leaf_edges(item)))
+                row = calls.setdefault(self._leaf_key(item), TreeRow(edges=self._leaf_edges(item)))
                 row.leaves.append(item)
                 order.setdefault(id(row.leaves[0]), index)
         rows = [row for alike in tasks.values() for row in self._by_site(alike)] + list(calls.values())
         return sorted(rows, key=lambda row: order[id(row.tasks[0] if row.tasks else row.leaves[0])])
 
-    def _by_site(self, alike: list[Task]) -> list[Row]:
+    def _by_site(self, alike: list[Task]) -> list[TreeRow]:
         sites: dict[object, list[Task]] = {}
         for task in alike:
             sites.setdefault(self._site(task), []).append(task)
@@ -132,11 +132,11 @@ class Folded:
                 rest = [task for task in rest if self._made[task.id] is None]
         return [*rows, *(self.row([task]) for task in rest)]
 
-    def row(self, tasks: list[Task]) -> Row:
+    def row(self, tasks: list[Task]) -> TreeRow:
         """The row of tasks that look the same."""
         edges = dict.fromkeys(edge for task in tasks if (edge := self._made[task.id]) is not None)
         held = self._holding.of(tasks[0]) if len(tasks) == 1 else None
-        return Row(
+        return TreeRow(
             tasks, [], self._below[tasks[0].id], tuple(edges),
             "" if held is None else vfork_words(held, self._trace), tuple(self._extras.texts(tasks)),
         )  # fmt: skip

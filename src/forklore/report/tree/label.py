@@ -15,7 +15,7 @@ from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.report.styled_lines import Line, Piece
 from forklore.report.tree.edges import Edge, edges_text, own_name
-from forklore.report.tree.fold import Leaf, Row
+from forklore.report.tree.fold import Leaf, TreeRow
 from forklore.report.words import words
 
 
@@ -44,7 +44,7 @@ def joined(parts: list[Line]) -> Line:
     return tuple(line)
 
 
-def task_head(row: Row, *, runs: bool = False) -> Line:
+def task_head(row: TreeRow, *, runs: bool = False) -> Line:
     """Number and name: ``4712 ls``, ``thread 4715 "pool-3"``, ``12 × 4720…4731 cc1``.
 
     A thread has its own name, or none where it is known what it runs, but never its creator's. ``runs``: with what it
@@ -71,12 +71,12 @@ def task_head(row: Row, *, runs: bool = False) -> Line:
     return tuple(pieces)
 
 
-def _runs(row: Row) -> str:
+def _runs(row: TreeRow) -> str:
     ran = {edge.runs for edge in row.edges}
     return ran.pop() if len(ran) == 1 and row.tasks[0].kind == "thread" else ""
 
 
-def task_parts(row: Row, trace: Trace, detail: Detail) -> list[Line]:
+def task_parts(row: TreeRow, trace: Trace, detail: Detail) -> list[Line]:
     """How it was made, what it shares, what it executes, and what is unusual about it."""
     task = row.tasks[0]
     single = len(row.tasks) == 1
@@ -190,7 +190,7 @@ def _former(task: Task, trace: Trace) -> str:
     return str(images[0].former_tid) if images else str(heir.tid)
 
 
-def task_end(row: Row) -> Line:
+def task_end(row: TreeRow) -> Line:
     """How it ended and how long it lived."""
     task = row.tasks[0]
     if task.death is None:
@@ -204,7 +204,7 @@ def task_end(row: Row) -> Line:
     return tuple(pieces)
 
 
-def leaf_line(row: Row, detail: Detail) -> tuple[Line, Line]:
+def leaf_line(row: TreeRow, detail: Detail) -> tuple[Line, Line]:
     """Something that made no task: a refused creation or exec, or an unsharing call; and the reason, if it has one."""
     leaf = row.leaves[0]
     times: Line = (Piece(f"{len(row.leaves):,} × ", "loud"),) if len(row.leaves) > 1 else ()

@@ -13,7 +13,7 @@ from forklore.model.without_gc import uncollected
 from forklore.report.stacks import ShownStacks
 from forklore.report.styled_lines import Line, Piece, fit, width_of
 from forklore.report.tree import label
-from forklore.report.tree.fold import Folded, Row
+from forklore.report.tree.fold import Folded, TreeRow
 from forklore.report.tree.label import Detail
 from forklore.report.words import words
 
@@ -107,12 +107,12 @@ def _narrowed(prefix: str, depth: int, limits: Limits) -> str:
 class _Level:
     """The rows below one task that are still to be printed."""
 
-    def __init__(self, rows: Iterator[Row | str], prefix: str) -> None:
+    def __init__(self, rows: Iterator[TreeRow | str], prefix: str) -> None:
         self.prefix = prefix
         self._rows = rows
         self._ahead = next(rows, None)
 
-    def next(self) -> tuple[Row | str, bool] | None:
+    def next(self) -> tuple[TreeRow | str, bool] | None:
         """The next row, and whether it is the last."""
         row = self._ahead
         if row is None:
@@ -121,7 +121,7 @@ class _Level:
         return row, self._ahead is None
 
 
-def _shown(rows: list[Row], limits: Limits) -> list[Row | str]:
+def _shown(rows: list[TreeRow], limits: Limits) -> list[TreeRow | str]:
     limit = limits.siblings
     if limit is None or len(rows) <= limit:
         return list(rows)
@@ -146,7 +146,7 @@ def _affordable(root: Task, folded: Folded, limits: Limits) -> tuple[int | None,
         for task in level:
             rows = _shown(folded.rows(task), limits)
             more += len(rows)
-            following += [row.tasks[0] for row in rows if isinstance(row, Row) and row.tasks]
+            following += [row.tasks[0] for row in rows if isinstance(row, TreeRow) and row.tasks]
         if spent + more > limits.lines and depth > 0:
             break
         spent += more
@@ -165,7 +165,7 @@ def _root_lines(root: Task, trace: Trace, folded: Folded, limits: Limits) -> lis
         pieces.append(Piece(f"  {words.base_name(runs.exe)}"))
     elif name and name != ran:
         pieces.append(Piece(f"  {name}"))
-    end: Line = label.task_end(Row([_last_of(root, trace)]))
+    end: Line = label.task_end(TreeRow([_last_of(root, trace)]))
     inside = list(_descendants(root, trace)) if len(trace.roots) > 1 else list(trace.tasks.values())
     processes = sum(task.kind == "process" for task in inside)
     threads = sum(task.kind == "thread" for task in inside)
@@ -218,7 +218,7 @@ class _Frame(Struct, frozen=True):
         return _WIDEST if self.columns is None else min(self.columns, _WIDEST)
 
 
-def _row_lines(row: Row, trace: Trace, frame: _Frame, *, cut: bool) -> list[Line]:
+def _row_lines(row: TreeRow, trace: Trace, frame: _Frame, *, cut: bool) -> list[Line]:
     if row.leaves:
         return _leaf_lines(row, frame)
     end = label.task_end(row)
@@ -238,7 +238,7 @@ def _row_lines(row: Row, trace: Trace, frame: _Frame, *, cut: bool) -> list[Line
     return [_with_end(line, end, frame)]
 
 
-def _stack_lines(row: Row, stacks: ShownStacks, frame: _Frame) -> list[Line]:
+def _stack_lines(row: TreeRow, stacks: ShownStacks, frame: _Frame) -> list[Line]:
     made = row.tasks[0] if row.tasks else row.leaves[0]
     if not isinstance(made, Task | Failure):
         return []
@@ -294,7 +294,7 @@ def _broken(part: Line, room: int) -> list[Line]:
     return broken
 
 
-def _leaf_lines(row: Row, frame: _Frame) -> list[Line]:
+def _leaf_lines(row: TreeRow, frame: _Frame) -> list[Line]:
     first = Piece(frame.first, "frame")
     shown: tuple[Line, Line] | None = None
     for detail in Detail:

@@ -11,9 +11,9 @@ from forklore.decode.calls import decode_call
 from forklore.decode.unsharing import linked, set_for_children
 from forklore.events.records import Exec, ExecFail, Fail, Other
 from forklore.sources.logs import words
-from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, Call, Dialect, Returned
+from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, Dialect, LoggedCall, Returned
 from forklore.sources.logs.ordering import Ordering
-from forklore.sources.logs.tasks import Task
+from forklore.sources.logs.tasks import LoggedTask
 from forklore.sources.logs.text import arguments
 
 PENDING: Final = re.compile(rb"<(?:unfinished|no return|pid changed to (\d{1,7})) \.\.\.>\s*+\Z")
@@ -35,7 +35,7 @@ class Assembler:
         self._dialect = dialect
         self._order = order
         self._notices = order.notices
-        self._cut: tuple[Task, Call] | None = None
+        self._cut: tuple[LoggedTask, LoggedCall] | None = None
         """The call that the line before began and did not end."""
         self._joins = 0
 
@@ -49,7 +49,9 @@ class Assembler:
             self._cut = None
         self._joins = 0
 
-    def call(self, task: Task, call: Call, t: int | None, *, joined: bool = False, cut: bool = False) -> None:
+    def call(
+        self, task: LoggedTask, call: LoggedCall, t: int | None, *, joined: bool = False, cut: bool = False
+    ) -> None:
         """A task makes a call. ``joined``: more text of one that was cut off. ``cut``: something else interrupts it."""
         if call.name in NAMING and task.tid:
             return
@@ -66,7 +68,7 @@ class Assembler:
             return
         self._completes(task, call, args, end, t)
 
-    def joined(self, line: bytes) -> tuple[Task, Call] | None:
+    def joined(self, line: bytes) -> tuple[LoggedTask, LoggedCall] | None:
         """What the line before began, with this one added; None if that had its end, or has become too long."""
         if self._cut is None:
             return None
@@ -78,7 +80,7 @@ class Assembler:
         call.text = call.text.rstrip() + line
         return task, call
 
-    def resumed(self, task: Task, name: bytes, rest: bytes, t: int | None) -> None:
+    def resumed(self, task: LoggedTask, name: bytes, rest: bytes, t: int | None) -> None:
         """The log goes on with a call of that name, which it left unfinished."""
         if name in EXECUTING and (task.open is None or task.open.name != name) and not self._dialect.announces_execs:
             heir = self._heir(task, {name}, t)
@@ -96,7 +98,7 @@ class Assembler:
         call.text += rest
         self._completes(task, call, *arguments(call.text, 0), t)
 
-    def _begins(self, task: Task, call: Call, *, joined: bool) -> None:
+    def _begins(self, task: LoggedTask, call: LoggedCall, *, joined: bool) -> None:
         task.open = call
         if call.name in CREATING:
             fields, flags = self._dialect.creation(task.arch, call.name, arguments(call.text, 0)[0])
@@ -108,7 +110,7 @@ class Assembler:
 
     # From calls to events
 
-    def _completes(self, task: Task, call: Call, args: list[bytes], end: int | None, t: int | None) -> None:
+    def _completes(self, task: LoggedTask, call: LoggedCall, args: list[bytes], end: int | None, t: int | None) -> None:
         task.open = None
         self._order.executing.pop(task, None)
         answer = None if end is None else self._dialect.returned(call.text, end)
@@ -129,10 +131,12 @@ class Assembler:
         else:
             self._changed(task, call, args, answer, t)
 
-    def _cut_off(self, call: Call) -> None:
+    def _cut_off(self, call: LoggedCall) -> None:
         self._notices.add(f"lines with {call.name.decode()} that are cut off", self._order.line)
 
-    def _created(self, task: Task, call: Call, args: list[bytes], answer: Returned | None, t: int | None) -> None:
+    def _created(
+        self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
+    ) -> None:
         fields, flags = self._dialect.creation(task.arch, call.name, args)
         made = self._order.begin(task, call.began, fields, flags, again=True)
         if answer is None:
@@ -156,7 +160,9 @@ class Assembler:
             if answer.value:
                 self._notices.add("creations that returned no possible pid", self._order.line)
 
-    def _changed(self, task: Task, call: Call, args: list[bytes], answer: Returned | None, t: int | None) -> None:
+    def _changed(
+        self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
+    ) -> None:
         fields = self._dialect.change(task.arch, call.name, args)
         result = None if answer is None else answer.value
         if answer is not None and answer.failed and result is not None:
@@ -168,7 +174,9 @@ class Assembler:
             if "pid_ns" in set_for_children(made, None if entered is None else entered[0]):
                 task.children_inner = True
 
-    def _exec(self, task: Task, call: Call, args: list[bytes], answer: Returned | None, t: int | None) -> None:
+    def _exec(
+        self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
+    ) -> None:
         if answer is None or answer.value is None:
             if self._dialect.announces_execs:
                 task.open = call
@@ -180,9 +188,9 @@ class Assembler:
             when = _returned_at(t, call, answer)
             self._order.emit(ExecFail(t=when, task=task.id, path=image.path, argv=image.argv, errno=answer.errno))
 
-    def executes(self, task: Task, t: int | None) -> None:
+    def executes(self, task: LoggedTask, t: int | None) -> None:
         """The log tells that a task runs a new image: by a call of its own, or of a thread that took its tid."""
-        heir: Task | None = task
+        heir: LoggedTask | None = task
         if task.open is None or task.open.name not in EXECUTING:
             # Of a task that clone3 made the log does not tell whose thread it is.
             heir = self._heir(task, EXECUTING, t, anyone=True)
@@ -192,7 +200,7 @@ class Assembler:
         call, heir.open = heir.open, None
         self._executed(heir, call, arguments(call.text, 0)[0], t)
 
-    def _heir(self, leader: Task, names: Set[bytes], t: int | None, *, anyone: bool = False) -> Task | None:
+    def _heir(self, leader: LoggedTask, names: Set[bytes], t: int | None, *, anyone: bool = False) -> LoggedTask | None:
         # A thread whose execve, begun under its own tid, comes back under that of its group's leader.
         could = [x for x in self._order.others_executing(leader) if x.open is not None and x.open.name in names]
         told = [x for x in could if x.open is not None and x.open.heir == leader.tid]
@@ -202,7 +210,7 @@ class Assembler:
         self._order.takes_over(found[0], leader.tid, t)
         return found[0]
 
-    def _executed(self, task: Task, call: Call, args: list[bytes], t: int | None) -> None:
+    def _executed(self, task: LoggedTask, call: LoggedCall, args: list[bytes], t: int | None) -> None:
         image = self._dialect.image(call.name, args)
         former, task.former_tid = task.former_tid, None
         event = Exec(t=t, task=task.id, path=image.path, argv=image.argv, former_tid=former, began=call.began)
@@ -211,7 +219,7 @@ class Assembler:
             self._order.note(*image.lacks, t, task)
 
 
-def _leaves(task: Task, name: bytes, args: list[bytes], t: int | None) -> None:
+def _leaves(task: LoggedTask, name: bytes, args: list[bytes], t: int | None) -> None:
     status = words.word(args[0], 8) if args else None
     if status is None:
         return
@@ -221,7 +229,7 @@ def _leaves(task: Task, name: bytes, args: list[bytes], t: int | None) -> None:
         task.group.group_leaving = (status << 8, t)
 
 
-def _returned_at(t: int | None, call: Call, answer: Returned) -> int | None:
+def _returned_at(t: int | None, call: LoggedCall, answer: Returned) -> int | None:
     """A line that was written whole has the stamp of its beginning."""
     if t is not None and t == call.began and answer.took is not None:
         return t + answer.took

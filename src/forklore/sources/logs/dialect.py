@@ -21,7 +21,7 @@ CALLS: Final = CREATING | CHANGING | EXECUTING | ENDING | NAMING
 """All others are skipped."""
 
 
-class Call(Struct, eq=False):
+class LoggedCall(Struct, eq=False):
     """A system call as far as the log has it."""
 
     name: bytes
@@ -48,7 +48,7 @@ class Returned(Struct, frozen=True):
     """How long the call took, in nanoseconds."""
 
 
-class Image(Struct, frozen=True):
+class LoggedImage(Struct, frozen=True):
     """What an exec was given. ``lacks``: what of it the log does not have whole, and why."""
 
     path: Text | Unavailable
@@ -63,7 +63,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """The fields of a creation's record, and its flags (without the signal) as far as they can be known."""
     change: Callable[[Arch, bytes, list[bytes]], dict[str, Any]]
     """The fields of the record of a call of CHANGING."""
-    image: Callable[[bytes, list[bytes]], Image]
+    image: Callable[[bytes, list[bytes]], LoggedImage]
     """What a call of EXECUTING is given."""
     returned: Callable[[bytes, int], Returned | None]
     """What stands in a text from the end of the arguments on; None: no result."""

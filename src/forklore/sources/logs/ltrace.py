@@ -20,10 +20,10 @@ from forklore.events.records import Blind, Clock, Header, Source, text
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
-from forklore.sources.logs.dialect import CALLS, Call, Dialect, Image, Returned
+from forklore.sources.logs.dialect import CALLS, Dialect, LoggedCall, LoggedImage, Returned
 from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
-from forklore.sources.logs.tasks import UNKNOWN_TID, Task
+from forklore.sources.logs.tasks import UNKNOWN_TID, LoggedTask
 from forklore.sources.logs.text import arguments, result, string
 from forklore.sources.logs.time_stamps import PATTERN, Stamps
 
@@ -81,7 +81,7 @@ class LtraceReader(LogReader):
         elif (called := match["sys"] or match["at"]) is not None:
             name = _call_name(called)
             if name in CALLS:
-                self.calls.call(task, Call(name, line[match.end() :], t), t)
+                self.calls.call(task, LoggedCall(name, line[match.end() :], t), t)
         elif match["resumed"] is not None:
             self._resumed(task, match["resumed"], line[match.end() :], t)
         elif match["mark"] == b"+++":
@@ -99,7 +99,7 @@ class LtraceReader(LogReader):
             return not (self._numbered or self._bracketed)
         return True
 
-    def _whose(self, match: re.Match[bytes], t: int | None) -> Task | None:
+    def _whose(self, match: re.Match[bytes], t: int | None) -> LoggedTask | None:
         prefix = match["num"] or match["pid"]
         tid = UNKNOWN_TID if prefix is None else int(prefix)
         if tid >= PID_LIMIT:
@@ -126,7 +126,7 @@ class LtraceReader(LogReader):
 
     # Calls
 
-    def _library(self, task: Task, line: bytes, name: bytes, t: int | None) -> None:
+    def _library(self, task: LoggedTask, line: bytes, name: bytes, t: int | None) -> None:
         """A library call that makes a task: what there is of it where the log has no system calls (no -S)."""
         made = self.order.begin(task, t, {"arch": _ARCH, "nr": None}, None, library=True)
         if PENDING.search(line):
@@ -141,7 +141,7 @@ class LtraceReader(LogReader):
         else:
             self.order.drop(made)
 
-    def _resumed(self, task: Task, name: bytes, rest: bytes, t: int | None) -> None:
+    def _resumed(self, task: LoggedTask, name: bytes, rest: bytes, t: int | None) -> None:
         if name.startswith(b"SYS_") or name.endswith(b"@SYS"):
             plain = _call_name(name.removeprefix(b"SYS_").removesuffix(b"@SYS"))
             if plain in CALLS:
@@ -153,7 +153,7 @@ class LtraceReader(LogReader):
             else:
                 self.order.drop(task.creating)
 
-    def _ended(self, task: Task, line: bytes, t: int | None) -> None:
+    def _ended(self, task: LoggedTask, line: bytes, t: int | None) -> None:
         if exited := _EXITED.match(line):
             self.order.exit(task, t, (int(exited[1]) & 0xFF) << 8)
         elif killed := _KILLED.match(line):
@@ -195,12 +195,12 @@ def _change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
     return {"arch": arch, "nr": words.call_number(arch, name.decode()), "args": given}
 
 
-def _image(name: bytes, args: list[bytes]) -> Image:
+def _image(name: bytes, args: list[bytes]) -> LoggedImage:
     place = 0 if name == b"execve" else 1
     path = string(args[place]) if len(args) > place else None
     if path is None:
-        return Image(Unavailable(errno=0, why="ltrace printed no string for it"), _ARGV, None)
-    return Image(text(path[0]), _ARGV, None if path[1] else ("path", "ltrace printed only its beginning"))
+        return LoggedImage(Unavailable(errno=0, why="ltrace printed no string for it"), _ARGV, None)
+    return LoggedImage(text(path[0]), _ARGV, None if path[1] else ("path", "ltrace printed only its beginning"))
 
 
 def _returned(line: bytes, end: int) -> Returned | None:

@@ -27,7 +27,7 @@ from forklore.events.records import (
     Signal,
     VforkDone,
 )
-from forklore.sources.logs.tasks import Creating, Notices, Slot, Task
+from forklore.sources.logs.tasks import Creating, LoggedTask, Notices, Slot
 
 _HELD_LIMIT: Final = 10_000
 _ABANDONED_LIMIT: Final = 64
@@ -39,10 +39,10 @@ class Ordering:
 
     def __init__(self, arch: Arch) -> None:
         self.notices = Notices()
-        self.tasks: dict[int, Task] = {}
+        self.tasks: dict[int, LoggedTask] = {}
         self.queue: deque[Event | Slot] = deque()
         self.line = 0
-        self.executing: dict[Task, None] = {}
+        self.executing: dict[LoggedTask, None] = {}
         """The tasks that are in an execve."""
         self._arch = arch
         self._last_id = 0
@@ -78,18 +78,18 @@ class Ordering:
         """Append an event."""
         self.queue.append(event)
 
-    def task(self, tid: int, t: int | None) -> Task:
+    def task(self, tid: int, t: int | None) -> LoggedTask:
         """The task that now has this tid, new if there is none."""
         task = self.tasks.get(tid)
         return self._appear(tid, t) if task is None else task
 
-    def sole(self) -> Task | None:
+    def sole(self) -> LoggedTask | None:
         """The task of a line that names none: the only one, or the oldest of several."""
         if len(self.tasks) > 1:
             self.notices.add("lines without a pid while several tasks run", self.line)
         return next(iter(self.tasks.values()), None)
 
-    def _appear(self, tid: int, t: int | None) -> Task:
+    def _appear(self, tid: int, t: int | None) -> LoggedTask:
         task = self._make(tid)
         if self._last_id == 1:
             self._root = Slot(task, tid, 0, t)
@@ -105,7 +105,7 @@ class Ordering:
         self._settle()
         return task
 
-    def name_root(self, task: Task, tid: int) -> None:
+    def name_root(self, task: LoggedTask, tid: int) -> None:
         """The first task, begun as tid 0, is found to have this one."""
         root = self._root
         if root is None or root.task is not task:
@@ -117,16 +117,16 @@ class Ordering:
             task.tid = tid
             self.tasks[tid] = task
 
-    def _make(self, tid: int) -> Task:
+    def _make(self, tid: int) -> LoggedTask:
         self._last_id += 1
-        task = self.tasks[tid] = Task(self._last_id, tid, self._arch)
+        task = self.tasks[tid] = LoggedTask(self._last_id, tid, self._arch)
         return task
 
     # Creations
 
     def begin(
         self,
-        task: Task,
+        task: LoggedTask,
         t: int | None,
         call: dict[str, Any],
         flags: int | None,
@@ -153,7 +153,7 @@ class Ordering:
         creating.task.creating = None
         self._settle()
 
-    def abandon(self, task: Task) -> None:
+    def abandon(self, task: LoggedTask) -> None:
         """The log shows no end of the call that the task was making: it may have made a task or not."""
         if task.creating is not None:
             self._creating.pop(task.creating, None)
@@ -191,7 +191,7 @@ class Ordering:
             self._vfork_done(creating, slot.task, t)
         self._settle()
 
-    def _vfork_done(self, creating: Creating, child: Task, t: int | None) -> None:
+    def _vfork_done(self, creating: Creating, child: LoggedTask, t: int | None) -> None:
         if creating.vfork:
             # A line that has the whole call has the time of its beginning only.
             t = None if t == creating.began else t
@@ -200,7 +200,7 @@ class Ordering:
     def _claims(self, creating: Creating, slot: Slot) -> bool:
         return slot.seq > creating.seq and slot.task is not creating.task
 
-    def _create(self, creating: Creating, child: Task, t: int | None, inner: int | None) -> Create:
+    def _create(self, creating: Creating, child: LoggedTask, t: int | None, inner: int | None) -> Create:
         creator = creating.task
         flags = creating.flags or 0
         child.arch = creator.arch
@@ -253,7 +253,7 @@ class Ordering:
 
     # Ends
 
-    def exit(self, task: Task, t: int | None, status: int | None) -> None:
+    def exit(self, task: LoggedTask, t: int | None, status: int | None) -> None:
         """The task ended with this wait status."""
         number = 0 if status is None else status & 0x7F
         if number and task.signal is not None:
@@ -263,7 +263,7 @@ class Ordering:
         self.emit(Exit(t=t, task=task.id, status=status))
         self._forget(task)
 
-    def gone(self, task: Task, t: int | None, why: GoneWhy) -> None:
+    def gone(self, task: LoggedTask, t: int | None, why: GoneWhy) -> None:
         """The log has no more of the task: see :class:`forklore.events.records.Gone`."""
         leaving = task.leaving or task.group.group_leaving
         if leaving is not None:
@@ -272,13 +272,13 @@ class Ordering:
         self.emit(Gone(t=t, task=task.id, why=why))
         self._forget(task)
 
-    def _forget(self, task: Task) -> None:
+    def _forget(self, task: LoggedTask) -> None:
         if self.tasks.get(task.tid) is task:
             del self.tasks[task.tid]
         self.executing.pop(task, None)
         self.abandon(task)
 
-    def takes_over(self, task: Task, tid: int, t: int | None) -> None:
+    def takes_over(self, task: LoggedTask, tid: int, t: int | None) -> None:
         """A thread that executes takes the tid of its group's leader."""
         leader = self.tasks.get(tid)
         if leader is not None and leader is not task:
@@ -290,19 +290,19 @@ class Ordering:
         task.tid = tid
         self.tasks[tid] = task
 
-    def others_executing(self, task: Task) -> list[Task]:
+    def others_executing(self, task: LoggedTask) -> list[LoggedTask]:
         """Who may come back from an execve as ``task``; none when they are too many to tell."""
         if len(self.executing) > _EXECUTING_LIMIT:
             return []
         return [other for other in self.executing if other is not task]
 
-    def executed(self, task: Task, event: Exec) -> None:
+    def executed(self, task: LoggedTask, event: Exec) -> None:
         """The task runs a new image."""
         self.emit(event)
         self.executing.pop(task, None)
         task.group = task
 
-    def note(self, what: str, why: str, t: int | None, task: Task | None = None) -> None:
+    def note(self, what: str, why: str, t: int | None, task: LoggedTask | None = None) -> None:
         """Say in the trace that something is not as the log has it."""
         self.emit(Note(t=t, what=what, why=why, task=None if task is None else task.id))
 
@@ -312,7 +312,7 @@ class Ordering:
             self.gone(task, t, "ended")
         self._let_go()
         for creating, inner, when in self._inner:
-            child = Task(self._last_id + 1, inner, self._arch)
+            child = LoggedTask(self._last_id + 1, inner, self._arch)
             self._last_id += 1
             self.emit(self._create(creating, child, when, None))
             self.note(

@@ -17,11 +17,11 @@ from forklore.events.records import Blind, Clock, GroupStop, Header, Resume, Sou
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
-from forklore.sources.logs.dialect import CALLS, EXECUTING, Call
+from forklore.sources.logs.dialect import CALLS, EXECUTING, LoggedCall
 from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
 from forklore.sources.logs.strace_calls import DIALECT
-from forklore.sources.logs.tasks import UNKNOWN_TID, Task
+from forklore.sources.logs.tasks import UNKNOWN_TID, LoggedTask
 from forklore.sources.logs.text import arguments, members
 from forklore.sources.logs.time_stamps import PATTERN, Stamps
 
@@ -65,7 +65,7 @@ class StraceReader(LogReader):
     def __init__(self) -> None:
         super().__init__(DIALECT, Arch.X86_64)
         self._numbered = False
-        self._alone: Task | None = None
+        self._alone: LoggedTask | None = None
 
     def feed(self, line: bytes, number: int) -> None:
         """Take the next line."""
@@ -88,7 +88,7 @@ class StraceReader(LogReader):
             self.order.emit(Resume(t=t, task=task.id))
         if (name := match["call"]) is not None:
             if name in CALLS:
-                self._call(task, Call(name, line[match.end() :], t), t)
+                self._call(task, LoggedCall(name, line[match.end() :], t), t)
         elif (name := match["resumed"]) is not None:
             if name in CALLS:
                 self.calls.resumed(task, name, line[match.end() :], t)
@@ -99,7 +99,7 @@ class StraceReader(LogReader):
 
     # Whose line it is
 
-    def _whose(self, match: re.Match[bytes]) -> Task | None:
+    def _whose(self, match: re.Match[bytes]) -> LoggedTask | None:
         prefix = match["num"]
         tasks = self.order.tasks
         if prefix is not None:
@@ -112,7 +112,7 @@ class StraceReader(LogReader):
             return None
         return self._unprefixed()
 
-    def _unprefixed(self) -> Task:
+    def _unprefixed(self) -> LoggedTask:
         """strace leaves the prefix away while it has one process."""
         tasks = self.order.tasks
         if self._alone is not None and tasks.get(self._alone.tid) is self._alone:
@@ -121,7 +121,7 @@ class StraceReader(LogReader):
         self._alone = only
         return only
 
-    def _named_task(self, tid: int, match: re.Match[bytes], t: int | None) -> Task | None:
+    def _named_task(self, tid: int, match: re.Match[bytes], t: int | None) -> LoggedTask | None:
         if not 0 < tid < PID_LIMIT:
             return None
         nameless = self.order.tasks.get(UNKNOWN_TID)
@@ -150,7 +150,7 @@ class StraceReader(LogReader):
         else:
             self.not_understood(line)
 
-    def _call(self, task: Task, call: Call, t: int | None, *, joined: bool = False) -> None:
+    def _call(self, task: LoggedTask, call: LoggedCall, t: int | None, *, joined: bool = False) -> None:
         notice = None if PENDING.search(call.text) else _ATTACHED.search(call.text)
         if notice is not None:
             call.text = call.text[: notice.start()]
@@ -169,7 +169,7 @@ class StraceReader(LogReader):
 
     # Signals and ends
 
-    def _signal(self, task: Task, line: bytes, t: int | None) -> None:
+    def _signal(self, task: LoggedTask, line: bytes, t: int | None) -> None:
         stopped = _STOPPED.match(line)
         if stopped is not None:
             number = words.signal_word(stopped[1])
@@ -190,7 +190,7 @@ class StraceReader(LogReader):
             task.stopped = False
             self.order.emit(Resume(t=t, task=task.id))
 
-    def _ended(self, task: Task, line: bytes, t: int | None) -> None:
+    def _ended(self, task: LoggedTask, line: bytes, t: int | None) -> None:
         if exited := _EXITED.match(line):
             self.order.exit(task, t, (int(exited[1]) & 0xFF) << 8)
         elif killed := _KILLED.match(line):

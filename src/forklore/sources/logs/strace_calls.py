@@ -13,7 +13,7 @@ from forklore.abi.text import as_text
 from forklore.abi.units import Unavailable
 from forklore.events.records import text
 from forklore.sources.logs import words
-from forklore.sources.logs.dialect import Dialect, Image, Returned
+from forklore.sources.logs.dialect import Dialect, LoggedImage, Returned
 from forklore.sources.logs.text import members, result, string, strings, unescaped
 
 POINTER_NOT_PRINTED: Final = words.WORD_MASK
@@ -122,13 +122,13 @@ def _change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
     return call
 
 
-def _image(name: bytes, args: list[bytes]) -> Image:
+def _image(name: bytes, args: list[bytes]) -> LoggedImage:
     given = args if name == b"execve" else args[1:]
     path = string(given[0]) if given else None
     argv = strings(given[1]) if len(given) > 1 else None
     whole = (path is None or path[1]) and (argv is None or argv[1])
     not_printed = Unavailable(errno=0, why="the log has no string for it")
-    return Image(
+    return LoggedImage(
         not_printed if path is None else text(path[0]),
         not_printed if argv is None else [text(arg) for arg in argv[0]],
         None if whole else ("arguments", "strace printed only a part of them"),

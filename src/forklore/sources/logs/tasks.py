@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from forklore.abi.arch import Arch
 from forklore.events.records import Event
-from forklore.sources.logs.dialect import Call
+from forklore.sources.logs.dialect import LoggedCall
 
 UNKNOWN_TID: Final = 0
 """Of a task that its lines do not name."""
@@ -21,7 +21,7 @@ class Creating:
     ``call`` has the fields of :class:`forklore.events.records.Call`, as far as they are known.
     """
 
-    task: Task
+    task: LoggedTask
     seq: int
     began: int | None
     call: dict[str, Any]
@@ -36,7 +36,7 @@ class Creating:
 class Slot:
     """The place in the order where a task first shows that nothing has announced."""
 
-    task: Task
+    task: LoggedTask
     tid: int
     seq: int
     t: int | None
@@ -44,15 +44,15 @@ class Slot:
 
 
 @dataclass(slots=True, eq=False)
-class Task:
+class LoggedTask:
     """A task of the log."""
 
     id: int
     tid: int
     arch: Arch
-    group: Task = field(init=False)
+    group: LoggedTask = field(init=False)
     creating: Creating | None = None
-    open: Call | None = None
+    open: LoggedCall | None = None
     """The system call that it is in."""
     inner_pids: bool = False
     """Its calls return pids of another pid namespace than the log's."""

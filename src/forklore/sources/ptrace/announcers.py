@@ -17,12 +17,12 @@ from forklore.abi.flags import CLONE_UNTRACED
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import proc, seccomp
-from forklore.sources.ptrace.creations import Creation, Creations, State
+from forklore.sources.ptrace.creations import CreationInFlight, Creations, State
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.options import Stops
 from forklore.sources.ptrace.task_table import Family
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 _GONE: Final = frozenset({2, 3})
 """ENOENT, ESRCH: the task is no more."""
@@ -66,7 +66,7 @@ class Announcers:
             if creation.asked is not None and task in creation.asked:
                 creation.asked[task] = True
 
-    def without(self, t: int) -> Iterator[tuple[Tid, Creation | None]]:
+    def without(self, t: int) -> Iterator[tuple[Tid, CreationInFlight | None]]:
         """Children that nobody will tell of any more, and what made them as far as that can be told."""
         for tid in list(self._creations.unannounced):
             creation = self._creations.unannounced.get(tid)
@@ -76,7 +76,7 @@ class Announcers:
             if made is not None or not self._someone_may_announce(tid, creation):
                 yield tid, made or self._left_by_its_creator(tid, creation, t)
 
-    def _left_by_its_creator(self, tid: Tid, creation: Creation, t: int) -> Creation | None:
+    def _left_by_its_creator(self, tid: Tid, creation: CreationInFlight, t: int) -> CreationInFlight | None:
         left = self._creations.left
         if creation.status is not None and creation.status.ended:
             # Nothing of it is left to look at. With stops at entries its creator is among those that died creating.
@@ -93,13 +93,13 @@ class Announcers:
                 return each
         return None
 
-    def _call(self, tid: Tid, t: int) -> Entry | None:
+    def _call(self, tid: Tid, t: int) -> EnteredCall | None:
         try:
             return self._reader.from_registers(tid, t)
         except ProcessLookupError:
             return None
 
-    def _made_without_event(self, tid: Tid, creation: Creation, t: int) -> Creation | None:
+    def _made_without_event(self, tid: Tid, creation: CreationInFlight, t: int) -> CreationInFlight | None:
         # CLONE_UNTRACED|CLONE_PTRACE attaches the child and tells the creator's tracer nothing (kernel/fork.c:
         # kernel_clone). The child's registers are its creator's: they still show the call.
         if self._entries or creation.status is None or creation.status.ended:
@@ -108,11 +108,11 @@ class Announcers:
         if entry is None or not entry.flags & CLONE_UNTRACED:
             return None
         creator = self._family.leader(self._kernel.parent_of(Pid(tid)) or Pid(0))
-        return None if creator is None else Creation(State.OVER, creator, entry)
+        return None if creator is None else CreationInFlight(State.OVER, creator, entry)
 
     # Whether somebody may still tell
 
-    def _someone_may_announce(self, tid: Tid, creation: Creation) -> bool:
+    def _someone_may_announce(self, tid: Tid, creation: CreationInFlight) -> bool:
         if self._entries:
             return self._creations.is_anyone_creating()
         fields = self._kernel.status(tid)
@@ -125,7 +125,7 @@ class Announcers:
             return True
         return any(group.parent == parent for group in groups.values())  # by CLONE_PARENT
 
-    def _someone_is_creating(self, tid: Tid, creation: Creation, fields: proc.Status | Unavailable) -> bool:
+    def _someone_is_creating(self, tid: Tid, creation: CreationInFlight, fields: proc.Status | Unavailable) -> bool:
         if not self._readable:
             return bool(self._family.live)
         if creation.asked is None:

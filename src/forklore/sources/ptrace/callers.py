@@ -11,12 +11,12 @@ from forklore.events import records as ev
 from forklore.sources.ptrace.deferred import Work
 from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.options import Options
-from forklore.sources.ptrace.tracee import Entry, Glance, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
 
 if TYPE_CHECKING:
-    from forklore.linux.pages.vfork_memory import Change
-    from forklore.sources.stacks.call_stacks import Stacks
-    from forklore.sources.stacks.code import Space
+    from forklore.linux.pages.vfork_memory import MemoryChange
+    from forklore.sources.stacks.call_stacks import StackReader
+    from forklore.sources.stacks.code import CodeSpace
     from forklore.sources.stacks.variables import Frames, VariableNames
 
 
@@ -27,25 +27,27 @@ class Callers(Observer):
         self._machine = machine
         self._options = options
         self._emit = emit
-        self._made: Stacks | None = None
+        self._made: StackReader | None = None
         self._variables: VariableNames | None = None
 
-    def _stacks(self) -> Stacks:
+    def _stacks(self) -> StackReader:
         if self._made is None:
-            from forklore.sources.stacks.call_stacks import Stacks
+            from forklore.sources.stacks.call_stacks import StackReader
 
-            self._made = Stacks(self._machine, self._options, self._emit)
+            self._made = StackReader(self._machine, self._options, self._emit)
         return self._made
 
     def glance(self, tid: Tid) -> Glance:
         """The registers and the stack of a task that is held in its call."""
         return self._stacks().glance(tid)
 
-    def creating(self, task: Tracee, entry: Entry, t: int) -> Work | None:
+    def creating(self, task: Tracee, entry: EnteredCall, t: int) -> Work | None:
         """Note in ``entry`` who makes the call."""
         return self._stacks().enter(task, entry, t)
 
-    def names(self, tid: Tid, space: Space, frames: Frames, changes: Sequence[Change]) -> list[list[ev.Variable]]:
+    def names(
+        self, tid: Tid, space: CodeSpace, frames: Frames, changes: Sequence[MemoryChange]
+    ) -> list[list[ev.Variable]]:
         """The variables that were changed."""
         if self._variables is None:
             from forklore.sources.stacks.variables import VariableNames

@@ -17,7 +17,7 @@ from forklore.events import records as ev
 from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.pages import contents, cow
 from forklore.sources.ptrace.observer import Observer
-from forklore.sources.ptrace.tracee import Entry, Group, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Group, Tracee
 
 _UNSEEN: Final = Unavailable(0, "its execve was not seen before it was done, which takes --stops seccomp or syscalls")
 _KILLED: Final = Unavailable(0, "it was killed before its memory could be looked at")
@@ -44,7 +44,7 @@ class Copies(Observer):
         """By a task that is in execve."""
         self._exiting: set[Tracee] = set()
 
-    def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
+    def created(self, creator: Tracee, child: Tracee, entry: EnteredCall, t: int) -> None:
         """Both are held, and the child has not run."""
         if entry.flags & CLONE_VM:
             return
@@ -63,7 +63,7 @@ class Copies(Observer):
         )  # fmt: skip
         if not child.keep:
             return  # nobody would tell when its memory goes
-        framed = base.source is cow.Source.PAGEMAP and base.same_frames
+        framed = base.source is cow.CountSource.PAGEMAP and base.same_frames
         pair = _Pair(child, creator, base, None if framed else contents.checksums(child.tid, base))
         for side in (child, creator):
             self._pairs.setdefault(side.group, []).append(pair)

@@ -22,7 +22,7 @@ from msgspec import Struct
 from forklore.abi.units import TaskId, Tid
 from forklore.events import records as ev
 from forklore.linux.wait import WaitStatus
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 
 class State(Enum):
@@ -43,13 +43,13 @@ class State(Enum):
     OVER = auto()
 
 
-class Creation(Struct, eq=False):
+class CreationInFlight(Struct, eq=False):
     """One call that makes a task."""
 
     state: State
     creator: Tracee | None = None
     """None: not known, or not yet."""
-    entry: Entry | None = None
+    entry: EnteredCall | None = None
     """The call, as far as it could be read."""
     child: Tracee | None = None
     t: int = 0
@@ -67,13 +67,13 @@ class Creations:
 
     def __init__(self, *, adopts: bool) -> None:
         """``adopts``: this process is a reaper of orphans."""
-        self.by_creator: dict[Tracee, Creation] = {}
+        self.by_creator: dict[Tracee, CreationInFlight] = {}
         """ENTERED, ANNOUNCED, BORROWED."""
-        self.awaited: dict[Tid, Creation] = {}
+        self.awaited: dict[Tid, CreationInFlight] = {}
         """By the tid of a child without a status: ANNOUNCED, CHILD_AWAITED."""
-        self.unannounced: dict[Tid, Creation] = {}
+        self.unannounced: dict[Tid, CreationInFlight] = {}
         """By the tid of a child with one: UNANNOUNCED."""
-        self._left: list[Creation] = []
+        self._left: list[CreationInFlight] = []
         """CREATOR_GONE, in the order in which they ended."""
         self._ended: set[Tid] | None = set() if adopts else None
         """Whose end was seen, for a reaper: one whose parent dies before it waits for it is the reaper's own child
@@ -81,10 +81,10 @@ class Creations:
 
     # What is seen of a creator
 
-    def entered(self, creator: Tracee, entry: Entry) -> None:
+    def entered(self, creator: Tracee, entry: EnteredCall) -> None:
         """It is about to make the call."""
         assert creator not in self.by_creator, f"{creator.tid} enters a call while it is in one"
-        self.by_creator[creator] = Creation(State.ENTERED, creator, entry)
+        self.by_creator[creator] = CreationInFlight(State.ENTERED, creator, entry)
 
     def returned(self, creator: Tracee) -> None:
         """It left the call without an event: the call failed, will be entered again, or kept its event back."""
@@ -93,12 +93,12 @@ class Creations:
         creation.state = State.OVER
 
     def announced(
-        self, creator: Tracee, child: Tracee, entry: Entry | None, t: int, stop: ev.CreateStop
+        self, creator: Tracee, child: Tracee, entry: EnteredCall | None, t: int, stop: ev.CreateStop
     ) -> WaitStatus | None:
         """Its event tells of ``child``; what the child's status is, if it has one."""
         creation = self.by_creator.get(creator)
         if creation is None:
-            creation = self.by_creator[creator] = Creation(State.ENTERED, creator)
+            creation = self.by_creator[creator] = CreationInFlight(State.ENTERED, creator)
         assert creation.state is State.ENTERED, f"{creator.tid} announces a child in state {creation.state.name}"
         creation.state, creation.entry, creation.child = State.ANNOUNCED, entry, child
         creation.t, creation.stop = t, stop
@@ -106,10 +106,10 @@ class Creations:
 
     def attached_without_event(self, child: Tracee, t: int) -> WaitStatus | None:
         """A call that kept its event back returned: its child is traced all the same, and is told of already."""
-        creation = Creation(State.CHILD_AWAITED, child=child, t=t)
+        creation = CreationInFlight(State.CHILD_AWAITED, child=child, t=t)
         return self._awaits(creation, child.tid)
 
-    def _awaits(self, creation: Creation, tid: Tid) -> WaitStatus | None:
+    def _awaits(self, creation: CreationInFlight, tid: Tid) -> WaitStatus | None:
         assert tid not in self.awaited, f"{tid} is announced twice"
         early = self.unannounced.pop(tid, None)
         self.awaited[tid] = creation
@@ -130,7 +130,7 @@ class Creations:
         creation.state = State.OVER
         return None if creation.child is None else creation.child.id
 
-    def creator_gone(self, creator: Tracee) -> Creation | None:
+    def creator_gone(self, creator: Tracee) -> CreationInFlight | None:
         """It ended, or was let go: a creation that is to be told of now, because nobody will be held with its child."""
         creation = self.by_creator.pop(creator, None)
         if creation is None:
@@ -148,14 +148,14 @@ class Creations:
 
     # What is seen of a child
 
-    def first_status(self, tid: Tid) -> Creation | None:
+    def first_status(self, tid: Tid) -> CreationInFlight | None:
         """A child that was announced has its first status: the creation that made it, told or to be told of now."""
         creation = self.awaited.pop(tid, None)
         if creation is not None and creation.state is State.CHILD_AWAITED:
             creation.state = State.OVER
         return creation
 
-    def told(self, creation: Creation) -> None:
+    def told(self, creation: CreationInFlight) -> None:
         """Creator and child were both held and looked at: the creator may go on."""
         assert creation.state is State.ANNOUNCED
         assert creation.creator is not None
@@ -167,10 +167,10 @@ class Creations:
 
     def stopped_unannounced(self, tid: Tid, status: WaitStatus) -> None:
         """A status of a task that nobody told of."""
-        creation = self.unannounced.setdefault(tid, Creation(State.UNANNOUNCED))
+        creation = self.unannounced.setdefault(tid, CreationInFlight(State.UNANNOUNCED))
         creation.status = status
 
-    def adopted(self, tid: Tid, maker: Creation | None) -> WaitStatus:
+    def adopted(self, tid: Tid, maker: CreationInFlight | None) -> WaitStatus:
         """Nobody will tell of a child that has this status; ``maker``: one of :attr:`left` that made it."""
         creation = self.unannounced.pop(tid)
         assert creation.state is State.UNANNOUNCED
@@ -196,7 +196,7 @@ class Creations:
     # Questions
 
     @property
-    def left(self) -> list[Creation]:
+    def left(self) -> list[CreationInFlight]:
         """Calls whose creator ended in them, in that order."""
         return self._left
 
@@ -214,6 +214,6 @@ class Creations:
         creation = self.by_creator.get(creator)
         return creation is not None and creation.state is State.ENTERED
 
-    def held(self) -> Iterator[Creation]:
+    def held(self) -> Iterator[CreationInFlight]:
         """Those whose creator is held."""
         return (creation for creation in list(self.awaited.values()) if creation.state is State.ANNOUNCED)

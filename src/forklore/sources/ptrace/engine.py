@@ -26,7 +26,7 @@ from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
 from forklore.sources.ptrace.announcers import Announcers
-from forklore.sources.ptrace.creations import Creation, Creations
+from forklore.sources.ptrace.creations import CreationInFlight, Creations
 from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.held_pairs import CREATOR_DIED, CREATOR_GONE, HeldPairs
@@ -38,7 +38,7 @@ from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Unti
 from forklore.sources.ptrace.signal_delivery import Delivery
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
-from forklore.sources.ptrace.tracee import Class, Entry, Group, Tracee
+from forklore.sources.ptrace.tracee import Class, EnteredCall, Group, Tracee
 from forklore.sources.ptrace.wake import Wake
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class Engine:
         for tid, made in self._announcers.without(self._now()):
             self._adopt(tid, made)
 
-    def _adopt(self, tid: Tid, made: Creation | None) -> None:
+    def _adopt(self, tid: Tid, made: CreationInFlight | None) -> None:
         t = self._now()
         child, status = self._new.adopted(tid, made, t)
         if made is not None and made.creator is not None and not made.creator.alive:
@@ -296,7 +296,7 @@ class Engine:
         # To the exit stop, should the call fail: an event on the way there restarts with PTRACE_CONT.
         self._kernel.cont_to_syscall(task.tid)
 
-    def _enter(self, task: Tracee, entry: Entry) -> None:
+    def _enter(self, task: Tracee, entry: EnteredCall) -> None:
         task.entry = entry
         if entry.kind is Class.CREATION:
             self._creations.entered(task, entry)
@@ -305,7 +305,7 @@ class Engine:
             for executing in self._observers.executing:
                 executing(task)
 
-    def _named(self, task: Tracee, entry: Entry | None, t: int) -> None:
+    def _named(self, task: Tracee, entry: EnteredCall | None, t: int) -> None:
         # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
         if entry is not None and isinstance(entry.path, bytes) and entry.path != task.comm:
             task.comm, task.named = entry.path, t
@@ -328,7 +328,7 @@ class Engine:
                 self._enter(task, found)
         self._go(task.tid)
 
-    def _returned(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+    def _returned(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
         if entry.kind is Class.CREATION:
             self._creations.returned(task)
         if entry.cleared:
@@ -343,7 +343,7 @@ class Engine:
         elif entry.kind is Class.CREATION:
             self._without_event(task, entry, result, t)
 
-    def _unshared(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+    def _unshared(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
         changed = result >= 0 and entry.name != "setsid"
         compared = sharing.compared_again(task) if changed else {}
         namespaces = changed and entry.name != "close_range" and self._observe in (Observe.AUTO, Observe.FULL)
@@ -357,7 +357,7 @@ class Engine:
         own, for_children = (self._kernel.link(f"/proc/{tid}/ns/{name}") for name in (kind, f"{kind}_for_children"))
         return own != for_children
 
-    def _without_event(self, task: Tracee, entry: Entry, result: int, t: int) -> None:
+    def _without_event(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
         # A creation that sent no event: CLONE_UNTRACED, left in place. The result is the child's tid in the
         # caller's pid namespace, which is the tracer's own but for nested ones.
         # CLONE_PTRACE attached it all the same, whether or not its first stop was seen by now.

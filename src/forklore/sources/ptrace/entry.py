@@ -12,7 +12,7 @@ from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import memory, seccomp
 from forklore.linux.ptrace import Entry as Words
 from forklore.sources.ptrace.kernel import Kernel
-from forklore.sources.ptrace.tracee import Class, Entry, Glance
+from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 
 ARGUMENT_LIMIT: Final = 4096
 """How many arguments of an exec are recorded."""
@@ -37,7 +37,7 @@ _KINDS: Final = {
 
 
 class EntryReader:
-    """Turns an entry stop into an :class:`Entry`, or None for a call that is not ours."""
+    """Turns an entry stop into an :class:`EnteredCall`, or None for a call that is not ours."""
 
     def __init__(
         self, kernel: Kernel, machine: Arch, *, argv: bool, follow_untraced: bool,
@@ -48,7 +48,7 @@ class EntryReader:
         self._argv = argv
         self._follow_untraced = follow_untraced
         self._glance = glance
-        readers: dict[str, Callable[[Tid, Entry], None]] = {
+        readers: dict[str, Callable[[Tid, EnteredCall], None]] = {
             "clone": self._clone,
             "clone3": self._clone3,
             "vfork": self._vfork,
@@ -67,20 +67,20 @@ class EntryReader:
 
     def read(
         self, tid: Tid, t: int, audit: int, nr: int, words: Words, *, may_clear: bool = True
-    ) -> Entry | None:
+    ) -> EnteredCall | None:
         """The call that ``tid`` is about to make; CLONE_UNTRACED is cleared in it unless ``may_clear`` forbids it."""
         found = self._calls.get((audit, nr))
         if found is None:
             return None
         arch, kind, name, reader = found
-        entry = Entry(kind, name, t, arch, nr, words)
+        entry = EnteredCall(kind, name, t, arch, nr, words)
         if reader is not None:
             reader(tid, entry)
         if may_clear and self._follow_untraced and entry.flags & CLONE_UNTRACED:
             entry.cleared = self._set_flags(tid, entry, entry.flags & ~CLONE_UNTRACED)
         return entry
 
-    def from_registers(self, tid: Tid, t: int) -> Entry | None:
+    def from_registers(self, tid: Tid, t: int) -> EnteredCall | None:
         """The call that ``tid`` is in, from its registers: at an event stop that no entry stop came before.
 
         The number and the arguments are still there (they are overwritten at the return, which has not happened), but
@@ -102,14 +102,14 @@ class EntryReader:
         return entry if entry is not None and entry.kind is Class.CREATION else None
 
     @staticmethod
-    def _clone(_tid: Tid, entry: Entry) -> None:
+    def _clone(_tid: Tid, entry: EnteredCall) -> None:
         entry.flags = entry.words[0] & _CLONE_MASK & ~_CSIGNAL
 
     @staticmethod
-    def _vfork(_tid: Tid, entry: Entry) -> None:
+    def _vfork(_tid: Tid, entry: EnteredCall) -> None:
         entry.flags = CLONE_VM | CLONE_VFORK
 
-    def _clone3(self, tid: Tid, entry: Entry) -> None:
+    def _clone3(self, tid: Tid, entry: EnteredCall) -> None:
         address, size = entry.words[0], entry.words[1]
         if size > memory.PAGE_SIZE:
             entry.struct = Unavailable(0, f"its size is given as {size}, more than the kernel reads")
@@ -124,18 +124,18 @@ class EntryReader:
         if where and 0 < count <= _SET_TID_MAX:
             entry.set_tid = self._kernel.read_some(tid, Address(where), 4 * count)
 
-    def _execve(self, tid: Tid, entry: Entry) -> None:
+    def _execve(self, tid: Tid, entry: EnteredCall) -> None:
         pages = memory.Pages(tid, self._kernel.read)
         entry.path = pages.string(Address(entry.words[0]), STRING_LIMIT)
         self._arguments(pages, Address(entry.words[1]), entry)
 
-    def _execveat(self, tid: Tid, entry: Entry) -> None:
+    def _execveat(self, tid: Tid, entry: EnteredCall) -> None:
         pages = memory.Pages(tid, self._kernel.read)
         path = pages.string(Address(entry.words[1]), STRING_LIMIT)
         entry.path = path if isinstance(path, Unavailable) else self._from_directory(tid, entry.words[0], path)
         self._arguments(pages, Address(entry.words[2]), entry)
 
-    def _arguments(self, pages: memory.Pages, argv: Address, entry: Entry) -> None:
+    def _arguments(self, pages: memory.Pages, argv: Address, entry: EnteredCall) -> None:
         if not self._argv:
             return
         pointers = pages.pointers(argv, entry.arch, ARGUMENT_LIMIT)
@@ -155,18 +155,18 @@ class EntryReader:
             counted = pages.pointers(argv, entry.arch, _COUNT_LIMIT)
             entry.argc = None if isinstance(counted, Unavailable) else len(counted[0])
 
-    def _setns(self, tid: Tid, entry: Entry) -> None:
+    def _setns(self, tid: Tid, entry: EnteredCall) -> None:
         entry.target = self._kernel.descriptor(tid, entry.words[0] & _CLONE_MASK)
 
-    def _prctl(self, tid: Tid, entry: Entry) -> None:
+    def _prctl(self, tid: Tid, entry: EnteredCall) -> None:
         if entry.words[0] & _CLONE_MASK == seccomp.PR_SET_NAME:
             entry.path = memory.Pages(tid, self._kernel.read).string(Address(entry.words[1]), _COMM_LENGTH)
 
-    def put_back(self, tid: Tid, entry: Entry) -> None:
+    def put_back(self, tid: Tid, entry: EnteredCall) -> None:
         """Give a tracee the CLONE_UNTRACED back that :meth:`read` cleared."""
         self._set_flags(tid, entry, entry.flags)
 
-    def _set_flags(self, tid: Tid, entry: Entry, flags: int) -> bool:
+    def _set_flags(self, tid: Tid, entry: EnteredCall, flags: int) -> bool:
         """Write a creation's flags where its call reads them: clone_args, or clone's first register.
 
         Answers whether that could be done: it cannot where the kernel keeps the first argument out of ptrace's reach.

@@ -12,13 +12,13 @@ from forklore.events import records as ev
 from forklore.linux import descriptors as fds
 from forklore.linux import kcmp
 from forklore.sources.ptrace.observer import Observer
-from forklore.sources.ptrace.tracee import Entry, Group, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Group, Tracee
 
 _MOST: Final = 512
 """Descriptors of a task that are recorded; the rest is counted."""
 _STANDARD: Final = Fd(2)
 _FILES: Final = ev.COMPARED.index("files")
-_PIPES: Final = (fds.Kind.PIPE, fds.Kind.FIFO)
+_PIPES: Final = (fds.DescriptorKind.PIPE, fds.DescriptorKind.FIFO)
 
 
 class _Maker(Struct, eq=False):
@@ -46,7 +46,7 @@ class ExecDescriptors(Observer):
         self._makers: dict[Group, _Maker] = {}
         """By the process that was made; until its end."""
 
-    def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
+    def created(self, creator: Tracee, child: Tracee, entry: EnteredCall, t: int) -> None:
         """Note with whom a new process had its table in common."""
         if child.keep and child.group is not creator.group:
             self._makers[child.group] = _Maker(creator, creator.shares.get(_FILES))
@@ -154,7 +154,7 @@ def _may_be_pipe(reader: fds.Reader, fd: Fd, target: bytes) -> bool:
     if not target.startswith(b"/"):
         return target.startswith(b"pipe:")
     about = reader.about(fd)
-    return about is not None and about[0] is fds.Kind.FIFO
+    return about is not None and about[0] is fds.DescriptorKind.FIFO
 
 
 def _same(task: Tracee, creator: Tracee, fd: Fd) -> int | None:

@@ -14,11 +14,11 @@ from forklore.abi.units import Pid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import observe
 from forklore.sources.ptrace import records, sharing
-from forklore.sources.ptrace.creations import Creation
+from forklore.sources.ptrace.creations import CreationInFlight
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.options import Observe
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 CHILD_DIED: Final = Unavailable(0, "the child was killed before its first stop")
 CREATOR_DIED: Final = Unavailable(0, "the creator was killed before the child's first stop")
@@ -37,7 +37,7 @@ class HeldPairs:
         self._emit = emit
         self._observers = observers
 
-    def look(self, creation: Creation, apart: Unavailable | None = None) -> Told:
+    def look(self, creation: CreationInFlight, apart: Unavailable | None = None) -> Told:
         """Ask what can be asked only while the two are held; to run what is given back writes the event.
 
         ``apart``: why they cannot be looked at together. With :meth:`may_run` they may run while that is done.
@@ -54,7 +54,7 @@ class HeldPairs:
                 standing = records.standing(self._kernel, child.tid)
         return Told(self, creation, creator, child, apart, seen, standing)
 
-    def may_run(self, creation: Creation) -> bool:
+    def may_run(self, creation: CreationInFlight) -> bool:
         """Whether writing what was seen asks nothing more of the two, so that they need not be held for it."""
         return not (creation.child is not None and creation.child.nested) and not self._observers.holds_creations
 
@@ -75,7 +75,7 @@ class HeldPairs:
             for created in self._observers.created:
                 created(creator, child, creation.entry, creation.t)
 
-    def _may_stand_apart(self, child: Tracee, creator: Tracee, entry: Entry | None) -> bool:
+    def _may_stand_apart(self, child: Tracee, creator: Tracee, entry: EnteredCall | None) -> bool:
         # A child is in its creator's namespaces and cgroup by rule (kernel/fork.c: copy_process), unless its call or
         # an unshare or setns before it says otherwise. Reading all of that costs more than a fork.
         if self._level is Observe.FULL and Pid(child.tid) == child.group.tgid:
@@ -90,7 +90,7 @@ class Told(Struct, eq=False):
     """A creation that was looked at, and is to be written."""
 
     pairs: HeldPairs
-    creation: Creation
+    creation: CreationInFlight
     creator: Tracee
     child: Tracee
     apart: Unavailable | None

@@ -139,7 +139,7 @@ class Kernel(Protocol):
     def pair(self, creator: Tid, child: Tid, flags: int | None) -> observe.Pair:
         """What they share: :func:`forklore.linux.observe.pair`."""
 
-    def state(self, tid: Tid) -> observe.State | Unavailable:
+    def state(self, tid: Tid) -> observe.TaskState | Unavailable:
         """How the kernel has a task: :func:`forklore.linux.observe.state`."""
 
     def namespaces(self, tid: Tid) -> Namespaces:

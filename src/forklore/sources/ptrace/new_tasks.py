@@ -11,7 +11,7 @@ from forklore.events import records as ev
 from forklore.linux import proc
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records
-from forklore.sources.ptrace.creations import Creation, Creations, State
+from forklore.sources.ptrace.creations import CreationInFlight, Creations, State
 from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.held_pairs import CHILD_DIED, HeldPairs
@@ -19,7 +19,7 @@ from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 if TYPE_CHECKING:
     from forklore.sources.source import Emit
@@ -56,7 +56,7 @@ class NewTasks:
             self._renames.look(creator.group, t)
         return child, early
 
-    def _made_by(self, task: Tracee, t: int) -> Entry | None:
+    def _made_by(self, task: Tracee, t: int) -> EnteredCall | None:
         # The call that no entry stop was seen of.
         try:
             entry = self._reader.from_registers(task.tid, t)
@@ -66,7 +66,7 @@ class NewTasks:
             return None  # killed in its event stop: that it made a child, and which, is known all the same
         return entry
 
-    def stopped(self, creation: Creation, status: WaitStatus, *, may_wait: bool) -> Tracee | None:
+    def stopped(self, creation: CreationInFlight, status: WaitStatus, *, may_wait: bool) -> Tracee | None:
         """The first status of a child that was announced: the child, or None where it is let go.
 
         ``may_wait``: what is written of it may be put off.
@@ -84,7 +84,7 @@ class NewTasks:
             self._kernel.detach(child.tid, status.signal if status.kind is Kind.SIGNAL else 0)
         return None
 
-    def _both_held(self, creation: Creation, status: WaitStatus, *, may_wait: bool) -> None:
+    def _both_held(self, creation: CreationInFlight, status: WaitStatus, *, may_wait: bool) -> None:
         creator, entry = creation.creator, creation.entry
         assert creator is not None
         told = self._pairs.look(creation, CHILD_DIED if status.ended else None)
@@ -105,14 +105,14 @@ class NewTasks:
         if creation is not None:
             self._pairs.look(creation, why).run()
 
-    def adopted(self, tid: Tid, made: Creation | None, t: int) -> tuple[Tracee, WaitStatus]:
+    def adopted(self, tid: Tid, made: CreationInFlight | None, t: int) -> tuple[Tracee, WaitStatus]:
         """Nobody will tell of a child any more, which ``made`` has made: the child, and the status that it has."""
         status = self._creations.adopted(tid, made)
         if made is not None and made.creator is not None and made.entry is not None:
             return self._born(made.creator, made.entry, tid, status, t), status
         return self._found(tid, t), status
 
-    def _born(self, creator: Tracee, entry: Entry, tid: Tid, status: WaitStatus, t: int) -> Tracee:
+    def _born(self, creator: Tracee, entry: EnteredCall, tid: Tid, status: WaitStatus, t: int) -> Tracee:
         child = self._family.born(creator, tid, entry.flags)
         self._emit(
             records.create(
@@ -134,7 +134,7 @@ class NewTasks:
         self._emit(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
         return child
 
-    def look_behind(self, task: Tracee, entry: Entry, t: int) -> None:
+    def look_behind(self, task: Tracee, entry: EnteredCall, t: int) -> None:
         """``task`` is held in a creation call: who makes it."""
         for creating in self._observers.creating:
             work = creating(task, entry, t)

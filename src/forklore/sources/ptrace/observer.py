@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from forklore.linux.ptrace import Entry as Words
 from forklore.sources.ptrace.deferred import Work
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 
 class Observer:
@@ -19,10 +19,10 @@ class Observer:
     holds_creations: ClassVar[bool] = False
     """Whether creator and child are to be held while it sees a creation: then neither has run since."""
 
-    def creating(self, task: Tracee, entry: Entry, t: int) -> Work | None:
+    def creating(self, task: Tracee, entry: EnteredCall, t: int) -> Work | None:
         """``task`` is in a creation call: at its entry stop, or at its event stop if that was not seen."""
 
-    def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
+    def created(self, creator: Tracee, child: Tracee, entry: EnteredCall, t: int) -> None:
         """A creation of which both sides were looked at was told."""
 
     def vfork_done(self, creator: Tracee, t: int) -> None:
@@ -59,8 +59,8 @@ class Observers:
             nothing = getattr(Observer, name)
             return tuple(getattr(each, name) for each in observers if getattr(type(each), name) is not nothing)
 
-        self.creating: tuple[Callable[[Tracee, Entry, int], Work | None], ...] = seeing("creating")
-        self.created: tuple[Callable[[Tracee, Tracee, Entry, int], None], ...] = seeing("created")
+        self.creating: tuple[Callable[[Tracee, EnteredCall, int], Work | None], ...] = seeing("creating")
+        self.created: tuple[Callable[[Tracee, Tracee, EnteredCall, int], None], ...] = seeing("created")
         self.vfork_done: tuple[Callable[[Tracee, int], None], ...] = seeing("vfork_done")
         self.executing: tuple[Callable[[Tracee], None], ...] = seeing("executing")
         self.executed: tuple[Callable[[Tracee, int], Work | None], ...] = seeing("executed")

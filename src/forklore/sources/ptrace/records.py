@@ -10,7 +10,7 @@ from forklore.abi.units import TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.sources.ptrace import refused
 from forklore.sources.ptrace.kernel import Kernel
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 NOT_RECORDED: Final = Unavailable(0, "not recorded")
 
@@ -37,7 +37,7 @@ def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | Unavailab
 
 
 def create(
-    kernel: Kernel, t: int, creator: TaskId, child: TaskId, tid: Tid, entry: Entry | None, machine: Arch, *,
+    kernel: Kernel, t: int, creator: TaskId, child: TaskId, tid: Tid, entry: EnteredCall | None, machine: Arch, *,
     stop: ev.CreateStop | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | Unavailable | None = None,
     standing: ev.Standing | Unavailable | None = None,
 ) -> ev.Create:
@@ -59,7 +59,7 @@ def create(
     )
 
 
-def fail(kernel: Kernel, t: int, task: Tracee, entry: Entry, errno: int) -> ev.Fail:
+def fail(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.Fail:
     """A refused creation, with the numbers that may have decided; the task is held at the call's exit."""
     return ev.Fail(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
@@ -69,7 +69,7 @@ def fail(kernel: Kernel, t: int, task: Tracee, entry: Entry, errno: int) -> ev.F
     )
 
 
-def exec_fail(_kernel: Kernel, t: int, task: Tracee, entry: Entry, errno: int) -> ev.ExecFail:
+def exec_fail(_kernel: Kernel, t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.ExecFail:
     """A refused execve."""
     return ev.ExecFail(t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), errno=errno)
 
@@ -95,7 +95,13 @@ def standing(kernel: Kernel, tid: Tid) -> ev.Standing | Unavailable:
 
 
 def other(
-    kernel: Kernel, t: int, task: Tracee, entry: Entry, result: int | None, compared: dict[str, tuple[int, int]], *,
+    kernel: Kernel,
+    t: int,
+    task: Tracee,
+    entry: EnteredCall,
+    result: int | None,
+    compared: dict[str, tuple[int, int]],
+    *,
     ns: bool,
 ) -> ev.Other:
     """unshare, setns, close_range or setsid, as it returned; with the namespaces it has now, where ``ns``."""
@@ -108,8 +114,15 @@ def other(
 
 
 def executed(
-    kernel: Kernel, t: int, task: Tracee, entry: Entry | None, former: Tid, compared: dict[str, tuple[int, int]], *,
-    argv: bool, env: bool,
+    kernel: Kernel,
+    t: int,
+    task: Tracee,
+    entry: EnteredCall | None,
+    former: Tid,
+    compared: dict[str, tuple[int, int]],
+    *,
+    argv: bool,
+    env: bool,
 ) -> ev.Exec:
     """A new image; the task is held at its exec event. Without an entry stop, /proc tells what it can.
 
@@ -142,7 +155,7 @@ def executed(
 _COMM_LENGTH: Final = 15
 
 
-def killed_in_exec(kernel: Kernel, t: int, task: Tracee, entry: Entry) -> ev.Exec | ev.Note:
+def killed_in_exec(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall) -> ev.Exec | ev.Note:
     """A task was killed after it called execve and before its exec event: what can still be told of it.
 
     SIGKILL takes a task out of the event stop, or keeps it from stopping (kernel/signal.c: ptrace_stop). Its name

@@ -11,7 +11,7 @@ from forklore.abi.seccomp import Mode
 from forklore.abi.units import Address, Fd, Tid, Unavailable
 from forklore.events.records import COMPARED
 from forklore.linux import caller, filters, memory
-from forklore.sources.ptrace.tracee import Entry, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ _ASKED: Final = {"unshare": None, "setns": -1}
 _LOW32: Final = 0xFFFF_FFFF
 
 
-def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
+def creation(tid: Tid, entry: EnteredCall, refused: int) -> caller.Numbers:
     """Of a creation."""
     struct = entry.struct if isinstance(entry.struct, bytes) else b""
     fd = None
@@ -36,7 +36,7 @@ def creation(tid: Tid, entry: Entry, refused: int) -> caller.Numbers:
     return found
 
 
-def other(task: Tracee, entry: Entry, refused: int) -> caller.Numbers:
+def other(task: Tracee, entry: EnteredCall, refused: int) -> caller.Numbers:
     """Of unshare, setns, close_range or setsid."""
     fd = _signed(entry.words[0]) if entry.name == "setns" else None
     flags = _ASKED.get(entry.name, 0)
@@ -44,7 +44,7 @@ def other(task: Tracee, entry: Entry, refused: int) -> caller.Numbers:
     return {**found, **_filters(task.tid, entry, found), **dict(_held_together(task))}
 
 
-def _filters(tid: Tid, entry: Entry, found: caller.Numbers) -> caller.Numbers:
+def _filters(tid: Tid, entry: EnteredCall, found: caller.Numbers) -> caller.Numbers:
     if entry.filters != "unseen":
         return {f"seccomp_{entry.filters}": 1}
     if found.get("seccomp") != Mode.FILTER:

@@ -11,11 +11,11 @@ from forklore.abi.arch import Arch
 from forklore.abi.units import TaskId, Tid, Unavailable
 from forklore.linux.ptrace import Entry as Words
 from forklore.linux.ptrace import Registers, SignalInfo
-from forklore.sources.task_table import Group as AnyGroup
+from forklore.sources.task_table import ThreadGroup as AnyGroup
 
 if TYPE_CHECKING:
     from forklore.events import records as ev
-    from forklore.sources.stacks.code import Space
+    from forklore.sources.stacks.code import CodeSpace
 
 
 class Class(Enum):
@@ -62,7 +62,7 @@ Filters = Literal["unseen", "passed", "tracer"]
 ``passed``, for the tracer's got its turn; ``tracer``, one of theirs asked for a tracer that is not there."""
 
 
-class Entry(Struct):
+class EnteredCall(Struct):
     """A call that a task is in, as its entry stop showed it."""
 
     kind: Class
@@ -106,7 +106,7 @@ class Tracee(Struct, eq=False):
     """Its name after its last exec, or its creator's then."""
     named: int | None = None
     """When it was last seen to name itself."""
-    entry: Entry | None = None
+    entry: EnteredCall | None = None
     """The call that it was seen to enter and not yet to leave."""
     nested: bool = False
     """Its tid differs between the tracer's pid namespace and its own."""
@@ -122,7 +122,7 @@ class Tracee(Struct, eq=False):
     time_pending: bool = False
     """It enters another time namespace when it executes, and its children do when they are made."""
     last_signal: SignalInfo | None = None
-    space: Space | None = None
+    space: CodeSpace | None = None
     """What is known of the code in its memory; None: nothing yet."""
 
 

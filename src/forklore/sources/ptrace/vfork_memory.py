@@ -15,11 +15,11 @@ from forklore.linux import ptrace
 from forklore.linux.mappings import Mapping
 from forklore.linux.pages import vfork_memory
 from forklore.sources.ptrace.observer import Observer
-from forklore.sources.ptrace.tracee import Entry, Tracee
-from forklore.sources.stacks.code import Space
+from forklore.sources.ptrace.tracee import EnteredCall, Tracee
+from forklore.sources.stacks.code import CodeSpace
 from forklore.sources.stacks.variables import Frames
 
-Names = Callable[[Tid, Space, Frames, Sequence[vfork_memory.Change]], list[list[ev.Variable]]]
+Names = Callable[[Tid, CodeSpace, Frames, Sequence[vfork_memory.MemoryChange]], list[list[ev.Variable]]]
 """Finds the variables that were changed."""
 
 _KEPT: Final = 4
@@ -47,7 +47,7 @@ class VforkMemory(Observer):
         self._lent: dict[TaskId, _Lent] = {}
         """By creator."""
 
-    def created(self, creator: Tracee, child: Tracee, entry: Entry, t: int) -> None:
+    def created(self, creator: Tracee, child: Tracee, entry: EnteredCall, t: int) -> None:
         """Copy what is lent."""
         if entry.flags & _LENT == _LENT:
             self._lent[creator.id] = _Lent(creator, child.id, self._keep(creator, entry), entry.frames)
@@ -68,7 +68,7 @@ class VforkMemory(Observer):
             names = self._names(creator.tid, space, found.frames, now.changes)
         self._emit(_borrowed(t, found.child, creator.id, now, names))
 
-    def _keep(self, creator: Tracee, entry: Entry) -> vfork_memory.Before | Unavailable:
+    def _keep(self, creator: Tracee, entry: EnteredCall) -> vfork_memory.Before | Unavailable:
         for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:
             del self._lent[number]
         kept = sum(lent.before.size for lent in self._lent.values() if isinstance(lent.before, vfork_memory.Before))

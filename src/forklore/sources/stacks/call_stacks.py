@@ -22,10 +22,10 @@ from forklore.elf.cfi import unwind
 from forklore.elf.dwarf.registers import PLACES, dwarf_block
 from forklore.events import records as ev
 from forklore.linux import memory, proc, ptrace
-from forklore.linux.mappings import Kind, Mapping
+from forklore.linux.mappings import Mapping, MappingKind
 from forklore.sources.ptrace.options import Options
-from forklore.sources.ptrace.tracee import Entry, Glance, Tracee
-from forklore.sources.stacks.code import Code, Loaded, Space, Walked
+from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
+from forklore.sources.stacks.code import CodeSpace, Loaded, TracedCode, Walked
 from forklore.sources.stacks.routines import Routines
 from forklore.sources.stacks.tail_calls import Jumps
 
@@ -56,7 +56,7 @@ class _Needs(Struct):
     registers: set[int] = field(default_factory=set)
 
 
-class Stacks:
+class StackReader:
     """Reads stacks and writes each that is new, with the code that it goes through."""
 
     def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
@@ -64,7 +64,7 @@ class Stacks:
         self._depth = options.stack_depth
         self._keep_frames = options.vfork_writes
         self._emit = emit
-        self.code = Code(emit, machine)
+        self.code = TracedCode(emit, machine)
         self._jumps = Jumps(self.code)
         self._stacks: dict[tuple[tuple[tuple[int, ev.FrameHow], ...], str], int] = {}
         self._routines = Routines(machine)
@@ -82,7 +82,7 @@ class Stacks:
         self._ahead: tuple[str, int, int] | None = None
         """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
 
-    def enter(self, task: Tracee, entry: Entry, t: int) -> Look | None:
+    def enter(self, task: Tracee, entry: EnteredCall, t: int) -> Look | None:
         """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered.
 
         What is given back is left to do before the task's next stop is looked at, and the task may go on meanwhile:
@@ -116,7 +116,7 @@ class Stacks:
         near, window = memory.with_window(tid, Address(beside), size, Address(base), length)
         return Glance(tid, held, base, window, beside, near or b"")
 
-    def look(self, tid: Tid, space: Space, held: Registers, entry: Entry, t: int) -> None:
+    def look(self, tid: Tid, space: CodeSpace, held: Registers, entry: EnteredCall, t: int) -> None:
         """Read the stack, the interpreter's frames and what the child is to run, as far as the call tells."""
         try:
             entry.stack = self._stack(space, tid, held, entry, t)
@@ -133,9 +133,9 @@ class Stacks:
         except MemoryError:
             return None  # the creation is told all the same
 
-    def _space(self, task: Tracee) -> Space:
+    def _space(self, task: Tracee) -> CodeSpace:
         if task.space is None:
-            task.space = Space()
+            task.space = CodeSpace()
             self.code.survey(task.space, task.tid)
         return task.space
 
@@ -154,7 +154,7 @@ class Stacks:
             self._ahead = _relative(seen.registers, address, size) or self._ahead
         return found
 
-    def _stack(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> int:
+    def _stack(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> int:
         start = held[held.layout.ip], self._seen.base
         known = space.walked.get(start)
         if known is not None and not self._keep_frames and self._same(known, held):
@@ -206,7 +206,7 @@ class Stacks:
         return Walked(needed, needed(held.words()), pick, places[-1], pick(words), number)
 
     def _walk(
-        self, space: Space, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
+        self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
     ) -> unwind.Walk:
         found, unknown = self._walk_once(space, tid, arch, registers, needs)
         if unknown is None:
@@ -221,7 +221,7 @@ class Stacks:
         return self._walk_once(space, tid, arch, registers, needs)[0]
 
     def _walk_once(
-        self, space: Space, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
+        self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
     ) -> tuple[unwind.Walk, int | None]:
         """The walk, and an address on the way that lies in no region that is known."""
         find, loaded = space.find, self.code.loaded
@@ -253,7 +253,7 @@ class Stacks:
     def _arch(self, held: Registers) -> Arch:
         return Arch.I386 if self._machine is Arch.X86_64 and held.layout.word == 4 else self._machine
 
-    def _number(self, space: Space, tid: Tid, arch: Arch, found: unwind.Walk, t: int) -> int:
+    def _number(self, space: CodeSpace, tid: Tid, arch: Arch, found: unwind.Walk, t: int) -> int:
         frames: list[tuple[int, ev.FrameHow]] = []
         for index, (pc, how, _cfa) in enumerate(found.frames):
             frames.append((self.code.place(space, tid, pc, t, returns=found.called(index)), how))
@@ -275,7 +275,7 @@ class Stacks:
             self._emit(ev.Stack(t=t, stack=number, frames=told, end=end, jumped=list(jumped)))
         return number
 
-    def _script(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
+    def _script(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> None:
         if space.interpreter is None:
             space.interpreter = self._interpreter(space, tid) or False
         interpreter = space.interpreter
@@ -294,12 +294,12 @@ class Stacks:
             self._emit(ev.Script(t=t, script=number, language=interpreter.language, frames=frames, end=found.end))
         entry.script = number
 
-    def _interpreter(self, space: Space, tid: Tid) -> Interpreter | None:
+    def _interpreter(self, space: CodeSpace, tid: Tid) -> Interpreter | None:
         program = os.path.basename(_program(tid))
 
         def may_hold(entry: Mapping) -> bool:
             name = entry.path.rpartition(b"/")[2]
-            return name.startswith(b"libpython") or (name == program and entry.kind is Kind.FILE)
+            return name.startswith(b"libpython") or (name == program and entry.kind is MappingKind.FILE)
 
         if self.code.symbol(space, tid, b"_PyRuntime", may_hold) is None:
             return None
@@ -321,7 +321,7 @@ class Stacks:
     def _page(self, address: int, size: int) -> bytes | None:
         return None if self._memory is None else self._memory.read(address, size)
 
-    def _runs(self, space: Space, tid: Tid, held: Registers, entry: Entry, t: int) -> None:
+    def _runs(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> None:
         runs = self._routines.of(
             entry, held, lambda: self._layout(space, tid), self._read, _libc(space),
             lambda address: self.code.function(space, tid, address),
@@ -334,7 +334,7 @@ class Stacks:
             routine_place=self._code_place(space, tid, runs.routine, t),
         )
 
-    def _code_place(self, space: Space, tid: Tid, address: int | None, t: int) -> int | None:
+    def _code_place(self, space: CodeSpace, tid: Tid, address: int | None, t: int) -> int | None:
         if address is None:
             return None
         known = space.places.get(address)
@@ -342,12 +342,12 @@ class Stacks:
             known = self.code.place(space, tid, address, t, returns=False)
         return known
 
-    def _layout(self, space: Space, tid: Tid) -> PthreadLayout | Unavailable:
+    def _layout(self, space: CodeSpace, tid: Tid) -> PthreadLayout | Unavailable:
         if space.threads is None:
             space.threads = self._find_layout(space, tid)
         return space.threads
 
-    def _find_layout(self, space: Space, tid: Tid) -> PthreadLayout | Unavailable:
+    def _find_layout(self, space: CodeSpace, tid: Tid) -> PthreadLayout | Unavailable:
         from forklore.elf.image.thread_descriptors import layout_from_image
 
         program = _program(tid)
@@ -386,12 +386,12 @@ class Stacks:
 class Look(Struct, eq=False):
     """A caller that is to be looked at: it has entered its call."""
 
-    stacks: Stacks
+    stacks: StackReader
     task: Tracee
     tid: Tid
-    space: Space
+    space: CodeSpace
     held: Registers
-    entry: Entry
+    entry: EnteredCall
     t: int
 
     @property
@@ -410,13 +410,13 @@ def _relative(held: Registers, address: int, size: int) -> tuple[str, int, int] 
     return None if name is None else (name, distance, size)
 
 
-def _libc(space: Space) -> str:
+def _libc(space: CodeSpace) -> str:
     if space.libc is None:
         space.libc = _find_libc(space)
     return space.libc
 
 
-def _find_libc(space: Space) -> str:
+def _find_libc(space: CodeSpace) -> str:
     names = [region.entry.path.rpartition(b"/")[2] for region in space.regions]
     if any(name.startswith((b"libc.musl", b"ld-musl")) for name in names):
         return "musl"

@@ -18,14 +18,14 @@ from forklore.abi.units import Address, Fd, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.events import records as ev
 from forklore.linux import mapped_file, mappings, memory, proc
-from forklore.linux.mappings import Kind, Mapping
+from forklore.linux.mappings import Mapping, MappingKind
 from forklore.sources.stacks.language_threads import Function
 
 if TYPE_CHECKING:
     from forklore.elf.cfi.frame_table import FrameTable
     from forklore.elf.cfi.returning_code import Way
     from forklore.elf.cpython.frames import Interpreter
-    from forklore.elf.image.image import Image, Section
+    from forklore.elf.image.image import ElfImage, Section
     from forklore.elf.image.symbols import Symbol, Symbols
     from forklore.elf.image.thread_descriptors import PthreadLayout
 
@@ -40,10 +40,10 @@ class Loaded(Struct, eq=False):
     """The first mapping of it that was met."""
     number: int = 0
     """Of its record; 0: not written."""
-    image: Image | None = None
+    image: ElfImage | None = None
     table: FrameTable | None = None
     symbols: Symbols | None = None
-    debug: Image | None = None
+    debug: ElfImage | None = None
     """Its separate debug file."""
     unknown: Unavailable | None = None
     """Why there is no image."""
@@ -56,10 +56,10 @@ class Loaded(Struct, eq=False):
     @property
     def path(self) -> bytes:
         """As /proc/PID/maps has it; empty for memory without a file."""
-        return self.entry.path if self.entry.kind in (Kind.FILE, Kind.SPECIAL) else b""
+        return self.entry.path if self.entry.kind in (MappingKind.FILE, MappingKind.SPECIAL) else b""
 
     @property
-    def described(self) -> Image | None:
+    def described(self) -> ElfImage | None:
         """The image that has debug information: the separate debug file, or the file itself."""
         image = self.debug or self.image
         if image is None or not (image.section(".debug_info") or image.section(".zdebug_info")):
@@ -67,7 +67,7 @@ class Loaded(Struct, eq=False):
         return image
 
 
-class Region(Struct, eq=False):
+class CodeRegion(Struct, eq=False):
     """An executable mapping. ``loaded`` and ``bias`` (what run-time addresses have over the file's own) are found
     when its code is first met.
     """
@@ -94,7 +94,7 @@ class Walked(Struct, eq=False):
     """… to this stack."""
 
 
-class Extent(Struct, frozen=True):
+class FunctionExtent(Struct, frozen=True):
     """A function of a process's code."""
 
     start: int
@@ -103,11 +103,11 @@ class Extent(Struct, frozen=True):
     """Empty: not known."""
 
 
-class Space:
+class CodeSpace:
     """Where code lies in one memory. Its regions are replaced as a whole, so that a fork's copy can share them."""
 
     def __init__(self) -> None:
-        self.regions: list[Region] = []
+        self.regions: list[CodeRegion] = []
         self.starts: list[int] = []
         self.places: dict[int, int] = {}
         """Numbers of place records by run-time address; valid for these regions."""
@@ -124,15 +124,15 @@ class Space:
         self.threads: PthreadLayout | Unavailable | None = None
         """How its C library's thread descriptors are laid out; None: not looked for yet."""
 
-    def copy(self) -> Space:
+    def copy(self) -> CodeSpace:
         """For a child whose memory begins as a copy."""
-        other = Space()
+        other = CodeSpace()
         other.regions, other.starts, other.places = self.regions, self.starts, self.places
         other.walked, other.libc = self.walked, self.libc
         other.interpreter, other.threads = self.interpreter, self.threads
         return other
 
-    def find(self, address: int) -> Region | None:
+    def find(self, address: int) -> CodeRegion | None:
         """The region that ``address`` lies in."""
         index = bisect_right(self.starts, address) - 1
         if index < 0:
@@ -141,7 +141,7 @@ class Space:
         return region if address < region.entry.end else None
 
 
-class Code:
+class TracedCode:
     """All code of a trace. Writes a record of each module and place before it is first referred to."""
 
     def __init__(self, emit: Callable[[ev.Event], None], machine: Arch) -> None:
@@ -153,15 +153,15 @@ class Code:
         self.places: list[tuple[int, Loaded, int]] = []
         """Every place: its number, what it lies in, its address there."""
 
-    def survey(self, space: Space, tid: Tid) -> None:
+    def survey(self, space: CodeSpace, tid: Tid) -> None:
         """Read anew where code lies in a held task's memory."""
         found = mappings.executable(tid)
         space.places, space.walked, space.threads, space.libc = {}, {}, None, None
         space.interpreter = space.interpreter or None
-        space.regions = [] if isinstance(found, Unavailable) else [Region(entry) for entry in found]
+        space.regions = [] if isinstance(found, Unavailable) else [CodeRegion(entry) for entry in found]
         space.starts = [region.entry.start for region in space.regions]
 
-    def loaded(self, region: Region, tid: Tid) -> Loaded:
+    def loaded(self, region: CodeRegion, tid: Tid) -> Loaded:
         """What lies in a region of a held task."""
         if region.loaded is None:
             region.loaded = self._known(tid, region.entry)
@@ -174,10 +174,10 @@ class Code:
 
     def _known(self, tid: Tid, entry: Mapping) -> Loaded:
         key: object
-        if entry.kind is Kind.FILE:
+        if entry.kind is MappingKind.FILE:
             key = entry.major, entry.minor, entry.inode, entry.path
         else:
-            key = (entry.path, entry.size) if entry.kind is Kind.SPECIAL else b""
+            key = (entry.path, entry.size) if entry.kind is MappingKind.SPECIAL else b""
         known = self._loaded.get(key)
         if known is None:
             known = self._loaded[key] = self._load(tid, entry)
@@ -185,8 +185,8 @@ class Code:
 
     def _load(self, tid: Tid, entry: Mapping) -> Loaded:
         loaded = Loaded(entry)
-        image: Image | Unavailable | None = None
-        if entry.kind is Kind.FILE:
+        image: ElfImage | Unavailable | None = None
+        if entry.kind is MappingKind.FILE:
             image = _image_of_file(tid, entry)
         elif entry.path == b"[vdso]":
             image = _image_of_memory(tid, entry)
@@ -198,7 +198,7 @@ class Code:
             loaded.table, loaded.symbols = _tables(image, loaded.debug, self._machine)
         return loaded
 
-    def place(self, space: Space, tid: Tid, address: int, t: int, *, returns: bool) -> int:
+    def place(self, space: CodeSpace, tid: Tid, address: int, t: int, *, returns: bool) -> int:
         """The number of the place at a run-time address.
 
         ``returns``: it is a return address, whose call lies before it: the last instruction of a function that never
@@ -235,7 +235,7 @@ class Code:
             )  # fmt: skip
         return loaded.number
 
-    def function(self, space: Space, tid: Tid, address: int) -> Function | None:
+    def function(self, space: CodeSpace, tid: Tid, address: int) -> Function | None:
         """The code at a run-time address of a held task; None where none is mapped."""
         region = space.find(address)
         if region is None:
@@ -250,7 +250,7 @@ class Code:
                 loaded.functions[inside] = found
         return found
 
-    def extent(self, space: Space, tid: Tid, address: int) -> Extent | None:
+    def extent(self, space: CodeSpace, tid: Tid, address: int) -> FunctionExtent | None:
         """The function at a run-time address of a held task; None where it is not known where one begins."""
         region = space.find(address)
         if region is None:
@@ -259,8 +259,8 @@ class Code:
         symbol = _symbol(loaded, address - region.bias)
         start = None if loaded.table is None else loaded.table.function_start(address - region.bias)
         if start is None:
-            return None if symbol is None else Extent(symbol.address + region.bias, symbol.name)
-        return Extent(start + region.bias, b"" if symbol is None else symbol.name)
+            return None if symbol is None else FunctionExtent(symbol.address + region.bias, symbol.name)
+        return FunctionExtent(start + region.bias, b"" if symbol is None else symbol.name)
 
     def _tell(self, number: int, loaded: Loaded | None, address: int, t: int, *, returns: bool) -> None:
         inside = address - 1 if returns else address
@@ -279,7 +279,7 @@ class Code:
         if loaded is not None:
             self.places.append((number, loaded, inside))
 
-    def symbol(self, space: Space, tid: Tid, name: bytes, wanted: Callable[[Mapping], bool]) -> int | None:
+    def symbol(self, space: CodeSpace, tid: Tid, name: bytes, wanted: Callable[[Mapping], bool]) -> int | None:
         """The run-time address of a symbol in one of the files whose mapping ``wanted`` accepts."""
         for region in space.regions:
             if not wanted(region.entry):
@@ -293,7 +293,7 @@ class Code:
 
 def _made(entry: Mapping) -> bool:
     # What lies in a memfd or a deleted file has a name, and is told by it.
-    return entry.kind in (Kind.ANONYMOUS, Kind.HEAP, Kind.STACK)
+    return entry.kind in (MappingKind.ANONYMOUS, MappingKind.HEAP, MappingKind.STACK)
 
 
 def _symbol(loaded: Loaded, address: int) -> Symbol | None:
@@ -307,7 +307,7 @@ def _bias(loaded: Loaded, entry: Mapping) -> int:
     image = loaded.image
     if image is None:
         return 0
-    if entry.kind is Kind.SPECIAL:
+    if entry.kind is MappingKind.SPECIAL:
         return entry.start - image.loads[0].address if image.loads else 0
     # Two segments can lie in one page of the file, at different addresses (as lld lays them out).
     for load in image.loads:
@@ -318,26 +318,26 @@ def _bias(loaded: Loaded, entry: Mapping) -> int:
     return 0 if address is None else entry.start - address
 
 
-def _image_of_file(tid: Tid, entry: Mapping) -> Image | Unavailable:
-    from forklore.elf.image.image import Image
+def _image_of_file(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:
+    from forklore.elf.image.image import ElfImage
 
     fd = mapped_file.open_mapped(tid, entry)
     if isinstance(fd, Unavailable):
         return fd
     try:
-        return Image.open(Fd(fd))
+        return ElfImage.open(Fd(fd))
     finally:
         os.close(fd)
 
 
-def _image_of_memory(tid: Tid, entry: Mapping) -> Image | Unavailable:
-    from forklore.elf.image.image import Image
+def _image_of_memory(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:
+    from forklore.elf.image.image import ElfImage
 
     pages = range(entry.start, min(entry.end, entry.start + _VDSO_LIMIT), memory.PAGE_SIZE)
-    return Image.of_bytes(b"".join(memory.window(tid, Address(page), memory.PAGE_SIZE) for page in pages))
+    return ElfImage.of_bytes(b"".join(memory.window(tid, Address(page), memory.PAGE_SIZE) for page in pages))
 
 
-def _debug_file(image: Image, tid: Tid, entry: Mapping) -> Image | None:
+def _debug_file(image: ElfImage, tid: Tid, entry: Mapping) -> ElfImage | None:
     from forklore.elf.image.debug_files import find_debug_file
 
     path = os.fsdecode(entry.path)
@@ -348,7 +348,7 @@ def _debug_file(image: Image, tid: Tid, entry: Mapping) -> Image | None:
     return None
 
 
-def _tables(image: Image, debug: Image | None, machine: Arch) -> tuple[FrameTable, Symbols]:
+def _tables(image: ElfImage, debug: ElfImage | None, machine: Arch) -> tuple[FrameTable, Symbols]:
     from forklore.elf.cfi.frame_table import FrameTable
     from forklore.elf.image.symbols import Symbols
 
@@ -365,13 +365,13 @@ def _tables(image: Image, debug: Image | None, machine: Arch) -> tuple[FrameTabl
     return table, Symbols(image, debug)
 
 
-def _further(image: Image, debug: Image | None, arch: Arch) -> FrameTable | None:
+def _further(image: ElfImage, debug: ElfImage | None, arch: Arch) -> FrameTable | None:
     from forklore.elf.cfi.debug_frames import further_rules
 
     return further_rules(image, debug, arch)
 
 
-def _holds(image: Image, arch: Arch, start: int, end: int) -> bool:
+def _holds(image: ElfImage, arch: Arch, start: int, end: int) -> bool:
     from forklore.elf.cfi.debug_frames import keeps_its_stack
 
     return keeps_its_stack(image, arch, start, end)

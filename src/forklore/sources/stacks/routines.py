@@ -22,7 +22,7 @@ from forklore.decode.creation import clone_order
 from forklore.events import records as ev
 from forklore.linux import seccomp
 from forklore.linux.ptrace import Registers
-from forklore.sources.ptrace.tracee import Entry
+from forklore.sources.ptrace.tracee import EnteredCall
 from forklore.sources.stacks.language_threads import Named, given
 
 if TYPE_CHECKING:
@@ -116,7 +116,13 @@ class Routines:
         self._wrappers = {arch: _WRAPPERS.get(arch, ()) for arch in seccomp.host_arches(machine)}
 
     def of(
-        self, entry: Entry, registers: Registers, layout: Layout, read: Read, libc: str, named: Named | None = None
+        self,
+        entry: EnteredCall,
+        registers: Registers,
+        layout: Layout,
+        read: Read,
+        libc: str,
+        named: Named | None = None,
     ) -> ev.Runs | None:
         """What the child runs; None for one without a stack of its own, which returns from the call like its creator.
 
@@ -131,7 +137,7 @@ class Routines:
             return runs
         return given(runs, registers.layout.word, read, named)
 
-    def _of(self, entry: Entry, registers: Registers, layout: Layout, read: Read, libc: str) -> ev.Runs | None:
+    def _of(self, entry: EnteredCall, registers: Registers, layout: Layout, read: Read, libc: str) -> ev.Runs | None:
         call = _call(entry)
         if call is None or call.stack in (0, registers[registers.layout.sp]):
             return None
@@ -148,7 +154,7 @@ class Routines:
         return thread if thread is not None and (thread.fn, thread.arg) == (found.fn, found.arg) else found
 
 
-def _call(entry: Entry) -> _Call | None:
+def _call(entry: EnteredCall) -> _Call | None:
     if entry.name == "clone3":
         raw = entry.struct
         if not isinstance(raw, bytes) or len(raw) < VER0:

@@ -14,19 +14,19 @@ from forklore.abi.units import Tid
 from forklore.elf.cfi.call_instructions import called_at
 from forklore.elf.cfi.unwind import Walk
 from forklore.events import records as ev
-from forklore.sources.stacks.code import Code, Space
+from forklore.sources.stacks.code import CodeSpace, TracedCode
 
 
 class Jumps:
     """Finds such functions, once for each two frames that meet."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: TracedCode) -> None:
         self._code = code
         self._known: dict[tuple[int, int], int | None] = {}
         """By the places of a frame and its caller."""
 
     def of(
-        self, arch: Arch, space: Space, tid: Tid, found: Walk, places: list[int],
+        self, arch: Arch, space: CodeSpace, tid: Tid, found: Walk, places: list[int],
         read: Callable[[int, int], bytes | None], t: int,
     ) -> list[ev.Jumped]:  # fmt: skip
         """Those of a held task's stack; ``places`` has the numbers of its frames' places."""
@@ -48,7 +48,7 @@ class Jumps:
         return jumped
 
     def _left(
-        self, arch: Arch, space: Space, tid: Tid, pc: int, inner: int, read: Callable[[int, int], bytes | None]
+        self, arch: Arch, space: CodeSpace, tid: Tid, pc: int, inner: int, read: Callable[[int, int], bytes | None]
     ) -> int | None:
         target = called_at(arch, read, pc)
         here = self._code.extent(space, tid, inner)

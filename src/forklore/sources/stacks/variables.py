@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import memory
-from forklore.linux.pages.vfork_memory import Change, Where
-from forklore.sources.stacks.code import Code, Loaded, Space
+from forklore.linux.pages.vfork_memory import MemoryChange, MemoryPart
+from forklore.sources.stacks.code import CodeSpace, Loaded, TracedCode
 
 if TYPE_CHECKING:
     from forklore.elf.dwarf.variables import FoundVariable, Named, Variables
@@ -27,18 +27,20 @@ _MOST: Final = 64
 class VariableNames:
     """Names by debug information, as far as the programs have any."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: TracedCode) -> None:
         self._code = code
         self._known: dict[int, Variables | None] = {}
         """By id of a Loaded, which the code keeps."""
 
-    def of(self, tid: Tid, space: Space, frames: Frames, changes: Sequence[Change]) -> list[list[ev.Variable]]:
+    def of(
+        self, tid: Tid, space: CodeSpace, frames: Frames, changes: Sequence[MemoryChange]
+    ) -> list[list[ev.Variable]]:
         """For each change what it is, innermost frame first; ``tid`` is held and has the new values."""
         locals_ = list(self._locals(tid, space, frames, changes))
         return [self._one(tid, space, change, changes, locals_) for change in changes]
 
     def _one(
-        self, tid: Tid, space: Space, change: Change, changes: Sequence[Change],
+        self, tid: Tid, space: CodeSpace, change: MemoryChange, changes: Sequence[MemoryChange],
         locals_: Sequence[tuple[str, list[FoundVariable]]],
     ) -> list[ev.Variable]:  # fmt: skip
         from forklore.elf.dwarf.variables import name_range
@@ -55,9 +57,9 @@ class VariableNames:
         return found[:_MOST]
 
     def _locals(
-        self, tid: Tid, space: Space, frames: Frames, changes: Iterable[Change]
+        self, tid: Tid, space: CodeSpace, frames: Frames, changes: Iterable[MemoryChange]
     ) -> Iterable[tuple[str, list[FoundVariable]]]:
-        if not any(change.where is Where.LIVE_STACK for change in changes):
+        if not any(change.where is MemoryPart.LIVE_STACK for change in changes):
             return
         for number, (pc, _how, cfa) in enumerate(frames):
             region = space.find(pc)
@@ -73,8 +75,8 @@ class VariableNames:
                 symbol = None if loaded.symbols is None else loaded.symbols.at(address)
                 yield "?" if symbol is None else os.fsdecode(symbol.name), found
 
-    def _globals(self, tid: Tid, space: Space, change: Change) -> Iterable[tuple[list[FoundVariable], int]]:
-        if change.where not in (Where.DATA, Where.BSS):
+    def _globals(self, tid: Tid, space: CodeSpace, change: MemoryChange) -> Iterable[tuple[list[FoundVariable], int]]:
+        if change.where not in (MemoryPart.DATA, MemoryPart.BSS):
             return
         for region in space.regions:
             loaded = self._code.loaded(region, tid)
@@ -101,7 +103,7 @@ class VariableNames:
         return self._known[id(loaded)]
 
     def _told(
-        self, tid: Tid, function: str, named: Named, bias: int, changes: Iterable[Change]
+        self, tid: Tid, function: str, named: Named, bias: int, changes: Iterable[MemoryChange]
     ) -> ev.Variable | None:
         # The variable with both values; None where it lies in the range and stayed.
         from forklore.elf.dwarf.variables import render

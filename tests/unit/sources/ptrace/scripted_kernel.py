@@ -24,7 +24,7 @@ from forklore.abi.syscalls import number
 from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.linux import seccomp
 from forklore.linux.namespaces import Namespaces
-from forklore.linux.observe import Pair, State
+from forklore.linux.observe import Pair, TaskState
 from forklore.linux.proc import Status
 from forklore.linux.ptrace import Entry, Registers, SignalInfo
 from forklore.linux.wait import Kind
@@ -690,7 +690,7 @@ class ScriptedKernel:
                 self.wrong.append(f"{task} was compared while it ran")
         return APART
 
-    def state(self, tid: Tid) -> State | Unavailable:
+    def state(self, tid: Tid) -> TaskState | Unavailable:
         """Nobody asks."""
         raise NotImplementedError
 

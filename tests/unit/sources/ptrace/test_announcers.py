@@ -18,28 +18,28 @@ from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.kernel import LINUX
 from forklore.sources.ptrace.options import Options, Stops
 from forklore.sources.ptrace.task_table import Family
-from forklore.sources.ptrace.tracee import Class, Entry, Tracee
+from forklore.sources.ptrace.tracee import Class, EnteredCall, Tracee
 
 CLONE = {Arch.X86_64: 56, Arch.AARCH64: 220, Arch.RISCV64: 220}
 CHILD = Tid(900)
 
 
-def call(arch: Arch, *words: int) -> Entry:
-    return Entry(Class.CREATION, "clone", 1, arch, CLONE[arch], cast("Words", words))
+def call(arch: Arch, *words: int) -> EnteredCall:
+    return EnteredCall(Class.CREATION, "clone", 1, arch, CLONE[arch], cast("Words", words))
 
 
-def in_child(entry: Entry) -> Entry:
+def in_child(entry: EnteredCall) -> EnteredCall:
     """What a child's registers show of the call that made it: on x86 the result has a register of its own."""
     first = entry.words[0] if entry.arch is Arch.X86_64 else 0
     return call(entry.arch, first, *entry.words[1:])
 
 
-def announcers(family: Family, creations: Creations, arch: Arch, shown: list[Entry]) -> Announcers:
+def announcers(family: Family, creations: Creations, arch: Arch, shown: list[EnteredCall]) -> Announcers:
     reader = cast("EntryReader", SimpleNamespace(from_registers=lambda _tid, _t: shown[-1]))
     return Announcers(LINUX, family, creations, reader, Stops.SECCOMP, arch)
 
 
-def killed_in(family: Family, creations: Creations, root: Tracee, tid: int, entry: Entry) -> Tracee:
+def killed_in(family: Family, creations: Creations, root: Tracee, tid: int, entry: EnteredCall) -> Tracee:
     creator = family.born(root, Tid(tid), 0)
     creations.entered(creator, entry)
     family.forget(creator)
@@ -51,7 +51,7 @@ def killed_in(family: Family, creations: Creations, root: Tracee, tid: int, entr
 def test_the_creator_is_the_one_whose_call_the_child_shows(arch: Arch) -> None:
     family, creations = Family(Options()), Creations(adopts=False)
     root = family.add(Tid(100), Pid(100), Pid(99), depth=0)
-    shown: list[Entry] = []
+    shown: list[EnteredCall] = []
     at = announcers(family, creations, arch, shown)
     entries = [call(arch, signal.SIGCHLD, 0x7000 + 16 * number, 0, 0, 0, 0) for number in range(3)]
     creators = [killed_in(family, creations, root, 200 + number, entry) for number, entry in enumerate(entries)]

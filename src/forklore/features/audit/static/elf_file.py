@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.text import as_text
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.features.audit.errors import AuditError
 
 if TYPE_CHECKING:
@@ -49,17 +49,17 @@ class FileHead(Struct, frozen=True, kw_only=True):
     """Made to be executed: ET_EXEC, or a position-independent executable."""
 
 
-def headed(source: Path | bytes, name: str | None = None) -> Image:
+def headed(source: Path | bytes, name: str | None = None) -> ElfImage:
     """A file, or what is in memory and called ``name``, as far as its headers go. The caller closes it.
 
     BrokenElfError; OSError as open() has it.
     """
     name = str(source) if name is None else name
     if isinstance(source, bytes):
-        image = Image.of_bytes(source, big_endian=True)
+        image = ElfImage.of_bytes(source, big_endian=True)
     else:
-        image = Image.open(source, big_endian=True)
-    if isinstance(image, Image):
+        image = ElfImage.open(source, big_endian=True)
+    if isinstance(image, ElfImage):
         return image
     if image.errno:
         raise OSError(image.errno, image.why, name)
@@ -86,7 +86,7 @@ def identify(source: Path | bytes, name: str | None = None) -> FileHead:
         )
 
 
-def interpreter(image: Image) -> str | None:
+def interpreter(image: ElfImage) -> str | None:
     """The path of its dynamic linker."""
     raw = image.interpreter
     return None if raw is None else as_text(raw)

@@ -14,7 +14,7 @@ import msgspec
 from forklore.abi.syscalls import CREATIONS
 from forklore.abi.text import as_text, printable
 from forklore.abi.units import Unavailable
-from forklore.elf.image.image import Image
+from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symtab import STT_FUNC, section_table
 from forklore.features.audit.static import instructions
 from forklore.features.audit.static.elf_file import (
@@ -195,7 +195,7 @@ def _says(described: object) -> str:
     return ", ".join(f"{name} {value}" for name, value in values())[:200] if callable(values) else str(described)[:200]
 
 
-def _calls(image: Image) -> list[CallInstruction] | Unavailable:
+def _calls(image: ElfImage) -> list[CallInstruction] | Unavailable:
     if image.arch is None:
         return Unavailable(0, "the system calls of this machine are not known here")
     loads = [load for load in image.loads if load.executable]
@@ -206,7 +206,7 @@ def _calls(image: Image) -> list[CallInstruction] | Unavailable:
     return instructions.sites(image.arch, code, _functions(image))
 
 
-def _functions(image: Image) -> list[tuple[int, int, str]]:
+def _functions(image: ElfImage) -> list[tuple[int, int, str]]:
     tables = [table for name in (".symtab", ".dynsym") if (table := section_table(image, name)) is not None]
     count, names = sum(table.count for table in tables), Names()
     if count > SYMBOL_LIMIT:
