@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
 
 
-_CREATION_STOPS: Final[dict[Kind, ev.CreateStop]] = {Kind.FORK: "fork", Kind.VFORK: "vfork", Kind.CLONE: "clone"}
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 
 
