@@ -73,7 +73,7 @@ def test_a_disk_that_becomes_full_in_the_middle_of_a_line(tmp_path: Path) -> Non
     assert done.status == 7
     (message,) = done.err.splitlines()
     assert message.startswith(f"forklore: the trace in {tmp_path}/t is not whole: No space left on device; ")
-    assert 0 < len(done.out) < 4096
+    assert 0 < len(done.out) <= 4096  # once in a while a line ends where the disk does
     assert done.out.endswith("}\n")
     (tmp_path / "copy").write_text(done.out)
     trace = forklore.load(tmp_path / "copy")
