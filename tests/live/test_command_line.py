@@ -28,6 +28,16 @@ def test_not_found(command: str) -> None:
     assert command in one_line(done)
 
 
+def test_the_name_of_a_recording_cannot_command_the_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "t\x1b[31m\u202e\nforklore: "
+    done = run("-o", file, "--", "true")
+    assert done.status == 0
+    assert file.exists()
+    last = done.err.splitlines()[-1]
+    assert last.count(r"/t\x1b[31m\u202e\nforklore: ") == 2
+    assert last.isprintable()
+
+
 def test_not_executable(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("#!/bin/sh\n")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forklore.abi.text import printable
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _build(place: Path, libraries: list[Path]) -> int:
         return 2
     built, name = built_for(libraries[0] if libraries else None)
     shutil.copy(built, place)
-    print(f"built {place} for {name}")
+    print(printable(f"built {place} for {name}"))
     return 0
 
 

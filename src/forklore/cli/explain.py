@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from forklore.abi.arch import Arch
+from forklore.cli.main import complain
 
 HELP = "say what flags, a clone3 struct or an error mean, or compare calls"
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         explanation = explain(*args.what, call=args.call, kernel=args.kernel, arch=Arch(args.arch))
     except ValueError as error:
-        print(f"forklore explain: {error}", file=sys.stderr)
+        complain(f"explain: {error}")
         return 2
     if args.format == "json":
         import json

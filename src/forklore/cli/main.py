@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final, NoReturn
 
+from forklore.abi.text import printable
 from forklore.version import VERSION
 
 VERBS: Final = {
@@ -63,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with a message on stderr."""
-        self.exit(self.status, f"{self.prog}: {message}\n(see: {self.prog} --help)\n")
+        self.exit(self.status, f"{self.prog}: {printable(message)}\n(see: {self.prog} --help)\n")
 
 
 def parser_for(verb: str) -> Parser:
@@ -136,6 +137,11 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for good, and closed on exec
 
 
+def say(text: str) -> None:
+    """A line of ours on stderr. What it quotes, names of files as well, cannot command a terminal."""
+    print(printable(text), file=sys.stderr)
+
+
 def complain(text: str) -> None:
     """An error or warning of ours, on stderr."""
-    print(f"forklore: {text}", file=sys.stderr)
+    say(f"forklore: {text}")

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from forklore.cli.common import positive, view_options, wants_color
-from forklore.cli.main import complain
+from forklore.cli.main import complain, say
 
 if TYPE_CHECKING:
     from forklore.events.rotate import Rotation
@@ -121,7 +121,7 @@ def _show(recording: Recording, arguments: argparse.Namespace) -> None:
         warn = (lambda _text: None) if recording.left_out else complain  # what it lacks was said already
         EXPORTERS["tree"].write(file, sys.stderr, view_options(arguments, sys.stderr), warn)
     if recording.name is not None:
-        print(f"Recorded in {recording.name}; look again with: forklore show {recording.name}", file=sys.stderr)
+        say(f"Recorded in {recording.name}; look again with: forklore show {recording.name}")
 
 
 def add_seen_arguments(seen: argparse._ArgumentGroup) -> None:

@@ -136,6 +136,55 @@ def test_usage_errors(argv: list[str], status: int, said: str, capsys: pytest.Ca
     assert len(captured.err.splitlines()) <= 2
 
 
+HOSTILE = "\x1b[31m\x07\x9b2J\u202e\udcff\nforklore: all is well"
+NO_TRACE, NO_LIBRARY, EMPTY, GONE, FOLDER = (f"{kind}{HOSTILE}" for kind in ("trace", "elf", "empty", "gone", "folder"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        *((["show", name], 1) for name in (NO_TRACE, NO_LIBRARY, EMPTY, GONE, FOLDER)),
+        (["show", EMPTY, "--view", "task", HOSTILE], 1),
+        (["show", EMPTY, "#1", HOSTILE], 2),
+        *((["diff", *names], 2) for names in ((GONE, EMPTY), (EMPTY, NO_LIBRARY), (EMPTY, EMPTY), (FOLDER, GONE))),
+        *((["audit", name], 1) for name in (NO_TRACE, NO_LIBRARY, EMPTY, GONE, FOLDER, f"{GONE}.deb")),
+        *((["audit", "--static", name], 1) for name in (NO_TRACE, EMPTY, GONE, FOLDER)),
+        (["audit", "--linker", GONE, NO_LIBRARY], 1),
+        (["audit", "--probe", GONE], 1),
+        (["audit", f"--{HOSTILE}"], 1),
+        (["explain", HOSTILE], 2),
+        (["explain", "--kernel", HOSTILE, "fork"], 2),
+        (["inspect", HOSTILE], 2),
+        (["attach", HOSTILE], 2),
+        (["attach", "-o", f"{GONE}/x", "1"], 125),
+        (["run", "-o", f"{GONE}/x", "--", "true"], 125),
+        (["run", "--rotate", HOSTILE, "--", "true"], 125),
+        (["run", "--", f"./{GONE}"], 127),
+        (["run", "--", GONE], 127),
+        (["run", "--", f"./{EMPTY}"], 126),
+        (["run", f"--{HOSTILE}"], 127),
+        ([HOSTILE], 2),
+        ([f"--{HOSTILE}"], 2),
+    ],
+)
+def test_a_name_cannot_command_the_terminal(
+    argv: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(NO_TRACE).write_text('{"format":"forklore-trace"}\n')
+    Path(NO_LIBRARY).write_bytes(b"\x7fELF\x02\x01\x01" + bytes(200))
+    Path(EMPTY).touch()
+    Path(FOLDER).mkdir()
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # run puts another in its place
+    assert ended(*argv) == status
+    captured = capsys.readouterr()
+    lines = (captured.out + captured.err).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("forklore: all is well") for line in lines)
+    assert "\\x1b[31m" in captured.err
+    assert "Traceback" not in captured.err
+
+
 @pytest.mark.parametrize(
     "words", [[TRACE, "--view", "task", "#1"], ["--view", "task", "#1", TRACE], ["--view=task", TRACE, "#1"]]
 )

@@ -108,6 +108,15 @@ def test_what_is_no_audit_is_refused(raw: bytes) -> None:
         decode(raw, "file")
 
 
+@pytest.mark.parametrize("hostile", [b"\\u001b[2J", b"\\r", b"\xc2\x9b2J", b"\xe2\x80\xae"])
+def test_an_audit_that_would_command_a_terminal_is_refused(hostile: bytes) -> None:
+    raw = encode(recorded("musl-1.2.5-x86_64"))
+    assert raw.count(b"SIGCHLD") > 9
+    with pytest.raises(NotAnAuditError, match="holds control characters"):
+        decode(raw.replace(b"SIGCHLD", hostile, 1), "file")
+    decode(raw.replace(b"SIGCHLD", rb"\\u001b", 1), "file")  # a backslash and letters
+
+
 def test_another_format_is_refused() -> None:
     raw = encode(recorded("musl-1.2.5-x86_64")).replace(b'"library"', b'"format":2,"library"', 1)
     with pytest.raises(NotAnAuditError, match="format 2; this forklore reads format 1"):

@@ -54,7 +54,7 @@ def test_what_the_errors_look_like(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("CLONE_TREAD") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("forklore explain: 'CLONE_TREAD' is no flag")
+    assert captured.err.startswith("forklore: explain: 'CLONE_TREAD' is no flag")
     with pytest.raises(SystemExit) as caught:
         run("--kernel", "new", "VM")
     assert caught.value.code == 2

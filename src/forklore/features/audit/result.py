@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -173,6 +174,9 @@ def decode(raw: bytes, name: str) -> Audit:
         ) from problem
     if audit.format != FORMAT:
         raise NotAnAuditError(f"{name} is an audit of format {audit.format}; this forklore reads format {FORMAT}")
+    told = msgspec.json.encode(audit).decode()
+    if not told.isprintable() or "\\" in re.sub(r'\\["\\]', "", told):
+        raise NotAnAuditError(f"{name} is no audit: it holds control characters, and forklore writes none")
     return audit
 
 

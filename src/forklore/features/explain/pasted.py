@@ -40,7 +40,7 @@ class Pasted(Struct, frozen=True):
 
 def read_line(text: str, arch: Arch) -> Pasted | None:
     """What a line says; None if it is no printed call that makes a task or changes what one shares."""
-    given = text.strip().encode()
+    given = text.strip().encode(errors="surrogateescape")
     line = _LTRACE.sub(lambda found: found[1] or found[2], given)
     match = LINE.match(line)
     if match is None or match["call"] is None or not _PRINTED.search(given):

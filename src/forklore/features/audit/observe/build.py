@@ -94,4 +94,5 @@ def compile_probe(command: list[str], arch: Arch) -> None:
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise NoProbeError(f"{command[0]} cannot build the probe for {arch}: {problem}") from problem
     if done.returncode != 0:
-        raise NoProbeError(f"{command[0]} cannot build the probe for {arch}{hint}: {done.stderr.strip()[:500]}")
+        said = "; ".join(done.stderr.split("\n")).strip("; ")[:500]
+        raise NoProbeError(f"{command[0]} cannot build the probe for {arch}{hint}: {said}")

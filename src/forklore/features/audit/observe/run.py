@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from forklore.abi.arch import Arch
 from forklore.features.audit.functions import parts
+from forklore.features.audit.observe import build
 from forklore.features.audit.observe.listen import listen
 from forklore.features.audit.observe.target import NoTargetError, Target, runs_here
 from forklore.features.audit.record import Run
@@ -79,9 +80,9 @@ def prober(target: Target, probe: Path | None = None) -> Prober:
     if target.static:
         target, probe = _linked(target, probe)
     elif probe is None:
-        from forklore.features.audit.observe.build import probe as built
-
-        probe = built(target.arch)
+        probe = build.probe(target.arch)
+    elif not probe.is_file():
+        raise build.NoProbeError(f"there is no probe {probe}: `forklore audit --build-probe FILE` builds one")
     return Prober(target=target, probe=probe, machine=machine, program=program)
 
 

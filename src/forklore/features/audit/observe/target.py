@@ -22,7 +22,7 @@ SIZE_LIMIT: Final = 1 << 28
 """Bytes of a file that is taken for a C library."""
 
 _GLIBC: Final = re.compile(rb"GNU C Library \([^)\n]{0,200}\)[ \w]{0,30} release version (\d+\.\d+[\w.]{0,20}?)[.,]")
-_PACKAGE: Final = re.compile(rb"GNU C Library \(([^)\n]{1,200})\)")
+_PACKAGE: Final = re.compile(rb"GNU C Library \(([ -(*-~]{1,200})\)")
 _MUSL_BANNER: Final = b"musl libc ("
 _MUSL: Final = re.compile(rb"\0(\d{1,3}\.\d{1,3}\.\d{1,3}(?:-git-\d{1,6}-g[0-9a-f]{4,40})?)\0")
 _LINKERS: Final = ("ld-linux*.so*", "ld-[0-9]*.so", "ld.so", "ld64.so*")
