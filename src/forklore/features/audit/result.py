@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from forklore.abi.text import as_text, printable
 from forklore.features.audit.errors import AuditError
 
 FORMAT: Final = 1
@@ -174,8 +175,8 @@ def decode(raw: bytes, name: str) -> Audit:
         ) from problem
     if audit.format != FORMAT:
         raise NotAnAuditError(f"{name} is an audit of format {audit.format}; this forklore reads format {FORMAT}")
-    told = msgspec.json.encode(audit).decode()
-    if not told.isprintable() or "\\" in re.sub(r'\\["\\]', "", told):
+    told = as_text(msgspec.json.encode(audit))
+    if printable(told) != told or "\\" in re.sub(r'\\["\\]', "", told):
         raise NotAnAuditError(f"{name} is no audit: it holds control characters, and forklore writes none")
     return audit
 
