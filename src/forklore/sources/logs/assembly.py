@@ -11,7 +11,7 @@ from forklore.decode.calls import decode_call
 from forklore.decode.unsharing import linked, set_for_children
 from forklore.events.records import Exec, ExecFail, Fail, Other
 from forklore.sources.logs import words
-from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, Dialect, LoggedCall, Returned
+from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, WAITING, Dialect, LoggedCall, Returned
 from forklore.sources.logs.ordering import Ordering
 from forklore.sources.logs.tasks import LoggedTask
 from forklore.sources.logs.text import arguments
@@ -53,7 +53,9 @@ class Assembler:
         self, task: LoggedTask, call: LoggedCall, t: int | None, *, joined: bool = False, cut: bool = False
     ) -> None:
         """A task makes a call. ``joined``: more text of one that was cut off. ``cut``: something else interrupts it."""
-        if call.name in NAMING and task.tid:
+        if (call.name in NAMING and task.tid and task.slot is None) or (
+            call.name in WAITING and not (task.space or self._order.seeks)
+        ):
             return
         pending = PENDING.search(call.text)
         if pending is not None:
@@ -126,10 +128,23 @@ class Assembler:
         elif call.name in EXECUTING:
             self._exec(task, call, args, answer, t)
         elif call.name in NAMING:
-            if answer is not None and answer.value is not None and 0 < answer.value < PID_LIMIT:
-                self._order.name_root(task, answer.value)
+            # getpid says the process, which a task that is not known yet need not be.
+            if answer is not None and not (task.slot is not None and call.name == b"getpid"):
+                self._says(task, answer.value)
+        elif call.name in WAITING:
+            told = (
+                None
+                if answer is None or self._dialect.waited is None
+                else self._dialect.waited(call.name, args, answer)
+            )
+            if told is not None:
+                self._order.waited(task, *told)
         else:
             self._changed(task, call, args, answer, t)
+
+    def _says(self, task: LoggedTask, tid: int | None) -> None:
+        if tid is not None and 0 < tid < PID_LIMIT:
+            self._order.calls_itself(task, tid)
 
     def _cut_off(self, call: LoggedCall) -> None:
         self._notices.add(f"lines with {call.name.decode()} that are cut off", self._order.line)
@@ -168,11 +183,13 @@ class Assembler:
         if answer is not None and answer.failed and result is not None:
             result = None if answer.errno is None else -answer.errno
         self._order.emit(Other(t=t, task=task.id, result=result, **fields))
+        if call.name == b"setsid" and task.slot is not None:
+            self._says(task, result)
         if result == 0:
             entered = linked(fields.get("target"))
             made = decode_call(fields["arch"], fields["nr"], fields.get("args", ()))
             if "pid_ns" in set_for_children(made, None if entered is None else entered[0]):
-                task.children_inner = True
+                task.children_space = self._order.new_space()
 
     def _exec(
         self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None

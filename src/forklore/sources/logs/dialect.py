@@ -17,7 +17,8 @@ EXECUTING: Final = frozenset({b"execve", b"execveat"})
 ENDING: Final = frozenset({b"exit", b"exit_group"})
 NAMING: Final = frozenset({b"getpid", b"gettid", b"set_tid_address"})
 """Calls that return the caller's own tid or pid."""
-CALLS: Final = CREATING | CHANGING | EXECUTING | ENDING | NAMING
+WAITING: Final = frozenset({b"wait4", b"waitpid", b"waitid"})
+CALLS: Final = CREATING | CHANGING | EXECUTING | ENDING | NAMING | WAITING
 """All others are skipped."""
 
 
@@ -72,3 +73,5 @@ class Dialect(Struct, frozen=True, kw_only=True):
     result may have run all the same."""
     announces_execs: bool
     """A line of its own tells that a task runs a new image; the execve does not return there."""
+    waited: Callable[[bytes, list[bytes], Returned], tuple[int, int | None] | None] | None = None
+    """The pid of the child whose end a call of WAITING told of, and its wait status where that is printed."""

@@ -1,18 +1,21 @@
 """The tasks of a log, and its events in an order that a trace may have.
 
 A log can show a child at work before its parent's call returns, and only the return names the child. The
-events from that child on are held back until then, so that its ``create`` comes before anything it does.
+events from that child on are held back until then, so that its ``create`` comes before anything it does. Where the
+call returns a pid of another namespace, they are held until it can be told which call made it: see
+:mod:`forklore.sources.logs.births`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice, takewhile
 from typing import Any, Final
 
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_NEWPID, CLONE_VFORK
+from forklore.abi.flags import CLONE_VFORK
 from forklore.decode.lineage import lineage
 from forklore.events.records import (
     Begin,
@@ -27,11 +30,14 @@ from forklore.events.records import (
     Signal,
     VforkDone,
 )
-from forklore.sources.logs.tasks import Creating, LoggedTask, Notices, Slot
+from forklore.sources.logs.births import assigned, fits
+from forklore.sources.logs.tasks import UNKNOWN_TID, Creating, LoggedTask, Notices, Place, Slot
 
 _HELD_LIMIT: Final = 10_000
 _ABANDONED_LIMIT: Final = 64
 _EXECUTING_LIMIT: Final = 256
+_FIRST_PIDS: Final = 300
+"""Pids below this are given out once only, in rising order (kernel/pid.c: RESERVED_PIDS)."""
 
 
 class Ordering:
@@ -40,20 +46,26 @@ class Ordering:
     def __init__(self, arch: Arch) -> None:
         self.notices = Notices()
         self.tasks: dict[int, LoggedTask] = {}
-        self.queue: deque[Event | Slot] = deque()
+        self.queue: deque[Event | Place] = deque()
         self.line = 0
         self.executing: dict[LoggedTask, None] = {}
         """The tasks that are in an execve."""
         self._arch = arch
         self._last_id = 0
-        self._seq = 0
+        self.seq = 0
         self._root: Slot | None = None
         self._sent = 0
         self._slots: OrderedDict[Slot, None] = OrderedDict()
         self._slot_of: dict[int, Slot] = {}
         self._creating: OrderedDict[Creating, None] = OrderedDict()
         self._abandoned: deque[Creating] = deque(maxlen=_ABANDONED_LIMIT)
-        self._inner: deque[tuple[Creating, int, int | None]] = deque()
+        self._inner: dict[Creating, None] = {}
+        """The calls that returned a pid of another namespace, or one that may be, and whose child is not found."""
+        self._spaces = 0
+        self.ends_told = False
+        """The log has lines that tell of the ends of tasks."""
+        self.cut_calls = True
+        """A call that lasts is in the log before it returns. Not so with ``strace -z``."""
 
     def ready(self) -> Iterator[Event]:
         """The events whose order is settled, each once."""
@@ -62,15 +74,27 @@ class Ordering:
         queue = self.queue
         while queue:
             item = queue[0]
-            event = item.event if isinstance(item, Slot) else item
-            if event is None:
-                return
+            if isinstance(item, Place):
+                if item.after is not None:
+                    queue.appendleft(item.after)
+                    item.after = None
+                    continue
+                if item.event is None and not item.void:
+                    return
+                event, item.event, item.void = item.event, None, True
+            else:
+                event = item
             queue.popleft()
-            self._sent += 1
-            yield event
+            if event is not None:
+                self._sent += 1
+                yield event
 
     def _let_go(self) -> None:
         self._settle(force=True)
+        for call in self._inner:
+            if call.place is not None:
+                call.place.void = True
+                call.place = None
         if self._root is not None:
             self.name_root(self._root.task, self._root.task.tid)
 
@@ -92,18 +116,33 @@ class Ordering:
     def _appear(self, tid: int, t: int | None) -> LoggedTask:
         task = self._make(tid)
         if self._last_id == 1:
-            self._root = Slot(task, tid, 0, t)
+            self._root = Slot(task=task, tid=tid, seq=0, t=t, line=self.line)
             self.queue.append(self._root)
             if tid:
                 self.name_root(task, tid)
             return task
-        self._seq += 1
-        slot = Slot(task, tid, self._seq, t)
+        if not self.cut_calls:
+            task.seen = 0
+        self.seq += 1
+        slot = Slot(task=task, tid=tid, seq=self.seq, t=t, line=self.line)
         self._slots[slot] = None
         self._slot_of.setdefault(tid, slot)
+        task.slot = task.shown = slot
         self.queue.append(slot)
+        same = next((call for call in self._inner if call.value == tid and not call.task.space), None)
+        if same is not None:
+            self._fill(slot, same)  # a lower pid than its creator's, and the log's own all the same
+        elif self._inner:
+            spaces = {call.space for call in (*self._inner, *self._creating) if fits(call, slot, ends_told=False)}
+            if 0 not in spaces:
+                task.space = (spaces.pop() if len(spaces) == 1 else None) or self.new_space()
         self._settle()
         return task
+
+    def new_space(self) -> int:
+        """Another pid namespace."""
+        self._spaces += 1
+        return self._spaces
 
     def name_root(self, task: LoggedTask, tid: int) -> None:
         """The first task, begun as tid 0, is found to have this one."""
@@ -119,7 +158,7 @@ class Ordering:
 
     def _make(self, tid: int) -> LoggedTask:
         self._last_id += 1
-        task = self.tasks[tid] = LoggedTask(self._last_id, tid, self._arch)
+        task = self.tasks[tid] = LoggedTask(self._last_id, tid, self._arch, seen=self.seq)
         return task
 
     # Creations
@@ -141,8 +180,10 @@ class Ordering:
             creating.call, creating.flags, creating.vfork, creating.library = call, flags, vfork, False
             return creating
         self.abandon(task)
-        self._seq += 1
-        creating = Creating(task, self._seq, t, call, flags, vfork, self.line, library)
+        self.seq += 1
+        # Of a whole line in a log without cut calls it is known only that the call began after the task's last one.
+        began = task.seen if again and not self.cut_calls else self.seq
+        creating = Creating(task, began, t, call, flags, vfork, self.line, library)
         task.creating = creating
         self._creating[creating] = None
         return creating
@@ -166,11 +207,12 @@ class Ordering:
         """The call made ``tid``, which is ``inner`` in the creator's own pid namespace, if that differs."""
         self._creating.pop(creating, None)
         creating.task.creating = None
-        if creating.task.inner_pids and inner is None:
+        slot = self._slot_of.get(tid)
+        claimed = slot is not None and fits(creating, slot, ends_told=False)
+        if inner is None and (creating.task.space or (not claimed and self._may_be_inner(creating.task, tid))):
             self._created_inside(creating, tid, t)
             return
-        slot = self._slot_of.get(tid)
-        if slot is not None and self._claims(creating, slot):
+        if slot is not None and claimed:
             child = slot.task
             self._fill(slot, creating, inner)
         else:
@@ -178,36 +220,66 @@ class Ordering:
             if former is not None:
                 self.gone(former, t, "lost")
             child = self._make(tid)
-            self.emit(self._create(creating, child, creating.began, inner))
-        self._vfork_done(creating, child, t)
+            self.emit(self._create(creating, child, inner))
+        if (done := self._vfork_done(creating, child, t)) is not None:
+            self.emit(done)
         self._settle()
 
-    def _created_inside(self, creating: Creating, inner: int, t: int | None) -> None:
-        slot = next((s for s in self._slots if self._claims(creating, s)), None)
-        if slot is None:
-            self._inner.append((creating, inner, t))
-        else:
-            self._fill(slot, creating, inner)
-            self._vfork_done(creating, slot.task, t)
+    def _may_be_inner(self, task: LoggedTask, pid: int) -> bool:
+        return pid < task.tid and (pid < _FIRST_PIDS or pid not in self.tasks)
+
+    def _created_inside(self, creating: Creating, value: int, t: int | None) -> None:
+        self.seq += 1
+        creating.returned, creating.value, creating.t = self.seq, value, t
+        if not creating.task.space and value < _FIRST_PIDS and "set_tid" not in creating.call:
+            self.is_inside(creating.task)
+        creating.place = Place()
+        self.queue.append(creating.place)
+        self._inner[creating] = None
         self._settle()
 
-    def _vfork_done(self, creating: Creating, child: LoggedTask, t: int | None) -> None:
-        if creating.vfork:
-            # A line that has the whole call has the time of its beginning only.
-            t = None if t == creating.began else t
-            self.emit(VforkDone(t=t, task=creating.task.id, child=child.id, tid=child.tid))
+    @property
+    def seeks(self) -> bool:
+        """Whether there are calls that returned a pid of another namespace, and whose child is not known."""
+        return bool(self._inner)
 
-    def _claims(self, creating: Creating, slot: Slot) -> bool:
-        return slot.seq > creating.seq and slot.task is not creating.task
+    def is_inside(self, task: LoggedTask) -> None:
+        """The calls of a task turn out to return pids of another namespace, which the log did not tell of before."""
+        space = self.new_space()
+        for other in self.tasks.values():
+            if other.group is task.group and not other.space:
+                other.space = space
 
-    def _create(self, creating: Creating, child: LoggedTask, t: int | None, inner: int | None) -> Create:
+    def calls_itself(self, task: LoggedTask, tid: int) -> None:
+        """A task says its own tid."""
+        if task.slot is not None:
+            task.slot.own = tid
+            self._settle()
+        elif not task.tid:
+            self.name_root(task, tid)
+
+    def waited(self, task: LoggedTask, pid: int, status: int | None) -> None:
+        """A task has waited for a child, or was told of its end, by a pid of its own namespace."""
+        call = next((c for c in self._inner if c.value == pid and c.task.space == task.space and c.ended is None), None)
+        if call is not None:
+            self.seq += 1
+            call.ended = self.seq, status
+            self._settle()
+
+    def _vfork_done(self, creating: Creating, child: LoggedTask, t: int | None) -> VforkDone | None:
+        # A line that has the whole call has the time of its beginning only.
+        t = None if t == creating.began else t
+        return VforkDone(t=t, task=creating.task.id, child=child.id, tid=child.tid) if creating.vfork else None
+
+    def _create(self, creating: Creating, child: LoggedTask, inner: int | None) -> Create:
         creator = creating.task
-        flags = creating.flags or 0
         child.arch = creator.arch
-        child.inner_pids = creator.inner_pids or creator.children_inner or bool(flags & CLONE_NEWPID)
-        child.group = lineage(flags, child, creator.group, None).group
+        if not self.cut_calls:
+            child.creator = creator
+        child.space = self.new_space() if creating.space is None else creating.space
+        child.group = lineage(creating.flags or 0, child, creator.group, None).group
         return Create(
-            t=t,
+            t=creating.began,
             task=creator.id,
             child=child.id,
             tid=child.tid,
@@ -215,40 +287,105 @@ class Ordering:
             **creating.call,
         )
 
-    def _fill(self, slot: Slot, creating: Creating, inner: int | None) -> None:
+    def _fill(self, slot: Slot, creating: Creating, inner: int | None = None) -> None:
+        """The call made the task."""
         self._unslot(slot)
-        slot.event = self._create(creating, slot.task, slot.t, inner)
+        self._inner.pop(creating, None)
+        slot.event = self._create(creating, slot.task, inner)
+        shown = creating.task.shown
+        slot.after = shown if shown is not None and shown.seq > slot.seq else None
+        if creating.returned is None:
+            return
+        done = self._vfork_done(creating, slot.task, creating.t)
+        place = creating.place
+        if place is None:
+            if done is not None:
+                self.emit(done)
+            return
+        if slot.seq > creating.returned:
+            place.event, slot.event = slot.event, done
+            slot.after = None
+            slot.void = done is None
+        else:
+            place.event, place.void = done, done is None
 
     def _unslot(self, slot: Slot) -> None:
         del self._slots[slot]
+        slot.task.slot = None
         if self._slot_of.get(slot.tid) is slot:
             del self._slot_of[slot.tid]
 
     def _settle(self, *, force: bool = False) -> None:
         """Find creators for tasks that no running call can still explain; with ``force``, for all."""
-        while self._slots and (force or not self._creating):
-            slot = next(iter(self._slots))
-            if self._inner and self._inner[0][0].seq < slot.seq:
-                creating, inner, t = self._inner.popleft()
-                self._fill(slot, creating, inner)
-                self._vfork_done(creating, slot.task, t)
-            elif (maker := self._only_maker(slot)) is not None:
-                self._fill(slot, maker, None)
+        if not self._slots or not (force or self.cut_calls):
+            return
+        while self._inner and self._slots:
+            # A call that still runs may return a pid of the log's own: such a one is told apart then.
+            calls = [*self._inner, *self._creating]
+            could = assigned(list(self._slots), calls, ends_told=self.ends_told)
+            told = [(slot, calls[0]) for slot, calls in could.items() if len(calls) == 1 and calls[0] in self._inner]
+            for slot, call in told:
+                if slot in self._slots and call in self._inner:
+                    self._inside(slot, call)
+            if not told:
+                if force:
+                    self._untold({slot: calls for slot, calls in could.items() if len(calls) > 1})
+                elif not self._creating:
+                    self._unannounced([slot for slot, calls in could.items() if not calls])
+                break
+        if force or not (self._creating or self._inner):
+            self._unannounced(list(self._slots))
+
+    def _inside(self, slot: Slot, call: Creating) -> None:
+        if not call.task.space:
+            self.is_inside(call.task)
+        self._fill(slot, call, call.value)
+
+    def _untold(self, could: dict[Slot, list[Creating]]) -> None:
+        """Give tasks that several calls can have made what all of these have in common."""
+        used: dict[Creating, None] = {}
+        for slot, calls in could.items():
+            first, *others = calls
+            used.update(dict.fromkeys(calls))
+            if any(call.task is not first.task for call in others):
+                self._begins(slot)
+                why = "calls of several tasks can have made it: they return pids of another namespace than the log's"
+                self.note("creator", why, slot.t, slot.task)
+                continue
+            what = "pid inside its namespace"
+            if any(call.call != first.call for call in others):
+                what = f"call, and {what}"
+                for call in calls:
+                    call.call, call.flags, call.vfork = {"arch": first.task.arch, "nr": None}, None, False
+            self._fill(slot, replace(first, returned=None, began=slot.t))
+            why = f"{len(calls)} calls of {first.task.tid} can have made it, and nothing in the log tells which one did"
+            self.note(what, why, slot.t, slot.task)
+        for number, call in enumerate(used):
+            call.value = None
+            if number < len(could) and self._inner.pop(call, call) is None and call.place is not None:
+                call.place.void = True
+
+    def _unannounced(self, slots: list[Slot]) -> None:
+        for slot in slots:
+            if (maker := self._only_maker(slot)) is not None:
+                self._fill(slot, maker)
                 self._creating.pop(maker, None)
                 maker.task.creating = None
                 if maker in self._abandoned:
                     self._abandoned.remove(maker)
             else:
-                self._unslot(slot)
-                tid = slot.tid
-                slot.event = Begin(t=slot.t, task=slot.task.id, tid=tid, tgid=tid, how="log")
-                self.notices.add("a task whose creation the log does not show", self.line)
+                self._begins(slot)
+                self.notices.add("a task whose creation the log does not show", slot.line)
+
+    def _begins(self, slot: Slot) -> None:
+        self._unslot(slot)
+        slot.event = Begin(t=slot.t, task=slot.task.id, tid=slot.tid, tgid=slot.tid, how="log")
 
     def _only_maker(self, slot: Slot) -> Creating | None:
         """The one call of unknown result that can have made the task; None if none or several can."""
         before = takewhile(lambda c: c.seq < slot.seq, self._creating)  # they are in that order
         calls = chain(self._abandoned, before)
-        could = list(islice((c for c in calls if self._claims(c, slot)), 2))
+        could = list(islice((c for c in calls if fits(c, slot, ends_told=False)), 2))
         return could[0] if len(could) == 1 else None
 
     # Ends
@@ -261,6 +398,9 @@ class Ordering:
             if last == number and code is not None:
                 self.emit(Signal(t=t, task=task.id, signal=number, code=code, sender=sender, address=address))
         self.emit(Exit(t=t, task=task.id, status=status))
+        if task.slot is not None:
+            self.seq += 1
+            task.slot.ended = self.seq, status
         self._forget(task)
 
     def gone(self, task: LoggedTask, t: int | None, why: GoneWhy) -> None:
@@ -310,16 +450,23 @@ class Ordering:
         """The rest of the events, and the end."""
         for task in list(self.tasks.values()):
             self.gone(task, t, "ended")
+        self._settle(force=True)
+        for call in self._inner:
+            self._never_shown(call, t)
         self._let_go()
-        for creating, inner, when in self._inner:
-            child = LoggedTask(self._last_id + 1, inner, self._arch)
-            self._last_id += 1
-            self.emit(self._create(creating, child, when, None))
-            self.note(
-                "tid",
-                "the log has the child's tid only as its creator's pid namespace numbers it",
-                when,
-                child,
-            )
         yield from self.ready()
         yield End(t=t, reason="log", events=self._sent)
+
+    def _never_shown(self, call: Creating, t: int | None) -> None:
+        self._last_id += 1
+        child = LoggedTask(self._last_id, UNKNOWN_TID if call.task.space else call.value or UNKNOWN_TID, self._arch)
+        event = self._create(call, child, call.value if call.task.space else None)
+        if call.place is None:
+            self.emit(event)
+        else:
+            call.place.event, call.place = event, None
+        if (done := self._vfork_done(call, child, call.t)) is not None:
+            self.emit(done)
+        if call.task.space:
+            self.note("tid", "the log has it only as its creator's pid namespace numbers it", t, child)
+        self.emit(Gone(t=t, task=child.id, why="ended"))

@@ -20,7 +20,7 @@ from forklore.sources.logs.assembly import PENDING
 from forklore.sources.logs.dialect import CALLS, EXECUTING, LoggedCall
 from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
-from forklore.sources.logs.strace_calls import DIALECT
+from forklore.sources.logs.strace_calls import DIALECT, child_ended
 from forklore.sources.logs.tasks import UNKNOWN_TID, LoggedTask
 from forklore.sources.logs.text import arguments, members
 from forklore.sources.logs.time_stamps import PATTERN, Stamps
@@ -57,6 +57,8 @@ _SUPERSEDED: Final = re.compile(rb"superseded by execve in pid (\d{1,7})")
 _STOPPED: Final = re.compile(rb"stopped by (\w+)")
 _SIGNAL: Final = re.compile(rb"(\w+) (\{.*)? ?---", re.DOTALL)
 _SIGCONT: Final = signal_number("SIGCONT")
+_NOT_SUCCESSFUL: Final = re.compile(rb"\) += (?:-1 E|\?)")
+"""What ``strace -z`` leaves out."""
 
 
 class StraceReader(LogReader):
@@ -64,6 +66,7 @@ class StraceReader(LogReader):
 
     def __init__(self) -> None:
         super().__init__(DIALECT, Arch.X86_64)
+        self.order.cut_calls = False
         self._numbered = False
         self._alone: LoggedTask | None = None
 
@@ -83,6 +86,8 @@ class StraceReader(LogReader):
             if task is None:
                 self.not_understood(line)
                 return
+        if not self.order.cut_calls and _NOT_SUCCESSFUL.search(line):
+            self.order.cut_calls = True
         if task.stopped and match["mark"] is None:
             task.stopped = False
             self.order.emit(Resume(t=t, task=task.id))
@@ -96,6 +101,7 @@ class StraceReader(LogReader):
             self._ended(task, line[match.end() :], t)
         else:
             self._signal(task, line[match.end() :], t)
+        task.seen = self.order.seq
 
     # Whose line it is
 
@@ -186,11 +192,14 @@ class StraceReader(LogReader):
         code = words.SI_CODES.get(raw, words.number(raw))
         sender = words.number(info.get(b"si_pid", b"").partition(b"<")[0])
         task.signal = (number, code, sender, words.word(info.get(b"si_addr", b"")))
+        if code in words.CLD_ENDS and self.order.seeks and (ended := child_ended(info)) is not None:
+            self.order.waited(task, *ended)
         if number == _SIGCONT and task.stopped:
             task.stopped = False
             self.order.emit(Resume(t=t, task=task.id))
 
     def _ended(self, task: LoggedTask, line: bytes, t: int | None) -> None:
+        self.order.ends_told = True
         if exited := _EXITED.match(line):
             self.order.exit(task, t, (int(exited[1]) & 0xFF) << 8)
         elif killed := _KILLED.match(line):

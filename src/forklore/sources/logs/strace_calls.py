@@ -21,6 +21,7 @@ POINTER_NOT_PRINTED: Final = words.WORD_MASK
 
 _NAMED: Final = re.compile(rb"[a-z_]+=")
 _TAIL: Final = re.compile(rb'/\* bytes (\d+)\.\.(\d+) \*/ "((?:[^"\\]|\\.)*)"(?!\.)', re.DOTALL)
+_STATUS: Final = re.compile(rb"(WEXITSTATUS|WTERMSIG)\(s\) == (\w+)")
 _FD_NAME: Final = re.compile(rb"[0-9]+<(.*)>\Z", re.DOTALL)
 
 
@@ -145,6 +146,30 @@ def _returned(line: bytes, end: int) -> Returned | None:
     return Returned(found.value, failed, errno, restarted, found.outer, found.took)
 
 
+def child_ended(info: dict[bytes, bytes]) -> tuple[int, int | None] | None:
+    """The pid and the wait status in a siginfo that tells of a child's end."""
+    code = words.SI_CODES.get(words.without_comments(info.get(b"si_code", b"")))
+    pid = words.number(_before_name(info.get(b"si_pid", b"")))
+    if pid is None or code not in words.CLD_ENDS:
+        return None
+    status = words.signal_word(info.get(b"si_status", b""))
+    return pid, None if status is None else status << 8 if code == words.SI_CODES[b"CLD_EXITED"] else status
+
+
+def _waited(name: bytes, args: list[bytes], answer: Returned) -> tuple[int, int | None] | None:
+    if answer.failed or answer.value is None:
+        return None
+    if name == b"waitid":
+        return child_ended(members(args[2])) if len(args) > 2 and answer.value == 0 else None
+    status = _STATUS.search(args[1]) if len(args) > 1 else None
+    if answer.value <= 0 or (status is None and len(args) > 1 and b"WIF" in args[1]):
+        return None
+    if status is None:
+        return answer.value, None
+    number = words.signal_word(status[2])
+    return answer.value, None if number is None else number << 8 if status[1] == b"WEXITSTATUS" else number
+
+
 DIALECT: Final = Dialect(
     creation=_creation,
     change=_change,
@@ -152,4 +177,5 @@ DIALECT: Final = Dialect(
     returned=_returned,
     interleaved=False,
     announces_execs=False,
+    waited=_waited,
 )

@@ -7,11 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from forklore.abi.arch import Arch
+from forklore.abi.flags import CLONE_NEWPID
 from forklore.events.records import Event
 from forklore.sources.logs.dialect import LoggedCall
 
 UNKNOWN_TID: Final = 0
 """Of a task that its lines do not name."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A place in the order of events for one that is not known yet."""
+
+    event: Event | None = None
+    void: bool = False
+    """There is none."""
+    after: Place | None = None
+    """What has its place further on and comes before it: the creation of its creator."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,17 +42,38 @@ class Creating:
     line: int
     library: bool
     """A library's function: the system call that it makes may still be told."""
+    returned: int | None = None
+    """When it returned, in the order of ``seq``; None while it runs."""
+    value: int | None = None
+    """The pid that it returned where that is, or may be, one of another pid namespace than the log's."""
+    t: int | None = None
+    """When it returned that."""
+    place: Place | None = None
+    """Where it returned."""
+    ended: tuple[int, int | None] | None = None
+    """By when, in that order, the task that it made was known to have ended; and that one's wait status."""
+
+    @property
+    def space(self) -> int | None:
+        """The pid namespace of what it makes: see :attr:`LoggedTask.space`; None: a new one, without a number yet."""
+        if (self.flags or 0) & CLONE_NEWPID:
+            return None
+        return self.task.space if self.task.children_space is None else self.task.children_space
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Slot(Place):
     """The place in the order where a task first shows that nothing has announced."""
 
     task: LoggedTask
     tid: int
     seq: int
     t: int | None
-    event: Event | None = None
+    line: int
+    own: int | None = None
+    """What it calls itself, in its own pid namespace."""
+    ended: tuple[int, int | None] | None = None
+    """When it ended, in the order of ``seq``, and its wait status."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,9 +87,18 @@ class LoggedTask:
     creating: Creating | None = None
     open: LoggedCall | None = None
     """The system call that it is in."""
-    inner_pids: bool = False
-    """Its calls return pids of another pid namespace than the log's."""
-    children_inner: bool = False
+    seen: int = 0
+    """When its last line was, in the order of :attr:`Creating.seq`."""
+    space: int = 0
+    """Which pid namespace its calls return pids of: a number of our own, 0 for the log's own."""
+    children_space: int | None = None
+    """The one that its children are put into, where that is another."""
+    slot: Slot | None = None
+    """Where it first showed, until it is known who made it."""
+    shown: Slot | None = None
+    """Where it first showed unannounced."""
+    creator: LoggedTask | None = None
+    """Kept where tasks show before their creation is written only."""
     stopped: bool = False
     signal: tuple[int, int | None, int | None, int | None] | None = None
     """The last signal delivered: number, si_code, si_pid, si_addr."""

@@ -35,6 +35,7 @@ SI_CODES: Final = {
     b"CLD_CONTINUED": 6, b"SYS_SECCOMP": 1, b"SYS_USER_DISPATCH": 2,
 }  # fmt: skip
 """si_code of a siginfo, by the names of include/uapi/asm-generic/siginfo.h."""
+CLD_ENDS: Final = frozenset(SI_CODES[name] for name in (b"CLD_EXITED", b"CLD_KILLED", b"CLD_DUMPED"))
 
 
 def without_comments(text: bytes) -> bytes:

@@ -1,0 +1,85 @@
+"""Which call made which task, where the pids of a log do not say: inside a pid namespace calls return other ones.
+
+A log guarantees this much: a task shows after the call that made it has begun; the kernel gives pids out in rising
+order, so that of two calls of which one had returned before the other began the first made the lower pid; who is
+waited for has ended, with that status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from forklore.sources.logs.tasks import Creating, Slot
+
+_ROUND: Final = 1 << 14
+"""Of pids that are further apart the lower one may be the later one: they begin anew at their limit (at least 2^15)."""
+_SLOTS: Final = 12
+_TRIES: Final = 2000
+_CORE_DUMPED: Final = 0x80
+
+
+def fits(call: Creating, slot: Slot, *, ends_told: bool) -> bool:
+    """Whether the call can have made the task. ``ends_told``: the log has a line for the end of each task."""
+    if slot.seq <= call.seq or slot.task is call.task:
+        return False
+    above = call.task
+    while above.shown is not None and above.shown.seq > slot.seq and above.creator is not None:
+        above = above.creator
+        if above is slot.task:
+            return False
+    if call.value is None:
+        return True
+    if slot.own is not None and slot.own != (1 if _first_inside(call) else call.value):
+        return False
+    if call.ended is None:
+        return True
+    if slot.ended is None:
+        return not ends_told
+    (by, told), (at, status) = call.ended, slot.ended
+    return at < by and (told is None or status is None or told == status & ~_CORE_DUMPED)
+
+
+def _first_inside(call: Creating) -> bool:
+    return call.space != call.task.space
+
+
+def assigned(slots: list[Slot], calls: list[Creating], *, ends_told: bool) -> dict[Slot, list[Creating]]:
+    """For each task the calls that can have made it when each task must have one of its own."""
+    could = {slot: [call for call in calls if fits(call, slot, ends_told=ends_told)] for slot in slots}
+    several = sorted((slot for slot in slots if could[slot]), key=lambda slot: slot.tid)
+    if len(several) > _SLOTS or all(len(could[slot]) == 1 for slot in several):
+        return could
+    ways: list[list[Creating]] = []
+    tries = 0
+    for way in islice(_ways(several, could, []), _TRIES + 1):
+        tries += 1
+        if way is not None:
+            ways.append(way)
+    if ways and tries <= _TRIES:
+        for slot, made in zip(several, zip(*ways, strict=True), strict=True):
+            could[slot] = [call for call in could[slot] if call in made]
+    return could
+
+
+def _ways(
+    slots: list[Slot], could: dict[Slot, list[Creating]], taken: list[Creating]
+) -> Iterator[list[Creating] | None]:
+    """Each way to give the tasks, which are in the order of their pids, a call; None for each try that led to none."""
+    if len(taken) == len(slots):
+        yield list(taken)
+        return
+    slot = slots[len(taken)]
+    for call in could[slot]:
+        if call in taken or any(
+            _after(made, call, slot.tid - lower.tid) for made, lower in zip(taken, slots, strict=False)
+        ):
+            yield None
+            continue
+        yield from _ways(slots, could, [*taken, call])
+
+
+def _after(lower: Creating, higher: Creating, apart: int) -> bool:
+    """Whether the call that is to have made the lower pid began when the other one had returned."""
+    return apart <= _ROUND and higher.returned is not None and higher.returned <= lower.seq
