@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from forklore.model.tasks import Task, Trace
+from forklore.report.styled_lines import Line, plain
 
 Shape = tuple[Any, ...]
+_BRANCH = re.compile("[├└]")
+
+
+def without_starts(lines: Iterable[Line]) -> list[str]:
+    """The text of a tree's lines without the column of the times at which tasks began."""
+    texts = [plain(line).rstrip() for line in lines]
+    margin = min((found.start() for text in texts if (found := _BRANCH.search(text))), default=0)
+    return [text if text[:margin].strip(" .0123456789") else text[margin:] for text in texts]
 
 
 def made_and_ended(task: Task) -> Any:

@@ -17,6 +17,9 @@ DEFAULT_COLUMNS = 80
 def add_view_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every verb that prints a tree."""
     view = parser.add_argument_group("the tree")
+    view.add_argument(
+        "-v", "--verbose", action="store_true", help="below each task its call, flags, what it shares, and paths"
+    )
     view.add_argument("--depth", type=positive, metavar="N", help="show N levels (default: as many as fit)")
     view.add_argument(
         "--siblings", type=positive, metavar="N", default=40, help="show N lines below a task (default: 40)"
@@ -96,5 +99,6 @@ def view_options(arguments: argparse.Namespace, file: TextIO) -> ExportOptions:
         siblings=arguments.siblings,
         everything=arguments.all,
         stacks=arguments.stack,
+        verbose=arguments.verbose,
         color=wants_color(arguments.color, file),
     )

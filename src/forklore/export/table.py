@@ -34,6 +34,8 @@ class ExportOptions(Struct, frozen=True, kw_only=True):
     """Nothing is folded and nothing left out."""
     stacks: bool = False
     """Whole call stacks, below what they made."""
+    verbose: bool = False
+    """In the tree, the calls, flags, what is shared and paths of every task."""
     color: bool = False
 
 

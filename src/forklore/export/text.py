@@ -49,9 +49,11 @@ def _lines(trace: Trace, options: ExportOptions) -> list[Line]:
 
 def limits(options: ExportOptions) -> Limits:
     """What of the tree is shown."""
+    from msgspec.structs import replace
+
     from forklore.report.tree.tree import Limits
 
-    columns, stacks = options.columns, options.stacks
+    shown = Limits(columns=options.columns, stacks=options.stacks, verbose=options.verbose)
     if options.everything:
-        return Limits(columns=columns, depth=1 << 30, siblings=None, lines=None, fold=1 << 30, stacks=stacks)
-    return Limits(columns=columns, depth=options.depth, siblings=options.siblings, stacks=stacks)
+        return replace(shown, depth=1 << 30, siblings=None, lines=None, fold=1 << 30)
+    return replace(shown, depth=options.depth, siblings=options.siblings)

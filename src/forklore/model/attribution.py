@@ -49,6 +49,15 @@ class Attribution(Struct, frozen=True):
     """What tells it, and what is wrong with it where it is not sure."""
 
 
+def usual(creation: Creation, found: Attribution | None) -> bool:
+    """Whether the call is just what the library function that made it, or the plain fork that it is, always makes."""
+    made = fingerprint(creation)
+    if made is None:
+        return creation.call in ("fork", "vfork")
+    chain = () if found is None else found.chain
+    return _SAME.get(chain[-1], chain[-1]) == made.call if chain else made.call in ("fork", "vfork")
+
+
 class _Walk(Struct):
     """What a stack says, from the innermost frame out."""
 

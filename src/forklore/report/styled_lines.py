@@ -54,6 +54,24 @@ def width_of(text: str) -> int:
     return cell_len(text)
 
 
+def cut_text(text: str, room: int) -> str:
+    """A text cut to ``room`` cells, with an ellipsis where something is missing."""
+    if width_of(text) <= room:
+        return text
+    if text.isascii():
+        return text[: max(room - 1, 0)].rstrip() + "…"
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, max(room - 1, 0)).rstrip() + "…"
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """A text in lines of at most ``width`` cells, the further ones indented."""
+    import textwrap
+
+    return textwrap.wrap(text, width, subsequent_indent=indent)
+
+
 def fit(line: Line, width: int | None) -> Line:
     """A line cut to ``width`` cells, with an ellipsis where something is missing. None: no limit."""
     if width is None or sum(width_of(piece.text) for piece in line) <= width:
@@ -63,9 +81,7 @@ def fit(line: Line, width: int | None) -> Line:
     for piece in line:
         size = width_of(piece.text)
         if size > room:
-            from rich.cells import set_cell_size
-
-            kept.append(Piece(set_cell_size(piece.text, room).rstrip() + "…", piece.role))
+            kept.append(Piece(cut_text(piece.text, room + 1), piece.role))
             break
         kept.append(piece)
         room -= size

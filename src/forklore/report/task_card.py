@@ -86,7 +86,7 @@ def card_lines(trace: Trace, task: Task, columns: int) -> list[Line]:
 def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
     edges = Edges(trace)
     edge = edges.of(task)
-    row = TreeRow([task], edges=() if edge is None else (edge,))
+    row = TreeRow([task], each=1, edges=() if edge is None else (edge,))
     yield (*label.task_head(row, runs=True), Piece(f"  #{task.id}", "quiet"), Piece("   "), *label.task_end(row))
     for part in label.task_parts(row, trace, Detail.FULL):
         yield from _wrapped("  ", plain(part), columns)

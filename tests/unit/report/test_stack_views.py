@@ -13,6 +13,7 @@ from coded import PTHREAD, Code, bare, coded, pool, spawned
 from happenings import Story, stories, task
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tree_shape import without_starts
 
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
@@ -36,7 +37,7 @@ def started() -> tuple[Story, int, Code]:
 
 
 def view(story: Story, limits: Limits | None = None) -> list[str]:
-    return [plain(line).rstrip() for line in tree_lines(story.trace(), limits or Limits())]
+    return without_starts(tree_lines(story.trace(), limits or Limits()))
 
 
 def row(story: Story, start: str, limits: Limits | None = None) -> str:
@@ -67,7 +68,7 @@ def test_a_chain_of_library_calls_with_their_caller() -> None:
     story, root, code = started()
     child = spawned(story, root, code, 101)
     story.exec(child, "/bin/sh")
-    assert row(story, "101").startswith("101 sh  popen → posix_spawn ← read_config, conf.c:12 · ")
+    assert row(story, "101").startswith("101 sh  popen → posix_spawn ← read_config, conf.c:12  ")
 
 
 def test_a_thread_has_its_own_name_and_not_its_creators() -> None:
@@ -80,7 +81,7 @@ def test_a_thread_has_its_own_name_and_not_its_creators() -> None:
     story.tell(ev.Name(t=story.t, task=other, comm="reader", how="found"))
     assert row(story, "thread 102").startswith('thread 102 "reader"')
     story.tell(ev.Name(t=story.t, task=root, comm="pool: main", how="prctl"))
-    assert view(story)[0].startswith("pool 100  pool: main")
+    assert view(story)[0].startswith('100 pool "pool: main"')
 
 
 def test_an_exec_takes_the_name() -> None:
@@ -155,13 +156,13 @@ def alike(count: int, *callers: str) -> Story:
 def test_one_site_is_one_line() -> None:
     lines = view(alike(3000, "start@x.c:1"))
     assert lines[1].startswith("└─ 3,000 × 1000…3999 true  posix_spawn ← start, x.c:1")
-    assert len(lines) <= 4
+    assert len(lines) <= 5
 
 
 def test_sites_that_make_many_have_a_line_each() -> None:
     story = alike(3000, "start@x.c:1", "grow@x.c:2")
-    assert row(story, "1,500 × 1000").startswith("1,500 × 1000…3998 true  posix_spawn ← start, x.c:1")
-    assert row(story, "1,500 × 1001").startswith("1,500 × 1001…3999 true  posix_spawn ← grow, x.c:2")
+    assert row(story, "1,500 × true  posix_spawn ← start").startswith("1,500 × true  posix_spawn ← start, x.c:1")
+    assert row(story, "1,500 × true  posix_spawn ← grow").startswith("1,500 × true  posix_spawn ← grow, x.c:2")
 
 
 def test_sites_that_make_few_share_a_line() -> None:
@@ -208,7 +209,7 @@ def test_what_hangs_below_one_of_a_row_is_true_of_all() -> None:
         child = story.clone(root, 200 + index)
         spawned(story, child, code, 300 + index, stack=code.stack("posix_spawn", "odd" if index == 3 else "even"))
     lines = [line.lstrip("│├└─ ") for line in view(story, Limits(columns=132))]
-    assert any(line.startswith("5 × 200…205 pool each") for line in lines)
+    assert any(line.startswith("5 × pool") for line in lines)
     assert sum("← even" in line for line in lines) == 1
     assert sum("← odd" in line for line in lines) == 1
 
@@ -218,7 +219,7 @@ def test_numbered_names_are_one_pool() -> None:
     for index in range(3000):
         thread = pool(story, root, code, 1000 + index)
         story.tell(ev.Name(t=story.t, task=thread, comm=f"pool-{index}", how="prctl"))
-    assert row(story, "3,000 ×").startswith('3,000 × thread 1000…3999 "pool-0"…"pool-2999"')
+    assert row(story, "3,000 ×").startswith('3,000 × thread 1000…3999 "pool-*"')
 
 
 # Whole stacks
@@ -267,8 +268,7 @@ def test_stacks_keep_tasks_apart_that_one_caller_made() -> None:
         outer = "main" if index % 2 else "other"
         pool(story, root, code, 101 + index, stack=code.stack("__clone3", "pthread_create", "start_pool", outer))
     assert row(story, "6 ×")
-    assert row(story, "3 × thread 101", Limits(stacks=True))
-    assert row(story, "3 × thread 102", Limits(stacks=True))
+    assert len([line for line in view(story, Limits(stacks=True)) if "3 × thread" in line]) == 2
 
 
 def test_a_stack_below_a_refusal() -> None:

@@ -63,6 +63,7 @@ class Edges:
         self._trace = trace
         self._attributions = Attributions()
         self._edges: dict[object, Edge | None] = {}
+        self._usual: dict[object, bool] = {}
 
     def attribution(self, made: Task | Failure) -> Attribution | None:
         """Who made it, as the model has it; None where its call was not seen."""
@@ -76,6 +77,18 @@ class Edges:
         if key not in self._edges:
             self._edges[key] = self._edge(made)
         return self._edges[key]
+
+    def usual(self, made: Task | Failure) -> bool:
+        """Whether its call has the flags that the C library always passes for what was asked of it."""
+        from forklore.model.attribution import usual
+
+        creation = made.creation
+        if creation is None:
+            return True
+        key = form_of(made) or (made.form if isinstance(made, Task) else made.creation)
+        if key not in self._usual:
+            self._usual[key] = usual(creation, self.attribution(made))
+        return self._usual[key]
 
     def _edge(self, made: Task | Failure) -> Edge | None:
         found, runs = self.attribution(made), runs_of(made)

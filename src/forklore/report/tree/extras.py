@@ -32,13 +32,17 @@ class Extras:
         )
 
     def texts(self, tasks: Sequence[Task]) -> list[str]:
-        """In words, for one task or for several that look the same."""
+        """Pages and borrowed memory in words, for one task or for several that look the same."""
         task = tasks[0]
         if len(tasks) == 1:
             found = [last_words(task.cow, self._trace)]
             found += [borrowed_words(record, self._trace) for record in task.borrowed]
-            return [text for text in (*found, held_words(task.descriptors, self._given)) if text]
-        return [text for text in (self._pages(tasks), self._borrowed(task), self._held(task)) if text]
+            return [text for text in found if text]
+        return [text for text in (self._pages(tasks), self._borrowed(task)) if text]
+
+    def held(self, tasks: Sequence[Task]) -> str:
+        """The descriptors of one task, or of several that look the same; empty for none to speak of."""
+        return held_words(tasks[0].descriptors, self._given) if len(tasks) == 1 else self._held(tasks[0])
 
     def _kinds(self, task: Task) -> tuple[str, ...]:
         if not task.descriptors:

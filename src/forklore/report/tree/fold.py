@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct, field
@@ -12,6 +14,7 @@ from forklore.abi.units import TaskId
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.model.vfork_holds import Holding
+from forklore.report.tree.commands import command_line, pattern
 from forklore.report.tree.edges import Edge, Edges, own_name
 from forklore.report.tree.extras import Extras
 from forklore.report.words.descriptors import given
@@ -30,14 +33,22 @@ class TreeRow(Struct):
 
     tasks: list[Task] = field(default_factory=list)
     leaves: list[Leaf] = field(default_factory=list)
+    each: int = 0
+    """How many of ``tasks`` there are below each task of the row above."""
+    common: int = 0
+    """So many of the first arguments are those of all siblings that run the same program."""
     below: int = 0
     """How many tasks hang below one of ``tasks``, at any depth."""
     edges: tuple[Edge, ...] = ()
     """Who made them: one edge for all, or several where the sites are folded together; none where it is not known."""
+    usual: bool = False
+    """Their calls have the flags that the C library always passes for what was asked of it."""
     held: str = ""
     """Whom its vfork held, in words."""
     extras: tuple[str, ...] = ()
-    """What is to say of its pages, borrowed memory and descriptors."""
+    """What is to say of its pages and borrowed memory."""
+    descriptors: str = ""
+    """What is to say of those that it holds."""
 
 
 class Folded:
@@ -94,11 +105,29 @@ class Folded:
         """How many tasks hang below a task, at any depth."""
         return self._below[task.id]
 
-    def rows(self, task: Task) -> list[TreeRow]:
-        """What hangs directly below a task, in the order of time, equal ones together."""
-        if task.id not in self._rows:
-            self._rows[task.id] = self._rows_below(task)
-        return self._rows[task.id]
+    def rows(self, tasks: list[Task]) -> list[TreeRow]:
+        """What hangs directly below tasks that look the same: in the order of time below the first of them, equal ones
+        together; each row has what all of ``tasks`` have there."""
+        first = tasks[0]
+        if first.id not in self._rows:
+            self._rows[first.id] = self._rows_below(first)
+        rows = self._rows[first.id]
+        return rows if len(tasks) == 1 else self._of_all(rows, tasks)
+
+    def _of_all(self, rows: list[TreeRow], tasks: list[Task]) -> list[TreeRow]:
+        # What looks the same has the same below it, so each row of the first is there below the others, too.
+        alike: list[dict[int, deque[Task]]] = []
+        for task in tasks:
+            children: dict[int, deque[Task]] = {}
+            for child in task.children:
+                children.setdefault(self._whole(self._trace.tasks[child]), deque()).append(self._trace.tasks[child])
+            alike.append(children)
+        merged = []
+        for row in rows:
+            keys = [self._whole(task) for task in row.tasks]
+            found = [children[key].popleft() for children in alike for key in keys]
+            merged.append(self.row(found, each=row.each, common=row.common) if found else row)
+        return merged
 
     def _rows_below(self, task: Task) -> list[TreeRow]:
         tasks: dict[int, list[Task]] = {}
@@ -113,6 +142,7 @@ class Folded:
                 row.leaves.append(item)
                 order.setdefault(id(row.leaves[0]), index)
         rows = [row for alike in tasks.values() for row in self._by_site(alike)] + list(calls.values())
+        _tell_apart(rows)
         return sorted(rows, key=lambda row: order[id(row.tasks[0] if row.tasks else row.leaves[0])])
 
     def _by_site(self, alike: list[Task]) -> list[TreeRow]:
@@ -132,13 +162,15 @@ class Folded:
                 rest = [task for task in rest if self._made[task.id] is None]
         return [*rows, *(self.row([task]) for task in rest)]
 
-    def row(self, tasks: list[Task]) -> TreeRow:
+    def row(self, tasks: list[Task], *, each: int = 0, common: int = 0) -> TreeRow:
         """The row of tasks that look the same."""
         edges = dict.fromkeys(edge for task in tasks if (edge := self._made[task.id]) is not None)
         held = self._holding.of(tasks[0]) if len(tasks) == 1 else None
         return TreeRow(
-            tasks, [], self._below[tasks[0].id], tuple(edges),
+            tasks, [], each or len(tasks), common, self._below[tasks[0].id], tuple(edges),
+            all(map(self._edges.usual, tasks)),
             "" if held is None else vfork_words(held, self._trace), tuple(self._extras.texts(tasks)),
+            self._extras.held(tasks),
         )  # fmt: skip
 
     def _leaf_edges(self, leaf: Leaf) -> tuple[Edge, ...]:
@@ -154,6 +186,21 @@ class Folded:
         return ("call", leaf.call.text(), leaf.result)
 
 
+def _tell_apart(rows: list[TreeRow]) -> None:
+    # The first arguments that all siblings with one program have do not tell them apart.
+    programs: dict[str, list[tuple[TreeRow, tuple[str, ...]]]] = {}
+    for row in rows:
+        line = command_line(row.tasks[0]) if row.tasks else None
+        if line is not None:
+            programs.setdefault(line.words[0], []).append((row, line.words[1:]))
+    for alike in programs.values():
+        if len(alike) > 1:
+            low, high = min(alike, key=itemgetter(1))[1], max(alike, key=itemgetter(1))[1]
+            common = next((n for n, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
+            for row, _ in alike:
+                row.common = common
+
+
 def look(task: Task) -> tuple[object, ...]:
     """All that a task's line says but its numbers and times."""
     form = task.form
@@ -164,6 +211,7 @@ def look(task: Task) -> tuple[object, ...]:
         bool(own),
         form,
         tuple(image.file for image in task.images),
+        pattern(task),
         None if task.death is None else (task.death.code, task.death.signal, task.death.core),
         task.gone,
         task.traced,

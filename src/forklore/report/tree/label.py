@@ -1,9 +1,11 @@
-"""The text of one line of the tree, in four lengths."""
+"""The text of one line of the tree."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from operator import itemgetter
+from typing import Final
 
 from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK, CLONE_VM
 from forklore.abi.text import printable
@@ -13,10 +15,15 @@ from forklore.decode.sharing import shared_names
 from forklore.events.records import raw_bytes
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
-from forklore.report.styled_lines import Line, Piece
-from forklore.report.tree.edges import Edge, edges_text, own_name
+from forklore.report.styled_lines import Line, Piece, cut_text, width_of
+from forklore.report.tree.commands import common_text, together, told_apart
+from forklore.report.tree.edges import edges_text, own_name
 from forklore.report.tree.fold import Leaf, TreeRow
 from forklore.report.words import words
+
+_LEAST: Final = 20
+"""Columns that a command gets in any case."""
+_SLOWEST: Final = 24
 
 
 class Detail(IntEnum):
@@ -26,9 +33,9 @@ class Detail(IntEnum):
     SHORT = 1
     """Without the prefix CLONE_."""
     NONE = 2
-    """What they share, but not the flags."""
+    """No flags."""
     BRIEF = 3
-    """Where it is known who made them: that, without the line, in place of the call and what it shares."""
+    """Nor the line of the source that made it."""
 
 
 SEPARATOR = Piece(" · ", "quiet")
@@ -44,31 +51,48 @@ def joined(parts: list[Line]) -> Line:
     return tuple(line)
 
 
-def task_head(row: TreeRow, *, runs: bool = False) -> Line:
-    """Number and name: ``4712 ls``, ``thread 4715 "pool-3"``, ``12 × 4720…4731 cc1``.
+def task_head(row: TreeRow, room: int | None = None, *, runs: bool = False) -> Line:
+    """Number and what runs: ``4712 ls -l``, ``thread 4715 "pool-3"``, ``31 × cc -c f*.c``, in ``room`` columns.
 
     A thread has its own name, or none where it is known what it runs, but never its creator's. ``runs``: with what it
     runs even where the library call has that in its parentheses.
     """
-    first, last = row.tasks[0], row.tasks[-1]
+    first = row.tasks[0]
     pieces: list[Piece] = []
-    if len(row.tasks) > 1:
-        pieces.append(Piece(f"{len(row.tasks):,} × ", "loud"))
+    if row.each > 1:
+        pieces.append(Piece(f"{row.each:,} × ", "loud"))
     if first.kind != "process":
         pieces.append(Piece(f"{first.kind} "))
-    tids = str(first.tid) if len(row.tasks) == 1 else f"{first.tid}…{last.tid}"
-    pieces.append(Piece(tids, "tid"))
-    own = own_name(first)
+    if tids := _tids(row.tasks):
+        pieces += [Piece(tids, "tid"), Piece(" ")]
+    own = together(list(map(own_name, row.tasks))) if own_name(first) else ""
     ran = _runs(row)
-    name = "" if first.kind == "thread" and (own or ran) else words.task_name(first)
-    if name:
-        pieces += [Piece(" "), Piece(name, "name")]
+    name = "" if first.kind == "thread" and not first.images and (own or ran) else words.task_name(first)
+    left = None if room is None else max(room - sum(width_of(piece.text) for piece in pieces), _LEAST)
+    if first.images and name:
+        text = common_text(row.tasks, left, row.common)
+        former = "".join(f"{words.base_name(image.file or b'?')} → " for image in first.images[:-1])
+        name, _, arguments = text.partition(" ")
+        pieces += [Piece(former, "quiet")] if former else []
+        pieces += [Piece(name, "name"), Piece(arguments and f" {arguments}")]
+    elif name:
+        pieces.append(Piece(name, "name"))
     if own and own != name:
-        last_own = own_name(last)
-        pieces.append(Piece(f' "{own}"' if own == last_own else f' "{own}"…"{last_own}"', "name"))
+        pieces.append(Piece(f'"{own}"' if not name else f' "{own}"', "name"))
     if ran and (runs or not row.edges[0].library or len({edge.library for edge in row.edges}) > 1):
-        pieces += [Piece(" runs "), Piece(ran, "name")]
+        pieces += [Piece(" runs " if pieces[-1].text != " " else "runs "), Piece(ran, "name")]
+    while pieces and not pieces[-1].text.strip():
+        pieces.pop()
     return tuple(pieces)
+
+
+def _tids(tasks: list[Task]) -> str:
+    # A range is told where it has no gaps: elsewhere it would name tasks that are not meant.
+    tids = [task.tid for task in tasks]
+    low, high = min(tids), max(tids)
+    if len(tids) == 1:
+        return str(low) if low else "?"
+    return f"{low}…{high}" if high - low + 1 == len(set(tids)) else ""
 
 
 def _runs(row: TreeRow) -> str:
@@ -76,26 +100,43 @@ def _runs(row: TreeRow) -> str:
     return ran.pop() if len(ran) == 1 and row.tasks[0].kind == "thread" else ""
 
 
-def task_parts(row: TreeRow, trace: Trace, detail: Detail) -> list[Line]:
-    """How it was made, what it shares, what it executes, and what is unusual about it."""
+def maker(row: TreeRow, *, brief: bool = False) -> str:
+    """Who made it, in short: ``pthread_create(worker) ← start_pool, pool.c:88``; else how: ``fork``; empty where that
+    is not known. ``brief``: without the line."""
+    task = row.tasks[0]
+    if text := edges_text(row.edges, brief=brief):
+        return text
+    if task.creation is None:
+        return ""
+    return _manner(task.creation) or ""
+
+
+def task_parts(row: TreeRow, trace: Trace, detail: Detail, *, verbose: bool = True) -> list[Line]:
+    """How it was made, what it shares, what it executes, and what is unusual about it.
+
+    Not ``verbose``: without who made it, and without what the C library does in its usual way.
+    """
     task = row.tasks[0]
     single = len(row.tasks) == 1
     parts: list[Line] = []
-    if text := edges_text(row.edges, brief=detail is Detail.BRIEF):
+    if verbose and (text := edges_text(row.edges)):
         parts.append((Piece(text, "maker"),))
     if task.creation is not None:
-        told = detail is Detail.BRIEF and bool(row.edges and row.edges[0].library)
-        parts += _creation(task, task.creation, detail, row.edges, told=told)
+        parts += _creation(task, task.creation, detail, row, verbose=verbose)
     elif task.how == "attached":
         parts.append((Piece("was running", "quiet"),))
     elif task.how == "continued":
         parts.append((Piece(f"carried over from {_file_before(trace)}", "quiet"),))
     elif task.how != "root":
         parts.append((Piece("its creation was not seen", "loud"),))
-    parts.append(_exec(task, single))
-    if row.held:
-        parts.append((Piece(row.held, "quiet"),))
-    parts.extend((Piece(text, "loud"),) for text in (*_unusual(task, trace, single), *row.extras))
+    if verbose:
+        parts.append(_exec(task, single))
+        if row.held:
+            parts.append((Piece(row.held, "quiet"),))
+    notes = [*_unusual(task, trace, single), *row.extras]
+    if verbose and row.descriptors:
+        notes.append(row.descriptors)
+    parts.extend((Piece(text, "loud"),) for text in notes)
     return [part for part in parts if part]
 
 
@@ -104,27 +145,22 @@ def _file_before(trace: Trace) -> str:
     return "the file before" if name is None else words.base_name(raw_bytes(name))
 
 
-def _creation(task: Task, creation: Creation, detail: Detail, edges: tuple[Edge, ...], *, told: bool) -> list[Line]:
-    # ``told``: the library call stands for the system call, and for what that shares by design.
+def _creation(task: Task, creation: Creation, detail: Detail, row: TreeRow, *, verbose: bool) -> list[Line]:
     parts: list[Line] = []
-    word = _manner(creation)
-    said = told or (bool(edges) and edges[0].library.endswith(word or "?"))
-    if word and creation.call not in ("fork", "vfork") and not said:
-        parts.append((Piece(word, "call"),))
-    if told:
-        pass
-    elif detail >= Detail.NONE and creation.call.startswith("clone"):
-        parts.append((Piece(f"{creation.call}(…)", "flags"),))
-    else:
-        parts.append((Piece(creation.text(abbreviate=detail is not Detail.FULL), "flags"),))
     names = shared_names(creation)
     # What was seen counts, not what the flags say; where nothing was seen, the flags.
     answers = object_answers(creation.flags.raw, task.kcmp)
-    seen = {answer.resource: answer.observed for answer in answers if answer.observed != "unknown"}
-    shared = [name for name in names if not name.startswith("new") and seen.get(name, "shared") == "shared"]
-    shared += [name for name, how in seen.items() if how == "shared" and name not in names]
-    if shared and not told:
-        parts.append((Piece("shares " + " ".join(shared)),))
+    if verbose or not row.usual:
+        word = _manner(creation)
+        said = bool(row.edges) and row.edges[0].library.endswith(word or "?")
+        if verbose and word and creation.call not in ("fork", "vfork") and not said:
+            parts.append((Piece(word, "call"),))
+        parts.append((Piece(creation.text(abbreviate=detail is not Detail.FULL), "flags"),))
+        seen = {answer.resource: answer.observed for answer in answers if answer.observed != "unknown"}
+        shared = [name for name in names if not name.startswith("new") and seen.get(name, "shared") == "shared"]
+        shared += [name for name, how in seen.items() if how == "shared" and name not in names]
+        if shared:
+            parts.append((Piece("shares " + " ".join(shared)),))
     new = [name.removeprefix("new") for name in names if name.startswith("new")]
     if new:
         parts.append((Piece(f"new {' '.join(new)} {'namespace' if len(new) == 1 else 'namespaces'}", "loud"),))
@@ -190,18 +226,34 @@ def _former(task: Task, trace: Trace) -> str:
     return str(images[0].former_tid) if images else str(heir.tid)
 
 
-def task_end(row: TreeRow) -> Line:
-    """How it ended and how long it lived."""
+def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> Line:
+    """How it ended and how long it lived: ``exit 1 · 41 ms``. Of several: the shortest, the median and the longest
+    life, and as far as ``room`` columns reach, their sum and whose was the longest.
+
+    Not ``verbose``: ``exit 0`` goes without saying.
+    """
     task = row.tasks[0]
     if task.death is None:
         return (Piece(task.gone or "no end seen", "quiet"),)
     good = task.death.code == 0
-    pieces = [Piece(words.death(task.death), "good" if good else "bad")]
-    lifetimes = [t.lifetime for t in row.tasks if t.lifetime is not None]
-    if lifetimes:
-        low, high = words.span(min(lifetimes)), words.span(max(lifetimes))
-        pieces.append(Piece(f" · {low}" if low == high else f" · {low} to {high}", "quiet"))
+    pieces = [] if good and not verbose else [Piece(words.death(task.death), "good" if good else "bad")]
+    lived = sorted(((t.lifetime, t) for t in row.tasks if t.lifetime is not None), key=itemgetter(0))
+    if lived:
+        lifetimes = [lifetime for lifetime, _ in lived]
+        text = words.spans(lifetimes)
+        if len(lived) > 1:
+            total = f"{text} · Σ {words.span(sum(lifetimes))}"
+            slowest = _called(lived[-1][1], [lived[0][1], lived[1][1]])
+            longest = [f"{total} · slowest {slowest}"] * (lifetimes[0] < lifetimes[-1]) + [total]
+            text = next((each for each in longest if room is None or width_of(each) <= room), text)
+        pieces.append(Piece((" · " if pieces else "") + text, "quiet"))
+    elif not pieces:
+        pieces.append(Piece(words.death(task.death), "good"))
     return tuple(pieces)
+
+
+def _called(task: Task, others: list[Task]) -> str:
+    return cut_text(told_apart(task, others), _SLOWEST) or str(task.tid)
 
 
 def leaf_line(row: TreeRow, detail: Detail) -> tuple[Line, Line]:
@@ -209,10 +261,10 @@ def leaf_line(row: TreeRow, detail: Detail) -> tuple[Line, Line]:
     leaf = row.leaves[0]
     times: Line = (Piece(f"{len(row.leaves):,} × ", "loud"),) if len(row.leaves) > 1 else ()
     text: Callable[[Leaf, Detail], Line] = _LEAVES[type(leaf)]
-    maker = edges_text(row.edges, brief=detail is Detail.BRIEF)
+    by = edges_text(row.edges, brief=detail is Detail.BRIEF)
     why: Line = () if isinstance(leaf, FailedExec) else (Piece(words.because(leaf.reasons)),) if leaf.reasons else ()
     mark, *said = text(leaf, detail)
-    made: Line = (Piece(maker, "maker"), SEPARATOR) if maker else ()
+    made: Line = (Piece(by, "maker"), SEPARATOR) if by else ()
     return (*times, mark, *made, *said), why
 
 

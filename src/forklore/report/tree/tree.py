@@ -8,13 +8,18 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.text import printable
+from forklore.events.records import raw_bytes
 from forklore.model.tasks import Failure, Task, Trace
+from forklore.model.timing import most_at_once
 from forklore.model.without_gc import uncollected
 from forklore.report.stacks import ShownStacks
-from forklore.report.styled_lines import Line, Piece, fit, width_of
+from forklore.report.styled_lines import Line, Piece, cut_text, fit, width_of, wrapped
 from forklore.report.tree import label
+from forklore.report.tree.commands import asked_text
+from forklore.report.tree.edges import own_name
 from forklore.report.tree.fold import Folded, TreeRow
-from forklore.report.tree.label import Detail
+from forklore.report.tree.label import Detail, task_head
+from forklore.report.tree.margins import Legend, Starts
 from forklore.report.words import words
 
 _INDENT: Final = 3
@@ -25,6 +30,8 @@ _NOTES: Final = 3
 """So many of the notes that have one reason are shown."""
 _ROOMY: Final = 60
 """A tree of no more lines than that may take several for a task; a longer one keeps to one and says less."""
+_LEAST_MAKER: Final = 12
+"""Columns below which the end of a function's name is not worth showing."""
 
 
 class Limits(Struct, frozen=True):
@@ -40,6 +47,8 @@ class Limits(Struct, frozen=True):
     fold: int = 3
     stacks: bool = False
     """Whole call stacks, below what they made."""
+    verbose: bool = False
+    """Calls, flags, what is shared and paths of every task, in as many lines as that takes."""
 
     @property
     def deepest(self) -> int | None:
@@ -60,21 +69,33 @@ def tree_lines(trace: Trace, limits: Limits = DEFAULTS) -> list[Line]:
 def _all(trace: Trace, limits: Limits) -> list[Line]:
     folded = Folded(trace, limits.fold, stacks=limits.stacks)
     stacks = ShownStacks() if limits.stacks else None
+    legend, starts = Legend(), Starts(trace)
     lines: list[Line] = []
     for root in trace.roots:
-        lines += _one(root, trace, folded, limits, stacks)
+        lines += _one(root, trace, folded, limits, stacks, legend, starts)
+    for text in legend.texts():
+        lines += [(Piece(part, "quiet"),) for part in wrapped(text, _width(limits), "   ")]
     lines += list(_below(trace, limits))
     return [fit(line, limits.columns) for line in lines]
 
 
-def _one(root: Task, trace: Trace, folded: Folded, limits: Limits, stacks: ShownStacks | None) -> list[Line]:
+def _one(
+    root: Task,
+    trace: Trace,
+    folded: Folded,
+    limits: Limits,
+    stacks: ShownStacks | None,
+    legend: Legend,
+    starts: Starts,
+) -> list[Line]:
+    inside = list(_descendants(root, trace)) if len(trace.roots) > 1 else list(trace.tasks.values())
     depth, rows = _affordable(root, folded, limits)
     if limits.depth is not None:
         depth = limits.depth
-    roomy = rows <= _ROOMY
-    lines: list[Line] = _root_lines(root, trace, folded, limits)
+    roomy = rows <= _ROOMY or limits.verbose
+    lines: list[Line] = _root_lines(root, inside, trace, folded, limits, starts)
     # An explicit stack: a tree can be deeper than Python may recurse.
-    stack = [_Level(iter(_shown(folded.rows(root), limits)), "")]
+    stack = [_Level(iter(_shown(folded.rows([root]), limits)), "")]
     while stack:
         level = stack[-1]
         item = level.next()
@@ -83,17 +104,19 @@ def _one(root: Task, trace: Trace, folded: Folded, limits: Limits, stacks: Shown
             continue
         row, last = item
         branch, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
+        prefix = _narrowed(level.prefix, len(stack), limits)
         if isinstance(row, str):
-            lines.append((Piece(_narrowed(level.prefix, len(stack), limits) + branch, "frame"), Piece(row, "quiet")))
+            lines.append((Piece(starts.blank), Piece(prefix + branch, "frame"), Piece(row, "quiet")))
             continue
         cut = len(stack) >= depth if depth is not None else False
-        prefix = _narrowed(level.prefix, len(stack), limits)
-        frame = _Frame(prefix + branch, prefix + below, limits.columns, roomy)
-        lines += _row_lines(row, trace, frame, cut=cut)
+        of_many = bool(row.tasks) and len(row.tasks) > row.each
+        start = starts.blank if of_many else starts.text(row)
+        frame = _Frame(start, prefix + branch, starts.blank + prefix + below, limits, roomy)
+        lines += _row_lines(row, trace, frame, legend, cut=cut)
         if stacks is not None:
             lines += _stack_lines(row, stacks, frame)
         if row.tasks and not cut:
-            stack.append(_Level(iter(_shown(folded.rows(row.tasks[0]), limits)), level.prefix + below))
+            stack.append(_Level(iter(_shown(folded.rows(row.tasks), limits)), level.prefix + below))
     return lines
 
 
@@ -130,7 +153,7 @@ def _shown(rows: list[TreeRow], limits: Limits) -> list[TreeRow | str]:
     others = sum(len(row.leaves) for row in hidden)
     parts = [words.count(tasks, "task")] if tasks else []
     parts += [words.count(others, "refused or unsharing call")] if others else []
-    return [*rows[: limit - 1], f"… {' and '.join(parts)} more here (--siblings {len(rows)} shows them)"]
+    return [*rows[: limit - 1], f"… {' and '.join(parts)} more (--siblings {len(rows)})"]
 
 
 def _affordable(root: Task, folded: Folded, limits: Limits) -> tuple[int | None, int]:
@@ -144,7 +167,7 @@ def _affordable(root: Task, folded: Folded, limits: Limits) -> tuple[int | None,
         following: list[Task] = []
         more = 0
         for task in level:
-            rows = _shown(folded.rows(task), limits)
+            rows = _shown(folded.rows([task]), limits)
             more += len(rows)
             following += [row.tasks[0] for row in rows if isinstance(row, TreeRow) and row.tasks]
         if spent + more > limits.lines and depth > 0:
@@ -155,18 +178,19 @@ def _affordable(root: Task, folded: Folded, limits: Limits) -> tuple[int | None,
     return depth, spent
 
 
-def _root_lines(root: Task, trace: Trace, folded: Folded, limits: Limits) -> list[Line]:
-    command = [printable(raw) for raw in _command(trace)]
-    ran = words.base_name(command[0].encode()) if command and root.how == "root" else words.task_name(root)
-    pieces = [Piece(ran or "?", "name"), Piece(f" {root.tid}", "tid")]
-    name = words.task_name(root)
-    runs = root.images[-1] if root.images else None
-    if runs is not None and isinstance(runs.exe, bytes) and words.base_name(runs.exe) != ran:
-        pieces.append(Piece(f"  {words.base_name(runs.exe)}"))
-    elif name and name != ran:
-        pieces.append(Piece(f"  {name}"))
-    end: Line = label.task_end(TreeRow([_last_of(root, trace)]))
-    inside = list(_descendants(root, trace)) if len(trace.roots) > 1 else list(trace.tasks.values())
+def _root_lines(
+    root: Task, inside: list[Task], trace: Trace, folded: Folded, limits: Limits, starts: Starts
+) -> list[Line]:
+    row = folded.row([root])
+    width = _width(limits)
+    head = task_head(row, width - len(starts.blank))
+    if root.how == "root" and not root.images and trace.header.command:
+        asked = asked_text(tuple(map(raw_bytes, trace.header.command)), width - width_of(str(root.tid)) - 1)
+        head = (Piece(str(root.tid), "tid"), Piece(f" {asked}", "name"))
+        if own := own_name(root):
+            head += (Piece(f' "{own}"', "name"),)
+    ended = _last_of(root, trace)
+    end: Line = label.task_end(TreeRow([ended], each=1))
     processes = sum(task.kind == "process" for task in inside)
     threads = sum(task.kind == "thread" for task in inside)
     counted = words.count(processes, "process", "processes")
@@ -175,13 +199,15 @@ def _root_lines(root: Task, trace: Trace, folded: Folded, limits: Limits) -> lis
     unknown = len(inside) - processes - threads
     if unknown:
         counted += f", {words.count(unknown, 'task')} of unknown kind"
+    if len(inside) > 2 and (most := most_at_once(inside)) is not None:
+        counted += f", {most:,} at once at most"
     refused = sum(len(task.failures) for task in inside)
-    parts: list[Line] = [(*pieces, Piece(" → "), *end), (Piece(counted),)]
+    parts: list[Line] = [(Piece("→ "), *end), (Piece(counted),)]
     if refused:
         parts.append((Piece(words.count(refused, "creation") + " refused", "bad"),))
-    parts += label.task_parts(folded.row([root]), trace, Detail.SHORT)
-    frame = _Frame("", "│  " if root.children else "   ", limits.columns, roomy=True)
-    return _filled((), parts, (), frame)
+    parts += label.task_parts(row, trace, Detail.SHORT, verbose=limits.verbose)
+    frame = _Frame("", "", starts.blank + ("│  " if root.children else "   "), limits, roomy=True)
+    return _filled(head, parts, (), frame)
 
 
 def _last_of(task: Task, trace: Trace) -> Task:
@@ -189,12 +215,6 @@ def _last_of(task: Task, trace: Trace) -> Task:
     while task.heir is not None:
         task = trace.tasks[task.heir]
     return task
-
-
-def _command(trace: Trace) -> list[bytes]:
-    from forklore.events.records import raw_bytes
-
-    return [raw_bytes(word) for word in trace.header.command]
 
 
 def _descendants(root: Task, trace: Trace) -> Iterator[Task]:
@@ -205,52 +225,79 @@ def _descendants(root: Task, trace: Trace) -> Iterator[Task]:
         stack += [trace.tasks[child] for child in task.children]
 
 
+def _width(limits: Limits) -> int:
+    return _WIDEST if limits.columns is None else min(limits.columns, _WIDEST)
+
+
 class _Frame(Struct, frozen=True):
     """What stands to the left of a task's first line and of its further ones, and the width."""
 
+    start: str
     first: str
     rest: str
-    columns: int | None
+    limits: Limits
     roomy: bool
 
     @property
+    def columns(self) -> int | None:
+        return self.limits.columns
+
+    @property
     def width(self) -> int:
-        return _WIDEST if self.columns is None else min(self.columns, _WIDEST)
+        return _width(self.limits)
+
+    @property
+    def left(self) -> Line:
+        """What the first line begins with."""
+        return (Piece(self.start, "quiet"), Piece(self.first, "frame"))
 
 
-def _row_lines(row: TreeRow, trace: Trace, frame: _Frame, *, cut: bool) -> list[Line]:
+def _row_lines(row: TreeRow, trace: Trace, frame: _Frame, legend: Legend, *, cut: bool) -> list[Line]:
     if row.leaves:
         return _leaf_lines(row, frame)
-    end = label.task_end(row)
-    head: list[Piece] = [Piece(frame.first, "frame"), *label.task_head(row)]
+    verbose = frame.limits.verbose
+    behind: Line = ()
     if cut and row.below:
-        each = " each" if len(row.tasks) > 1 else ""
-        head.append(Piece(f" (+{words.count(row.below, 'task')} below{each})", "loud"))
-    elif len(row.tasks) > 1 and row.below:
-        head.append(Piece(" each", "quiet"))
-    for detail in Detail:
-        parts = label.task_parts(row, trace, detail)
-        line = (*head, Piece("  "), *label.joined(parts)) if parts else tuple(head)
-        if frame.columns is None or _size(line) + 2 + _size(end) <= frame.width:
-            return [_with_end(line, end, frame)]
-        if frame.roomy and detail is Detail.SHORT:
-            return _filled(tuple(head), parts, end, frame)
-    return [_with_end(line, end, frame)]
+        behind = (Piece(f" (+{words.count(row.below, 'task')} below{' each' * (row.each > 1)}: --depth)", "loud"),)
+    parts = label.task_parts(row, trace, Detail.SHORT, verbose=verbose)
+    legend.saw(row, row.tasks[0].death is not None)
+    # The command comes first: how several lived goes behind it as far as there is room.
+    least = label.task_end(row, verbose=verbose, room=0)
+    room = frame.width - _size(frame.left) - _size(behind)
+    head = label.task_head(row, None if frame.columns is None else room - _size(least) - 2)
+    made = label.maker(row, brief=True)
+    reserved = 0 if verbose or row.tasks[0].images else width_of(made) + 2
+    end = label.task_end(row, verbose=verbose, room=room - _size(head) - 2 - reserved)
+    line = (*frame.left, *head, *behind)
+    if verbose:
+        return _filled(line, parts, end, frame)
+    if shown := _maker(row, made, frame, room - _size(head) - _size(end) - 4):
+        line = (*line, Piece("  "), Piece(shown, "maker"))
+    elif made:
+        legend.made(made, row)
+    if not frame.roomy:
+        return [_with_end(label.joined([line, *parts]), end, frame)]
+    return _filled(line, parts, end, frame)
+
+
+def _maker(row: TreeRow, brief: str, frame: _Frame, room: int) -> str:
+    # Who made a program's process stands below the tree where it does not fit; of a task without a command line it is
+    # what tells it from others.
+    made = label.maker(row)
+    if frame.columns is None or width_of(made) <= room:
+        return made
+    if width_of(brief) <= room:
+        return brief
+    return cut_text(brief, room) if not row.tasks[0].images and room >= _LEAST_MAKER else ""
 
 
 def _stack_lines(row: TreeRow, stacks: ShownStacks, frame: _Frame) -> list[Line]:
     made = row.tasks[0] if row.tasks else row.leaves[0]
     if not isinstance(made, Task | Failure):
         return []
-    import textwrap
-
     rest = Piece(frame.rest + "   ", "frame")
     room = max(frame.width - width_of(rest.text), _ROOM // 2)
-    return [
-        (rest, Piece(part, role))
-        for text, role in stacks.texts(made)
-        for part in textwrap.wrap(text, room, subsequent_indent="   ")
-    ]
+    return [(rest, Piece(part, role)) for text, role in stacks.texts(made) for part in wrapped(text, room, "   ")]
 
 
 def _filled(head: Line, parts: list[Line], end: Line, frame: _Frame) -> list[Line]:
@@ -295,20 +342,20 @@ def _broken(part: Line, room: int) -> list[Line]:
 
 
 def _leaf_lines(row: TreeRow, frame: _Frame) -> list[Line]:
-    first = Piece(frame.first, "frame")
+    first = frame.left
     shown: tuple[Line, Line] | None = None
     for detail in Detail:
         text, why = label.leaf_line(row, detail)
-        line = (first, *text, *((Piece("  "), *why) if why else ()))
+        line = (*first, *text, *((Piece("  "), *why) if why else ()))
         if frame.columns is None or _size(line) <= frame.columns:
             return [line]
-        if shown is None and detail is not Detail.FULL and _size((first, *text)) <= frame.columns:
+        if shown is None and detail is not Detail.FULL and _size((*first, *text)) <= frame.columns:
             shown = text, why
     text, why = shown or label.leaf_line(row, Detail.SHORT)
     if not why or not frame.roomy:
-        return [(first, *text, *((Piece("  "), *why) if why else ()))]
+        return [(*first, *text, *((Piece("  "), *why) if why else ()))]
     # The reason matters most: it goes to lines of its own where it does not fit.
-    return _filled((first, *text), [why], (), frame)
+    return _filled((*first, *text), [why], (), frame)
 
 
 def _with_end(line: Line, end: Line, frame: _Frame) -> Line:
@@ -338,8 +385,4 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
 
 
 def _note(text: str, limits: Limits) -> list[Line]:
-    frame = _Frame("", "", limits.columns, roomy=True)
-    import textwrap
-
-    width = frame.width
-    return [(Piece(part, "loud"),) for part in textwrap.wrap(f"Not known: {text}", width)]
+    return [(Piece(part, "loud"),) for part in wrapped(f"Not known: {text}", _width(limits))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forklore.abi.errors import errno_name
@@ -34,6 +35,18 @@ def span(ns: int) -> str:
             return f"{ns / unit:.{digits}f} {name}"
     minutes, rest = divmod(round(ns / _S), 60)
     return f"{minutes} min {rest} s"
+
+
+def spans(sorted_ns: Sequence[int]) -> str:
+    """Durations, the shortest first, as the least, the median and the most: ``22 / 41 / 107 ms``."""
+    low, middle, high = (span(sorted_ns[index]) for index in (0, len(sorted_ns) // 2, -1))
+    if low == high:
+        return low
+    shown = [low, middle, high] if len(sorted_ns) > 2 else [low, high]
+    unit = high.partition(" ")[2]
+    if all(each.partition(" ")[2] == unit for each in shown):
+        shown[:-1] = [each.partition(" ")[0] for each in shown[:-1]]
+    return " / ".join(shown)
 
 
 def path(value: bytes | Unavailable) -> str:

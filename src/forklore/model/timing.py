@@ -1,0 +1,28 @@
+"""Time over a whole trace: how many tasks there were side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from forklore.model.tasks import Task
+
+
+def most_at_once(tasks: Iterable[Task]) -> int | None:
+    """How many processes were alive at the same time at most; None where the trace has no times.
+
+    One whose end was not seen counts to the end; a zombie does not count.
+    """
+    changes: list[tuple[int, int]] = []
+    for task in tasks:
+        if task.kind != "process":
+            continue
+        if task.created is None:
+            return None
+        changes.append((task.created, 1))
+        if task.ended is not None:
+            changes.append((task.ended, -1))
+    alive = most = 0
+    for _, change in sorted(changes):
+        alive += change
+        most = max(most, alive)
+    return most
