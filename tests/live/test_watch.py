@@ -55,7 +55,7 @@ def test_what_survived_an_exec_is_what_the_program_finds(program: Program, trace
 def test_the_tree_and_the_views_say_what_leaked(program: Program, traced: Trace_) -> None:
     run = traced(program("fds_leak"))
     holds = run.lines("holds")
-    tree, view = shown(run), shown(run, "--view", "descriptors")
+    tree, view = shown(run, "-v"), shown(run, "--view", "descriptors")
     assert f"holds {len(holds)} descriptors beyond 0-2" in tree
     assert "/dev/null" in view
     for line in holds:
@@ -180,7 +180,7 @@ def test_the_classic_demonstration_has_two_answers(program: Program, traced: Tra
     sentence = f"changed 3 places of {by_vfork.root.tid}'s memory"
     assert sentence in shown(by_vfork)
     assert "'s memory" not in shown(by_fork)
-    assert "shares mm" in shown(by_vfork)
+    assert "shares mm" in shown(by_vfork, "-v")
     assert "shares mm" not in shown(by_fork)
 
 
@@ -308,4 +308,4 @@ def test_with_events_alone_an_exec_comes_too_late(traced: Trace_) -> None:
     last = child.cow[-1]
     assert last.moment == "exec"
     assert last.unknown is not None
-    assert "--stops seccomp or syscalls" in shown(run)
+    assert "--stops seccomp or syscalls" in shown(run, "-v")

@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.text import as_text, printable
+from forklore.model.roles import role
 from forklore.model.tasks import Image, Task
 from forklore.report.styled_lines import cut_text, width_of
 from forklore.report.words import words
@@ -74,6 +75,8 @@ def command_line(task: Task) -> CommandLine | None:
 def _of(image: Image) -> CommandLine:
     name = words.base_name(image.file or b"?")
     argv = image.argv if isinstance(image.argv, tuple) else ()
+    if found := role(argv[:_WORDS]):
+        return CommandLine((name, f"({found})"), 1)
     return _quoted(name, argv[1:], max(image.argc or 0, len(argv), 1) - 1)
 
 

@@ -1,0 +1,25 @@
+"""What processes of well-known libraries are for, told by their arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+_BY_CODE: Final = (
+    (re.compile(rb"from multiprocessing\.(?:resource|semaphore)_tracker import main"), "multiprocessing tracker"),
+    (re.compile(rb"from multiprocessing\.forkserver import main"), "multiprocessing forkserver"),
+    (re.compile(rb"from multiprocessing\.spawn import spawn_main"), "multiprocessing worker"),
+    (re.compile(rb"import sys;exec\(eval\(sys\.stdin\.readline\(\)\)\)"), "execnet worker, as of pytest -n"),
+)
+"""The program after ``python -c``. Sources: CPython Lib/multiprocessing/{resource_tracker,forkserver,spawn}.py, which
+concurrent.futures.ProcessPoolExecutor uses too; execnet's gateway_io.popen_args."""
+
+
+def role(argv: Sequence[bytes]) -> str | None:
+    """What a process with these arguments is for; None for all that is not known."""
+    for word, code in pairwise(argv):
+        if word == b"-c":
+            return next((name for pattern, name in _BY_CODE if pattern.match(code)), None)
+    return None

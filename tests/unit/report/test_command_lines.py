@@ -1,0 +1,153 @@
+"""Command lines in the tree: quoted, cut, told apart from siblings, and several as one."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from happenings import Story, task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forklore.events import records as ev
+from forklore.report.styled_lines import plain, width_of
+from forklore.report.tree.commands import command_line, common_text, pattern, together, told_apart
+from forklore.report.tree.tree import Limits, tree_lines
+
+
+def ran(*commands: list[str] | list[bytes]) -> tuple[Story, list[int]]:
+    """A root with a child for each command."""
+    story = Story()
+    root = story.begin(100)
+    numbers = []
+    for tid, command in enumerate(commands, 101):
+        child = story.clone(root, tid)
+        words = [ev.text(word) if isinstance(word, bytes) else word for word in command]
+        story.exec(child, words[0], argv=words)
+        numbers.append(child)
+    for child in numbers:
+        story.exit(child)
+    return story.end(), numbers
+
+
+def common(*commands: list[str], room: int | None = None) -> str:
+    story, numbers = ran(*commands)
+    trace = story.trace()
+    return common_text([task(trace, number) for number in numbers], room)
+
+
+def patterns(*commands: list[str]) -> list[object]:
+    story, numbers = ran(*commands)
+    trace = story.trace()
+    return [pattern(task(trace, number)) for number in numbers]
+
+
+def compiled(name: str) -> list[str]:
+    return ["/usr/bin/cc", "-O2", "-c", "-o", f"{name}.o", f"{name}.c"]
+
+
+def test_words_are_quoted_as_a_shell_takes_them() -> None:
+    assert common(["/bin/sh", "-c", "ls | wc"]) == "sh -c 'ls | wc'"
+    assert common(["/bin/echo", "", "a b", "it's"]) == """echo '' 'a b' 'it'"'"'s'"""
+    assert common(["/bin/echo", "\x1b[31m"]) == r"echo '\x1b[31m'"
+
+
+@pytest.mark.parametrize(
+    ("room", "text"),
+    [
+        (80, "cc -o prog f0.o f1.o f2.o f3.o"),
+        (29, "cc -o prog f0.o … (6 args)"),
+        (20, "cc -o … (6 args)"),
+    ],
+)
+def test_a_long_one_ends_with_the_number_of_its_arguments(room: int, text: str) -> None:
+    shown = common(["/usr/bin/cc", "-o", "prog", "f0.o", "f1.o", "f2.o", "f3.o"], room=room)
+    assert shown == text
+    assert width_of(shown) <= room
+
+
+def test_an_argument_that_is_cut_is_marked() -> None:
+    assert common(["/bin/echo", "x" * 5000]).endswith("…")
+    assert common(["/bin/echo", *["x"] * 500]).endswith("x … (500 args)")
+
+
+def test_files_and_numbers_may_differ_and_words_may_not() -> None:
+    assert len(set(patterns(compiled("a"), compiled("main"), compiled("dir/f7")))) == 1
+    assert len(set(patterns(["git", "gc"], ["git", "prune"], ["git", "reflog"]))) == 3
+    assert len(set(patterns(["cc", "-O2", "a.c"], ["cc", "-O0", "a.c"]))) == 2
+    assert len(set(patterns(["cc", "a.c"], ["c++", "a.c"]))) == 2
+    assert len(set(patterns(["worker", "--id", "1"], ["worker", "--id", "22"]))) == 1
+    assert len(set(patterns(["ar", "r", "a.o"], ["ar", "r", "a.o", "b.o"]))) == 1
+
+
+def test_one_command_line_for_several() -> None:
+    assert common(compiled("f1"), compiled("f22"), compiled("f3")) == "cc -O2 -c -o f*.o f*.c"
+    assert common(compiled("parse"), compiled("main")) == "cc -O2 -c -o *.o *.c"
+    shell = [["sh", "-c", f"echo CC f{n}.c; cc -c f{n}.c"] for n in range(3)]
+    assert common(*shell) == "sh -c 'echo CC f*.c; cc -c f*.c'"
+    assert common(["ar", "r", "x.a", "a.o"], ["ar", "r", "y.a", "b.o", "c.o"]) == "ar r *.a *.o …"
+
+
+def test_siblings_are_told_apart_where_there_is_no_room_for_all() -> None:
+    flags = ["-Wall", "-Wextra", "-Iinclude", "-DNAME=value", "-std=gnu17", "-fPIC"]
+    story, _ = ran(["/bin/cc", *flags, "one"], ["/bin/cc", *flags, "two"])
+    rows = [plain(line) for line in tree_lines(story.trace(), Limits(columns=50))]
+    assert any("101 cc … one" in row for row in rows)
+    assert any("102 cc … two" in row for row in rows)
+
+
+def test_who_took_longest_is_named_by_what_only_it_has() -> None:
+    story, numbers = ran(compiled("f1"), compiled("f2"), compiled("f3"))
+    trace = story.trace()
+    tasks = [task(trace, number) for number in numbers]
+    assert told_apart(tasks[2], tasks[:2]) == "f3.o"
+    row = plain(tree_lines(trace, Limits(columns=120))[1])
+    assert "3 × 101…103 cc -O2 -c -o f*.o f*.c" in row
+    assert row.endswith("4.0 / 5.0 / 6.0 ms · Σ 15 ms · slowest f1.o")
+
+
+def test_times_below_a_row() -> None:
+    story = Story()
+    root = story.begin(100)
+    parents = [story.clone(root, 200 + index) for index in range(3)]
+    children = []
+    for index, parent in enumerate(parents):
+        story.exec(parent, "/bin/cc", argv=["cc", f"{index}.c"])
+        children.append(story.clone(parent, 301 + 2 * index))
+    for index, child in enumerate(children):
+        story.exec(child, "/bin/as", argv=["as", f"{index}.s"])
+    for child, parent in zip(children, parents, strict=True):
+        story.exit(child)
+        story.exit(parent)
+    rows = [plain(line).rstrip() for line in tree_lines(story.end().trace(), Limits(columns=120))]
+    assert "3 × 200…202 cc *.c" in rows[1]
+    assert rows[1].endswith("13 / 14 / 15 ms · Σ 42 ms · slowest 2.c")
+    assert "as *.s" in rows[2]
+    assert rows[2].endswith("8.0 ms · Σ 24 ms")
+
+
+TEXT = st.text(max_size=30)
+
+
+@given(st.lists(TEXT, min_size=1, max_size=4))
+def test_what_several_have_in_common(texts: list[str]) -> None:
+    shown = together(texts)
+    if len(set(texts)) == 1:
+        assert shown == texts[0]
+    else:
+        start, _, end = shown.partition("*") if "*" not in texts[0] else ("", "", "")
+        assert all(text.startswith(start) and text.endswith(end) for text in texts)
+        assert all(len(text) >= len(start) + len(end) for text in texts)
+
+
+@given(st.lists(st.lists(TEXT, min_size=1, max_size=6), min_size=1, max_size=4), st.integers(1, 60))
+def test_any_command_fits_and_is_harmless(commands: list[list[str]], room: int) -> None:
+    story, numbers = ran(*[["/bin/x", *[word.replace("\0", "") for word in command]] for command in commands])
+    trace = story.trace()
+    tasks = [task(trace, number) for number in numbers]
+    shown = common_text(tasks, room)
+    assert shown.isprintable()
+    assert width_of(shown) <= room
+    line = command_line(tasks[0])
+    assert line is not None
+    assert shlex.split(line.text())[0] == "x"
