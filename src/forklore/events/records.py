@@ -225,6 +225,8 @@ class Fail(Call, tag="fail", frozen=True, kw_only=True):
     """A creation that the kernel refused. ``errno`` is positive."""
 
     errno: int
+    injected: bool = False
+    """Not the kernel but the tool that wrote the log refused it (``strace --inject``)."""
     limits: dict[str, int] = {}
     """Numbers that may have decided, read right after: see :class:`forklore.decode.rules.rule.Context`."""
     stack: Id | None = None
@@ -235,6 +237,8 @@ class Other(Call, tag="call", frozen=True, kw_only=True):
     """unshare, setns, close_range or setsid, successful (``result`` >= 0) or not (-errno); null: never returned."""
 
     result: int | None
+    injected: bool = False
+    """The tool that wrote the log had it return this, and the kernel did nothing."""
     target: str | None = None
     """setns: what the descriptor was, as /proc names it."""
     compared: dict[str, tuple[Id, Answer]] = {}
@@ -277,6 +281,8 @@ class ExecFail(Event, tag="exec-fail", frozen=True, kw_only=True):
     path: Text | Unavailable
     argv: list[Text] | Unavailable = []
     errno: int
+    injected: bool = False
+    """As for :class:`Fail`."""
 
 
 class VforkDone(Event, tag="vfork-done", frozen=True, kw_only=True):

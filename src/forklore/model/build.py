@@ -213,23 +213,26 @@ class Builder:
             creation=creation,
             errno=event.errno,
             limits=event.limits,
-            reasons=self._reasons(TaskId(event.task), creation, event.errno, event.limits),
+            reasons=self._reasons(event, creation, event.errno),
             stack=self._stack(event.stack),
             script=self._script(event.script),
+            injected=event.injected,
         )
         self.trace.failures.append(failure)
         task = self._task(event.task)
         task.failures = _with(task.failures, failure)
 
-    def _reasons(
-        self, task: TaskId, call: Creation | Call, errno: int, read: dict[str, int], target: str | None = None
-    ) -> tuple[Reason, ...]:
+    def _reasons(self, event: ev.Fail | ev.Other, call: Creation | Call, errno: int) -> tuple[Reason, ...]:
         # The rules are many, and most traces have no use for them: loaded when the first call fails.
         from forklore.abi.capabilities import capability_names
         from forklore.decode.rules.rule import Context
-        from forklore.decode.rules.table import reasons
+        from forklore.decode.rules.table import injected, reasons
 
-        limits = self._callers.told(self._task(task), read, one_thread=not isinstance(call, Creation))
+        if event.injected:
+            return (injected(errno),)
+        target, told = (None, {}) if isinstance(event, ev.Fail) else target_of(event.target)
+        read = {**told, **event.limits}
+        limits = self._callers.told(self._task(event.task), read, one_thread=not isinstance(call, Creation))
         capabilities = limits.get("cap_eff")
         context = Context(
             kernel=self._kernel,
@@ -244,14 +247,16 @@ class Builder:
         call = decode_call(event.arch, event.nr, event.args)
         why: tuple[Reason, ...] = ()
         if event.result is not None and event.result < 0:
-            target, told = target_of(event.target)
-            why = self._reasons(TaskId(event.task), call, -event.result, {**told, **event.limits}, target)
+            why = self._reasons(event, call, -event.result)
+        elif event.injected:
+            why = self._reasons(event, call, 0)
         elif event.result is not None:
             self._callers.called(TaskId(event.task), call, event.target)
-        if self._sharing is not None:
+        if self._sharing is not None and not event.injected:
             self._sharing.called(TaskId(event.task), event, call, call_word(call))
         task = self._task(event.task)
-        task.calls = _with(task.calls, MadeCall(_time(event.t), call, event.result, event.target, why))
+        made = MadeCall(_time(event.t), call, event.result, event.target, why, event.injected)
+        task.calls = _with(task.calls, made)
 
     def _exec(self, event: ev.Exec) -> None:
         task = self._task(event.task)
@@ -292,11 +297,11 @@ class Builder:
         task = self._task(event.task)
         path = _text(event.path)
         before = task.failed_execs
-        if isinstance(before, list) and _same_search(before[-1], path):
+        if isinstance(before, list) and before[-1].injected == event.injected and _same_search(before[-1], path):
             last = before[-1]
-            before[-1] = FailedExec(last.t, (*last.paths, path), (*last.errnos, event.errno))
+            before[-1] = FailedExec(last.t, (*last.paths, path), (*last.errnos, event.errno), event.injected)
         else:
-            failed = FailedExec(_time(event.t), (path,), (event.errno,))
+            failed = FailedExec(_time(event.t), (path,), (event.errno,), event.injected)
             task.failed_execs = _with(task.failed_execs, failed)
 
     def _vfork_done(self, event: ev.VforkDone) -> None:

@@ -59,6 +59,8 @@ class FailedExec(Struct, frozen=True, gc=False):
     """In the order they were tried."""
     errnos: tuple[int, ...]
     """The error of each."""
+    injected: bool = False
+    """These are the doing of the tool that wrote the log."""
 
 
 class MadeCall(Struct, frozen=True, gc=False):
@@ -70,6 +72,8 @@ class MadeCall(Struct, frozen=True, gc=False):
     """Negative: -errno. None: not known."""
     target: str | None
     reasons: tuple[Reason, ...] = ()
+    injected: bool = False
+    """The kernel did nothing: the result is the doing of the tool that wrote the log."""
 
 
 class Failure(Struct, frozen=True, gc=False):
@@ -83,6 +87,8 @@ class Failure(Struct, frozen=True, gc=False):
     reasons: tuple[Reason, ...]
     stack: CallStack | None = None
     script: ev.Script | None = None
+    injected: bool = False
+    """As in :class:`MadeCall`."""
 
 
 class Naming(Struct, frozen=True, gc=False):

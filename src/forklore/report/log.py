@@ -94,9 +94,10 @@ class LogView:
         made = self._task(event.task).calls[-1]
         target = f" [{printable(made.target)}]" if made.target else ""
         text = Piece(made.call.text() + target, "flags")
-        if event.result is None or event.result >= 0:
-            return (text, Piece(f" = {'?' if event.result is None else event.result}"))
         why = words.because(made.reasons)
+        if event.result is None or event.result >= 0:
+            told = "?" if event.result is None else str(event.result)
+            return (text, Piece(f" = {told}"), Piece(f"  {why}" if why else ""))
         return (text, Piece(f" = {words.error(-event.result)}", "bad"), Piece(f"  {why}" if why else ""))
 
     def _exec(self, event: ev.Exec) -> Line:
@@ -113,7 +114,8 @@ class LogView:
     def _exec_fail(self, event: ev.ExecFail) -> Line:
         failed = self._task(event.task).failed_execs[-1]
         path = Piece(words.path(failed.paths[-1]), "exec")
-        return (Piece("execve ", "call"), path, Piece(f" = {words.error(event.errno)}", "bad"))
+        by_tool = Piece("  injected by strace" if event.injected else "")
+        return (Piece("execve ", "call"), path, Piece(f" = {words.error(event.errno)}", "bad"), by_tool)
 
     def _vfork_done(self, event: ev.VforkDone) -> Line:
         child = self._task(event.child) if event.child is not None else None

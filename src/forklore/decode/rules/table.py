@@ -89,6 +89,11 @@ def _all_is_known(rule: Rule, context: Context) -> bool:
     return followed and context.filtered is False and not rule.open
 
 
+def injected(errno: int) -> Reason:
+    """Of an error that a tool made: no rule of the kernel had a part in it."""
+    return Reason("injected", errno, "injected by strace: the kernel did not run the call", "", True, "strace(1)")
+
+
 def refusals(call: AnyCall, context: Context = NOTHING_KNOWN) -> tuple[Reason, ...]:
     """The rules that certainly refuse ``call``, in the kernel's order: the first gives the error; () for
     none.

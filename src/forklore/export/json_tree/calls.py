@@ -125,12 +125,14 @@ class FailedExecObject(Struct, frozen=True):
     """The error of each."""
     errno_names: list[str]
     """Their names."""
+    injected: bool
+    """Not the kernel's answers but strace's (``--inject``)."""
 
     @classmethod
     def of(cls, failed: FailedExec) -> FailedExecObject:
         """Refused execve of one program."""
         paths = [told(path) for path in failed.paths]
-        return cls(failed.t, paths, failed.errnos, [errno_name(number) for number in failed.errnos])
+        return cls(failed.t, paths, failed.errnos, [errno_name(number) for number in failed.errnos], failed.injected)
 
 
 class ReasonObject(Struct, frozen=True, gc=False):
@@ -164,6 +166,8 @@ class CallObject(Struct, frozen=True):
     """What it returned, -errno if it failed; null if that is not known."""
     errno_name: str | None
     """If it failed."""
+    injected: bool
+    """As in ``failed_execs``; nothing came of the call, then."""
     target: str | None
     """For setns what the descriptor was."""
     reasons: list[ReasonObject]
@@ -174,7 +178,8 @@ class CallObject(Struct, frozen=True):
         """One of a task's calls."""
         result = made.result
         error = errno_name(-result) if result is not None and result < 0 else None
-        return cls(made.t, made.call.text(), result, error, made.target, [ReasonObject.of(why) for why in made.reasons])
+        why = [ReasonObject.of(reason) for reason in made.reasons]
+        return cls(made.t, made.call.text(), result, error, made.injected, made.target, why)
 
 
 class FailureObject(Struct, frozen=True):
@@ -203,6 +208,8 @@ class FailureObject(Struct, frozen=True):
     limits: dict[str, int]
     """Numbers read right after, by name: ``uid``, ``cap_eff``, ``rlimit_nproc``, ``user_tasks``, ``threads_max``,
     ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``, ``overcommit_memory``."""
+    injected: bool
+    """As in ``failed_execs``."""
     reasons: list[ReasonObject]
     """What explains it."""
 
@@ -222,5 +229,6 @@ class FailureObject(Struct, frozen=True):
             stack=None if failure.stack is None else failure.stack.number,
             script=None if failure.script is None else failure.script.script,
             limits=failure.limits,
+            injected=failure.injected,
             reasons=[ReasonObject.of(reason) for reason in failure.reasons],
         )

@@ -20,7 +20,7 @@ from forklore.decode.creation import Creation
 from forklore.decode.flagset import VOCABULARIES
 from forklore.decode.library_forms import candidates
 from forklore.decode.rules.rule import NEWEST_KERNEL, Kernel
-from forklore.decode.rules.table import RULES, Context, Reason, Rule, reasons, refusals
+from forklore.decode.rules.table import RULES, Context, Reason, Rule, injected, reasons, refusals
 from forklore.decode.sharing import Fate, fates, unshare_fates
 from forklore.decode.versions import as_of, is_followed, named, read_version, vocabulary
 from forklore.features.explain.equivalent import Equivalent, NoEquivalent, to_clone, to_clone3
@@ -185,7 +185,9 @@ def _words(items: list[str], call: CallName | None, arch: Arch) -> list[Word]:
         pasted = read_line(split[i], arch)
         if pasted is not None:
             returned = pasted.value if pasted.errno is None else None
-            words.append(Word(split[i], PASTED, pasted.call, None, pasted.errno, pasted.target, returned))
+            words.append(
+                Word(split[i], PASTED, pasted.call, None, pasted.errno, pasted.target, returned, pasted.injected)
+            )
             i += 1
             continue
         if split[i].strip() == "clone3" and i + 1 < len(split) and is_struct(split[i + 1]):
@@ -229,7 +231,7 @@ def _explain_word(word: Word, errno: int | None, context: Context) -> CallExplai
         readings=readings,
         implied=implied,
         errno=errno,
-        reasons=() if errno is None else reasons(call, errno, context),
+        reasons=() if errno is None else (injected(errno),) if word.injected else reasons(call, errno, context),
         kernel=kernel,
         notes=tuple(_notes(call, taken, word, kernel)),
     )  # fmt: skip
@@ -250,7 +252,7 @@ def _equivalent(call: Creation | Call) -> Equivalent | NoEquivalent | None:
 
 def _notes(call: Creation | Call, taken: Creation | Call, word: Word, kernel: Kernel | None) -> Iterator[str]:
     if word.returned is not None:
-        yield f"it returned {word.returned}"
+        yield f"it returned {word.returned}" + (": strace had it do so, and the kernel did not run it" * word.injected)
     if kernel is not None and not is_followed(kernel):
         asked, newest = (".".join(map(str, version)) for version in (kernel, NEWEST_KERNEL))
         yield f"Linux {asked} is newer than {newest}, the last that the rules follow: judged as that one"

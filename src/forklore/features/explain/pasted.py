@@ -36,6 +36,8 @@ class Pasted(Struct, frozen=True):
     errno: int | None
     value: int | None
     target: str | None
+    injected: bool = False
+    """strace had it return that: the kernel did not run it."""
 
 
 def read_line(text: str, arch: Arch) -> Pasted | None:
@@ -52,8 +54,10 @@ def read_line(text: str, arch: Arch) -> Pasted | None:
     args, end = arguments(body, match.end())
     answer = None if end is None else DIALECT.returned(body, end)
     value, failed = (None, None) if answer is None else (answer.value, answer.errno)
+    injected = answer is not None and answer.injected
     if name in CREATING:
         fields, _flags = DIALECT.creation(arch, name, args)
-        return Pasted(decoded(Fail(t=None, task=0, errno=failed or 0, **fields)), failed, value, None)
+        return Pasted(decoded(Fail(t=None, task=0, errno=failed or 0, **fields)), failed, value, None, injected)
     fields = DIALECT.change(arch, name, args)
-    return Pasted(decode_call(arch, fields["nr"], fields.get("args", ())), failed, value, fields.get("target"))
+    made = decode_call(arch, fields["nr"], fields.get("args", ()))
+    return Pasted(made, failed, value, fields.get("target"), injected)

@@ -46,6 +46,8 @@ class Word(Struct, frozen=True):
     """… what it was about, for setns, …"""
     returned: int | None = None
     """… and what it returned if it did not fail."""
+    injected: bool = False
+    """strace had it return that."""
 
 
 def errno_of(text: str) -> int | None:

@@ -285,6 +285,8 @@ def _exec_refused(leaf: Leaf, _detail: Detail) -> Line:
     pieces = [Piece("✗ ", "bad"), Piece(f"execve {text}", "exec"), Piece(f" = {words.error(leaf.errnos[-1])}", "bad")]
     if len(leaf.paths) > places:
         pieces.append(Piece(f" ({len(leaf.paths)} attempts)"))
+    if leaf.injected:
+        pieces.append(Piece(" injected by strace"))
     return tuple(pieces)
 
 

@@ -116,8 +116,10 @@ class Assembler:
         task.open = None
         self._order.executing.pop(task, None)
         answer = None if end is None else self._dialect.returned(call.text, end)
+        if answer is not None and answer.tampered is not None:
+            self._notices.add(answer.tampered, self._order.line)
         if call.name in ENDING:
-            _leaves(task, call.name, args, t)
+            _leaves(task, call.name, [] if answer is not None and answer.injected else args, t)
         elif answer is None and not self._dialect.interleaved:
             if call.name in CREATING or call.name in EXECUTING:
                 self._cut_off(call)
@@ -129,7 +131,7 @@ class Assembler:
             self._exec(task, call, args, answer, t)
         elif call.name in NAMING:
             # getpid says the process, which a task that is not known yet need not be.
-            if answer is not None and not (task.slot is not None and call.name == b"getpid"):
+            if answer is not None and not (answer.injected or (task.slot is not None and call.name == b"getpid")):
                 self._says(task, answer.value)
         elif call.name in WAITING:
             told = (
@@ -161,11 +163,14 @@ class Assembler:
             self._order.drop(made)
             if answer.errno is not None and not answer.restarted:
                 when = _returned_at(t, call, answer)
-                self._order.emit(Fail(t=when, task=task.id, errno=answer.errno, **fields))
+                self._order.emit(Fail(t=when, task=task.id, errno=answer.errno, injected=answer.injected, **fields))
             elif not answer.restarted:
                 self._notices.add("creations that failed with an error of unknown name", self._order.line)
         elif answer.value is None:
             self._order.abandon(task)
+        elif answer.injected:
+            self._order.drop(made)
+            self._not_run(task, call, answer, t)
         elif 0 < answer.value < PID_LIMIT:
             tid = answer.outer or answer.value
             inner = None if answer.outer is None else answer.value
@@ -175,6 +180,10 @@ class Assembler:
             if answer.value:
                 self._notices.add("creations that returned no possible pid", self._order.line)
 
+    def _not_run(self, task: LoggedTask, call: LoggedCall, answer: Returned, t: int | None) -> None:
+        why = f"strace did not let it run, and had it return {answer.value} (INJECTED)"
+        self._order.note(f"what {call.name.decode()} by {task.tid or 'a task'} would have done", why, t, task)
+
     def _changed(
         self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
     ) -> None:
@@ -182,7 +191,10 @@ class Assembler:
         result = None if answer is None else answer.value
         if answer is not None and answer.failed and result is not None:
             result = None if answer.errno is None else -answer.errno
-        self._order.emit(Other(t=t, task=task.id, result=result, **fields))
+        injected = answer is not None and answer.injected
+        self._order.emit(Other(t=t, task=task.id, result=result, injected=injected, **fields))
+        if injected:
+            return
         if call.name == b"setsid" and task.slot is not None:
             self._says(task, result)
         if result == 0:
@@ -198,12 +210,18 @@ class Assembler:
             if self._dialect.announces_execs:
                 task.open = call
                 self._order.executing[task] = None
+        elif answer.injected and not answer.failed:
+            self._not_run(task, call, answer, t)
         elif not answer.failed:
             self._executed(task, call, args, _returned_at(t, call, answer))
         elif answer.errno is not None:
             image = self._dialect.image(call.name, args)
             when = _returned_at(t, call, answer)
-            self._order.emit(ExecFail(t=when, task=task.id, path=image.path, argv=image.argv, errno=answer.errno))
+            self._order.emit(
+                ExecFail(
+                    t=when, task=task.id, path=image.path, argv=image.argv, errno=answer.errno, injected=answer.injected
+                )
+            )
 
     def executes(self, task: LoggedTask, t: int | None) -> None:
         """The log tells that a task runs a new image: by a call of its own, or of a thread that took its tid."""

@@ -47,6 +47,10 @@ class Returned(Struct, frozen=True):
     """A pid, in the pid namespace that the log's own pids are of, where the log adds that."""
     took: int | None = None
     """How long the call took, in nanoseconds."""
+    injected: bool = False
+    """The tool made the call return this: the kernel did not run it."""
+    tampered: str | None = None
+    """What else the tool did to the call."""
 
 
 class LoggedImage(Struct, frozen=True):

@@ -21,6 +21,10 @@ POINTER_NOT_PRINTED: Final = words.WORD_MASK
 
 _NAMED: Final = re.compile(rb"[a-z_]+=")
 _TAIL: Final = re.compile(rb'/\* bytes (\d+)\.\.(\d+) \*/ "((?:[^"\\]|\\.)*)"(?!\.)', re.DOTALL)
+_TAMPERED: Final = {
+    b"INJECTED: args": "calls whose arguments in memory strace changed",
+    b"DELAYED": "calls that strace delayed: how long they took is its doing",
+}
 _STATUS: Final = re.compile(rb"(WEXITSTATUS|WTERMSIG)\(s\) == (\w+)")
 _FD_NAME: Final = re.compile(rb"[0-9]+<(.*)>\Z", re.DOTALL)
 
@@ -143,7 +147,9 @@ def _returned(line: bytes, end: int) -> Returned | None:
     failed = found.error is not None
     errno = None if found.error is None else words.error_number(found.error)
     restarted = failed and found.value is None
-    return Returned(found.value, failed, errno, restarted, found.outer, found.took)
+    injected = any(mark == b"INJECTED" or mark.endswith(b"retval") for mark in found.marks)
+    tampered = next((does for mark, does in _TAMPERED.items() if mark in found.marks), None)
+    return Returned(found.value, failed, errno, restarted, found.outer, found.took, injected, tampered)
 
 
 def child_ended(info: dict[bytes, bytes]) -> tuple[int, int | None] | None:
@@ -157,7 +163,7 @@ def child_ended(info: dict[bytes, bytes]) -> tuple[int, int | None] | None:
 
 
 def _waited(name: bytes, args: list[bytes], answer: Returned) -> tuple[int, int | None] | None:
-    if answer.failed or answer.value is None:
+    if answer.failed or answer.injected or answer.value is None:
         return None
     if name == b"waitid":
         return child_ended(members(args[2])) if len(args) > 2 and answer.value == 0 else None

@@ -21,6 +21,7 @@ _RESULT: Final = re.compile(
     rb"\s*=\s*(\?|-?(?:0x[0-9a-fA-F]+|\d+))(?:<[^>]*>)?(?: ([A-Z][A-Z0-9_]*)\b)?"
     rb"(?: /\* (\d+) in strace's PID NS \*/)?"
 )
+_MARKS: Final = re.compile(rb" \((INJECTED(?:: [a-z, ]+)?|DELAYED)\)")
 _DURATION: Final = re.compile(rb"<(\d+)\.(\d{1,9})>\s*\Z")
 
 
@@ -29,13 +30,14 @@ class Result:
     """What a call returned.
 
     ``value`` is None for ``?``; ``error`` is the error's name; ``outer`` the pid in the log's own pid namespace,
-    where strace adds it; ``took`` how long the call took, in nanoseconds.
+    where strace adds it; ``took`` how long the call took, in nanoseconds; ``marks`` what strace adds of its own doing.
     """
 
     value: int | None
     error: bytes | None
     outer: int | None
     took: int | None
+    marks: tuple[bytes, ...] = ()
 
 
 def arguments(text: bytes, start: int) -> tuple[list[bytes], int | None]:
@@ -128,4 +130,5 @@ def result(text: bytes, end: int) -> Result | None:
     number = None if value == b"?" else int(value[:20], 16 if b"x" in value else 10)
     took = _DURATION.search(text, match.end())
     nanoseconds = None if took is None else int(took[1][:9]) * 1_000_000_000 + int(took[2].ljust(9, b"0"))
-    return Result(number, error, None if outer is None else int(outer[:9]), nanoseconds)
+    marks = tuple(_MARKS.findall(text, match.end()))
+    return Result(number, error, None if outer is None else int(outer[:9]), nanoseconds, marks)

@@ -24,7 +24,7 @@ from forklore.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
 )
-from forklore.abi.units import Unavailable
+from forklore.abi.units import TaskId, Unavailable
 from forklore.events.records import (
     Begin,
     Create,
@@ -42,6 +42,7 @@ from forklore.events.records import (
     Signal,
     VforkDone,
 )
+from forklore.model.build import built
 from forklore.sources.files import open_any
 
 FORK = "clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD, child_tidptr=0x7f00)"
@@ -415,6 +416,51 @@ def test_creations_that_never_return_do_not_hold_the_rest_back(tmp_path: Path) -
     events, _ = log(tmp_path, *lines)
     assert len(only(events, Other)) == 20_011
     assert tree(events) == {1: None, 2: 1}
+
+
+@pytest.mark.parametrize(
+    "mark", [" (INJECTED)", " (INJECTED) (DELAYED)", " (INJECTED: args, retval)", " (INJECTED) <0.1>"]
+)
+def test_what_strace_injected_is_no_answer_of_the_kernel(mark: str, tmp_path: Path) -> None:
+    """strace --inject=CALL:error= and :retval=: no task is made, no image runs, nothing is unshared."""
+    failed = " = -1 EAGAIN (Resource temporarily unavailable)" + mark
+    events, _ = log(
+        tmp_path,
+        f"10 {FORK}{failed}",
+        '10 execve("/bin/a", ["a"], 0x1 /* 1 var */)' + failed,
+        f"10 unshare(CLONE_NEWPID){failed}",
+        f"10 vfork() = 44{mark}",
+        f"10 {FORK} = 0{mark}",
+        '10 execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0' + mark,
+        f"10 unshare(CLONE_NEWPID) = 0{mark}",
+        f"10 exit_group(5) = 0{mark}",
+        f"10 {FORK} = 11",
+        f"10 {FORK} = -1 EAGAIN (Resource temporarily unavailable)",
+    )
+    assert [(e.errno, e.injected) for e in only(events, Fail)] == [(11, True), (11, False)]
+    assert [(e.errno, e.injected) for e in only(events, ExecFail)] == [(11, True)]
+    assert [(e.result, e.injected) for e in only(events, Other)] == [(-11, True), (0, True)]
+    assert [(e.tid, e.ns_tids) for e in only(events, Create)] == [(11, None)]
+    assert len(only(events, Exec)) == 1
+    assert [e.what for e in only(events, Note)] == [
+        f"what {call} by 10 would have done" for call in ("vfork", "clone", "execve")
+    ]
+    built_trace = built(open_any(tmp_path / "log"))
+    refused, real = built_trace.failures
+    assert [reason.rule for reason in refused.reasons] == ["injected"]
+    assert "injected" not in [reason.rule for reason in real.reasons]
+    assert built_trace.tasks[TaskId(1)].calls[1].injected
+
+
+@pytest.mark.parametrize(
+    ("mark", "warning"),
+    [("(DELAYED)", "calls that strace delayed"), ("(INJECTED: args)", "calls whose arguments in memory strace")],
+)
+def test_what_else_strace_did_to_a_call_is_said(mark: str, warning: str, tmp_path: Path) -> None:
+    events, warnings = log(tmp_path, f"10 {FORK} = 11 {mark}", f"10 {FORK} = -1 EAGAIN (x) {mark}")
+    assert [e.tid for e in only(events, Create)] == [11]
+    assert [e.injected for e in only(events, Fail)] == [False]
+    assert any(text.startswith(f"{tmp_path / 'log'}:2: {warning}") for text in warnings)
 
 
 def test_pids_that_strace_translated(tmp_path: Path) -> None:
