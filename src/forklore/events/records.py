@@ -2,7 +2,7 @@
 
 Records hold facts: raw words, bytes, errno, wait statuses. What they mean is derived when they are read.
 Times are nanoseconds of CLOCK_MONOTONIC, minus the header's ``clock.start``. Task numbers are forklore's own,
-from 1, never reused. A tid is in the tracer's pid namespace unless a field says otherwise.
+from 1, never reused. A tid is in the tracer's pid namespace unless a field says otherwise; 0 where it is not known.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from forklore.events.parts import (
     text,
 )
 
+UNKNOWN_TID: Final = 0
+"""Stands for the tid of a task where a log does not tell it."""
 FORMAT_NAME: Final = "forklore-trace"
 FORMAT_VERSION: Final = (1, 0)
 """(major, minor). A reader refuses a newer major version; a minor version only adds fields and records."""
@@ -440,11 +442,69 @@ AnyEvent = (
 )
 
 __all__ = [
-    "COMPARED", "FORMAT_NAME", "FORMAT_VERSION", "Answer", "AnyEvent", "Begin", "BeginHow", "Blind", "Borrowed",
-    "Call", "Clock", "Count", "Cow", "CowMoment", "CowToldBy", "Create", "CreateStop", "Descriptors", "End",
-    "EndReason", "Event", "Exec", "ExecFail", "Exit", "Fail", "Frame", "FrameHow", "Gone", "GoneWhy",
-    "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "Line", "Lines", "Module", "Name", "NameHow",
-    "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "RunsHow",
-    "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Variable", "VforkDone", "Word",
-    "Written", "WrittenWhere", "raw_bytes", "text",
+    "COMPARED",
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "UNKNOWN_TID",
+    "Answer",
+    "AnyEvent",
+    "Begin",
+    "BeginHow",
+    "Blind",
+    "Borrowed",
+    "Call",
+    "Clock",
+    "Count",
+    "Cow",
+    "CowMoment",
+    "CowToldBy",
+    "Create",
+    "CreateStop",
+    "Descriptors",
+    "End",
+    "EndReason",
+    "Event",
+    "Exec",
+    "ExecFail",
+    "Exit",
+    "Fail",
+    "Frame",
+    "FrameHow",
+    "Gone",
+    "GoneWhy",
+    "GroupStop",
+    "Header",
+    "Held",
+    "Hex",
+    "Id",
+    "Jumped",
+    "Line",
+    "Lines",
+    "Module",
+    "Name",
+    "NameHow",
+    "NotCompared",
+    "Note",
+    "Opaque",
+    "Other",
+    "Place",
+    "Remapped",
+    "Reparent",
+    "Resume",
+    "Runs",
+    "RunsHow",
+    "Script",
+    "ScriptFrame",
+    "Signal",
+    "Source",
+    "Stack",
+    "Standing",
+    "Text",
+    "Variable",
+    "VforkDone",
+    "Word",
+    "Written",
+    "WrittenWhere",
+    "raw_bytes",
+    "text",
 ]  # fmt: skip

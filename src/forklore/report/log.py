@@ -72,7 +72,7 @@ class LogView:
     def _create(self, event: ev.Create) -> Line:
         child = self._task(event.child)
         creation = child.creation
-        made = [Piece(_call(creation), "flags"), Piece(f" → {child.kind} "), Piece(str(child.tid), "tid")]
+        made = [Piece(_call(creation), "flags"), Piece(f" → {child.kind} "), Piece(words.tid(child.tid), "tid")]
         pieces = _within(self._edges.of(child), made)
         shared = shared_names(creation) if creation is not None else ()
         if shared:
@@ -120,7 +120,7 @@ class LogView:
     def _vfork_done(self, event: ev.VforkDone) -> Line:
         child = self._task(event.child) if event.child is not None else None
         held = "" if child is None or child.held is None else f", held {words.span(child.held)}"
-        return (Piece(f"goes on: {event.tid} released its memory{held}", "quiet"),)
+        return (Piece(f"goes on: {words.tid(event.tid)} released its memory{held}", "quiet"),)
 
     def _descriptors(self, event: ev.Descriptors) -> Line:
         text = held_words([event], given(self._trace))
@@ -165,4 +165,4 @@ def _stamp(t: int | None) -> str:
 def _who(task: Task | None) -> Line:
     if task is None:
         return ()
-    return (Piece(f"{task.tid} ", "tid"), Piece(words.task_name(task) or "?", "name"), Piece("  "))
+    return (Piece(f"{words.tid(task.tid)} ", "tid"), Piece(words.task_name(task) or "?", "name"), Piece("  "))

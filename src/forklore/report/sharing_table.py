@@ -67,7 +67,7 @@ Row = tuple[str, ...]
 
 def _row(task: Task, sharing: Sharing, shown: list[str], letters: Letters) -> Row:
     kind = "" if task.kind == "process" else f"{task.kind} "
-    name = f"{kind}{task.tid} {words.task_name(task)}".rstrip()
+    name = f"{kind}{words.tid(task.tid)} {words.task_name(task)}".rstrip()
     return (name, *(_cell(task.id, name_, sharing, letters) for name_ in shown))
 
 
@@ -128,7 +128,7 @@ def _legend(shown: list[str], sharing: Sharing, trace: Trace) -> Iterator[str]:
     for task, answers in sharing.answers.items():
         for answer in answers:
             if answer.differs:
-                yield f"! {trace.tasks[task].tid} {answer.resource}: {answer.sentence}."
+                yield f"! {words.tid(trace.tasks[task].tid)} {answer.resource}: {answer.sentence}."
 
 
 def changes(task: TaskId, sharing: Sharing) -> Iterator[tuple[str, Hold, Hold]]:

@@ -11,7 +11,7 @@ from forklore.abi.signals import signal_name
 from forklore.abi.text import printable
 from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.sharing import Fate, fates
-from forklore.events.records import Standing, raw_bytes
+from forklore.events.records import UNKNOWN_TID, Standing, raw_bytes
 from forklore.model.sharing import Answer, Hold, Sharing
 from forklore.model.tasks import Task, Trace
 from forklore.model.vfork_holds import Holding
@@ -53,7 +53,7 @@ def find(trace: Trace, wanted: str) -> Task:
         if task is None:
             raise NoSuchTaskError(f"there is no task #{number}: this trace has #1 to #{max(trace.tasks, default=0)}")
         return task
-    found = [task for task in trace.tasks.values() if task.tid == int(number)]
+    found = [task for task in trace.tasks.values() if task.tid == int(number) != UNKNOWN_TID]
     if not found:
         raise NoSuchTaskError(f"no task of this trace has the tid {number}")
     if len(found) > 1:
@@ -94,7 +94,7 @@ def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
     if creation is not None:
         creator = trace.tasks[task.creator] if task.creator is not None else None
         if creator is not None:
-            yield from _wrapped("  ", f"made by {creator.tid} {words.task_name(creator)}".rstrip(), columns)
+            yield from _wrapped("  ", f"made by {words.tid(creator.tid)} {words.task_name(creator)}".rstrip(), columns)
         yield from _made(task, edges, columns)
         for name, text in creation.details():
             yield from _wrapped("  ", f"{name} {text}", columns)
@@ -185,7 +185,7 @@ def _over_time(trace: Trace, task: Task, sharing: Sharing, columns: int) -> Iter
         yield from _entry(resource, _change(before, after, task), columns)
     for change in checked:
         still = "still shared" if change.shared else f"not known ({change.reason})"
-        other = trace.tasks[change.other].tid
+        other = words.tid(trace.tasks[change.other].tid)
         yield from _entry(change.resource, f"{still} with {other} after {change.cause} [kcmp]", columns)
     for resource, others in partners.items():
         if others and task.death is None:
@@ -200,7 +200,7 @@ def _change(before: Hold, after: Hold, task: Task) -> str:
 
 
 def _few(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:5]))
+    shown = ", ".join(map(words.tid, numbers[:5]))
     return f"{shown} and {len(numbers) - 5} more" if len(numbers) > 5 else shown
 
 

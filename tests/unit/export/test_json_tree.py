@@ -41,7 +41,7 @@ def test_any_trace_is_what_the_schema_says(story: Story, draws: st.DataObject) -
 def test_the_schema_takes_no_other_document() -> None:
     good = to_data(full_story().trace(sharing=True))
     validity.check(good)
-    wrongs = [("kind", "job"), ("tid", None), ("execs", {}), ("creator", 0), ("exit", {"core": 1}), ("more", 1)]
+    wrongs = [("kind", "job"), ("tid", "1"), ("execs", {}), ("creator", 0), ("exit", {"core": 1}), ("more", 1)]
     for key, wrong in wrongs:
         with pytest.raises(AssertionError, match=r"\$\.tasks\[0\]"):
             validity.check({**good, "tasks": [{**good["tasks"][0], key: wrong}]})

@@ -53,7 +53,7 @@ def check_tasks(events: list[ev.Event], trace: Trace, data: dict[str, Any]) -> N
             if isinstance(event, ev.Create | ev.Begin)]  # fmt: skip
     assert [task["id"] for task in data["tasks"]] == told == list(trace.tasks)
     for task, found in zip(trace.tasks.values(), data["tasks"], strict=True):
-        assert found["tid"] == task.tid
+        assert found["tid"] == (task.tid or None)
         assert len(found["execs"]) == len(task.images)
         assert (found["exit"] is None) == (task.death is None)
 

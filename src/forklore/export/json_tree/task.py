@@ -87,11 +87,12 @@ class TaskObject(Struct, frozen=True):
 
     id: TaskNumber
     """Its task number."""
-    tid: int
-    """Its thread id, in the tracer's pid namespace; after an exec that took over a leader's tid, that one."""
+    tid: int | None
+    """Its thread id, in the tracer's pid namespace; after an exec that took over a leader's tid, that one; null where a
+    log does not tell it."""
     tgid: int | None
-    """Its process id, as getpid(2) gives it; null where it is not known whether it is a thread."""
-    ns_tids: tuple[int, ...]
+    """Its process id, as getpid(2) gives it; null where it is not known, or not known whether it is a thread."""
+    ns_tids: tuple[int | None, ...]
     """Its tid in each pid namespace from the tracer's down to its own, where these differ."""
     kind: Kind
     """``process``, ``thread``, or ``task`` where the flags of its creation are not known."""
@@ -187,9 +188,9 @@ class Tasks:
         held = self._holding.of(task)
         return TaskObject(
             id=task.id,
-            tid=task.tid,
-            tgid=task.tgid,
-            ns_tids=task.ns_tids,
+            tid=task.tid or None,
+            tgid=task.tgid or None,
+            ns_tids=tuple(tid or None for tid in task.ns_tids),
             kind=task.kind,
             comm=named(task.comm),
             names=[NameObject.of(naming) for naming in task.names],

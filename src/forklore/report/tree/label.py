@@ -91,8 +91,8 @@ def _tids(tasks: list[Task]) -> str:
     tids = [task.tid for task in tasks]
     low, high = min(tids), max(tids)
     if len(tids) == 1:
-        return str(low) if low else "?"
-    return f"{low}…{high}" if high - low + 1 == len(set(tids)) else ""
+        return words.tid(low)
+    return f"{low}…{high}" if low and high - low + 1 == len(set(tids)) else ""
 
 
 def _runs(row: TreeRow) -> str:
@@ -208,7 +208,7 @@ def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
     if task.heir is not None:
         found.append(f"superseded by exec of thread {_former(task, trace)}")
     if task.images and task.images[-1].former_tid is not None:
-        found.append(f"took over tid {task.tid} at exec, was {task.images[-1].former_tid}")
+        found.append(f"took over tid {words.tid(task.tid)} at exec, was {task.images[-1].former_tid}")
     if task.reapers:
         found.append(f"orphan, now of {task.reapers[-1].tid}" if single else "orphans")
     if task.stops:
@@ -217,13 +217,13 @@ def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
 
 
 def _who(number: int | None, trace: Trace) -> str:
-    return "a process outside the trace" if number is None else str(trace.tasks[number].tid)  # type: ignore[index]
+    return "a process outside the trace" if number is None else words.tid(trace.tasks[number].tid)  # type: ignore[index]
 
 
 def _former(task: Task, trace: Trace) -> str:
     heir = trace.tasks[task.heir] if task.heir is not None else task
     images = [image for image in heir.images if image.former_tid is not None]
-    return str(images[0].former_tid) if images else str(heir.tid)
+    return str(images[0].former_tid) if images else words.tid(heir.tid)
 
 
 def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> Line:
@@ -253,7 +253,7 @@ def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> 
 
 
 def _called(task: Task, others: list[Task]) -> str:
-    return cut_text(told_apart(task, others), _SLOWEST) or str(task.tid)
+    return cut_text(told_apart(task, others), _SLOWEST) or words.tid(task.tid)
 
 
 def leaf_line(row: TreeRow, detail: Detail) -> tuple[Line, Line]:

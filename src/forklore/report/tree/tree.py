@@ -185,8 +185,9 @@ def _root_lines(
     width = _width(limits)
     head = task_head(row, width - len(starts.blank))
     if root.how == "root" and not root.images and trace.header.command:
-        asked = asked_text(tuple(map(raw_bytes, trace.header.command)), width - width_of(str(root.tid)) - 1)
-        head = (Piece(str(root.tid), "tid"), Piece(f" {asked}", "name"))
+        tid = words.tid(root.tid)
+        asked = asked_text(tuple(map(raw_bytes, trace.header.command)), width - width_of(tid) - 1)
+        head = (Piece(tid, "tid"), Piece(f" {asked}", "name"))
         if own := own_name(root):
             head += (Piece(f' "{own}"', "name"),)
     ended = _last_of(root, trace)

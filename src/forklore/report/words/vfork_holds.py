@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from forklore.abi.units import TaskId
+from forklore.events.records import UNKNOWN_TID
 from forklore.model.tasks import Trace
 from forklore.model.vfork_holds import VforkHold
 from forklore.report.words import words
@@ -25,7 +26,7 @@ def vfork_words(held: VforkHold, trace: Trace) -> str:
     """For the tree: ``4711 held 0.3 ms, 2 threads ran on``; empty where it was not seen to go on."""
     if held.since is None or held.until is None:
         return ""
-    text = f"{trace.tasks[held.thread].tid} held {words.span(held.until - held.since)}"
+    text = f"{words.tid(trace.tasks[held.thread].tid)} held {words.span(held.until - held.since)}"
     return f"{text}, {words.count(len(held.ran_on), 'thread')} ran on" if held.ran_on else text
 
 
@@ -34,7 +35,8 @@ def vfork_lines(held: VforkHold, trace: Trace) -> Iterator[tuple[str, str]]:
     creator = trace.tasks[held.thread]
     kind = "thread" if creator.kind == "thread" else "first thread"
     span = "" if held.since is None or held.until is None else f" for {words.span(held.until - held.since)},"
-    yield "held", f"{creator.tid}, {kind} of {creator.tgid}:{span} {_ENDINGS[held.ended_by]}"
+    group = words.tid(creator.tgid or UNKNOWN_TID)
+    yield "held", f"{words.tid(creator.tid)}, {kind} of {group}:{span} {_ENDINGS[held.ended_by]}"
     yield "memory", "the creator's own, borrowed meanwhile" if held.borrows else "a copy, without CLONE_VM"
     if held.ran_on is None:
         yield "ran on", "not known: the log has no times"
@@ -45,5 +47,5 @@ def vfork_lines(held: VforkHold, trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 def _named(tasks: tuple[TaskId, ...], trace: Trace) -> str:
-    shown = ", ".join(str(trace.tasks[task].tid) for task in tasks[:_NAMED])
+    shown = ", ".join(words.tid(trace.tasks[task].tid) for task in tasks[:_NAMED])
     return f"{shown} and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else shown

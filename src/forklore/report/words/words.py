@@ -9,6 +9,7 @@ from forklore.abi.errors import errno_name
 from forklore.abi.signals import signal_name
 from forklore.abi.text import as_text, printable
 from forklore.abi.units import Unavailable
+from forklore.events.records import UNKNOWN_TID
 from forklore.model.tasks import Death, Task
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def path(value: bytes | Unavailable) -> str:
 def base_name(raw: bytes) -> str:
     """The last part of a path."""
     return printable(raw.rstrip(b"/").rpartition(b"/")[2] or raw)
+
+
+def tid(number: int) -> str:
+    """A tid; a log may have none (:data:`forklore.events.records.UNKNOWN_TID`)."""
+    return "pid unknown" if number == UNKNOWN_TID else str(number)
 
 
 def task_name(task: Task) -> str:

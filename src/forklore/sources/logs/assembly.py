@@ -182,7 +182,7 @@ class Assembler:
 
     def _not_run(self, task: LoggedTask, call: LoggedCall, answer: Returned, t: int | None) -> None:
         why = f"strace did not let it run, and had it return {answer.value} (INJECTED)"
-        self._order.note(f"what {call.name.decode()} by {task.tid or 'a task'} would have done", why, t, task)
+        self._order.note(f"what {call.name.decode()} by {task.name} would have done", why, t, task)
 
     def _changed(
         self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
@@ -258,7 +258,7 @@ def _leaves(task: LoggedTask, name: bytes, args: list[bytes], t: int | None) -> 
     status = words.word(args[0], 8) if args else None
     if status is None:
         return
-    if name == b"exit":
+    if name != b"exit_group":
         task.leaving = (status << 8, t)
     elif task.group.group_leaving is None:
         task.group.group_leaving = (status << 8, t)

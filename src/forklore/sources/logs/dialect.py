@@ -14,7 +14,7 @@ from forklore.events.records import Text
 CREATING: Final = frozenset({b"fork", b"vfork", b"clone", b"clone3"})
 CHANGING: Final = frozenset({b"unshare", b"setns", b"close_range", b"setsid"})
 EXECUTING: Final = frozenset({b"execve", b"execveat"})
-ENDING: Final = frozenset({b"exit", b"exit_group"})
+ENDING: Final = frozenset({b"exit", b"_exit", b"exit_group"})
 NAMING: Final = frozenset({b"getpid", b"gettid", b"set_tid_address"})
 """Calls that return the caller's own tid or pid."""
 WAITING: Final = frozenset({b"wait4", b"waitpid", b"waitid"})

@@ -16,14 +16,14 @@ from forklore.abi.errors import MAX_ERRNO, RESTARTS
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.abi.units import PID_LIMIT, Unavailable
 from forklore.events.lines import LineSource
-from forklore.events.records import Blind, Clock, Header, Source, text
+from forklore.events.records import UNKNOWN_TID, Blind, Clock, Header, Source, text
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
 from forklore.sources.logs.dialect import CALLS, Dialect, LoggedCall, LoggedImage, Returned
 from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
-from forklore.sources.logs.tasks import UNKNOWN_TID, LoggedTask
+from forklore.sources.logs.tasks import LoggedTask
 from forklore.sources.logs.text import arguments, result, string
 from forklore.sources.logs.time_stamps import PATTERN, Stamps
 

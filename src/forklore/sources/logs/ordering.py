@@ -18,6 +18,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_VFORK
 from forklore.decode.lineage import lineage
 from forklore.events.records import (
+    UNKNOWN_TID,
     Begin,
     Create,
     End,
@@ -31,7 +32,7 @@ from forklore.events.records import (
     VforkDone,
 )
 from forklore.sources.logs.births import assigned, fits
-from forklore.sources.logs.tasks import UNKNOWN_TID, Creating, LoggedTask, Notices, Place, Slot
+from forklore.sources.logs.tasks import Creating, LoggedTask, Notices, Place, Slot
 
 _HELD_LIMIT: Final = 10_000
 _ABANDONED_LIMIT: Final = 64
@@ -358,7 +359,7 @@ class Ordering:
                 for call in calls:
                     call.call, call.flags, call.vfork = {"arch": first.task.arch, "nr": None}, None, False
             self._fill(slot, replace(first, returned=None, began=slot.t))
-            why = f"{len(calls)} calls of {first.task.tid} can have made it, and nothing in the log tells which one did"
+            why = f"{len(calls)} calls of {first.task.name} can have made it, and the log does not tell which one did"
             self.note(what, why, slot.t, slot.task)
         for number, call in enumerate(used):
             call.value = None

@@ -13,7 +13,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.signals import signal_number
 from forklore.abi.units import PID_LIMIT
 from forklore.events.lines import LineSource
-from forklore.events.records import Blind, Clock, GroupStop, Header, Resume, Source, Text
+from forklore.events.records import UNKNOWN_TID, Blind, Clock, GroupStop, Header, Resume, Source, Text
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
@@ -21,7 +21,7 @@ from forklore.sources.logs.dialect import CALLS, EXECUTING, LoggedCall
 from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
 from forklore.sources.logs.strace_calls import DIALECT, child_ended
-from forklore.sources.logs.tasks import UNKNOWN_TID, LoggedTask
+from forklore.sources.logs.tasks import LoggedTask
 from forklore.sources.logs.text import arguments, members
 from forklore.sources.logs.time_stamps import PATTERN, Stamps
 
@@ -48,7 +48,17 @@ LINE: Final = re.compile(
 )
 """A record of strace: whose, when, and which call or mark it begins with."""
 _INNER: Final = re.compile(rb"\[pid +\d+(?:<[^>]*>)?\] ")
-_ATTACHED: Final = re.compile(rb"(?:strace: )?Process (\d{1,7}) (attached|detached)(?: with \d+ threads)?\s*+\Z")
+_NOTICE: Final = re.compile(
+    rb"(?:strace: )?Process (\d{1,7}) (attached|detached|suspended|resumed)"
+    rb"(?: with \d+ threads| \(waiting for parent\)| \(parent (\d{1,7}) ready\))?\s*+\Z"
+)
+_AFTER_TEXT: Final = re.compile(
+    rb"(?:(?:\d\d:){2}\d\d(?:\.\d+)? |\d{10}\.\d{1,9} )?"
+    rb"(?:(?:clone3?|v?fork)\((?=\)? |\w+=|\{|Process |strace: )|execve(?:at)?\((?=[\"0-9]|AT_)"
+    rb"|_?exit(?:_group)?\(\d+\) += \?|<\.\.\. \w+ resumed>|\+\+\+ (?:exited with|killed by|superseded by) "
+    rb"|--- (?:SIG|stopped by ))"
+)
+"""A record that begins in the middle of a line, behind what the program wrote."""
 _MODE: Final = re.compile(rb"\[ Process PID=(\d{1,7}) runs in (64 bit|32 bit|x32) mode\. \]")
 _MODES: Final = {b"64 bit": Arch.X86_64, b"32 bit": Arch.I386, b"x32": Arch.X32}
 _EXITED: Final = re.compile(rb"exited with (\d{1,3}) \+\+\+")
@@ -94,6 +104,8 @@ class StraceReader(LogReader):
         if (name := match["call"]) is not None:
             if name in CALLS:
                 self._call(task, LoggedCall(name, line[match.end() :], t), t)
+            elif not (self._numbered or match["pid"] or words.is_call(name)):
+                self._behind_text(line, number)
         elif (name := match["resumed"]) is not None:
             if name in CALLS:
                 self.calls.resumed(task, name, line[match.end() :], t)
@@ -144,29 +156,44 @@ class StraceReader(LogReader):
         if (joined := self.calls.joined(line)) is not None:
             task, call = joined
             self._call(task, call, call.began, joined=True)
-        elif attached := _ATTACHED.search(line):
-            self._attachment(attached)
+        elif self._behind_text(line, number):
+            pass
+        elif notice := _NOTICE.search(line):
+            self._notice(notice)
         elif mode := _MODE.search(line):
             tid = int(mode[1])
             runs = self.order.tasks.get(tid) or self.order.tasks.get(UNKNOWN_TID)
             if runs is not None:
                 runs.arch = _MODES[mode[2]]
-        elif (inner := _INNER.search(line)) and inner.start() and LINE.match(line, inner.start()):
-            self.feed(line[inner.start() :], number)
         else:
             self.not_understood(line)
 
+    def _behind_text(self, line: bytes, number: int) -> bool:
+        """Read a record that begins behind what the program wrote into the line."""
+        record = _INNER.search(line, 1)
+        if record is None or not LINE.match(line, record.start()):
+            record = None if self._numbered else _AFTER_TEXT.search(line, 1)
+            if record is None or b'"' in line[: record.start()]:
+                return False
+        self.feed(line[record.start() :], number)
+        return True
+
     def _call(self, task: LoggedTask, call: LoggedCall, t: int | None, *, joined: bool = False) -> None:
-        notice = None if PENDING.search(call.text) else _ATTACHED.search(call.text)
+        notice = None if PENDING.search(call.text) else _NOTICE.search(call.text)
         if notice is not None:
             call.text = call.text[: notice.start()]
         self.calls.call(task, call, t, joined=joined, cut=notice is not None)
         if notice is not None:
-            self._attachment(notice)
+            self._notice(notice)
 
-    def _attachment(self, match: re.Match[bytes]) -> None:
+    def _notice(self, match: re.Match[bytes]) -> None:
         tid = int(match[1])
-        if match[2] == b"detached":
+        if match[2] in (b"suspended", b"resumed"):  # strace 4.5 and before
+            nameless = self.order.tasks.get(UNKNOWN_TID)
+            pid = tid if match[3] is None else int(match[3])
+            if nameless is not None and 0 < pid < PID_LIMIT and pid not in self.order.tasks:
+                self.order.name_root(nameless, pid)
+        elif match[2] == b"detached":
             task = self.order.tasks.get(tid)
             if task is not None:
                 self.order.gone(task, self.stamps.last, "released")

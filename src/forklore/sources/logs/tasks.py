@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_NEWPID
 from forklore.events.records import Event
 from forklore.sources.logs.dialect import LoggedCall
-
-UNKNOWN_TID: Final = 0
-"""Of a task that its lines do not name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +108,11 @@ class LoggedTask:
 
     def __post_init__(self) -> None:
         self.group = self
+
+    @property
+    def name(self) -> str:
+        """What notes call it."""
+        return str(self.tid or "a task of unknown pid")
 
 
 class Notices:

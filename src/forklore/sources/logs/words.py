@@ -103,6 +103,12 @@ def error_number(name: bytes) -> int | None:
     return errno_number(name.decode("ascii", "replace"))
 
 
+@lru_cache(maxsize=1024)
+def is_call(name: bytes) -> bool:
+    """Whether a system call of any architecture has the name."""
+    return any(syscalls.number(arch, name.decode()) is not None for arch in Arch)
+
+
 def call_number(arch: Arch, name: str) -> int | None:
     """A call's number as its register has it: for x32 with X32_SYSCALL_BIT."""
     nr = syscalls.number(arch, name)

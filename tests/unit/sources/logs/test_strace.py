@@ -468,3 +468,77 @@ def test_pids_that_strace_translated(tmp_path: Path) -> None:
     events, _ = log(tmp_path, f"10 {FORK} = 2 /* 11 in strace's PID NS */", "11 +++ exited with 0 +++")
     (create,) = only(events, Create)
     assert (create.tid, create.ns_tids) == (11, [11, 2])
+
+
+def test_the_notices_of_strace_4_5(tmp_path: Path) -> None:
+    """It told of attaching, of waiting for the parent, and of wait calls that it suspended, amid the calls."""
+    events, warnings = read(
+        tmp_path / "log",
+        """\
+execve("/bin/a", ["a"], [/* 1 var */]) = 0
+clone(Process 4221 attached (waiting for parent)
+Process 4221 resumed (parent 4220 ready)
+child_stack=0, flags=CLONE_CHILD_CLEARTID|SIGCHLD, child_tidptr=0xb7f) = 4221
+[pid  4220] waitpid(-1, Process 4220 suspended
+ <unfinished ...>
+[pid  4221] _exit(1)                    = ?
+Process 4220 resumed
+Process 4221 detached
+<... waitpid resumed> [{WIFEXITED(s) && WEXITSTATUS(s) == 1}], 0) = 4221
+--- SIGCHLD (Child exited) @ 0 (0) ---
+vfork(Process 4222 attached (waiting for parent)
+Process 4222 resumed (parent 4220 ready)
+)                                 = 4222
+[pid  4222] exit_group(3)               = ?
+Process 4222 detached
+_exit(5)                                = ?
+""",
+    )
+    assert tree(events) == {1: None, 2: 1, 3: 1}
+    assert [e.tid for e in only(events, Begin)] == [4220]
+    assert [(e.tid, e.args[:1]) for e in only(events, Create)] == [(4221, (CLONE_CHILD_CLEARTID | 17,)), (4222, ())]
+    assert [(e.task, e.status) for e in only(events, Exit)] == [(2, 1 << 8), (3, 3 << 8), (1, 5 << 8)]
+    assert warnings == []
+
+
+def test_the_parent_ready_names_the_first_task(tmp_path: Path) -> None:
+    """Where no line has a pid, the notices do."""
+    events, _ = read(
+        tmp_path / "log",
+        'execve("/bin/a", ["a"], [/* 1 var */]) = 0\nfork(Process 21 attached\nProcess 21 resumed (parent 20 ready)\n'
+        ") = 21\nProcess 20 suspended\nProcess 20 resumed\n_exit(0) = ?\n",
+    )
+    assert [e.tid for e in only(events, Begin)] == [20]
+    assert [(e.task, e.tid) for e in only(events, Create)] == [(1, 21)]
+
+
+@pytest.mark.parametrize("text", ["loading...", "loading", "1 2 3 ", "a(b) ", "?"])
+def test_text_of_the_program_before_a_record_without_a_pid(text: str, tmp_path: Path) -> None:
+    events, warnings = read(
+        tmp_path / "log",
+        f"""\
+execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0
+{text}clone(child_stack=NULL, flags=SIGCHLDstrace: Process 11 attached
+) = 11
+[pid    10] wait4(-1,  <unfinished ...>
+{text}[pid    11] +++ exited with 3 +++
+{text}<... wait4 resumed>[{{WIFEXITED(s) && WEXITSTATUS(s) == 3}}], 0, NULL) = 11
+{text}vfork()                         = 12
+{text}23:59:59.5 clone3({{flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD, stack=NULL, stack_size=0}}, 88) = 13
+{text}exit_group(7) = ?
+{text}+++ exited with 7 +++
+""",
+    )
+    assert [(e.task, e.tid, e.nr) for e in only(events, Create)] == [(1, 11, 56), (1, 12, 58), (1, 13, 435)]
+    assert [e.status for e in only(events, Exit)] == [3 << 8, 7 << 8]
+    assert warnings == []
+
+
+def test_what_a_call_was_given_is_no_record(tmp_path: Path) -> None:
+    """Nor is what stands in quotes behind a name that no call has."""
+    events, _ = read(
+        tmp_path / "log",
+        'execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0\nwrite(1, "clone(child_stack=NULL, flags=SIGCHLD) = 11", 9) = 9\n'
+        'recvfoo("vfork() = 12") = 1\n',
+    )
+    assert only(events, Create) == []
