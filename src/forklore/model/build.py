@@ -129,6 +129,7 @@ class Builder:
         tid, tgid = Tid(event.tid), Tid(event.tgid)
         number = TaskId(event.task)
         process = tid == tgid
+        told = event.how != "log"  # which has no word of what a task is that it did not see made
         leader = number if process else self._leader_of(tgid)
         above = None
         if event.how in _FOUND:
@@ -136,8 +137,8 @@ class Builder:
         self.trace.tasks[number] = Task(
             id=number,
             tid=tid,
-            tgid=tgid,
-            kind="process" if process else "thread",
+            tgid=tgid if told else None,
+            kind="task" if not told else "process" if process else "thread",
             creator=None,
             found_under=above,
             parent=above if process else None,
@@ -167,10 +168,12 @@ class Builder:
         leader = self.trace.tasks.get(creator.leader) if creator.leader is not None else None
         group = creator.id if creator.leader is None else creator.leader
         place = lineage(form.flags or 0, number, group, None if leader is None else leader.parent)
+        # Who waits for it is the whole process of its creator, which is not known of a task of unknown kind.
+        parent = None if form.flags is None or creator.kind == "task" else place.parent
         tgid = creator.tgid if place.thread else tid if kind == "process" else None
         # By position and one by one: with all of them as keywords this takes four times as long, and it is what a
         # long trace has most of.
-        task = Task(number, tid, tgid, kind, creator.id, place.parent, creator.leader if place.thread else number)
+        task = Task(number, tid, tgid, kind, creator.id, parent, creator.leader if place.thread else number)
         task.form = form
         task.record = event
         task.traced = event.traced

@@ -78,7 +78,7 @@ class LogView:
         if shared:
             pieces.append(Piece("  shares " + " ".join(shared)))
         if child.ns_tids:
-            pieces.append(Piece("  pid " + "/".join(map(str, child.ns_tids[1:])) + " inside its namespace", "loud"))
+            pieces.append(Piece("  pid " + words.inside(child) + " inside its namespace", "loud"))
         if not child.traced:
             pieces.append(Piece("  not followed", "loud"))
         return tuple(pieces)

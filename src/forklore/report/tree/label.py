@@ -203,7 +203,7 @@ def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
     if flags is not None and flags & CLONE_PARENT and task.kind == "process" and single:
         found.append(f"child of {_who(task.parent, trace)}, not of its creator")
     if task.ns_tids and single:
-        inside = "/".join(map(str, task.ns_tids[1:]))
+        inside = words.inside(task)
         found.append(f"pid {inside} inside its namespace")
     if task.heir is not None:
         found.append(f"superseded by exec of thread {_former(task, trace)}")

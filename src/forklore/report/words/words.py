@@ -67,6 +67,11 @@ def tid(number: int) -> str:
     return "pid unknown" if number == UNKNOWN_TID else str(number)
 
 
+def inside(task: Task) -> str:
+    """Its tids in the pid namespaces below the tracer's: ``7/1``."""
+    return "/".join(str(number or "?") for number in task.ns_tids[1:])
+
+
 def task_name(task: Task) -> str:
     """What to call a task; empty where nothing is known."""
     return printable(task.name or b"")

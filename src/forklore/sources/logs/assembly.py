@@ -101,7 +101,7 @@ class Assembler:
         self._completes(task, call, *arguments(call.text, 0), t)
 
     def _begins(self, task: LoggedTask, call: LoggedCall, *, joined: bool) -> None:
-        task.open = call
+        task.open, call.cut = call, True
         if call.name in CREATING:
             fields, flags = self._dialect.creation(task.arch, call.name, arguments(call.text, 0)[0])
             self._order.begin(task, call.began, fields, flags, again=joined)
@@ -140,7 +140,7 @@ class Assembler:
                 else self._dialect.waited(call.name, args, answer)
             )
             if told is not None:
-                self._order.waited(task, *told)
+                self._order.waited(task, *told, returned=call.cut)
         else:
             self._changed(task, call, args, answer, t)
 
@@ -202,6 +202,7 @@ class Assembler:
             made = decode_call(fields["arch"], fields["nr"], fields.get("args", ()))
             if "pid_ns" in set_for_children(made, None if entered is None else entered[0]):
                 task.children_space = self._order.new_space()
+                task.unshared = call.name == b"unshare"
 
     def _exec(
         self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from sys import maxsize
 from typing import Final
 
 from forklore.sources.logs.tasks import Creating, Slot
 
+AT_ANY_TIME: Final = maxsize
+"""When a task that is waited for must have ended, where the line of that wait stands where it began."""
 _ROUND: Final = 1 << 14
 """Of pids that are further apart the lower one may be the later one: they begin anew at their limit (at least 2^15)."""
 _SLOTS: Final = 12
@@ -35,9 +38,10 @@ def fits(call: Creating, slot: Slot, *, ends_told: bool) -> bool:
         return False
     if call.ended is None:
         return True
+    by, told = call.ended
     if slot.ended is None:
-        return not ends_told
-    (by, told), (at, status) = call.ended, slot.ended
+        return by == AT_ANY_TIME or not ends_told
+    at, status = slot.ended
     return at < by and (told is None or status is None or told == status & ~_CORE_DUMPED)
 
 
@@ -45,15 +49,20 @@ def _first_inside(call: Creating) -> bool:
     return call.space != call.task.space
 
 
-def assigned(slots: list[Slot], calls: list[Creating], *, ends_told: bool) -> dict[Slot, list[Creating]]:
-    """For each task the calls that can have made it when each task must have one of its own."""
+def assigned(
+    slots: list[Slot], calls: list[Creating], *, ends_told: bool, in_order: bool
+) -> dict[Slot, list[Creating]]:
+    """For each task the calls that can have made it when each task must have one of its own.
+
+    ``in_order``: calls stand where they returned, also those of several tasks.
+    """
     could = {slot: [call for call in calls if fits(call, slot, ends_told=ends_told)] for slot in slots}
     several = sorted((slot for slot in slots if could[slot]), key=lambda slot: slot.tid)
     if len(several) > _SLOTS or all(len(could[slot]) == 1 for slot in several):
         return could
     ways: list[list[Creating]] = []
     tries = 0
-    for way in islice(_ways(several, could, []), _TRIES + 1):
+    for way in islice(_ways(several, could, [], in_order=in_order), _TRIES + 1):
         tries += 1
         if way is not None:
             ways.append(way)
@@ -64,7 +73,7 @@ def assigned(slots: list[Slot], calls: list[Creating], *, ends_told: bool) -> di
 
 
 def _ways(
-    slots: list[Slot], could: dict[Slot, list[Creating]], taken: list[Creating]
+    slots: list[Slot], could: dict[Slot, list[Creating]], taken: list[Creating], *, in_order: bool
 ) -> Iterator[list[Creating] | None]:
     """Each way to give the tasks, which are in the order of their pids, a call; None for each try that led to none."""
     if len(taken) == len(slots):
@@ -72,14 +81,17 @@ def _ways(
         return
     slot = slots[len(taken)]
     for call in could[slot]:
+        apart = (slot.tid - lower.tid for lower in slots)
         if call in taken or any(
-            _after(made, call, slot.tid - lower.tid) for made, lower in zip(taken, slots, strict=False)
+            far <= _ROUND and (in_order or made.task is call.task) and _before(call, made)
+            for made, far in zip(taken, apart, strict=False)
         ):
             yield None
             continue
-        yield from _ways(slots, could, [*taken, call])
+        yield from _ways(slots, could, [*taken, call], in_order=in_order)
 
 
-def _after(lower: Creating, higher: Creating, apart: int) -> bool:
-    """Whether the call that is to have made the lower pid began when the other one had returned."""
-    return apart <= _ROUND and higher.returned is not None and higher.returned <= lower.seq
+def _before(one: Creating, other: Creating) -> bool:
+    """Whether ``one`` had returned before ``other`` began, and neither chose its pid."""
+    chosen = "set_tid" in one.call or "set_tid" in other.call
+    return one.returned is not None and one.returned <= other.seq and not chosen

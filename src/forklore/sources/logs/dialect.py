@@ -29,6 +29,8 @@ class LoggedCall(Struct, eq=False):
     text: bytes
     """What stands behind the opening parenthesis."""
     began: int | None
+    cut: bool = False
+    """The log has the call's beginning and its end in two lines."""
     heir: int | None = None
     """The tid that the caller is told to go on as."""
 

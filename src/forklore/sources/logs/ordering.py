@@ -31,7 +31,7 @@ from forklore.events.records import (
     Signal,
     VforkDone,
 )
-from forklore.sources.logs.births import assigned, fits
+from forklore.sources.logs.births import AT_ANY_TIME, assigned, fits
 from forklore.sources.logs.tasks import Creating, LoggedTask, Notices, Place, Slot
 
 _HELD_LIMIT: Final = 10_000
@@ -67,6 +67,8 @@ class Ordering:
         """The log has lines that tell of the ends of tasks."""
         self.cut_calls = True
         """A call that lasts is in the log before it returns. Not so with ``strace -z``."""
+        self.interleaved = False
+        """A call's line stands where it returned. In files of ``strace -ff`` put together it stands where it began."""
 
     def ready(self) -> Iterator[Event]:
         """The events whose order is settled, each once."""
@@ -137,6 +139,7 @@ class Ordering:
             spaces = {call.space for call in (*self._inner, *self._creating) if fits(call, slot, ends_told=False)}
             if 0 not in spaces:
                 task.space = (spaces.pop() if len(spaces) == 1 else None) or self.new_space()
+                task.level = 1
         self._settle()
         return task
 
@@ -249,7 +252,7 @@ class Ordering:
         space = self.new_space()
         for other in self.tasks.values():
             if other.group is task.group and not other.space:
-                other.space = space
+                other.space, other.level = space, 1
 
     def calls_itself(self, task: LoggedTask, tid: int) -> None:
         """A task says its own tid."""
@@ -259,12 +262,15 @@ class Ordering:
         elif not task.tid:
             self.name_root(task, tid)
 
-    def waited(self, task: LoggedTask, pid: int, status: int | None) -> None:
-        """A task has waited for a child, or was told of its end, by a pid of its own namespace."""
+    def waited(self, task: LoggedTask, pid: int, status: int | None, *, returned: bool = True) -> None:
+        """A task has waited for a child, or was told of its end, by a pid of its own namespace.
+
+        ``returned``: the line that tells of it was written when that was over.
+        """
         call = next((c for c in self._inner if c.value == pid and c.task.space == task.space and c.ended is None), None)
         if call is not None:
             self.seq += 1
-            call.ended = self.seq, status
+            call.ended = self.seq if returned or self.interleaved else AT_ANY_TIME, status
             self._settle()
 
     def _vfork_done(self, creating: Creating, child: LoggedTask, t: int | None) -> VforkDone | None:
@@ -278,15 +284,26 @@ class Ordering:
         if not self.cut_calls:
             child.creator = creator
         child.space = self.new_space() if creating.space is None else creating.space
+        child.level = creator.level + (child.space != creator.space)
         child.group = lineage(creating.flags or 0, child, creator.group, None).group
         return Create(
             t=creating.began,
             task=creator.id,
             child=child.id,
             tid=child.tid,
-            ns_tids=None if inner is None else [child.tid, inner],
+            ns_tids=self._numbers(creating, child, inner),
             **creating.call,
         )
+
+    def _numbers(self, creating: Creating, child: LoggedTask, inner: int | None) -> list[int] | None:
+        creator = creating.task
+        between = [UNKNOWN_TID] * max(0, creator.level - 1)
+        numbers = [] if inner is None else [*between, inner]
+        if creating.space is None or creator.unshared:
+            # Who comes first into a pid namespace is 1 in it (pid_namespaces(7)).
+            numbers = [*(numbers or [UNKNOWN_TID] * creator.level), 1]
+            creator.unshared = False if creating.space is not None else creator.unshared
+        return [child.tid, *numbers] if numbers else None
 
     def _fill(self, slot: Slot, creating: Creating, inner: int | None = None) -> None:
         """The call made the task."""
@@ -323,7 +340,7 @@ class Ordering:
         while self._inner and self._slots:
             # A call that still runs may return a pid of the log's own: such a one is told apart then.
             calls = [*self._inner, *self._creating]
-            could = assigned(list(self._slots), calls, ends_told=self.ends_told)
+            could = assigned(list(self._slots), calls, ends_told=self.ends_told, in_order=self.interleaved)
             told = [(slot, calls[0]) for slot, calls in could.items() if len(calls) == 1 and calls[0] in self._inner]
             for slot, call in told:
                 if slot in self._slots and call in self._inner:

@@ -17,7 +17,7 @@ from forklore.events.records import UNKNOWN_TID, Blind, Clock, GroupStop, Header
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
-from forklore.sources.logs.dialect import CALLS, EXECUTING, LoggedCall
+from forklore.sources.logs.dialect import CALLS, ENDING, EXECUTING, LoggedCall
 from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.reading import LogReader, trace_file
 from forklore.sources.logs.strace_calls import DIALECT, child_ended
@@ -107,6 +107,8 @@ class StraceReader(LogReader):
             elif not (self._numbered or match["pid"] or words.is_call(name)):
                 self._behind_text(line, number)
         elif (name := match["resumed"]) is not None:
+            if name not in EXECUTING and name not in ENDING:
+                self.order.interleaved = True
             if name in CALLS:
                 self.calls.resumed(task, name, line[match.end() :], t)
         elif match["mark"] == b"+++":

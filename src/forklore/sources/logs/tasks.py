@@ -88,8 +88,12 @@ class LoggedTask:
     """When its last line was, in the order of :attr:`Creating.seq`."""
     space: int = 0
     """Which pid namespace its calls return pids of: a number of our own, 0 for the log's own."""
+    level: int = 0
+    """How many pid namespaces below the log's own that one is, as far as the log tells."""
     children_space: int | None = None
     """The one that its children are put into, where that is another."""
+    unshared: bool = False
+    """That one is new: the next child is pid 1 in it."""
     slot: Slot | None = None
     """Where it first showed, until it is known who made it."""
     shown: Slot | None = None

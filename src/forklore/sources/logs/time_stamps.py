@@ -8,7 +8,7 @@ from typing import Final
 from forklore.events.check import TIME_LIMIT
 
 PATTERN: Final = (
-    rb"(?: *+(?:(?P<s>\d{1,12})\.(?P<f>\d{1,9})"
+    rb"(?: *+(?:(?P<s>\d{1,12}(?=\.)|\d{9,12})(?:\.(?P<f>\d{1,9}))?"
     rb"|(?P<h>\d\d):(?P<m>\d\d):(?P<ms>\d\d)(?:\.(?P<mf>\d{1,9}))?) ++"
     rb"(?:\(\+ +\d+(?:\.\d+)?\) )?)?"
 )
@@ -33,7 +33,7 @@ class Stamps:
         """The time of a line; None of one without a stamp, or with one that no trace has room for."""
         seconds = match["s"]
         if seconds is not None:
-            value = int(seconds) * _BILLION + int(match["f"].ljust(9, b"0"))
+            value = int(seconds) * _BILLION + int((match["f"] or b"").ljust(9, b"0"))
             if value < _YEAR_1973:
                 # The first line's is the time since strace began, which is no line of the log.
                 self._clock += 0 if self.last is None else value

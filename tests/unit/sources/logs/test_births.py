@@ -36,7 +36,7 @@ def test_calls_in_a_row_made_pids_in_a_row(tmp_path: Path) -> None:
         f"{INTO}11 {FORK}) = 2\n11 {FORK} <unfinished ...>\n12 exit_group(20) = ?\n11 <... clone resumed>) = 3\n"
         f"12 +++ exited with 20 +++\n13 exit_group(21) = ?\n13 +++ exited with 21 +++\n{NO_MORE}",
     )
-    assert made(events) == {11: (10, None), 12: (11, [12, 2]), 13: (11, [13, 3])}
+    assert made(events) == {11: (10, [11, 1]), 12: (11, [12, 2]), 13: (11, [13, 3])}
     assert statuses(events) == {10: 0, 11: 10, 12: 20, 13: 21}
     assert warnings == []
 
@@ -180,7 +180,7 @@ def test_inside_a_namespace_the_first_pid_is_the_first_call_s_there_too(tmp_path
         tmp_path / "log",
         f"{INTO}12 setsid() = 2\n11 {FORK}) = 2\n13 close(3) = 0\n11 {FORK}) = 3\n13 +++ exited with 1 +++\n{NO_MORE}",
     )
-    assert made(events) == {11: (10, None), 12: (11, [12, 2]), 13: (11, [13, 3])}
+    assert made(events) == {11: (10, [11, 1]), 12: (11, [12, 2]), 13: (11, [13, 3])}
 
 
 def test_a_task_that_nobody_made_stands_alone_at_the_end(tmp_path: Path) -> None:
