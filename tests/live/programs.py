@@ -112,6 +112,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "later_setns": _each("uts ipc mnt net user cgroup pid time"),
         "later_unshare": _each("fs files sysvsem uts ipc mnt net user cgroup pid time"),
         "leader_exits_first": ((),),
+        "many_births": ((),),
         "many_processes": (("101",), ("101", "alive")),
         "many_threads": (("101",), ("101", "alive")),
         "nproc_eagain": ((),),

@@ -37,7 +37,7 @@ _BLIND: Final = (
     Blind("clone's pointers", "strace prints what parent_tid points to, not the pointer"),
     Blind("sharing", "nothing was observed, only asked for"),
     Blind("parents", "a log does not tell who waits for a task after its parent ended"),
-    Blind("thread groups", "of tasks that ran before the log began, each counts as a process"),
+    Blind("thread groups", "a log does not tell which of the tasks that ran before it are threads"),
 )
 
 LINE: Final = re.compile(
