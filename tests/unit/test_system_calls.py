@@ -35,7 +35,6 @@ FILES: Final = frozenset({
 
 ALLOWED: Final = {
     ("api.py", "subprocess"): "trace() runs the command as a process of its own, as its docstring says",
-    ("sources/recording.py", "/proc"): "a descriptor of our own, opened again to read from the beginning",
     ("features/audit/observe/build.py", "subprocess"): "the C compiler",
     ("features/doctor/observe.py", "psutil"): "the mounts of this machine and the user of this process",
     ("sources/ptrace/attach.py", "/proc"): "whether our own tracing thread is gone",

@@ -16,6 +16,7 @@ import msgspec
 from forklore.abi.text import printable
 from forklore.events.check import Checker, InconsistentError
 from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, excerpt, open_lines
+from forklore.events.output_file import OutputPlace
 from forklore.events.records import FORMAT_NAME, FORMAT_VERSION, AnyEvent, End, EndReason, Event, Header
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ _STREAMS: Final = {"in": 0, "out": 1, "err": 2}
 def open_trace(path: str | os.PathLike[str]) -> int:
     """Open a file to write a trace to; the caller owns the descriptor, which is closed on exec.
 
-    A new file gets mode 0600, an existing one keeps its mode and loses its content. A FIFO waits for its
-    reader. ``-`` and names of this process's descriptors (``/dev/stdout``, ``/dev/fd/N``) give a duplicate, so
-    what else was written there stays. Raises OSError.
+    A new file gets mode 0600, an existing one keeps its mode and loses its content; what others may have planted
+    under the name is refused (:mod:`forklore.events.output_file`). A FIFO waits for its reader. ``-`` and names of
+    this process's descriptors (``/dev/stdout``, ``/dev/fd/N``) give a duplicate, so what else was written there stays.
+    Raises OSError.
     """
     name = os.fspath(path)
     if name == "-":
@@ -43,7 +45,8 @@ def open_trace(path: str | os.PathLike[str]) -> int:
         number, stream, proc = own.groups()
         fd = _STREAMS[stream] if stream else int(number or proc)
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+    with closing(OutputPlace(name)) as place:
+        return place.open()
 
 
 class Writer:

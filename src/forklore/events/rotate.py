@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from forklore.abi.text import printable
 from forklore.events.carried_over import Carried
-from forklore.events.jsonl import Writer, open_trace
+from forklore.events.jsonl import Writer
+from forklore.events.output_file import OutputPlace
 from forklore.events.records import Blind, EndReason, Event, Header, Lines, Note, text
 
 
@@ -28,8 +29,8 @@ class RotatingWriter:
 
     Each file is a trace of its own: a header, a ``begin`` record (how: ``continued``) for each task that is alive,
     with what it executed last and what it shares, and the code that its events refer to once more. Task numbers, times,
-    and the numbers of modules, places, stacks and scripts are the same in all of them. ``source`` is a descriptor to
-    read the last file from. Raises OSError.
+    and the numbers of modules, places, stacks and scripts are the same in all of them. FILE.1 and so on are new files.
+    Raises OSError.
     """
 
     def __init__(self, path: str, header: Header, rotation: Rotation) -> None:
@@ -39,18 +40,22 @@ class RotatingWriter:
         self._rotation = rotation
         self._lost = 0
         self._number = 0
-        self._fd = open_trace(path)
-        if path == "-" or not stat.S_ISREG(os.fstat(self._fd).st_mode):
+        other = OSError(EINVAL, "only a regular file can be continued in others (--rotate)", path)
+        if path == "-":
+            raise other
+        self._place = OutputPlace(path)
+        self._fd = self._place.open()
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.close(self._fd)
-            raise OSError(EINVAL, "only a regular file can be continued in others (--rotate)", path)
+            raise other
         self._writer = Writer(self._fd, header)
         self._carried = Carried()
         self._full = self._writer.size + rotation.size
 
     @property
     def source(self) -> int:
-        """A new descriptor to read the current file from."""
-        return os.open(self._name(self._number), os.O_RDONLY | os.O_CLOEXEC)
+        """The descriptor of the current file."""
+        return self._fd
 
     @property
     def name(self) -> str:
@@ -100,7 +105,7 @@ class RotatingWriter:
         former, following = self._name(self._number), self._name(self._number + 1)
         self._writer.flush()
         try:
-            fd = open_trace(following)
+            fd = self._place.make(f".{self._number + 1}")
         except OSError as problem:
             self._writer.failure = problem
             return
@@ -126,7 +131,7 @@ class RotatingWriter:
         if keep is None or self._number < keep:
             return
         try:
-            os.unlink(self._name(self._number - keep))
+            self._place.remove(f".{self._number - keep}" if self._number > keep else "")
         except FileNotFoundError:
             return  # somebody has moved it away
         except OSError as problem:

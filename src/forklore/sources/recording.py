@@ -60,8 +60,8 @@ class Recording:
         if output is not None:
             fd = open_trace(output)
             self._writers.append(Writer(fd, header))
-            if reread and output != "-" and stat.S_ISREG(os.fstat(fd).st_mode):
-                self._kept = os.open(output, os.O_RDONLY | os.O_CLOEXEC)
+            if reread and output != "-" and stat.S_ISREG(os.fstat(fd).st_mode) and os.access(_again(fd), os.R_OK):
+                self._kept = fd
         if reread and self._kept is None:
             self._kept = os.memfd_create("forklore-trace", os.MFD_CLOEXEC)
             self._writers.append(Writer(self._kept, header))
@@ -132,7 +132,12 @@ class Recording:
     def trace_file(self) -> TraceFile | None:
         """What was recorded, read back; of several files the last. None where ``reread`` was not asked for."""
         fd = self._kept if self._rotating is None else self._rotating.source
-        return None if fd is None else read(f"/proc/self/fd/{fd}")
+        return None if fd is None else read(_again(fd))
+
+
+def _again(fd: int) -> str:
+    # The very file, whatever has its name by now.
+    return f"/proc/self/fd/{fd}"
 
 
 def _both(first: Emit, second: Emit) -> Emit:

@@ -243,6 +243,6 @@ def test_a_file_that_cannot_be_continued_ends_the_recording(tmp_path: Path) -> N
     for n in range(20):
         writer.event(BEGIN if n == 0 else ev.Name(t=1, task=1, comm="x", how="found"))
     writer.end(9, "done")
-    assert isinstance(writer.failure, IsADirectoryError)
+    assert isinstance(writer.failure, FileExistsError)
     assert writer.lost > 10
     assert next(iter(jsonl.read(tmp_path / "t"))) == BEGIN
