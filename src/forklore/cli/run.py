@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from errno import EAGAIN, EMFILE, ENOMEM
 from typing import TYPE_CHECKING, Final
 
@@ -102,6 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     from forklore.sources.ptrace.session import Session
 
     keep_stderr()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the program has it: to look for a program can be to wait for a file system, where no handler is called.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         session = Session(command, _options(arguments), _environment(arguments), relay_signals=True)
         record(session, arguments)

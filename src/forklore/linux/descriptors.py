@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import stat
-import struct
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, Self
@@ -22,6 +21,7 @@ from forklore.abi.kcmp import KcmpType
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.syscalls import number
 from forklore.abi.units import Fd, Tid, Unavailable
+from forklore.linux.file_calls import status
 from forklore.linux.kcmp import Order, refused
 from forklore.linux.libc import syscall
 from forklore.linux.proc import machine
@@ -247,31 +247,19 @@ def by_name(target: bytes) -> tuple[DescriptorKind | None, Inode | None]:
     return None, None
 
 
-# include/uapi/linux/stat.h: struct statx, up to stx_dev_minor.
-_STATX: Final = struct.Struct("=IIQIIIHHQQQQ64xIIII")
-_MASK: Final = 0x1 | 0x4 | 0x100  # STATX_TYPE, STATX_NLINK, STATX_INO
-_AT_STATX_DONT_SYNC: Final = 0x4000
-_buffer: Final = ctypes.create_string_buffer(256)
 _arch: Final = machine()
-_NR_STATX: Final = None if _arch is None else number(_arch, "statx")
 _NR_KCMP: Final = None if _arch is None else number(_arch, "kcmp")
 
 
 def _status(folder: int, path: bytes) -> tuple[DescriptorKind, Inode, int] | None:
-    # stat(2) would have a network file system ask its server.
-    if _NR_STATX is None:
+    try:
+        found = status(folder, path)
+    except OSError:
         return None
-    name = ctypes.create_string_buffer(path)
-    arguments = (ctypes.addressof(name), _AT_STATX_DONT_SYNC, _MASK, ctypes.addressof(_buffer), 0)
-    if syscall(_NR_STATX, folder, *arguments) == -1:
-        return None
-    unpacked = _STATX.unpack_from(_buffer)
-    links, mode, inode = unpacked[3], unpacked[6], unpacked[8]
-    major, _minor, device_major, device_minor = unpacked[12:]
-    kind = _PATH_KINDS.get(stat.S_IFMT(mode), DescriptorKind.OTHER)
-    if stat.S_ISCHR(mode) and major in _TTY_MAJORS:
+    kind = _PATH_KINDS.get(stat.S_IFMT(found.mode), DescriptorKind.OTHER)
+    if stat.S_ISCHR(found.mode) and found.special[0] in _TTY_MAJORS:
         kind = DescriptorKind.TTY
-    return kind, Inode(os.makedev(device_major, device_minor), inode), links
+    return kind, Inode(os.makedev(*found.device), found.inode), found.links
 
 
 def order(tid_a: Tid, fd_a: Fd, tid_b: Tid, fd_b: Fd) -> Order | Unavailable:

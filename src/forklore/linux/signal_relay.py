@@ -17,7 +17,7 @@ from typing import Final
 
 from forklore.abi.syscalls import number
 from forklore.abi.units import Pid, Unavailable
-from forklore.linux import proc
+from forklore.linux import leaving, proc
 from forklore.linux.libc import syscall
 
 _LEFT: Final = frozenset(
@@ -55,6 +55,8 @@ class Relay:
     def _take(self) -> None:
         while True:
             info = signal.sigwaitinfo(TAKEN)
+            if info.si_signo in _ENDING:
+                leaving.hinted()
             if not self._alive():
                 if info.si_signo in _ENDING:
                     self._leave()

@@ -123,6 +123,8 @@ def _become(
     try:
         for number in _IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # execve may wait for a file system, where no handler helps
         if os.read(gate, 1) != _READY:
             os._exit(125)  # the tracer is gone
         if filter_ is not None:

@@ -14,10 +14,12 @@ from oracle_tools import run
 from this_machine import NATIVE, processor_time, x86_64_only
 
 from forklore.abi.arch import Arch
-from forklore.abi.units import Fd, Unavailable
+from forklore.abi.units import Unavailable
+from forklore.elf.dwarf.source import DwarfSource
 from forklore.elf.image.debug_files import find_debug_file
 from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbols
+from forklore.linux.strangers_file import root_of
 
 
 def opened(path: Path | str) -> ElfImage:
@@ -88,35 +90,41 @@ def test_offsets_become_addresses_as_mmap_moves_whole_pages(program: Path) -> No
             assert image.offset_of(load.address) == load.offset
 
 
-@pytest.fixture(params=[0, 1 << 30], ids=["mapped", "read"])
-def copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Small files are read as a whole, large ones mapped: which of the two every file is here."""
-    monkeypatch.setattr("forklore.elf.image.image._COPIED", request.param)
-    return bool(request.param)
+@pytest.fixture
+def in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files are read as a whole: here every file is a large one."""
+    monkeypatch.setattr("forklore.linux.strangers_file._COPIED", 0)
 
 
-def test_a_descriptor_stays_the_callers(program: Path, copied: bool) -> None:
-    descriptor = os.open(program, os.O_RDONLY)
-    image = ElfImage.open(Fd(descriptor))
-    os.close(descriptor)
-    assert isinstance(image, ElfImage)
-    assert image.build_id == opened(program).build_id
+@pytest.mark.usefixtures("in_pages")
+def test_a_large_file_is_read_as_it_is_asked(program: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(program.read_bytes() + bytes(32 << 20))
+    image = opened(large)
+    helper = Symbols(image).find(b"helper")
+    assert helper is not None
+    assert Symbols(image).at(helper.address + 1) == helper
+    before = bytes_read()
+    image.read(16 << 20, 1)
+    assert bytes_read() - before < 1 << 16
     image.close()
-    assert image.whole is copied
 
 
-def test_a_mapped_file_cut_short_is_told_before_it_is_read(
-    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("forklore.elf.image.image._COPIED", 0)
+def bytes_read() -> int:
+    """By this process so far (proc_pid_io(5))."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.usefixtures("in_pages")
+def test_a_file_cut_short_while_it_is_looked_into_holds_zeros_there(program: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    copy.write_bytes(program.read_bytes())
+    copy.write_bytes(program.read_bytes() + bytes(64 << 10))
     image = opened(copy)
     os.truncate(copy, 100)
+    assert image.read(0, 4) == b"\x7fELF"
+    assert image.read(60 << 10, 4) == bytes(4)
     assert not image.whole
-    assert image.section(".text") is None
-    assert Symbols(image).find(b"helper") is None
-    assert Symbols(image).at(image.loads[1].address) is None
+    assert DwarfSource(image).at(0) == ()
 
 
 def test_compressed_sections_are_flagged(tmp_path: Path) -> None:
@@ -160,7 +168,8 @@ def looked_at(data: bytes, path: str) -> None:
     image.segment_eh_frame_hdr()
     image.debug_link()
     image.alternate_link()
-    debug = find_debug_file(image, path, directories=())
+    with root_of(None) as root:
+        debug = find_debug_file(image, path, root, directories=())
     assert debug is None or isinstance(debug, ElfImage | Unavailable)
     symbols = Symbols(image)
     for load in image.loads[:4]:

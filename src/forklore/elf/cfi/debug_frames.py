@@ -62,9 +62,11 @@ def keeps_its_stack(image: ElfImage, arch: Arch, start: int, end: int) -> bool:
     stack on (runtime/asm_amd64.s: systemstack, mcall, asmcgocall, morestack).
     """
     offset = image.offset_of(start)
-    if offset is None or not image.whole:
+    if offset is None:
         return False
-    code = image.data[offset : offset + min(end - start, _LONGEST_FUNCTION)]
+    code = image.read(offset, min(end - start, _LONGEST_FUNCTION))
+    if not image.whole:
+        return False
     if arch is Arch.AARCH64:
         return not _moves_sp(code)
     switch = _SWITCHES.get(arch)

@@ -28,6 +28,8 @@ MOST_INDEXED: Final = 100_000
 
 _MOST_REMEMBERED: Final = 50_000
 _LONGEST_PROGRAM: Final = 1 << 16
+_FEW: Final = 32
+"""Bytes that are looked at before it is known how long a thing is."""
 _ABSENT: Final = 0xFF  # DW_EH_PE_omit
 _PCREL, _DATAREL, _ALIGNED = 0x10, 0x30, 0x50
 _INDIRECT: Final = 0x80
@@ -83,6 +85,7 @@ class FrameTable:
     the ELF file. .eh_frame_hdr's table is searched where there is one; other sections are indexed when first asked,
     up to :data:`MOST_INDEXED` entries. What is broken has no rules.
 
+    ``need`` has bytes of ``data`` read, by their offset and size, before they are looked at.
     ``holds`` is asked whether what .debug_frame says of a function holds, by its first address and the one behind it.
     An exception may pass where .eh_frame has a rule; .debug_frame has one for whatever an assembler was told to name.
     """
@@ -98,8 +101,10 @@ class FrameTable:
         arch: Arch,
         further: Callable[[], FrameTable | None] | None = None,
         holds: Callable[[int, int], bool] | None = None,
+        need: Callable[[int, int], None] | None = None,
     ) -> None:
         self._data = data
+        self._need: Callable[[int, int], None] = need or (lambda _offset, _size: None)
         self._bits = bits
         self._word = _WORDS[bits]
         self._entry = struct.Struct("<II" + 2 * self._word.format[1:])
@@ -177,6 +182,7 @@ class FrameTable:
             return None
         offset, start, size = self._header
         data = self._data
+        self._need(offset, _FEW)
         try:
             version, pointer, count, table = data[offset], data[offset + 1], data[offset + 2], data[offset + 3]
             fixed = self._word if table & 0x0F == 0 else _FIXED.get(table & 0x0F)
@@ -203,6 +209,7 @@ class FrameTable:
         low, high = 0, table.count
         while low < high:
             middle = (low + high) >> 1
+            self._need(table.offset + middle * size, size)
             if read(data, table.offset + middle * size)[0] <= wanted:
                 low = middle + 1
             else:
@@ -211,6 +218,7 @@ class FrameTable:
             return None
         assert self._eh_frame is not None
         offset, start, length = self._eh_frame
+        self._need(table.offset + (low - 1) * size, size)
         place = read(data, table.offset + (low - 1) * size)[1] + table.base - start
         if not 0 <= place < length:
             raise Malformed("the search table leads out of .eh_frame")
@@ -251,6 +259,7 @@ class FrameTable:
 
         ``plain``: CIEs by their offset, and whether the addresses in their FDEs are words.
         """
+        self._need(offset, self._entry.size)
         length, pointer, start, size = self._entry.unpack_from(self._data, offset)
         if length == 0xFFFFFFFF or pointer == 0xFFFFFFFF:
             return None
@@ -278,6 +287,7 @@ class FrameTable:
 
     def _length(self, at: int) -> tuple[int, int, int]:
         """Of the entry at ``at``: where its content begins, where it ends, bytes of an offset in it."""
+        self._need(at, _FEW)
         (length,) = _FIXED[0x03].unpack_from(self._data, at)
         if length != 0xFFFFFFFF:
             return at + 4, at + 4 + length, 4
@@ -289,6 +299,7 @@ class FrameTable:
         body, limit, size = self._length(at)
         if limit > len(self._data) or limit < body + size:
             raise Malformed("an entry goes on beyond the end of the file")
+        self._need(body, min(limit - body, 2 * _LONGEST_PROGRAM))
         layout = _FIXED[0x04] if debug and size == 8 else _FIXED[0x03]
         (pointer,) = layout.unpack_from(self._data, body)
         if debug:
@@ -318,6 +329,7 @@ class FrameTable:
     def _read_cie(self, at: int, *, debug: bool) -> _Cie:
         data = self._data
         at, limit, size = self._length(at)
+        self._need(at, min(max(limit - at, _FEW), 2 * _LONGEST_PROGRAM))
         at += size if debug else 4
         version = data[at]
         text_end = min(at + 1 + 16, limit)
@@ -397,7 +409,9 @@ class FrameTable:
         """The pointer stored at an address that lies in one of the sections: elsewhere it is only known at run time."""
         for section in (self._header, self._eh_frame):
             if section is not None and section[1] <= address < section[1] + section[2]:
-                (value,) = self._word.unpack_from(self._data, address - section[1] + section[0])
+                place = address - section[1] + section[0]
+                self._need(place, self._word.size)
+                (value,) = self._word.unpack_from(self._data, place)
                 return int(value)
         return None
 

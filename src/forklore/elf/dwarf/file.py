@@ -1,7 +1,7 @@
 """The debug sections of an ELF file, read in bounded time and memory.
 
-Sections are views of the file, so nothing of a large one is copied. :mod:`forklore.elf.dwarf.units` reads them entry by
-entry: pyelftools builds objects for all of a unit and cannot be stopped when the time is over.
+Of the largest sections of a large file only what is looked at is read. :mod:`forklore.elf.dwarf.units` reads them
+entry by entry: pyelftools builds objects for all of a unit and cannot be stopped when the time is over.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final
 
 from forklore.abi.units import Unavailable
 from forklore.elf.image.image import ElfImage, Section
+from forklore.linux import leaving
 
 Input = ElfImage | bytes | bytearray | mmap.mmap | str | os.PathLike[str]
 """An ELF file: as it was opened, its bytes, or its path."""
@@ -25,6 +26,8 @@ EXPANDED_LIMIT: Final = 512 << 20
 _CHUNK: Final = 1 << 20
 _STRING_LIMIT: Final = 64 << 10
 _ZLIB: Final = 1
+_LARGE: Final = frozenset({"debug_info", "debug_types", "debug_str", "debug_line_str", "debug_line"})
+"""Sections that are not read as a whole."""
 
 
 class BrokenDwarf(Exception):  # noqa: N818 - it says what the file is
@@ -60,6 +63,8 @@ class Budget:
 
     def check(self) -> None:
         """Raise :class:`OutOfTime` where nothing is left."""
+        if leaving.overdue():
+            raise OutOfTime("forklore was asked to leave")
         if self._end is not None and time.process_time() > self._end:
             raise OutOfTime(f"reading the debug information took more than {self.seconds:g} s")
 
@@ -82,23 +87,40 @@ class DebugFile:
         self.budget = budget
         self._most = most
         self.image: Final = _image(source)
-        if not self.image.whole:
-            raise BrokenDwarf("the file was cut short after it was opened")
         self.data = memoryview(self.image.data)
         self.order: Final = "little"
         self._sections: dict[str, memoryview] = {}
+        self._places: dict[str, int] = {}
+        """Where a section begins in the file that is read as it is looked at."""
 
     def section(self, name: str) -> memoryview:
-        """The bytes of a section such as ``debug_info``, decompressed; empty where the file has none."""
+        """The bytes of a section such as ``debug_info``, decompressed; empty where the file has none.
+
+        Of those that are large in large files, only what :meth:`need` was told of can be looked at.
+        """
         if name not in self._sections:
             self._sections[name] = self._read(name)
         return self._sections[name]
+
+    def need(self, section: str, at: int, size: int) -> None:
+        """Have these bytes of a section; those behind its end there are none of."""
+        if section not in self._sections:
+            self.section(section)
+        place = self._places.get(section)
+        if place is not None:
+            self._read_in(place + at, min(size, len(self._sections[section]) - at))
+
+    def _read_in(self, offset: int, size: int) -> None:
+        self.image.need(offset, size)
+        if not self.image.whole:
+            raise BrokenDwarf("the file was cut short after it was opened")
 
     def string(self, section: str, offset: int) -> bytes:
         """The text at ``offset`` of a section, up to its zero byte."""
         data = self.section(section)
         if not 0 <= offset < len(data):
             raise BrokenDwarf(f"a string at {offset:#x} of .{section}, which has {len(data):#x} bytes")
+        self.need(section, offset, _STRING_LIMIT)
         return cstring(data, offset)[0]
 
     @property
@@ -115,6 +137,10 @@ class DebugFile:
         if section is None:
             return memoryview(b"")
         raw = self._raw(section)
+        if section.compressed or name not in _LARGE:
+            self._read_in(section.offset, len(raw))
+        else:
+            self._places[name] = section.offset
         if not section.compressed or not len(raw):
             return raw
         if not section.name.startswith(".z"):

@@ -85,6 +85,7 @@ class _Program:
         self.end = at + size
         if self.end > len(self.data):
             raise BrokenDwarf(f"the line program at {offset:#x} ends behind its section")
+        unit.file.need("debug_line", at, size)
         version = self._word(at, 2)
         at += 2
         if not 2 <= version <= 5:

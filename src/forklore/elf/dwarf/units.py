@@ -35,6 +35,9 @@ ADDRESS_INDEXES: Final = frozenset(
 _CHAIN: Final = 16
 _CHECK_EVERY: Final = 2048
 _TABLES: Final = 128
+_HEADER: Final = 64
+_OWN_ENTRY: Final = 1 << 12
+"""Bytes that a unit's own entry takes at most, as a rule."""
 
 
 class Attribute(NamedTuple):
@@ -123,6 +126,7 @@ class Unit:
         self.section = section
         self.data = units.file.section(section)
         self.offset = offset
+        units.file.need(section, offset, _HEADER)
         size, self.offset_size, at = self._length(offset)
         self.end = at + size
         if self.end > len(self.data):
@@ -154,6 +158,13 @@ class Unit:
         if self.address_size not in {4, 8}:
             raise BrokenDwarf(f"the unit at {offset:#x} has addresses of {self.address_size} bytes")
         self._top: DebugEntry | None = None
+        self._there = at
+        """Up to where its entries are there to be looked at."""
+
+    def _need(self, end: int) -> None:
+        if self._there < end:
+            self.file.need(self.section, self._there, end - self._there)
+            self._there = end
 
     @property
     def top(self) -> DebugEntry:
@@ -171,6 +182,8 @@ class Unit:
         data = self.data
         if not self.first <= at < self.end:
             raise BrokenDwarf(f"an entry at {at:#x}, outside its unit {self.offset:#x}-{self.end:#x}")
+        # The unit's own entry is all that is asked of most of them.
+        self._need(self.end if at > self.first else min(self.end, at + _OWN_ENTRY))
         code, position = uleb(data, at)
         if code == 0:
             return None
@@ -178,6 +191,9 @@ class Unit:
         attributes = {}
         for name, form, how, size, constant in shape.attributes:
             attributes[name], position = self._attribute(form, how, size, constant, position)
+        if self._there < position <= self.end:
+            self._need(self.end)
+            return self.entry(at)
         if position > self.end:
             raise BrokenDwarf(f"the entry at {at:#x} ends behind its unit")
         return DebugEntry(self, at, shape.tag, shape.children, attributes, position)
@@ -192,6 +208,7 @@ class Unit:
         """
         data, end, get, check = self.data, self.end, self.units.abbreviations(self).get, self.units.budget.check
         position = self.first if at is None else at
+        self._need(end)
         depth = count = 0
         while position < end:
             count += 1
@@ -306,6 +323,8 @@ class Unit:
 
     def word(self, section: str, at: int, size: int) -> int:
         """A number in another section of the file."""
+        if at >= 0:
+            self.file.need(section, at, size)
         piece = self.file.section(section)[at : at + size] if at >= 0 else b""
         if len(piece) != size:
             raise BrokenDwarf(f"offset {at:#x} of .{section} is behind its end")

@@ -28,7 +28,7 @@ def code_ends(image: ElfImage, start: int, address: int) -> bool:
         return False
     from forklore.elf.cfi.x86_code import LONGEST, decode
 
-    code = image.data[place : place + address - start + LONGEST]
+    code = image.read(place, address - start + LONGEST)
     at = furthest = 0
     while at < address - start:
         one = decode(code, at, long_mode=image.arch is not Arch.I386)

@@ -13,78 +13,88 @@ from typing import Final
 
 from forklore.abi.units import Unavailable
 from forklore.elf.image.image import ElfImage
+from forklore.linux import leaving
+from forklore.linux.strangers_file import Folder
 
 _DIRECTORIES: Final = ("/usr/lib/debug",)
 _CHUNK = 1 << 20
+_SUMMED: Final = 256 << 20
+"""Bytes of the largest file whose CRC is computed."""
 _WORTH_IT: Final = (".symtab", ".debug_info", ".debug_line")
 
 
-def find_debug_file(image: ElfImage, path: str, root: str = "/",
+def find_debug_file(image: ElfImage, path: str, root: Folder,
                     directories: Sequence[str] = _DIRECTORIES) -> ElfImage | Unavailable | None:
     """The separate debug file of ``image``, which was opened from ``path`` as named below ``root``.
 
-    ``root`` is where the traced program's files are seen, such as ``/proc/PID/root``. A file found by name is taken
-    only with the same build-id or, where one of the two has none, with the CRC of the link. None: there is no such
-    file. Unavailable: there are files of that name, and why none of them is the one.
+    A file found by name is taken only with the same build-id or, where one of the two has none, with the CRC of the
+    link. None: there is no such file. Unavailable: there are files of that name, and why none of them is the one.
     """
     refused: Unavailable | None = None
-    for candidate in _by_build_id(image.build_id, root, directories):
-        found = _accepted(candidate, image, path=_below(root, path), crc=None)
+    for candidate, crc in _candidates(image, path, directories):
+        found = _accepted(root, candidate, image, path, crc)
         if isinstance(found, ElfImage):
             return found
         refused = refused or found
-    link = image.debug_link()
-    if link is not None and "/" not in link[0]:
-        for candidate in _by_link(link[0], path, root, directories):
-            found = _accepted(candidate, image, path=_below(root, path), crc=link[1])
-            if isinstance(found, ElfImage):
-                return found
-            refused = refused or found
     return refused
 
 
-def _below(root: str, path: str) -> str:
-    return os.path.join(root, path.lstrip("/"))
-
-
-def _by_build_id(build_id: str | None, root: str, directories: Sequence[str]) -> Iterator[str]:
+def _candidates(image: ElfImage, path: str, directories: Sequence[str]) -> Iterator[tuple[str, int | None]]:
+    """Names, and the CRC that such a file must have where no build-id tells."""
+    build_id, link, place = image.build_id, image.debug_link(), os.path.dirname(path)
     if build_id is not None and len(build_id) > 2:
         for directory in directories:
-            yield os.path.join(_below(root, directory), ".build-id", build_id[:2], f"{build_id[2:]}.debug")
-
-
-def _by_link(name: str, path: str, root: str, directories: Sequence[str]) -> Iterator[str]:
-    directory = os.path.dirname(path)
-    yield os.path.join(_below(root, directory), name)
-    yield os.path.join(_below(root, directory), ".debug", name)
-    for debug in directories:
-        yield os.path.join(_below(root, debug), directory.lstrip("/"), name)
+            yield os.path.join(directory, ".build-id", build_id[:2], f"{build_id[2:]}.debug"), None
+    if link is not None and "/" not in link[0]:
+        name, crc = link
+        yield os.path.join(place, name), crc
+        yield os.path.join(place, ".debug", name), crc
+        for directory in directories:
+            yield os.path.join(directory, place.lstrip("/"), name), crc
 
 
 def _missing(found: Unavailable) -> bool:
     return found.errno in (2, 20)  # ENOENT, ENOTDIR
 
 
-def _accepted(candidate: str, image: ElfImage, path: str, crc: int | None) -> ElfImage | Unavailable | None:
-    found = ElfImage.open(candidate)
+def _accepted(root: Folder, candidate: str, image: ElfImage, path: str, crc: int | None
+              ) -> ElfImage | Unavailable | None:
+    file = root.open(os.fsencode(candidate))
+    if isinstance(file, Unavailable):
+        return None if _missing(file) else Unavailable(file.errno, f"{candidate}: {file.why}")
+    if file.identity == _identity(root, path):
+        file.close()
+        return None
+    found = ElfImage.open(file)
     if isinstance(found, Unavailable):
-        return None if _missing(found) else Unavailable(found.errno, f"{candidate}: {found.why}")
-    why = _objection(found, candidate, image, path, crc)
+        return Unavailable(found.errno, f"{candidate}: {found.why}")
+    why = _objection(found, image, crc)
     if why is None:
         return found
     found.close()
-    return Unavailable(0, f"{candidate} {why}") if why else None
+    return Unavailable(0, f"{candidate} {why}")
 
 
-def _objection(found: ElfImage, candidate: str, image: ElfImage, path: str, crc: int | None) -> str | None:
-    """Why a file is not the debug file of ``image``; empty for the program itself under its own link."""
-    if _same_file(candidate, path):
-        return ""
+def _identity(root: Folder, path: str) -> object:
+    file = root.open(os.fsencode(path))
+    if isinstance(file, Unavailable):
+        return None
+    file.close()
+    return file.identity
+
+
+def _objection(found: ElfImage, image: ElfImage, crc: int | None) -> str | None:
+    """Why a file is not the debug file of ``image``."""
     if found.build_id is not None and image.build_id is not None:
         if found.build_id != image.build_id:
             return f"has build-id {found.build_id}, the program has {image.build_id}"
     elif crc is None:
         return "has no build-id"
+    elif found.size > _SUMMED:
+        return (
+            f"is not checked, and not used: it has {found.size >> 20} MiB, and the CRC-32 that the link names is"
+            f" computed of at most {_SUMMED >> 20} MiB"
+        )
     elif _crc(found) != crc:
         return f"has another CRC-32 than the link names ({crc:#010x})"
     if not any(section.size for name in _WORTH_IT if (section := found.section(name)) is not None):
@@ -92,17 +102,10 @@ def _objection(found: ElfImage, candidate: str, image: ElfImage, path: str, crc:
     return None
 
 
-def _same_file(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
 def _crc(image: ElfImage) -> int:
     crc = 0
     for offset in range(0, image.size, _CHUNK):
-        if not image.whole:
+        crc = zlib.crc32(image.read(offset, _CHUNK), crc)
+        if not image.whole or leaving.overdue():
             return -1
-        crc = zlib.crc32(image.data[offset:offset + _CHUNK], crc)
     return crc

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from forklore.elf.image.image import ElfImage
-from forklore.elf.image.symtab import SymbolEntry, Table, section_table
+from forklore.elf.image.symtab import MAX_ENTRIES, SymbolEntry, Table, section_table
 
 _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ = 4, 5, 6, 10
 _DT_GNU_HASH, _DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFF0
@@ -26,7 +26,7 @@ class DynamicSymbols:
     def __init__(self, image: ElfImage) -> None:
         self._image = image
         self.hashed: Final = any(self._place(tag) is not None for tag in (_DT_GNU_HASH, _DT_HASH))
-        self.table: Final = (section_table(image, ".dynsym") or self._from_segment()) if image.whole else None
+        self.table: Final = section_table(image, ".dynsym") or self._from_segment()
 
     def called(self, name: bytes) -> Iterator[SymbolEntry]:
         """The symbols of that name in the hash table, the default version first."""
@@ -81,7 +81,7 @@ class DynamicSymbols:
         at = self._place(_DT_VERSYM)
         if at is None:
             return False
-        return bool(int.from_bytes(self._image.data[at + 2 * number:at + 2 * number + 2], "little") & _HIDDEN)
+        return bool(int.from_bytes(self._image.read(at + 2 * number, 2), "little") & _HIDDEN)
 
     def _from_segment(self) -> Table | None:
         symbols, strings = self._place(_DT_SYMTAB), self._place(_DT_STRTAB)
@@ -100,7 +100,7 @@ class DynamicSymbols:
             return 0
         buckets, first, bloom = self._word(at), self._word(at + 4), self._word(at + 8)
         bucket_at = at + 16 + bloom * (self._image.bits // 8)
-        heads = memoryview(self._image.data[bucket_at:bucket_at + 4 * buckets])
+        heads = memoryview(self._image.read(bucket_at, 4 * min(buckets, MAX_ENTRIES)))
         last = max(heads[:len(heads) & ~3].cast("I"), default=0)
         chain_at = bucket_at + 4 * buckets
         for step in range(last, last + _MAX_CHAIN if last >= first else last):
@@ -113,4 +113,4 @@ class DynamicSymbols:
         return None if value is None else self._image.offset_of(value)
 
     def _word(self, at: int) -> int:
-        return int.from_bytes(self._image.data[at:at + 4], "little")
+        return int.from_bytes(self._image.read(at, 4), "little")

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.abi.units import Address, Fd, Unavailable
+from forklore.abi.units import Address, Unavailable
+from forklore.linux import strangers_file
+from forklore.linux.strangers_file import Pages, StrangersFile
 
 _MACHINES: Final = {(62, 64): Arch.X86_64, (62, 32): Arch.X32, (3, 32): Arch.I386,
                     (183, 64): Arch.AARCH64, (243, 64): Arch.RISCV64}
@@ -37,6 +38,7 @@ _MAX_NOTES = 1024
 _MAX_BUILD_ID = 64
 _MAX_SECTION_NAME = 64
 _MAX_LINK_NAME = 4096
+_HEADER = 64
 
 
 class _Layout(Struct, frozen=True):
@@ -84,25 +86,24 @@ class Section(Struct, frozen=True, gc=False):
     compressed: bool
 
 
-_COPIED: Final = 8 << 20
-"""Files up to this size are read as a whole: whatever becomes of them, what was read stays."""
-
-
 class ElfImage:
     """An ELF file. :meth:`open` and :meth:`of_bytes` make one.
 
-    A large one is mapped and not read. Reading past the end of a file that was cut short after it was mapped would end
-    the reader with SIGBUS: :attr:`whole` tells, and who reads ``data`` asks it first.
+    Of a large one only what is asked for is read: who looks into ``data`` tells :meth:`need` first, or takes
+    :meth:`read`.
     """
 
-    def __init__(self, data: mmap.mmap | bytes, header: _Header) -> None:
-        self.data: Final = data
+    def __init__(self, content: Pages | bytes, header: _Header) -> None:
+        self._pages = content if isinstance(content, Pages) else None
+        self.data: Final = content.data if isinstance(content, Pages) else content
+        self.need: Final[Callable[[int, int], None]] = _read_already if self._pages is None else self._pages.need
+        """Have so many bytes at an offset in ``data``; :attr:`whole` tells whether they could be read."""
         self.machine: Final = header.machine
         """e_machine, by which :attr:`arch` is told where forklore decodes it."""
         self.arch: Final = None if header.order == ">" else _MACHINES.get((header.machine, header.bits))
         self.bits: Final = header.bits
         self.kind: Final = _KINDS.get(header.kind, "other")
-        self.size: Final = len(data)
+        self.size: Final = len(self.data)
         self._header = header
         self._layout = _LAYOUTS[header.bits, header.order]
         segments = list(self._segments())
@@ -118,61 +119,51 @@ class ElfImage:
         """NT_GNU_BUILD_ID in hexadecimal."""
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | Fd, *, big_endian: bool = False) -> ElfImage | Unavailable:
-        """Map the file at a path, or one that is open already (the descriptor stays the caller's).
+    def open(
+        cls, source: str | os.PathLike[str] | StrangersFile, *, big_endian: bool = False
+    ) -> ElfImage | Unavailable:
+        """The file at a path, or one that is open already, which is the image's from then on.
 
         ``big_endian``: also one of those machines, none of which forklore decodes: its headers and notes can be asked.
         """
+        file = strangers_file.open_file(source) if isinstance(source, str | os.PathLike) else source
+        if isinstance(file, Unavailable):
+            return file
         try:
-            if isinstance(source, int):
-                return cls._map(source, big_endian)
-            # Without O_NONBLOCK a name that turned into a pipe would hold the tracer.
-            descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-            try:
-                return cls._map(descriptor, big_endian)
-            finally:
-                os.close(descriptor)
+            found = cls._of(strangers_file.content(file), big_endian)
         except OSError as problem:
-            return Unavailable(problem.errno or 0, problem.strerror or "could not be opened")
-        except ValueError as problem:
-            return Unavailable(0, f"no file name: {problem}")
+            found = Unavailable(problem.errno or 0, problem.strerror or "could not be read")
+        if isinstance(found, Unavailable):
+            file.close()
+        return found
 
     @classmethod
     def of_bytes(cls, data: bytes, *, big_endian: bool = False) -> ElfImage | Unavailable:
         """An ELF file that is in memory: the vdso as read from a task, a decompressed section."""
-        header = _read_header(data, big_endian)
-        return header if isinstance(header, Unavailable) else cls(data, header)
+        return cls._of(data, big_endian)
 
     @classmethod
-    def _map(cls, descriptor: int, big_endian: bool) -> ElfImage | Unavailable:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return Unavailable(0, "not a regular file")
-        if status.st_size == 0:
-            return Unavailable(0, "an empty file, not ELF")
-        data: bytes | mmap.mmap
-        if status.st_size <= _COPIED:
-            data = os.pread(descriptor, status.st_size, 0)
-        else:
-            data = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-        header = _read_header(data, big_endian)
-        if isinstance(header, Unavailable):
-            if isinstance(data, mmap.mmap):
-                data.close()
-            return header
-        return cls(data, header)
+    def _of(cls, content: Pages | bytes, big_endian: bool) -> ElfImage | Unavailable:
+        if isinstance(content, Pages):
+            content.need(0, _HEADER)
+        start = content.data[:_HEADER] if isinstance(content, Pages) else content[:_HEADER]
+        header = _read_header(start, big_endian)
+        return header if isinstance(header, Unavailable) else cls(content, header)
 
     @property
     def whole(self) -> bool:
-        """Whether all that was mapped is still in the file."""
-        if isinstance(self.data, bytes):
-            return True
-        return not self.data.closed and self.data.size() >= self.size
+        """Whether all that was needed could be read: a file can be cut short while it is looked into."""
+        return self._pages is None or not self._pages.cut
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes of the file, fewer at its end; zeros where it was cut short since it was opened."""
+        self.need(offset, size)
+        return self.data[offset : offset + size]
 
     def close(self) -> None:
         """Let go of the file. Nothing can be asked of the image, or of what was made from it, after that."""
-        if isinstance(self.data, mmap.mmap):
-            self.data.close()
+        if self._pages is not None:
+            self._pages.close()
 
     @property
     def program(self) -> bool:
@@ -183,9 +174,9 @@ class ElfImage:
     def interpreter(self) -> bytes | None:
         """PT_INTERP: the path of the dynamic linker that the kernel starts for it."""
         place = self._interp
-        if place is None or not self.whole:
+        if place is None:
             return None
-        return self.data[place.offset:place.offset + min(place.file_size, _MAX_LINK_NAME)].partition(b"\0")[0]
+        return self.read(place.offset, min(place.file_size, _MAX_LINK_NAME)).partition(b"\0")[0]
 
     def address_of(self, file_offset: int) -> Address | None:
         """The file's own address of a byte of it, where a PT_LOAD has it mapped; None where none has.
@@ -239,7 +230,7 @@ class ElfImage:
 
     def bytes_of(self, section: Section, limit: int) -> bytes:
         """The first ``limit`` bytes of a section as the file has them."""
-        return self.data[section.offset:section.offset + min(section.size, limit)] if self.whole else b""
+        return self.read(section.offset, min(section.size, limit))
 
     def debug_link(self) -> tuple[str, int] | None:
         """``.gnu_debuglink``: the name of the separate debug file and the CRC-32 of all its bytes."""
@@ -275,11 +266,11 @@ class ElfImage:
         if offset <= 0 or size != layout.size:
             return iter(())
         room = max(self.size - offset, 0) // size
-        return layout.iter_unpack(self.data[offset:offset + min(count, room, limit) * size])
+        return layout.iter_unpack(self.read(offset, min(count, room, limit) * size))
 
     def _named_sections(self) -> dict[str, Section]:
         if self._sections is None:
-            self._numbered = self._read_sections() if self.whole else []
+            self._numbered = self._read_sections()
             self._sections = {}
             for section in self._numbered:
                 self._sections.setdefault(section.name, section)
@@ -301,7 +292,7 @@ class ElfImage:
     def _section(self, number: int, fields: tuple[int, ...], names: int, names_end: int) -> Section:
         name_at, kind, flags, address, offset, size, link = fields[:7]
         start = names + name_at
-        raw = self.data[start:min(start + _MAX_SECTION_NAME, names_end)] if start < names_end else b""
+        raw = self.read(start, min(_MAX_SECTION_NAME, names_end - start)) if start < names_end else b""
         name = raw.partition(b"\0")[0].decode("ascii", "replace")
         held = 0 if kind == _SHT_NOBITS else max(0, min(size, self.size - offset))
         compressed = bool(flags & _SHF_COMPRESSED) or name.startswith(".zdebug_")
@@ -337,11 +328,11 @@ class ElfImage:
         for _ in range(_MAX_NOTES):
             if offset + 12 > end:
                 return None
-            name_size, size, kind = struct.unpack_from(self._header.order + "III", self.data, offset)
+            name_size, size, kind = struct.unpack(self._header.order + "III", self.read(offset, 12))
             at = offset + ((12 + name_size + round_up) & ~round_up)
-            if kind == _NT_GNU_BUILD_ID and name_size == 4 and self.data[offset + 12:offset + 16] == b"GNU\0":
+            if kind == _NT_GNU_BUILD_ID and name_size == 4 and self.read(offset + 12, 4) == b"GNU\0":
                 fits = 0 < size <= _MAX_BUILD_ID and at + size <= end
-                return self.data[at:at + size].hex() if fits else None
+                return self.read(at, size).hex() if fits else None
             offset = (at + size + round_up) & ~round_up
         return None
 
@@ -365,8 +356,13 @@ def _moved(load: Load, file_offset: int) -> Address | None:
     return Address(address) if address >= 0 else None
 
 
-def _read_header(data: mmap.mmap | bytes, big_endian: bool = False) -> _Header | Unavailable:
-    start = data[:64]
+def _read_already(_offset: int, _size: int) -> None:
+    """All of it is there."""
+
+
+def _read_header(start: bytes, big_endian: bool) -> _Header | Unavailable:
+    if not start:
+        return Unavailable(0, "an empty file, not ELF")
     if start[:4] != b"\x7fELF":
         return Unavailable(0, "not an ELF file")
     bits = {1: 32, 2: 64}.get(start[4]) if len(start) > 5 else None

@@ -6,6 +6,7 @@ import os
 from contextlib import closing
 
 from forklore.abi.units import Unavailable
+from forklore.linux.strangers_file import open_file
 
 _SHEBANG_LIMIT = 256
 """BINPRM_BUF_SIZE of include/uapi/linux/binfmts.h."""
@@ -16,11 +17,15 @@ def interpreter(path: str | os.PathLike[str]) -> bytes | Unavailable | None:
 
     None for a file that needs none (static, or neither ELF nor script).
     """
+    file = open_file(path)
+    if isinstance(file, Unavailable):
+        return file
     try:
-        with open(path, "rb") as file:
-            start = file.read(_SHEBANG_LIMIT)
+        start = file.read(0, _SHEBANG_LIMIT)
     except OSError as problem:
         return Unavailable(problem.errno or 0, problem.strerror or "could not be read")
+    finally:
+        file.close()
     if start.startswith(b"#!"):
         words = start[2:].partition(b"\n")[0].split()
         return words[0] if words else None

@@ -96,16 +96,14 @@ class Symbols:
         return self._mini if isinstance(self._mini, Unavailable) else None
 
     def _called(self, name: bytes) -> Iterator[SymbolEntry]:
-        if self._dynamic.hashed and self._image.whole:
+        if self._dynamic.hashed:
             yield from self._dynamic.called(name)
         for table in self._readable():
             if table is not self._dynamic.table or not self._dynamic.hashed:
                 yield from table.called(name)
 
     def _readable(self) -> Iterator[Table]:
-        for table in self._tables:
-            if table.image.whole:
-                yield table
+        yield from self._tables
         if self._mini is None:
             self._mini = _mini_table(self._image)
         if isinstance(self._mini, Table):

@@ -16,7 +16,7 @@ STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
 STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
 _CODE: Final = (STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC)
 
-_MAX_ENTRIES = 1 << 21
+MAX_ENTRIES: Final = 1 << 21
 """What is looked at of a table: twice a million, and 16 MB packed."""
 
 _MAX_NAME = 1 << 15
@@ -81,7 +81,7 @@ class Table:
         self.numbered: Final = numbered
         self._layout = _LAYOUTS[image.bits]
         room = max(image.size - offset, 0) // self._layout.size
-        self.count: Final = min(count, room, _MAX_ENTRIES)
+        self.count: Final = min(count, room, MAX_ENTRIES)
         self._offset = offset
         self._strings = min(strings, image.size)
         self._strings_end = min(strings_end, image.size)
@@ -90,7 +90,9 @@ class Table:
 
     def entry(self, number: int) -> SymbolEntry:
         """The symbol of that number, which is below ``count``."""
-        fields = self._layout.whole.unpack_from(self.image.data, self._offset + number * self._layout.size)
+        place = self._offset + number * self._layout.size
+        self.image.need(place, self._layout.size)
+        fields = self._layout.whole.unpack_from(self.image.data, place)
         if self._layout.value_size == 8:
             name, info, _, section, value, size = fields
         else:
@@ -103,6 +105,7 @@ class Table:
         limit = min(start + _MAX_NAME, self._strings_end)
         if start >= limit:
             return b""
+        self.image.need(start, limit - start)
         end = self.image.data.find(b"\0", start, limit)
         name = self.image.data[start:limit if end < 0 else end]
         version = name.find(b"@", 1)
@@ -137,6 +140,7 @@ class Table:
     def _spelled(self, name: bytes) -> Iterator[int]:
         """Offsets in the strings at which the name is found; linkers merge a name into the end of a longer one."""
         data, tries = self.image.data, 0
+        self.image.need(self._strings, self._strings_end - self._strings)
         for needle in (b"\0" + name + b"\0", b"\0" + name + b"@", name + b"\0"):
             skip = needle.startswith(b"\0")
             at = data.find(needle, self._strings, self._strings_end)
@@ -183,6 +187,7 @@ class Table:
         if packed is None and self.count:
             # The last entry apart: a slice that begins inside the first would end beyond the last.
             first, step = self._offset + at % width, self._layout.size
+            self.image.need(self._offset, self.count * step)
             raw = memoryview(self.image.data)[first:first + (self.count - 1) * step]
             fields = raw.cast("B").cast(_TYPECODES[width])
             last = self._offset + (self.count - 1) * step + at

@@ -83,7 +83,7 @@ def layout_from_image(image: ElfImage, symbols: Symbols | None = None) -> Pthrea
 
     def read(address: int, size: int) -> bytes | None:
         offset = image.offset_of(address)
-        return bytes(image.data[offset : offset + size]) if offset is not None and image.whole else None
+        return None if offset is None else image.read(offset, size)
 
     return descriptor(find, read)
 

@@ -21,7 +21,7 @@ from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.decode.holders import join
 from forklore.decode.object_groups import group
 from forklore.events import records as ev
-from forklore.linux import kcmp
+from forklore.linux import kcmp, leaving
 from forklore.linux.seizing import Seizing
 from forklore.linux.tasks import descendants, leader_of
 from forklore.sources.header import TraceRefusedError, header, machine
@@ -110,6 +110,7 @@ class Attachment:
     def stop(self) -> None:
         """Leave the programs, which go on."""
         self._interrupted = True
+        leaving.asked()
         self._over.set()
 
     @property

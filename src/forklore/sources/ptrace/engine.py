@@ -21,7 +21,7 @@ from forklore.abi.errors import RESTARTS
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import seccomp
+from forklore.linux import leaving, seccomp
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
@@ -72,6 +72,7 @@ class Engine:
         self, machine: Arch, options: Options, start: int, emit: Emit, idle: Idle, *, kernel: Kernel = LINUX,
         observers: Sequence[Observer] = (),
     ) -> None:  # fmt: skip
+        leaving.begin()
         self._machine = machine
         self._kernel = kernel
         self._options = options
@@ -251,7 +252,8 @@ class Engine:
         # None: there is nothing more to do with this status now.
         creation = self._creations.first_status(tid)
         if creation is None:
-            if self._wake.took(tid) or (status.ended and self._creations.is_second_end(tid)):
+            ours = self._wake.took(tid) or self._kernel.reads_for_us(tid)
+            if ours or (status.ended and self._creations.is_second_end(tid)):
                 return None
             if self._leaving and not status.ended:
                 self._kernel.detach(tid, status.signal if status.kind is Kind.SIGNAL else 0)
@@ -464,6 +466,8 @@ class Engine:
         if self._family.forget(task):
             for child in list(self._family.orphans(task.group)):
                 self._inherited(child, t)
+        if not self._family.live:
+            self._kernel.end_reader()
         if task is self.root:
             self.root_status = status
             if self._options.until is Until.ROOT:
@@ -522,6 +526,7 @@ class Engine:
 
     def ask_to_leave(self) -> None:
         """:meth:`leave`, from another thread than the loop's."""
+        leaving.asked()
         if self._options.leave is Leave.KILL:
             self.kill()  # kill(2) may come from any thread; the loop sees the ends
             return
@@ -535,6 +540,7 @@ class Engine:
         The kernel detaches them when the tracing thread ends, and none of them is stopped or interrupted for it
         (kernel/ptrace.c: exit_ptrace).
         """
+        leaving.asked()
         self._asked = "abandon"
         self._wake()
 
@@ -571,5 +577,6 @@ class Engine:
 
     def finish(self) -> None:
         """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""
+        leaving.finishing()
         for finish in self._observers.finish:
             finish(self._now())

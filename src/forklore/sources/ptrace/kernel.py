@@ -11,7 +11,7 @@ import time
 from typing import Final, Protocol
 
 from forklore.abi.units import Address, Pid, Tid, Unavailable
-from forklore.linux import limits, memory, observe, proc, ptrace, this_process
+from forklore.linux import limits, memory, observe, proc, ptrace, reader_process, this_process
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ptrace import Entry, Registers, SignalInfo
 from forklore.linux.wait import kill, reap, wait_any
@@ -37,6 +37,12 @@ class Kernel(Protocol):
 
     def reap(self, pid: Pid) -> None:
         """Take the status of such a child, unless it was taken."""
+
+    def reads_for_us(self, tid: Tid) -> bool:
+        """Whether it is a process of ours that reads files (:mod:`forklore.linux.reader_process`)."""
+
+    def end_reader(self) -> None:
+        """End that process: as the child of a reaper it would be waited for."""
 
     # ptrace(2), as in forklore.linux.ptrace
 
@@ -157,6 +163,8 @@ class Linux:
     kill = staticmethod(kill)
     adopts_orphans = staticmethod(this_process.adopts_orphans)
     reap = staticmethod(reap)
+    reads_for_us = staticmethod(reader_process.is_ours)
+    end_reader = staticmethod(reader_process.end)
     seize = staticmethod(ptrace.seize)
     cont = staticmethod(ptrace.cont)
     cont_to_syscall = staticmethod(ptrace.cont_to_syscall)

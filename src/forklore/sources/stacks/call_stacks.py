@@ -21,7 +21,7 @@ from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.elf.dwarf.registers import PLACES, dwarf_block
 from forklore.events import records as ev
-from forklore.linux import memory, proc, ptrace
+from forklore.linux import leaving, memory, proc, ptrace
 from forklore.linux.mappings import Mapping, MappingKind
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
@@ -75,6 +75,8 @@ class StackReader:
         self._scripts: dict[tuple[object, ...], int] = {}
         self._seen: Glance
         """Of the caller whose stack is looked at; set when it enters its call."""
+        self._looked_at: CodeSpace
+        """Where its code lies."""
         self._memory: Memory | None = None
         """A descriptor of that task's memory, while one is open."""
         self._enough: dict[int, int] = {}
@@ -88,13 +90,14 @@ class StackReader:
         What is given back is left to do before the task's next stop is looked at, and the task may go on meanwhile:
         until then it is in the kernel, and the child that it makes is held.
         """
+        leaving.goes_on()
         try:
             space = self._space(task)
             seen, entry.glance = entry.glance or self.glance(task.tid), None
         except MemoryError:
             entry.stack = self._unread(t)
             return None
-        self._seen, held = seen, seen.registers
+        self._seen, self._looked_at, held = seen, space, seen.registers
         rest = Look(self, task, task.tid, space, held, entry, t)
         # Of a caller that was met before, all that is to be read is read by now, as a rule.
         known = not self._keep_frames and space.walked.get((held[held.layout.ip], seen.base)) is not None
@@ -144,6 +147,8 @@ class StackReader:
         known = seen.read(address, size)
         if known is not None:
             return known
+        if self._looked_at.silent(address):
+            return None
         if size > memory.PAGE_SIZE:
             got = memory.window(seen.tid, Address(address), size)
             return got if len(got) == size else None
@@ -379,7 +384,7 @@ class StackReader:
             else:
                 from forklore.elf.dwarf.source import DwarfSource
 
-                self._sources[loaded.number] = DwarfSource(image.data)
+                self._sources[loaded.number] = DwarfSource(image)
         return self._sources[loaded.number]
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from errno import ETIMEDOUT
 from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.abi.units import Address, Fd, Tid, Unavailable
+from forklore.abi.text import as_text
+from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.events import records as ev
-from forklore.linux import mapped_file, mappings, memory, proc
+from forklore.linux import mappings, memory, strangers_file
 from forklore.linux.mappings import Mapping, MappingKind
 from forklore.sources.stacks.language_threads import Function
 
@@ -47,6 +49,8 @@ class Loaded(Struct, eq=False):
     """Its separate debug file."""
     unknown: Unavailable | None = None
     """Why there is no image."""
+    refused: Unavailable | None = None
+    """Why a debug file that is there is not used."""
     functions: dict[int, Function] = {}
     """Functions by an address in them, as far as they were asked for."""
     ways: dict[int, Way | None] = {}
@@ -132,6 +136,12 @@ class CodeSpace:
         other.interpreter, other.threads = self.interpreter, self.threads
         return other
 
+    def silent(self, address: int) -> bool:
+        """Whether ``address`` lies in a file whose file system does not answer: to read it can be to wait for that."""
+        region = self.find(address)
+        unknown = None if region is None or region.loaded is None else region.loaded.unknown
+        return unknown is not None and unknown.errno == ETIMEDOUT
+
     def find(self, address: int) -> CodeRegion | None:
         """The region that ``address`` lies in."""
         index = bisect_right(self.starts, address) - 1
@@ -194,7 +204,10 @@ class TracedCode:
             loaded.unknown = image
         elif image is not None:
             loaded.image = image
-            loaded.debug = _debug_file(image, tid, entry)
+            debug = _debug_file(image, tid, entry)
+            if isinstance(debug, Unavailable):
+                loaded.refused, debug = debug, None
+            loaded.debug = debug
             loaded.table, loaded.symbols = _tables(image, loaded.debug, self._machine)
         return loaded
 
@@ -233,6 +246,9 @@ class TracedCode:
                     unknown=loaded.unknown,
                 )
             )  # fmt: skip
+            if loaded.refused is not None:
+                why = as_text(os.fsencode(loaded.refused.why))
+                self._emit(ev.Note(t=t, what=f"the debug file of {as_text(loaded.path)}", why=why))
         return loaded.number
 
     def function(self, space: CodeSpace, tid: Tid, address: int) -> Function | None:
@@ -321,13 +337,8 @@ def _bias(loaded: Loaded, entry: Mapping) -> int:
 def _image_of_file(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:
     from forklore.elf.image.image import ElfImage
 
-    fd = mapped_file.open_mapped(tid, entry)
-    if isinstance(fd, Unavailable):
-        return fd
-    try:
-        return ElfImage.open(Fd(fd))
-    finally:
-        os.close(fd)
+    file = strangers_file.open_mapped(tid, entry)
+    return file if isinstance(file, Unavailable) else ElfImage.open(file)
 
 
 def _image_of_memory(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:
@@ -337,15 +348,19 @@ def _image_of_memory(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:
     return ElfImage.of_bytes(b"".join(memory.window(tid, Address(page), memory.PAGE_SIZE) for page in pages))
 
 
-def _debug_file(image: ElfImage, tid: Tid, entry: Mapping) -> ElfImage | None:
+def _debug_file(image: ElfImage, tid: Tid, entry: Mapping) -> ElfImage | Unavailable | None:
     from forklore.elf.image.debug_files import find_debug_file
+    from forklore.elf.image.image import ElfImage
 
     path = os.fsdecode(entry.path)
-    for root in ("/", proc.root(tid)):
-        found = find_debug_file(image, path, root)
-        if found is not None and not isinstance(found, Unavailable):
-            return found
-    return None
+    try:
+        with strangers_file.root_of(None) as ours, strangers_file.root_of(tid) as theirs:
+            found = find_debug_file(image, path, ours)
+            if not isinstance(found, ElfImage) and not theirs.same(ours):
+                found = find_debug_file(image, path, theirs) or found
+    except OSError:
+        return None  # it was killed: it has no root any more
+    return found
 
 
 def _tables(image: ElfImage, debug: ElfImage | None, machine: Arch) -> tuple[FrameTable, Symbols]:
@@ -360,7 +375,7 @@ def _tables(image: ElfImage, debug: ElfImage | None, machine: Arch) -> tuple[Fra
         image.data, bits=image.bits, arch=arch,
         eh_frame_hdr=_bounds(image.segment_eh_frame_hdr()), eh_frame=_bounds(image.section(".eh_frame")),
         debug_frame=_bounds(inside), further=lambda: _further(image, debug, arch),
-        holds=lambda start, end: _holds(image, arch, start, end),
+        holds=lambda start, end: _holds(image, arch, start, end), need=image.need,
     )  # fmt: skip
     return table, Symbols(image, debug)
 

@@ -606,6 +606,13 @@ class ScriptedKernel:
         assert self._woken in (pid, None)
         self._woken = None
 
+    def reads_for_us(self, tid: Tid) -> bool:
+        """No files here."""
+        return False
+
+    def end_reader(self) -> None:
+        """No files here."""
+
     def _there(self, tid: int) -> Task | None:
         return next((task for task in self.tasks if task.tid == tid and not task.released), None)
 

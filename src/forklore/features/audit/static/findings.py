@@ -202,7 +202,7 @@ def _calls(image: ElfImage) -> list[CallInstruction] | Unavailable:
     total = sum(load.file_size for load in loads)
     if total > 2 * image.size:
         raise BrokenElfError(f"its headers tell of {total} bytes of code, and it has {image.size} bytes")
-    code = [(int(load.address), image.data[load.offset : load.offset + load.file_size]) for load in loads]
+    code = [(int(load.address), image.read(load.offset, load.file_size)) for load in loads]
     return instructions.sites(image.arch, code, _functions(image))
 
 

@@ -1,0 +1,353 @@
+"""Files that a program controls: nothing that it or its friends do to them holds, kills or fools forklore."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from fuse_server import served
+from tracing import ENVIRONMENT, FORKLORE, TIMEOUT
+
+import forklore
+from forklore.events import jsonl
+from forklore.events import records as ev
+
+NOBODY = 65534
+MIB = 1 << 20
+SECOND = 1.0
+"""Within which forklore leaves when it is asked, …"""
+BUSY = 2.0
+"""… and what other work on the machine may add."""
+TEXT = r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static __attribute__((noinline)) int make(int status)
+{
+	pid_t child = fork();
+	if (child == 0)
+		_exit(status);
+	waitpid(child, &status, 0);
+	return WEXITSTATUS(status);
+}
+
+int main(int argc, char **argv)
+{
+	char line[8];
+	if (write(1, "ready\n", 6) != 6 || read(0, line, sizeof line) < 0)
+		return 1;
+	printf("made %d\n", make(3) + make(4));
+	fflush(stdout);
+	while (argc > 1 && !strcmp(argv[1], "stay"))
+		pause();
+	return 7;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """A stripped program with a link to its debug file ``program.debug``, and that file. No build-id, so that the
+    CRC of the whole file has to tell."""
+    for tool in ("gcc", "objcopy"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool} on this machine (package: gcc, binutils)")
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "program.c").write_text(TEXT)
+    for command in (
+        "gcc -g -O1 -Wl,--build-id=none -o whole program.c",
+        "objcopy --only-keep-debug whole program.debug",
+        "objcopy -S --add-gnu-debuglink=program.debug whole program",
+    ):
+        subprocess.run(command.split(), cwd=folder, check=True)
+    return (folder / "program").read_bytes(), (folder / "program.debug").read_bytes()
+
+
+Prefix = Sequence[str]
+
+
+@pytest.fixture(params=["root", "user"])
+def who(request: pytest.FixtureRequest) -> tuple[Path, Prefix]:
+    """A directory of whom runs forklore, and what comes before its words."""
+    if request.param == "root":
+        return request.getfixturevalue("tmp_path"), FORKLORE
+    folder: Path = request.getfixturevalue("open_folder")
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--", "env"]
+    paths = [str(folder / "src"), *(path for path in sys.path if path.endswith("site-packages"))]
+    # Python may well lie below a home of root's; then another one of the same version will do.
+    for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
+        words = [*become, f"PYTHONPATH={os.pathsep.join(paths)}", python, "-m", "forklore"]
+        if not subprocess.run([*words, "explain", "0x11"], capture_output=True, check=False).returncode:
+            return folder / "home", words
+    pytest.skip(f"{sys.executable} and its packages cannot be read by uid {NOBODY}")
+
+
+@pytest.fixture
+def place(who: tuple[Path, Prefix], pair: tuple[bytes, bytes]) -> Path:
+    folder = who[0]
+    (folder / "program").write_bytes(pair[0])
+    (folder / "program").chmod(0o755)
+    return folder
+
+
+class Run:
+    """A traced program."""
+
+    def __init__(self, words: Prefix, folder: Path, program: Path, *given: str, verb: Sequence[str] = ()) -> None:
+        self.trace = folder / "trace.jsonl"
+        self.trace.unlink(missing_ok=True)
+        command = [*words, "run", "-q", *verb, "-o", str(self.trace), "--", str(program), *given]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+
+    def until(self, line: str) -> None:
+        """Wait for a line of the program's."""
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"{line}\n", self.process.communicate()
+
+    def go(self) -> None:
+        """Let the program begin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def ended(self) -> tuple[int, str, str]:
+        """Status and the rest of the output."""
+        out, err = self.process.communicate(timeout=TIMEOUT)
+        return self.process.returncode, out, err
+
+
+AS_ALONE = 7, "ready\nmade 7\n", ""
+
+
+def assert_as_alone(words: Prefix, folder: Path, program: Path) -> None:
+    """The program ends as it does alone, and the trace is whole."""
+    run = Run(words, folder, program)
+    run.go()
+    assert run.ended() == AS_ALONE
+    trace = forklore.load(run.trace)
+    assert trace.end_reason == "done"
+    assert len(trace.tasks) == 3
+
+
+def sparse(size: int) -> Callable[[Path, bytes], None]:
+    """A debug file with nothing but holes behind its end."""
+
+    def make(path: Path, debug: bytes) -> None:
+        path.write_bytes(debug)
+        os.truncate(path, size)
+
+    return make
+
+
+def link(target: str) -> Callable[[Path, bytes], object]:
+    return lambda path, _debug: path.symlink_to(target)
+
+
+KINDS: dict[str, Callable[[Path, bytes], object]] = {
+    "a file of a terabyte": sparse(1 << 40),
+    "one of 20 GB": sparse(20 << 30),
+    "one of a gigabyte": sparse(1 << 30),
+    "a device without an end": link("/dev/zero"),
+    "a terminal": link("/dev/tty"),
+    "a file of /proc that is read once": link("/proc/kmsg"),
+    "a file of /proc that waits": link("/proc/self/mountinfo"),
+    "a link to itself": link("program.debug"),
+    "a pipe": lambda path, _debug: os.mkfifo(path),
+    "a directory": lambda path, _debug: path.mkdir(),
+    "nothing": lambda path, _debug: path.touch(),
+    "the true one": lambda path, debug: path.write_bytes(debug),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_lies_under_the_name_of_a_debug_file(
+    kind: str, place: Path, pair: tuple[bytes, bytes], who: tuple[Path, Prefix]
+) -> None:
+    KINDS[kind](place / "program.debug", pair[1])
+    began = time.monotonic()
+    assert_as_alone(who[1], place, place / "program")
+    assert time.monotonic() - began < SECOND + BUSY
+    events = list(jsonl.read(place / "trace.jsonl"))
+    assert named(events) is (kind == "the true one")
+    notes = [event.why for event in events if isinstance(event, ev.Note)]
+    assert len(notes) == (kind != "the true one")
+    assert any("is not checked" in why for why in notes) is (kind == "one of a gigabyte")
+
+
+def named(events: Iterable[ev.Event]) -> bool:
+    """Whether the caller of fork() has its name, which is in the debug file alone."""
+    return any(isinstance(event, ev.Place) and event.function == "make" for event in events)
+
+
+ADVERSARY = """
+import itertools, os, sys
+name, true, mood = sys.argv[1:]
+whole = open(true, "rb").read()
+def renamed(make):
+    make(name + "~")
+    os.rename(name + "~", name)
+def written(size):
+    def make(path):
+        with open(path, "wb") as file:
+            file.write(whole)
+            file.truncate(size)
+    return make
+moods = {
+    "truncates": [lambda: os.truncate(name, 100), lambda: written(20 << 20)(name)],
+    "replaces": [
+        lambda: renamed(written(len(whole))), lambda: renamed(os.mkfifo), lambda: renamed(written(20 << 20)),
+        lambda: renamed(lambda path: os.symlink("/dev/zero", path)), lambda: renamed(written(1 << 40)),
+    ],
+}
+written(len(whole))(name)
+os.write(1, b"ready\\n")
+for one in itertools.cycle(moods[mood]):
+    one()
+"""
+
+
+@contextmanager
+def adversary(path: Path, true: Path, mood: str) -> Iterator[None]:
+    """Somebody who changes a file without end."""
+    with subprocess.Popen([sys.executable, "-c", ADVERSARY, path, true, mood], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("mood", ["truncates", "replaces"])
+def test_a_debug_file_that_changes_while_it_is_read(
+    mood: str, place: Path, pair: tuple[bytes, bytes], who: tuple[Path, Prefix], tmp_path: Path
+) -> None:
+    (tmp_path / "true").write_bytes(pair[1])
+    with adversary(place / "program.debug", tmp_path / "true", mood):
+        for _ in range(3):
+            assert_as_alone(who[1], place, place / "program")
+
+
+SILENCES = ["unread", "unanswered"]
+
+
+@pytest.mark.parametrize("silence", SILENCES)
+def test_a_debug_file_on_a_file_system_that_does_not_answer(
+    silence: str, place: Path, who: tuple[Path, Prefix], tmp_path: Path
+) -> None:
+    (place / ".debug").mkdir()
+    (tmp_path / "served").mkdir()
+    with served(place / ".debug", tmp_path / "served") as mounted:
+        mounted.become(silence)
+        began = time.monotonic()
+        assert_as_alone(who[1], place, place / "program")
+        assert time.monotonic() - began < SECOND + BUSY
+        for number in (signal.SIGINT, signal.SIGTERM):
+            assert_leaves(Run(who[1], place, place / "program", "stay"), number)
+
+
+def assert_leaves(run: Run, number: int) -> None:
+    """Ended by a signal that the program and forklore get while forklore looks for the files: at once."""
+    run.until("ready")
+    run.go()
+    run.until("made 7")
+    began = time.monotonic()
+    run.process.send_signal(number)
+    assert run.ended() == (-number, "", "")
+    assert time.monotonic() - began < SECOND + BUSY
+
+
+@pytest.mark.parametrize("silence", [*SILENCES, ""])
+def test_a_program_on_a_file_system_that_does_not_answer_any_more(
+    silence: str, place: Path, pair: tuple[bytes, bytes], who: tuple[Path, Prefix], tmp_path: Path
+) -> None:
+    (tmp_path / "served").mkdir()
+    (place / "mount").mkdir()
+    for name, content in zip(("program", "program.debug"), pair, strict=True):
+        (tmp_path / "served" / name).write_bytes(content)
+    with served(place / "mount", tmp_path / "served") as mounted:
+        run = Run(who[1], place, mounted.place / "program")
+        run.until("ready")
+        if silence:
+            mounted.become(silence)
+        run.go()
+        assert run.ended() == (7, "made 7\n", "")
+    assert named(jsonl.read(run.trace)) is not bool(silence)
+
+
+@pytest.mark.parametrize("silence", SILENCES)
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "--duration"])
+def test_attach_leaves_a_program_whose_files_do_not_answer(
+    how: str, silence: str, place: Path, pair: tuple[bytes, bytes], who: tuple[Path, Prefix], tmp_path: Path
+) -> None:
+    (tmp_path / "served").mkdir()
+    (place / "mount").mkdir()
+    (tmp_path / "served/program").write_bytes(pair[0])
+    prefix = list(who[1][: list(who[1]).index("env")]) if "env" in who[1] else []
+    with (
+        served(place / "mount", tmp_path / "served") as mounted,
+        subprocess.Popen(
+            [*prefix, mounted.place / "program", "stay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as guest,
+    ):
+        assert guest.stdin is not None
+        assert guest.stdout is not None
+        assert guest.stdout.readline() == "ready\n"
+        words = [*who[1], "attach", "-q", "-o", str(place / "attached.jsonl"), str(guest.pid)]
+        if how == "--duration":
+            words[-1:-1] = ["--duration", "1"]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as attached:
+            _until_traced(guest.pid)
+            mounted.become(silence)
+            guest.stdin.write("\n")
+            guest.stdin.flush()
+            began = time.monotonic()
+            if how != "--duration":
+                attached.send_signal(getattr(signal, how))
+            assert attached.communicate(timeout=TIMEOUT)[1] == ""
+            assert attached.returncode == 0
+            assert time.monotonic() - began < SECOND + BUSY
+        assert guest.stdout.readline() == "made 7\n"
+        assert "State:\tS" in Path(f"/proc/{guest.pid}/status").read_text()
+        guest.kill()
+
+
+def _until_traced(pid: int) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def test_a_command_on_a_file_system_that_does_not_answer(tmp_path: Path) -> None:
+    """It cannot be looked for without waiting, and Ctrl-C ends that."""
+    (tmp_path / "mount").mkdir()
+    (tmp_path / "served").mkdir()
+    with served(tmp_path / "mount", tmp_path / "served") as mounted:
+        mounted.become("unread")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            run = Run(FORKLORE, tmp_path, mounted.place / "program")
+            _until_blocked(run.process.pid)
+            began = time.monotonic()
+            run.process.send_signal(number)
+            assert run.ended()[0] in (-number, 128 + number)
+            assert time.monotonic() - began < SECOND + BUSY
+
+
+def _until_blocked(pid: int) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while "fuse" not in Path(f"/proc/{pid}/wchan").read_text() + Path(f"/proc/{pid}/stack").read_text():
+        assert time.monotonic() < deadline
+        os.sched_yield()
