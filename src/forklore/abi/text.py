@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+from typing import Final
+
 
 def as_text(raw: bytes) -> str:
     """All of the bytes, invalid UTF-8 as ``\\xNN``. Control characters stay: not to be sent to a terminal."""
@@ -14,3 +17,29 @@ def printable(value: bytes | str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+UNENCODABLE: Final = "forklore-unencodable"
+"""How streams are to treat characters that their encoding lacks (the ``errors`` of open()): signs that views are drawn
+with have a substitute in ASCII, all others become backslash escapes."""
+
+SIGNS: Final = {
+    "│": "|", "├": "|", "└": "`", "─": "-", "·": "-", "…": "...", "×": "x", "→": "->", "←": "<-", "≈": "~",
+    "✗": "!", "✓": "+", "µ": "u", "Σ": "sum", "“": '"', "”": '"',
+}  # fmt: skip
+"""What views are drawn with, all of one column, and what stands for it in ASCII."""
+
+
+def _substituted(problem: UnicodeError) -> tuple[str, int]:
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    lost = problem.object[problem.start : problem.end]
+    return "".join(SIGNS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost), problem.end
+
+
+codecs.register_error(UNENCODABLE, _substituted)
+
+
+def drawable(text: str, encoding: str) -> str:
+    """The text as a stream of that encoding shows it: see :data:`UNENCODABLE`."""
+    return text if text.isascii() else text.encode(encoding, UNENCODABLE).decode(encoding)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, pid
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, keep_stderr, record
+from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, record
 
 if TYPE_CHECKING:
     from forklore.sources.ptrace.options import Options
@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     from forklore.sources.header import TraceRefusedError
     from forklore.sources.ptrace.attach import Attachment
 
-    keep_stderr()
     try:
         pids = [Pid(pid) for pid in arguments.pid]
         record(Attachment(pids, _options(arguments), tree=arguments.tree, seconds=arguments.duration), arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 from forklore.abi.units import PID_LIMIT
@@ -81,10 +83,16 @@ def columns(arguments: argparse.Namespace, file: TextIO) -> int:
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and int(told) > 0:
         return max(int(told), 40)
+    return max(_terminal_columns(file) or DEFAULT_COLUMNS, 40)
+
+
+def _terminal_columns(file: TextIO) -> int:
+    # Behind a pipe, which leads to less or head, the terminal is the one that messages go to.
     try:
-        return max(os.get_terminal_size(file.fileno()).columns, 40)
+        piped = stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
+        return os.get_terminal_size(sys.stderr.fileno() if piped else file.fileno()).columns
     except (OSError, ValueError):
-        return DEFAULT_COLUMNS
+        return 0
 
 
 def view_options(arguments: argparse.Namespace, file: TextIO) -> ExportOptions:

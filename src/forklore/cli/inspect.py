@@ -62,8 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(to_json(inspection))
     elif inspection.tasks:
         from forklore.features.inspect.text import lines
-        from forklore.report.styled_lines import write
+        from forklore.report.styled_lines import drawn_for, write
 
-        view = lines(inspection, columns(arguments, sys.stdout), each=arguments.each)
-        write(view, sys.stdout, color=wants_color(arguments.color, sys.stdout))
+        with drawn_for(sys.stdout):
+            view = lines(inspection, columns(arguments, sys.stdout), each=arguments.each)
+            write(view, sys.stdout, color=wants_color(arguments.color, sys.stdout))
     return 0 if inspection.tasks else 1

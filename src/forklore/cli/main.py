@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 from forklore.abi.text import printable
+from forklore.cli.streams import OutputLostError, open_streams
 from forklore.version import VERSION
 
 VERBS: Final = {
@@ -109,32 +110,31 @@ def _top() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    _open_streams()
-    words = list(sys.argv[1:] if argv is None else argv)
-    verb = words[0] if words else "--help"
-    if verb not in VERBS:
-        top = _top()
-        if verb.startswith("-") and verb not in ("-h", "--help", "--version"):
-            top.error(f"no option {verb} here: forklore VERB comes first, its options after it")
-        top.parse_args([verb])
-        return USAGE_ERROR
+    open_streams()
     try:
-        status: int = _module(verb).run(parsed(verb, words[1:]))
-        sys.stdout.flush()
+        try:
+            return _status(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output went away: that is no failure of ours, and nobody is left to tell.
-        sys.stderr.close()
-        return 141
-    return status
+    except OutputLostError as lost:
+        if isinstance(lost.problem, BrokenPipeError):
+            return 141  # the reader of our output went away: that is no failure of ours
+        complain(f"standard output: {lost}")
+        return 1
 
 
-def _open_streams() -> None:
-    # A stream that was closed is None in Python, and print() takes a file of None for stdout, which is the program's.
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for good, and closed on exec
+def _status(words: list[str]) -> int:
+    verb = words[0] if words else "--help"
+    if verb in VERBS:
+        status: int = _module(verb).run(parsed(verb, words[1:]))
+        return status
+    top = _top()
+    if verb.startswith("-") and verb not in ("-h", "--help", "--version"):
+        top.error(f"no option {verb} here: forklore VERB comes first, its options after it")
+    top.parse_args([verb])
+    return USAGE_ERROR
 
 
 def say(text: str) -> None:

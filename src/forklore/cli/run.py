@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, keep_stderr, record
+from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, record
 
 if TYPE_CHECKING:
     from forklore.sources.ptrace.options import Options
@@ -102,7 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
     from forklore.sources.header import TraceRefusedError
     from forklore.sources.ptrace.session import Session
 
-    keep_stderr()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until the program has it: to look for a program can be to wait for a file system, where no handler is called.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -66,8 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
     except (TraceError, NoSuchTaskError) as problem:
         complain(str(problem))
         return 1
-    except BrokenPipeError:
-        raise
     except OSError as problem:
         complain(f"{problem.filename or arguments.file}: {problem.strerror}")
         return 1

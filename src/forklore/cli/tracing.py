@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from typing import TYPE_CHECKING, Final, TextIO, cast
+from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import positive, view_options, wants_color
 from forklore.cli.main import complain, say
@@ -54,40 +54,6 @@ def _rotation(text: str) -> Rotation:
             f"{text!r} is no SIZE[,KEEP]: a number of bytes from 1, with K, M or G if wanted, and of files, like 64M,4"
         )
     return Rotation(int(found[1]) * _UNITS[found[2]], int(keep) if comma else None)
-
-
-class _Lasting:
-    """A stream that goes silent when it cannot be written any more: its reader left, the disk is full, the terminal is
-    gone. What is traced goes on.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.lost: OSError | None = None
-        """Why it is silent."""
-
-    def write(self, text: str) -> int:
-        if self.lost is None:
-            try:
-                return self._stream.write(text)
-            except OSError as problem:
-                self.lost = problem
-        return len(text)
-
-    def flush(self) -> None:
-        if self.lost is None:
-            try:
-                self._stream.flush()
-            except OSError as problem:
-                self.lost = problem
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-
-def keep_stderr() -> None:
-    """From now on nothing that is said on stderr can end the tracer, and with it the traced program."""
-    sys.stderr = cast("TextIO", _Lasting(sys.stderr))
 
 
 def record(source: Source, arguments: argparse.Namespace) -> None:

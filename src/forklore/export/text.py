@@ -17,7 +17,8 @@ _TABLE_LINES: Final = 400
 
 def write(trace: Trace, out: IO[str], options: ExportOptions) -> None:
     """Write the view that is asked for. NoSuchTaskError where it is of a task that the trace does not have."""
-    styled_lines.write(_lines(trace, options), out, color=options.color)
+    with styled_lines.drawn_for(out):
+        styled_lines.write(_lines(trace, options), out, color=options.color)
 
 
 def _lines(trace: Trace, options: ExportOptions) -> list[Line]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import IO, Final, Literal
 
 from msgspec import Struct
+
+from forklore.abi.text import SIGNS, drawable
 
 Role = Literal["plain", "frame", "tid", "name", "call", "flags", "exec", "good", "bad", "quiet", "loud", "maker"]
 
@@ -36,8 +41,28 @@ class Piece(Struct, frozen=True, gc=False):
 
 Line = tuple[Piece, ...]
 
-_NARROW: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("│├└─·…×→←≈✗µ✓")
+_NARROW: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset(SIGNS)
 """Characters known to take one cell, without asking rich: nearly all that is printed."""
+
+
+_encoding: ContextVar[str | None] = ContextVar("encoding", default=None)
+"""What the lines that are being made will be written in; None: all characters can be."""
+
+
+@contextmanager
+def drawn_for(file: IO[str]) -> Iterator[None]:
+    """What is measured and cut inside is so for a file that may lack characters: ``…`` takes three columns in ASCII."""
+    name = codecs.lookup(getattr(file, "encoding", None) or "utf-8").name
+    token = _encoding.set(None if name.startswith("utf") else name)
+    try:
+        yield
+    finally:
+        _encoding.reset(token)
+
+
+def _drawn(text: str) -> str:
+    encoding = _encoding.get()
+    return text if encoding is None else drawable(text, encoding)
 
 
 def plain(line: Line) -> str:
@@ -47,6 +72,7 @@ def plain(line: Line) -> str:
 
 def width_of(text: str) -> int:
     """Terminal cells that a text takes."""
+    text = _drawn(text)
     if all(char in _NARROW for char in text):
         return len(text)
     from rich.cells import cell_len
@@ -56,13 +82,16 @@ def width_of(text: str) -> int:
 
 def cut_text(text: str, room: int) -> str:
     """A text cut to ``room`` cells, with an ellipsis where something is missing."""
+    text = _drawn(text)
     if width_of(text) <= room:
         return text
-    if text.isascii():
-        return text[: max(room - 1, 0)].rstrip() + "…"
-    from rich.cells import set_cell_size
+    mark = _drawn("…")
+    left = max(room - len(mark), 0)
+    if not text.isascii():
+        from rich.cells import set_cell_size
 
-    return set_cell_size(text, max(room - 1, 0)).rstrip() + "…"
+        return set_cell_size(text, left).rstrip() + mark
+    return text[:left].rstrip() + mark
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
@@ -76,12 +105,13 @@ def fit(line: Line, width: int | None) -> Line:
     """A line cut to ``width`` cells, with an ellipsis where something is missing. None: no limit."""
     if width is None or sum(width_of(piece.text) for piece in line) <= width:
         return line
-    room = width - 1
+    mark = len(_drawn("…"))
+    room = width - mark
     kept: list[Piece] = []
     for piece in line:
         size = width_of(piece.text)
         if size > room:
-            kept.append(Piece(cut_text(piece.text, room + 1), piece.role))
+            kept.append(Piece(cut_text(piece.text, room + mark), piece.role))
             break
         kept.append(piece)
         room -= size
@@ -89,9 +119,14 @@ def fit(line: Line, width: int | None) -> Line:
 
 
 def write(lines: Iterable[Line], file: IO[str], *, color: bool) -> None:
-    """Print lines, in colour or plain."""
+    """Print lines, in colour or plain, as far as the file's encoding has the characters, else in ASCII."""
+    with drawn_for(file):
+        _write(lines, file, color=color)
+
+
+def _write(lines: Iterable[Line], file: IO[str], *, color: bool) -> None:
     if not color:
-        file.write("".join(f"{plain(line).rstrip()}\n" for line in lines))
+        file.write(_drawn("".join(f"{plain(line).rstrip()}\n" for line in lines)))
         file.flush()
         return
     from rich.console import Console
@@ -103,5 +138,5 @@ def write(lines: Iterable[Line], file: IO[str], *, color: bool) -> None:
         file=file, force_terminal=True, color_system=system, highlight=False, markup=False, soft_wrap=True
     )
     for line in lines:
-        console.print(Text.assemble(*((piece.text, STYLES[piece.role]) for piece in line)), end="\n")
+        console.print(Text.assemble(*((_drawn(piece.text), STYLES[piece.role]) for piece in line)), end="\n")
     file.flush()

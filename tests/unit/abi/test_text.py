@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import forklore
-from forklore.abi.text import as_text, printable
+from forklore.abi.text import SIGNS, as_text, drawable, printable
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,27 @@ def test_no_other_module_turns_bytes_into_text_of_its_own() -> None:
         if re.search(r"backslashreplace|unicode_escape|isprintable|\bascii\(", file.read_text(encoding="utf-8"))
     }
     assert own == {"abi/text.py"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("ascii", r"a -> b - 3 x f -- \xfc ... `- \u6f22 \U0001f98a \udcff sum 2 us"),
+        ("latin-1", r"a -> b · 3 × f -- ü ... `- \u6f22 \U0001f98a \udcff sum 2 µs"),
+        ("utf-8", r"a → b · 3 × f ── ü … └─ 漢 🦊 \udcff Σ 2 µs"),
+    ],
+)
+def test_what_an_encoding_lacks_is_drawn_in_ascii(encoding: str, text: str) -> None:
+    assert drawable("a → b · 3 × f ── ü … └─ 漢 🦊 \udcff Σ 2 µs", encoding) == text
+
+
+def test_every_sign_that_is_printed_has_a_substitute() -> None:
+    package = Path(forklore.__file__).parent
+    printed: set[str] = set()
+    for file in package.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings among them
+        strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in comments)
+        printed.update(*(node.value for node in strings if isinstance(node.value, str)))
+    assert {sign for sign in printed if not sign.isascii() and sign.isprintable()} == set(SIGNS)
+    assert all(text.isascii() for text in SIGNS.values())

@@ -13,7 +13,7 @@ from forklore.decode.object_groups import Grouping
 from forklore.features.inspect.inspection import InspectedThread, Inspection
 from forklore.report.styled_lines import Line, Piece, Role, fit, width_of
 
-_OWN, _UNSET, _SAME, _UNKNOWN = "·", "-", "=", "?"
+_OWN, _UNSET, _SAME, _UNKNOWN = ".", "-", "=", "?"
 _LEGEND: Final = (
     (_OWN, "its own"),
     (_UNSET, "has none"),
