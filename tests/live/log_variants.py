@@ -168,7 +168,7 @@ def _calls(task: Task) -> list[tuple[str, int | None]]:
     return [(call.call.text().partition("(")[0], call.result) for call in task.calls]
 
 
-def _refusals(task: Task) -> list[tuple[str, int | None, int]]:
+def _refusals(task: Task) -> list[tuple[str, int | None, int | None]]:
     return [(f.creation.call, f.creation.flags.raw, f.errno) for f in task.failures]
 
 

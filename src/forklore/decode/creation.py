@@ -131,6 +131,8 @@ class Creation(Struct, frozen=True, gc=False):
         """
         if self.call in ("fork", "vfork"):
             return f"{self.call}()"
+        if self.call == "unknown" and self.nr is None and not self.args:
+            return "system call not known"
         terms = self.flags.terms(abbreviate=abbreviate)
         signal = "?" if self.exit_signal is None else signal_text(self.exit_signal)
         parts = []

@@ -18,7 +18,7 @@ from msgspec import Struct
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.abi.clone_args import VER2
-from forklore.decode.creation import SIGCHLD, CallName, Creation
+from forklore.decode.creation import SIGCHLD, CallName, Creation, Kind
 
 _GO_THREAD: Final = f.CLONE_VM | f.CLONE_FS | f.CLONE_FILES | f.CLONE_SIGHAND | f.CLONE_THREAD | f.CLONE_SYSVSEM
 _PTHREAD: Final = _GO_THREAD | f.CLONE_SETTLS | f.CLONE_PARENT_SETTID | f.CLONE_CHILD_CLEARTID
@@ -35,6 +35,23 @@ _GLIBC_BELOW: Final = {Arch.X86_64: 16, Arch.X32: 16, Arch.I386: 28, Arch.AARCH6
 """How far below the stack that it is given glibc's clone() begins the child's: function and argument lie there."""
 _MUSL_BELOW: Final = {Arch.X86_64: 8, Arch.X32: 8, Arch.I386: 16, Arch.AARCH64: 16, Arch.RISCV64: 16}
 """The same of musl's clone(), which aligns the stack before that."""
+
+THREAD_CALLS: Final = frozenset({
+    "pthread_create", "thrd_create", "timer_create", "mq_notify", "getaddrinfo_a", "aio_read", "aio_write", "aio_fsync",
+    "lio_listio",
+})  # fmt: skip
+"""Library calls that make a thread, if they make a task."""
+PROCESS_CALLS: Final = frozenset({
+    "fork", "_Fork", "vfork", "posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp", "system", "popen",
+    "wordexp", "forkpty", "daemon",
+})  # fmt: skip
+"""Library calls that make a process, if they make a task."""
+
+
+def kind_made_by(library: str | None) -> Kind:
+    """The kind of what a library call makes; ``task`` where the call can make either, or is not known."""
+    return "thread" if library in THREAD_CALLS else "process" if library in PROCESS_CALLS else "task"
+
 
 Fits = Callable[[Creation], bool | None]
 

@@ -154,6 +154,8 @@ class Create(Call, tag="create", frozen=True, kw_only=True):
     script: Id | None = None
     """The frames of the interpreter that the creator runs: a :class:`Script`."""
     runs: Runs | None = None
+    library: str | None = None
+    """The library's function that made the call, where a log tells it: ``fork``, ``system``, ``pthread_create``."""
 
 
 class Module(Event, tag="module", frozen=True, kw_only=True):
@@ -224,15 +226,18 @@ class Name(Event, tag="name", frozen=True, kw_only=True):
 
 
 class Fail(Call, tag="fail", frozen=True, kw_only=True):
-    """A creation that the kernel refused. ``errno`` is positive."""
+    """A creation that was refused."""
 
-    errno: int
+    errno: int | None
+    """Positive. null: not known, as of a library's ``fork() = -1`` in a log that has no more of it."""
     injected: bool = False
     """Not the kernel but the tool that wrote the log refused it (``strace --inject``)."""
     limits: dict[str, int] = {}
     """Numbers that may have decided, read right after: see :class:`forklore.decode.rules.rule.Context`."""
     stack: Id | None = None
     script: Id | None = None
+    library: str | None = None
+    """As for :class:`Create`."""
 
 
 class Other(Call, tag="call", frozen=True, kw_only=True):

@@ -8,21 +8,17 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from forklore.decode.creation import Creation
-from forklore.decode.library_forms import Fingerprint, fingerprint
+from forklore.decode.library_forms import PROCESS_CALLS, THREAD_CALLS, Fingerprint, fingerprint
 from forklore.events import records as ev
 from forklore.model import library_calls
 from forklore.model.library_calls import LIBC, Known
 from forklore.model.script_calls import asked
 from forklore.model.stacks import CallStack, StackFrame
 
-Told = Literal["stack", "fingerprint", "none"]
+Told = Literal["stack", "log", "fingerprint", "none"]
 
 _WRAPPERS: Final = frozenset({"clone", "clone3"})
 """What other functions of a C library call to make the system call; ``clone`` is a program's own call as well."""
-_THREAD_CALLS: Final = frozenset({"pthread_create", "thrd_create"})
-_PROCESS_CALLS: Final = frozenset(
-    {"fork", "_Fork", "vfork", "posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp", "system", "popen"}
-)
 _SAME: Final = {"_Fork": "fork", "posix_spawnp": "posix_spawn", "pidfd_spawnp": "pidfd_spawn"}
 """Calls that look alike to the kernel."""
 
@@ -73,9 +69,18 @@ class _Walk(Struct):
 
 
 def attribute(
-    creation: Creation, stack: CallStack | None, script: ev.Script | None = None, runs: ev.Runs | None = None
+    creation: Creation,
+    stack: CallStack | None,
+    script: ev.Script | None = None,
+    runs: ev.Runs | None = None,
+    library: str | None = None,
 ) -> Attribution:
-    """Who made the child of ``creation``, from what was seen of its creator at that moment."""
+    """Who made the child of ``creation``, from what was seen of its creator at that moment.
+
+    ``library``: the library's function that a log names.
+    """
+    if library is not None and not _contradiction(creation, (library,)):
+        return Attribution((library,), None, None, None, "", "log", True, "the log has the library's call")
     made = fingerprint(creation)
     walked = None if stack is None or not stack.frames else _walk(stack)
     frame, call = asked(script)
@@ -244,8 +249,8 @@ def _is_part(inner: str, outer: str) -> bool:
 
 def _contradiction(creation: Creation, chain: tuple[str, ...]) -> str:
     thread = creation.is_thread
-    if thread and chain[-1] in _PROCESS_CALLS:
+    if thread and chain[-1] in PROCESS_CALLS:
         return f"the stack leads to {chain[-1]}, but the call makes a thread"
-    if thread is False and chain[-1] in _THREAD_CALLS:
+    if thread is False and chain[-1] in THREAD_CALLS:
         return f"the stack leads to {chain[-1]}, but the call makes a process"
     return ""

@@ -26,7 +26,7 @@ class Attributions:
         if found is None:
             from forklore.model.attribution import attribute  # a trace without creations does not pay for it
 
-            found = attribute(made.creation, made.stack, made.script, runs_of(made))
+            found = attribute(made.creation, made.stack, made.script, runs_of(made), _library(made))
             if key is not None:
                 self._found[key] = found
         return found
@@ -35,6 +35,11 @@ class Attributions:
 def runs_of(made: Task | Failure) -> ev.Runs | None:
     """What it was given to run, as far as that is known."""
     return made.runs if isinstance(made, Task) else None
+
+
+def _library(made: Task | Failure) -> str | None:
+    record = made.record if isinstance(made, Task) else made
+    return None if record is None else record.library
 
 
 def form_of(made: Task | Failure) -> object:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from forklore.abi.flags import CLONE_VFORK
+from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
 from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation
@@ -167,9 +167,10 @@ class Builder:
         kind = form.kind
         leader = self.trace.tasks.get(creator.leader) if creator.leader is not None else None
         group = creator.id if creator.leader is None else creator.leader
-        place = lineage(form.flags or 0, number, group, None if leader is None else leader.parent)
+        flags = form.flags if form.flags is not None else CLONE_THREAD if kind == "thread" else 0
+        place = lineage(flags, number, group, None if leader is None else leader.parent)
         # Who waits for it is the whole process of its creator, which is not known of a task of unknown kind.
-        parent = None if form.flags is None or creator.kind == "task" else place.parent
+        parent = None if kind == "task" or creator.kind == "task" else place.parent
         tgid = creator.tgid if place.thread else tid if kind == "process" else None
         # By position and one by one: with all of them as keywords this takes four times as long, and it is what a
         # long trace has most of.
@@ -210,16 +211,21 @@ class Builder:
 
     def _fail(self, event: ev.Fail) -> None:
         creation = decoded(event)
+        why: tuple[Reason, ...] = ()
+        # What a library's function returned need not be what the kernel said.
+        if event.errno is not None and (event.library is None or creation.call != "unknown"):
+            why = self._reasons(event, creation, event.errno)
         failure = Failure(
             t=_time(event.t),
             task=TaskId(event.task),
             creation=creation,
             errno=event.errno,
             limits=event.limits,
-            reasons=self._reasons(event, creation, event.errno),
+            reasons=why,
             stack=self._stack(event.stack),
             script=self._script(event.script),
             injected=event.injected,
+            library=event.library,
         )
         self.trace.failures.append(failure)
         task = self._task(event.task)

@@ -55,7 +55,8 @@ class Refusal(Struct, frozen=True):
 
     maker: Maker
     manner: Manner
-    errno: int
+    errno: int | None
+    """None: not known."""
 
 
 class Execution(Struct, frozen=True):

@@ -53,7 +53,12 @@ class Forms:
         form = self._known.get(key)
         if form is None:
             whole = decoded(record)
-            form = self._known[key] = CreationForm(whole.call, whole.flags.raw, whole.exit_signal, whole.kind)
+            kind = whole.kind
+            if kind == "task" and record.library is not None:
+                from forklore.decode.library_forms import kind_made_by  # few traces have a use for all its forms
+
+                kind = kind_made_by(record.library)
+            form = self._known[key] = CreationForm(whole.call, whole.flags.raw, whole.exit_signal, kind)
         return form
 
 
@@ -63,5 +68,6 @@ def _decides(record: ev.Create) -> tuple[object, ...]:
     # A file may have a struct with any call.
     struct = record.struct
     if isinstance(struct, str) and (record.nr is None or record.nr & _NUMBER == _CLONE3):
-        return record.arch, record.nr, record.args[1:2], len(struct), struct[_FLAGS], struct[_EXIT_SIGNAL]
-    return record.arch, record.nr, record.args[:1], struct is None
+        decides = len(struct), struct[_FLAGS], struct[_EXIT_SIGNAL], record.library
+        return record.arch, record.nr, record.args[1:2], *decides
+    return record.arch, record.nr, record.args[:1], struct is None, record.library

@@ -77,18 +77,21 @@ class MadeCall(Struct, frozen=True, gc=False):
 
 
 class Failure(Struct, frozen=True, gc=False):
-    """A creation that the kernel refused."""
+    """A creation that was refused."""
 
     t: Nanoseconds | None
     task: TaskId
     creation: Creation
-    errno: int
+    errno: int | None
+    """None: not known."""
     limits: dict[str, int]
     reasons: tuple[Reason, ...]
     stack: CallStack | None = None
     script: ev.Script | None = None
     injected: bool = False
     """As in :class:`MadeCall`."""
+    library: str | None = None
+    """As in :class:`forklore.events.records.Fail`."""
 
 
 class Naming(Struct, frozen=True, gc=False):

@@ -136,7 +136,7 @@ def _counted(change: Counted) -> ChangeInWords:
             return ChangeInWords(_program(program), _times(change, f"calls {shown}", f"no longer calls {shown}"))
 
 
-def _refused(change: Counted, call: str, errno: int) -> str:
+def _refused(change: Counted, call: str, errno: int | None) -> str:
     refused = f"refused {call} with {words.error(errno)}"
     return _times(change, f"is {refused}", f"is no longer {refused}")
 

@@ -60,7 +60,7 @@ def test_a_creation_of_which_little_is_known() -> None:
     story = Story()
     root = story.begin(100)
     story.create(root, 101, nr=None)
-    assert only(story) == "100 ?  ?(?) → task 101"
+    assert only(story) == "100 ?  system call not known → task 101"
     story = Story()
     story.clone(story.begin(100), 101, FORK | CLONE_UNTRACED, traced=False, ns_tids=[101, 2, 1])
     assert only(story).endswith("→ process 101  pid 2/1 inside its namespace  not followed")

@@ -369,7 +369,7 @@ def test_sites_are_ranked_by_number_and_by_time_held() -> None:
         "    tasks  refused  made by",
         "        5        -  pthread_create(worker) ← start_pool, pool.c:88",
         "        2        -  popen → posix_spawn ← read_config, conf.c:12",
-        "        1        -  ?(?)",
+        "        1        -  system call not known",
         "        0        1  pthread_create ← start_pool, pool.c:88",
     ]
     assert lines[split + 1 :] == [

@@ -191,9 +191,9 @@ class FailureObject(Struct, frozen=True):
     """Who called."""
     call: CallName
     """``fork``, ``vfork``, ``clone``, ``clone3``, ``unknown``."""
-    errno: int
-    """The error."""
-    errno_name: str
+    errno: int | None
+    """The error; null where a log does not tell it."""
+    errno_name: str | None
     """Its name."""
     flags: tuple[str, ...]
     """As in its ``creation``."""
@@ -222,7 +222,7 @@ class FailureObject(Struct, frozen=True):
             task=failure.task,
             call=creation.call,
             errno=failure.errno,
-            errno_name=errno_name(failure.errno),
+            errno_name=None if failure.errno is None else errno_name(failure.errno),
             flags=creation.flags,
             creation=creation,
             attribution=attribution,

@@ -25,7 +25,8 @@ class AttributionObject(Struct, frozen=True):
     script: ScriptFrameObject | None
     """The same in an interpreter."""
     source: Told
-    """``stack``; ``fingerprint``, by the form of the call alone; ``none``."""
+    """``stack``; ``log``, a log that names the library's function; ``fingerprint``, by the form of the call alone;
+    ``none``."""
     sure: bool
     """False: it is likely, and not more."""
     why: str

@@ -137,6 +137,8 @@ class Edges:
 def _says_nothing(made: Task | Failure, found: Attribution) -> bool:
     # A clone that is a fork by its flags is shown as one without any fingerprint.
     creation = made.creation
+    if found.source == "log":
+        return creation is not None and found.chain == (creation.call,)
     return found.source == "fingerprint" and creation is not None and found.chain in (("fork",), ("vfork",))
 
 

@@ -210,6 +210,7 @@ def look(task: Task) -> tuple[object, ...]:
         _NUMBER.sub("#", own) if (own := own_name(task)) else task.name,
         bool(own),
         form,
+        None if task.record is None else task.record.library,
         tuple(image.file for image in task.images),
         pattern(task),
         None if task.death is None else (task.death.code, task.death.signal, task.death.core),

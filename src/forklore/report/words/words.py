@@ -87,9 +87,9 @@ def death(end: Death) -> str:
     return "ended" if end.code is None else f"exit {end.code}"
 
 
-def error(number: int) -> str:
+def error(number: int | None) -> str:
     """An errno's name."""
-    return errno_name(number)
+    return "an error that the log does not tell" if number is None else errno_name(number)
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

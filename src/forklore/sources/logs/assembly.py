@@ -163,7 +163,7 @@ class Assembler:
             self._order.drop(made)
             if answer.errno is not None and not answer.restarted:
                 when = _returned_at(t, call, answer)
-                self._order.emit(Fail(t=when, task=task.id, errno=answer.errno, injected=answer.injected, **fields))
+                self._order.emit(Fail(t=when, task=task.id, errno=answer.errno, injected=answer.injected, **made.call))
             elif not answer.restarted:
                 self._notices.add("creations that failed with an error of unknown name", self._order.line)
         elif answer.value is None:

@@ -9,13 +9,14 @@ call returns a pid of another namespace, they are held until it can be told whic
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from itertools import chain, islice, takewhile
 from typing import Any, Final
 
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_VFORK
+from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK
+from forklore.decode.library_forms import kind_made_by
 from forklore.decode.lineage import lineage
 from forklore.events.records import (
     UNKNOWN_TID,
@@ -69,6 +70,8 @@ class Ordering:
         """A call that lasts is in the log before it returns. Not so with ``strace -z``."""
         self.interleaved = False
         """A call's line stands where it returned. In files of ``strace -ff`` put together it stands where it began."""
+        self.follows = True
+        """The log has what children did."""
 
     def ready(self) -> Iterator[Event]:
         """The events whose order is settled, each once."""
@@ -105,10 +108,10 @@ class Ordering:
         """Append an event."""
         self.queue.append(event)
 
-    def task(self, tid: int, t: int | None) -> LoggedTask:
-        """The task that now has this tid, new if there is none."""
+    def task(self, tid: int, t: int | None, makers: Set[str] | None = None) -> LoggedTask:
+        """The task that now has this tid, new if there is none; ``makers`` as in :class:`Slot`."""
         task = self.tasks.get(tid)
-        return self._appear(tid, t) if task is None else task
+        return self._appear(tid, t, makers) if task is None else task
 
     def sole(self) -> LoggedTask | None:
         """The task of a line that names none: the only one, or the oldest of several."""
@@ -116,7 +119,7 @@ class Ordering:
             self.notices.add("lines without a pid while several tasks run", self.line)
         return next(iter(self.tasks.values()), None)
 
-    def _appear(self, tid: int, t: int | None) -> LoggedTask:
+    def _appear(self, tid: int, t: int | None, makers: Set[str] | None) -> LoggedTask:
         task = self._make(tid)
         if self._last_id == 1:
             self._root = Slot(task=task, tid=tid, seq=0, t=t, line=self.line)
@@ -127,7 +130,7 @@ class Ordering:
         if not self.cut_calls:
             task.seen = 0
         self.seq += 1
-        slot = Slot(task=task, tid=tid, seq=self.seq, t=t, line=self.line)
+        slot = Slot(task=task, tid=tid, seq=self.seq, t=t, line=self.line, makers=makers)
         self._slots[slot] = None
         self._slot_of.setdefault(tid, slot)
         task.slot = task.shown = slot
@@ -179,6 +182,8 @@ class Ordering:
     ) -> Creating:
         """A task makes a creating call; with ``again``, more is known of the one that it is making."""
         vfork = bool((flags or 0) & CLONE_VFORK)
+        if task.within:
+            call = {**call, "library": task.within[0]}
         creating = task.creating
         if creating is not None and (again or (creating.library and not library)):
             creating.call, creating.flags, creating.vfork, creating.library = call, flags, vfork, False
@@ -198,12 +203,31 @@ class Ordering:
         creating.task.creating = None
         self._settle()
 
+    def returned(self, creating: Creating, *, certain: bool) -> bool:
+        """The call has returned without the pid of what it made; whether it can have made a task.
+
+        ``certain``: it made one, which shows before or after this. Otherwise it made one of those that have shown in
+        the meantime, or none.
+        """
+        creating.certain = certain
+        if not certain:
+            creating.until = self.seq
+            if not any(_may_have_made(creating, slot) for slot in self._slots):
+                self.drop(creating)
+                return False
+        self._creating.pop(creating, None)
+        creating.task.creating = None
+        self._abandoned.append(creating)
+        self._settle()
+        return True
+
     def abandon(self, task: LoggedTask) -> None:
         """The log shows no end of the call that the task was making: it may have made a task or not."""
         if task.creating is not None:
             self._creating.pop(task.creating, None)
             self._abandoned.append(task.creating)
-            self.notices.add("a creation whose result the log does not show", task.creating.line)
+            if not task.creating.certain:
+                self.notices.add("a creation whose result the log does not show", task.creating.line)
             task.creating = None
             self._settle()
 
@@ -225,6 +249,8 @@ class Ordering:
                 self.gone(former, t, "lost")
             child = self._make(tid)
             self.emit(self._create(creating, child, inner))
+            if not self.follows:
+                del self.tasks[tid]
         if (done := self._vfork_done(creating, child, t)) is not None:
             self.emit(done)
         self._settle()
@@ -285,13 +311,17 @@ class Ordering:
             child.creator = creator
         child.space = self.new_space() if creating.space is None else creating.space
         child.level = creator.level + (child.space != creator.space)
-        child.group = lineage(creating.flags or 0, child, creator.group, None).group
+        flags = creating.flags
+        if flags is None:
+            flags = CLONE_THREAD if kind_made_by(creating.call.get("library")) == "thread" else 0
+        child.group = lineage(flags, child, creator.group, None).group
         return Create(
             t=creating.began,
             task=creator.id,
             child=child.id,
             tid=child.tid,
             ns_tids=self._numbers(creating, child, inner),
+            traced=self.follows,
             **creating.call,
         )
 
@@ -400,11 +430,12 @@ class Ordering:
         slot.event = Begin(t=slot.t, task=slot.task.id, tid=slot.tid, tgid=slot.tid, how="log")
 
     def _only_maker(self, slot: Slot) -> Creating | None:
-        """The one call of unknown result that can have made the task; None if none or several can."""
+        """The call of unknown result that made the task; None if none can have, or several that are not alike."""
         before = takewhile(lambda c: c.seq < slot.seq, self._creating)  # they are in that order
         calls = chain(self._abandoned, before)
-        could = list(islice((c for c in calls if fits(c, slot, ends_told=False)), 2))
-        return could[0] if len(could) == 1 else None
+        could = list(islice((c for c in calls if _may_have_made(c, slot)), _ABANDONED_LIMIT))
+        alike = all(c.certain and c.task is could[0].task and c.call == could[0].call for c in could)
+        return could[0] if len(could) == 1 or (could and alike) else None
 
     # Ends
 
@@ -466,6 +497,9 @@ class Ordering:
 
     def finish(self, t: int | None) -> Iterator[Event]:
         """The rest of the events, and the end."""
+        for made in self._abandoned:
+            if made.certain and self.follows:
+                self.notices.add(f"calls of {made.call['library']} whose task the log does not show", made.line)
         for task in list(self.tasks.values()):
             self.gone(task, t, "ended")
         self._settle(force=True)
@@ -488,3 +522,10 @@ class Ordering:
         if call.task.space:
             self.note("tid", "the log has it only as its creator's pid namespace numbers it", t, child)
         self.emit(Gone(t=t, task=child.id, why="ended"))
+
+
+def _may_have_made(creating: Creating, slot: Slot) -> bool:
+    library = creating.call.get("library")
+    if library is not None and slot.makers is not None and library not in slot.makers:
+        return False
+    return (creating.until is None or slot.seq <= creating.until) and fits(creating, slot, ends_told=False)

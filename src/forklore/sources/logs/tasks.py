@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,10 @@ class Creating:
     line: int
     library: bool
     """A library's function: the system call that it makes may still be told."""
+    certain: bool = False
+    """It returns no pid, and has made one task."""
+    until: int | None = None
+    """It has returned without telling whether it made a task: what shows up after this place is none of its."""
     returned: int | None = None
     """When it returned, in the order of ``seq``; None while it runs."""
     value: int | None = None
@@ -67,6 +71,8 @@ class Slot(Place):
     seq: int
     t: int | None
     line: int
+    makers: Set[str] | None = None
+    """The library's functions of which one made it, by its first line; None: any."""
     own: int | None = None
     """What it calls itself, in its own pid namespace."""
     ended: tuple[int, int | None] | None = None
@@ -100,6 +106,8 @@ class LoggedTask:
     """Where it first showed unannounced."""
     creator: LoggedTask | None = None
     """Kept where tasks show before their creation is written only."""
+    within: list[str] = field(default_factory=list)
+    """The library's functions that make tasks which it is in, the outermost first."""
     stopped: bool = False
     signal: tuple[int, int | None, int | None, int | None] | None = None
     """The last signal delivered: number, si_code, si_pid, si_addr."""

@@ -21,6 +21,7 @@ from forklore.events.records import (
     Other,
     VforkDone,
 )
+from forklore.model.build import build
 from forklore.sources.files import open_any
 
 FORK = 0x1200011
@@ -29,6 +30,11 @@ FORK = 0x1200011
 def log(tmp_path: Path, *lines: str) -> tuple[list[Event], list[str]]:
     first = "10 SYS_brk(0) = 0x563999829000"
     return read(tmp_path / "log", "\n".join([first, *lines, "10 +++ exited (status 0) +++"]) + "\n")
+
+
+def library(tmp_path: Path, *lines: str) -> tuple[list[Event], list[str]]:
+    """Of ltrace -f without -S."""
+    return read(tmp_path / "log", "\n".join([*lines, "10 +++ exited (status 0) +++"]) + "\n")
 
 
 def test_a_shell_with_its_output_mixed_in() -> None:
@@ -92,15 +98,143 @@ def test_the_forms_of_a_call(call: str, tmp_path: Path) -> None:
 
 def test_without_system_calls_the_library_call_is_what_there_is(tmp_path: Path) -> None:
     """ltrace -f without -S."""
-    events, _ = log(
+    events, warnings = library(
         tmp_path,
         "10 fork( <unfinished ...>",
         "11 <... fork resumed> ) = 0",
         "10 <... fork resumed> ) = 11",
         "10 fork() = -1",
+        "10 vfork(0, 1, 0, 1) = -1",
+        "10 pthread_create(0x7f, 0, 0x55, 0) = 11",
     )
     (create,) = only(events, Create)
-    assert (create.nr, create.args, create.tid) == (None, (), 11)
+    assert (create.nr, create.args, create.tid, create.library) == (None, (), 11, "fork")
+    failed = [(e.nr, e.library, e.errno) for e in only(events, Fail)]
+    assert failed == [(None, "fork", None), (None, "vfork", None), (None, "pthread_create", 11)]
+    assert warnings == []
+
+
+def test_who_made_what_without_system_calls() -> None:
+    """system, popen, pthread_create and posix_spawn return no pid: by what was called when a task came up."""
+    trace = open_any(DATA / "ltrace-library.log")
+    events = events_of(trace)
+    made = {e.tid: (e.task, e.library) for e in only(events, Create)}
+    assert made == {
+        5140: (1, "fork"),
+        5141: (2, "fork"),
+        5142: (1, "vfork"),
+        5143: (1, "system"),
+        5144: (1, "popen"),
+        5145: (1, "pthread_create"),
+        5146: (1, "pthread_create"),
+        5147: (8, "fork"),
+        5148: (1, "posix_spawn"),
+        5149: (1, "posix_spawnp"),
+    }
+    assert {e.task for e in only(events, Exec)} == {4, 5, 6, 10}
+    failed = [(e.library, e.errno) for e in only(events, Fail)]
+    assert failed == [("fork", None), ("vfork", None), ("pthread_create", 11), ("system", None)]
+    assert trace.warnings == []
+    assert [blind.what for blind in trace.header.blind][-2:] == ["system calls", "creators"]
+    tasks = build(trace.header, events).tasks.values()
+    assert [task.kind for task in tasks] == ["process"] * 6 + ["thread"] * 2 + ["process"] * 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "made"),
+    [
+        # The second thread comes up when both calls have returned; both are the same task's.
+        (
+            ["10 pthread_create(1) = 0", "10 pthread_create(2) = 0", "11 usleep(1) = 0", "12 usleep(1) = 0"],
+            {2: 1, 3: 1},
+        ),
+        # Two tasks call system at once, and nothing tells the shells apart.
+        (
+            [
+                "10 fork() = 11",
+                "10 system(1 <unfinished ...>",
+                "11 system(1 <unfinished ...>",
+                "12 --- Called exec() ---",
+                "10 <... system resumed> ) = 0",
+                "11 <... system resumed> ) = 0",
+            ],
+            {2: 1, 3: None},
+        ),
+        # The first line tells a forked child from a thread.
+        (
+            [
+                "10 pthread_create(1) = 0",
+                "10 daemon(1, 1 <unfinished ...>",
+                "12 <... daemon resumed> ) = 0",
+                "11 usleep(1) = 0",
+            ],
+            {2: 1, 3: 1},
+        ),
+        # What failed made the task that came up in the meantime, and no later one.
+        (
+            [
+                "10 posix_spawnp(1 <no return ...>",
+                "11 +++ exited (status 127) +++",
+                "10 <... posix_spawnp resumed> ) = 2",
+                "12 getpid() = 12",
+            ],
+            {2: 1, 3: None},
+        ),
+        # By number, with words that the kernel got.
+        (["10 syscall(56, 17, 0, 0) = 11", "11 <... syscall resumed> ) = 0"], {2: 1}),
+        # In a function that the library calls back, shifted by -n.
+        (["10 qsort(1, 2, 3, 4 <unfinished ...>", "10   fork() = 11", "11   <... fork resumed> ) = 0"], {2: 1}),
+    ],
+)
+def test_children_of_calls_that_return_no_pid(lines: list[str], made: dict[int, int | None], tmp_path: Path) -> None:
+    events, _ = library(tmp_path, *lines)
+    assert tree(events) == {1: None, **made}
+
+
+def test_the_function_around_a_system_call_is_its_maker(tmp_path: Path) -> None:
+    """With -S as well; what clone3 makes is a thread or a process by the function."""
+    lines = "10 {}(1 <unfinished ...>\n10 SYS_435(0x7f, 88, 0x7f, 8) = {}\n10 <... {} resumed> ) = 0"
+    names = ["pthread_create", "system", "timer_create"]
+    log(tmp_path, *(lines.format(name, 11 + n, name) for n, name in enumerate(names)))
+    trace = open_any(tmp_path / "log")
+    events = events_of(trace)
+    assert [(e.nr, e.library) for e in only(events, Create)] == [(435, name) for name in names]
+    kinds = [task.kind for task in build(trace.header, events).tasks.values()]
+    assert kinds == ["process", "thread", "process", "thread"]
+
+
+def test_without_f_children_are_not_followed(tmp_path: Path) -> None:
+    """No line has a pid: neither what children did, nor that they ended, nor system's shell is in the log."""
+    lines = ["fork() = 11", 'system("exit 5" <no return ...>', "--- SIGCHLD (Child exited) ---"]
+    lines += ["<... system resumed> ) = 1280", "posix_spawnp(1) = 2", "fork() = -1", "+++ exited (status 7) +++"]
+    (tmp_path / "log").write_text("\n".join(lines))
+    trace = open_any(tmp_path / "log")
+    events = events_of(trace)
+    assert [(e.tid, e.traced, e.library) for e in only(events, Create)] == [(11, False, "fork")]
+    assert [e.library for e in only(events, Fail)] == ["fork"]
+    assert [e.task for e in events if isinstance(e, Exit | Gone)] == [1]
+    assert [blind.what for blind in trace.header.blind][-2:] == ["children", "system calls"]
+    assert trace.warnings == []
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_log_of_a_well_known_question(apart: bool, tmp_path: Path) -> None:
+    """Without -f, its results on lines of their own or not."""
+    lines = [
+        "SYS_mmap(0, 4096, 3, 34, 0xffffffff) = 0x7fe3cf832000",
+        "__libc_start_main(0x40054c, 1, 0x7fff47008298, 0x4005a0, 0x400590 <unfinished ...>",
+        "fork( <unfinished ...>",
+        "SYS_clone(0x1200011, 0, 0, 0x7fe3cf8339d0, 0) = 5967",
+        "<... fork resumed> ) = 5967",
+        "SYS_exit_group(13 <no return ...>",
+        "+++ exited (status 13) +++",
+    ]
+    text = "\n".join(lines).replace(") = ", ")\n= ") if apart else "\n".join(lines)
+    events, warnings = read(tmp_path / "log", text + "\n")
+    (create,) = only(events, Create)
+    assert (create.task, create.tid, create.args, create.library) == (1, 5967, (FORK, 0, 0, 0x7FE3CF8339D0, 0), "fork")
+    assert [(e.task, e.status) for e in only(events, Exit)] == [(1, 13 << 8)]
+    assert warnings == []
 
 
 def test_a_child_can_act_before_its_creator_returns(tmp_path: Path) -> None:
