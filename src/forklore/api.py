@@ -33,7 +33,7 @@ class TraceFailedError(Exception):
 
 
 def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
-    """The trace in a file: forklore's own, or a log of ``strace -f`` or ``ltrace -S -f``, told apart by content.
+    """The trace in a file: forklore's own, or a log of ``strace -f``, ``ltrace -f`` or QEMU_STRACE, told by content.
 
     ``sharing``: with who shared what over time, which takes several times as long. What is wrong with a file that can
     still be read is in ``warnings``. Raises OSError, and

@@ -11,9 +11,9 @@ from forklore.cli.main import USAGE_ERROR, complain
 from forklore.export.table import EXPORTERS, VIEWS
 
 HELP = """\
-Show a trace: one that `forklore run -o` recorded, or the log of `strace -f` or
-`ltrace -S -f`. What a file is, is told by its content. What a log cannot know is
-marked as unknown.
+Show a trace: one that `forklore run -o` recorded, or the log of `strace -f`,
+`ltrace -f` or QEMU_STRACE. What a file is, is told by its content. What a log
+cannot know is marked as unknown.
 """
 EPILOG = """\
 examples:

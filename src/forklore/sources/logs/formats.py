@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from forklore.events.lines import LineSource
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs import ltrace, strace
+from forklore.sources.logs import ltrace, qemu, strace
 from forklore.sources.logs.pasted import bare
 
 _LINES: Final = 2000
@@ -58,7 +58,7 @@ FORMATS: Final = (
         ),
     ),
     Format(
-        "a log of ltrace -S -f",
+        "a log of ltrace",
         ltrace.read,
         re.compile(
             _PREFIX + rb"(?:SYS_\w+\(|\w+@SYS\("
@@ -66,6 +66,15 @@ FORMATS: Final = (
             rb"|\+\+\+ exited \((?:status \d+|unknown)"
             rb"|--- Called exec\(\) ---"
             rb"|--- SIG\w+ \([^)]*\) ---)"
+        ),
+    ),
+    Format(
+        "a log of QEMU_STRACE",
+        qemu.read,
+        re.compile(
+            rb"\d{1,7} (?:\w+\(.*\) = -1 errno=\d+ \(|clone\([A-Z_|0-9a-fx]+,child_stack=0x|Unknown syscall \d+$"
+            rb'|execve\("[^"]*",\{|\w+\(.*\) = 0x[0-9a-f]{16}$|openat\((?:-100|AT_FDCWD),")'
+            rb"|qemu: uncaught target signal "
         ),
     ),
 )

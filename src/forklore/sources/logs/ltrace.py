@@ -1,4 +1,4 @@
-"""Logs of ``ltrace -S -f``: from its lines to event records, line by line. See docs/other-tools.md.
+"""Logs of ``ltrace``, best with ``-S -f``: from its lines to event records, line by line. See docs/other-tools.md.
 
 Written against ltrace 0.7.3's own output (``SYS_clone(...)``, ``SYS_435(...)``) and the ``clone@SYS(...)`` of
 newer versions. ltrace prints raw numbers, so the words of clone are whole; of clone3 it has only the pointer.

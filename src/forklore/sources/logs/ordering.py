@@ -430,12 +430,17 @@ class Ordering:
         slot.event = Begin(t=slot.t, task=slot.task.id, tid=slot.tid, tgid=slot.tid, how="log")
 
     def _only_maker(self, slot: Slot) -> Creating | None:
-        """The call of unknown result that made the task; None if none can have, or several that are not alike."""
+        """The call of unknown result that made the task: of several of one task, what they have in common."""
         before = takewhile(lambda c: c.seq < slot.seq, self._creating)  # they are in that order
         calls = chain(self._abandoned, before)
         could = list(islice((c for c in calls if _may_have_made(c, slot)), _ABANDONED_LIMIT))
-        alike = all(c.certain and c.task is could[0].task and c.call == could[0].call for c in could)
-        return could[0] if len(could) == 1 or (could and alike) else None
+        certain = [c for c in could if c.certain and c.task is could[0].task]
+        if len(could) == 1 or not certain or any(c.task is not could[0].task for c in could):
+            return could[0] if len(could) == 1 else None
+        maker = certain[0]
+        if any(c.call != maker.call for c in could):
+            maker.call = {"arch": maker.task.arch, "nr": None}
+        return maker
 
     # Ends
 

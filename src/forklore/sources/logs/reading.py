@@ -34,6 +34,11 @@ class LogReader(ABC):
     def feed(self, line: bytes, number: int) -> None:
         """Take the next line."""
 
+    def finish(self) -> None:
+        """The log has ended: what a call lacks by now is not in it."""
+        self.order.line += 1
+        self.calls.next_line()
+
     def not_understood(self, line: bytes) -> None:
         """A line that says nothing to this reader: one that names a creation is worth a warning."""
         if _CREATION_NAMED.search(line):
@@ -57,5 +62,6 @@ def _events(reader: LogReader, source: LineSource, head: list[bytes], warnings: 
             feed(line, number)
             if queue:
                 yield from order.ready()
+    reader.finish()
     yield from order.finish(reader.stamps.last)
     warnings.extend(order.notices.texts(printable(source.name)))
