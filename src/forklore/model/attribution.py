@@ -47,6 +47,8 @@ class Attribution(Struct, frozen=True):
 
 def usual(creation: Creation, found: Attribution | None) -> bool:
     """Whether the call is just what the library function that made it, or the plain fork that it is, always makes."""
+    if found is not None and found.source == "log" and creation.flags.raw is None:
+        return True  # the library's function is all that is known
     made = fingerprint(creation)
     if made is None:
         return creation.call in ("fork", "vfork")

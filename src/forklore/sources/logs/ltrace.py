@@ -79,6 +79,10 @@ _NAMED: Final = {name.encode(): name for name in _MAKERS}
 _TWICE: Final = _PID - {"clone"} | {"daemon"}
 """Library calls that return in the child as well, which the log shows before anything else of it."""
 _RETURNS_TWICE: Final = {name.encode(): frozenset({name}) for name in _TWICE}
+_EXECUTING: Final = frozenset(
+    name.encode()
+    for name in ("execve", "execv", "execl", "execle", "execvp", "execvpe", "execlp", "fexecve", "execveat")
+)
 _FAILED: Final = (-1, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
 _SHELL_MISSING: Final = 127 << 8
 _ARCH: Final = Arch.X86_64
@@ -109,6 +113,10 @@ class LtraceReader(LogReader):
         elif match["lib"] is not None:
             if (library := _NAMED.get(match["lib"])) is not None:
                 self._library(task, line[match.end() :], library, t)
+            elif match["lib"] in _EXECUTING and not self._system_calls and PENDING.search(line):
+                # Those that end with a p are given a name that they look for.
+                given = b"<no return ...>" if match["lib"].rstrip(b"e").endswith(b"p") else line[match.end() :]
+                self.calls.call(task, LoggedCall(b"execve", given, t), t)
         elif (called := match["sys"] or match["at"]) is not None:
             self._system_calls = True
             name = _call_name(called)
@@ -119,11 +127,17 @@ class LtraceReader(LogReader):
         elif match["mark"] == b"+++":
             self._ended(task, line[match.end() :], t)
         elif line.startswith(b"Called exec()", match.end()):
-            task.within.clear()
-            if self._system_calls:
-                self.calls.executes(task, t)
-            else:
-                self.order.executed(task, Exec(t=t, task=task.id, path=_PATH, argv=_ARGV))
+            self._executes(task, t)
+
+    def _executes(self, task: LoggedTask, t: int | None) -> None:
+        threads = [one for one in self.order.tasks.values() if one.group is task.group and one is not task]
+        task.within.clear()
+        if self._system_calls or any(one in self.order.executing for one in (task, *threads)):
+            self.calls.executes(task, t)
+            return
+        self.order.executed(task, Exec(t=t, task=task.id, path=_PATH, argv=_ARGV))
+        if threads:
+            self.order.note("exec", "the log has no call of it, which any thread of the process can have made", t, task)
 
     def _is_record(self, match: re.Match[bytes]) -> bool:
         """A line without the prefix that the others have is the program's own."""
@@ -187,6 +201,9 @@ class LtraceReader(LogReader):
             plain = _call_name(name.removeprefix(b"SYS_").removesuffix(b"@SYS"))
             if plain in CALLS:
                 self.calls.resumed(task, plain, rest, t)
+        elif name in _EXECUTING and not self._system_calls:  # it returned: it failed
+            task.open = None
+            self.order.executing.pop(task, None)
         elif name in _NAMED and (library := _NAMED[name]) in task.within and not PENDING.search(rest):
             del task.within[task.within.index(library) + 1 :]
             args_end = arguments(rest, 0)[1]

@@ -191,6 +191,30 @@ def test_children_of_calls_that_return_no_pid(lines: list[str], made: dict[int, 
     assert tree(events) == {1: None, **made}
 
 
+def test_who_executes_without_system_calls(tmp_path: Path) -> None:
+    """The library's call tells it: a thread's that comes back under its process's pid, too."""
+    events, warnings = library(
+        tmp_path,
+        "10 fork() = 11",
+        '11 execl("/bin/no", "no", nil <unfinished ...>',
+        "11 <... execl resumed> ) = -1",
+        '11 execlp("true", "true", nil <no return ...>',
+        "11 --- Called exec() ---",
+        "10 pthread_create(1) = 0",
+        '12 execv("/bin/true", 0x7f <no return ...>',
+        "10 --- Called exec() ---",
+    )
+    assert [(e.task, e.path, e.former_tid) for e in only(events, Exec)] == [
+        (2, Unavailable(errno=0, why="ltrace printed no string for it"), None),
+        (3, "/bin/true", 12),
+    ]
+    assert [(e.task, e.why) for e in only(events, Gone)] == [(1, "superseded"), (2, "ended")]
+    assert warnings == []
+    lines = ["10 pthread_create(1) = 0", "12 usleep(1) = 0", "10 --- Called exec() ---"]
+    events, _ = library(tmp_path, *lines)
+    assert [(e.what, e.task) for e in only(events, Note)] == [("exec", 1)]
+
+
 def test_the_function_around_a_system_call_is_its_maker(tmp_path: Path) -> None:
     """With -S as well; what clone3 makes is a thread or a process by the function."""
     lines = "10 {}(1 <unfinished ...>\n10 SYS_435(0x7f, 88, 0x7f, 8) = {}\n10 <... {} resumed> ) = 0"
