@@ -124,7 +124,7 @@ def test_a_posix_spawn_and_one_that_fails(program: Program, traced: Trace_) -> N
     assert task.death.code == 17
     # The second one made a child as well, whose execve failed: only the errno came back to the program.
     (failed,) = (t for t in run.created() if t is not task)
-    assert [f.errnos for f in failed.failed_execs] == [(run.line("refused").errno,)]
+    assert [f.errnos for f in failed.failed_execs] == [[run.line("refused").errno]]
     assert not failed.images
     assert failed.death is not None
     assert failed.death.code == 127

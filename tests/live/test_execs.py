@@ -75,8 +75,8 @@ def test_vfork_holds_its_creator(name: str, program: Program, traced: Trace_) ->
     else:
         assert order == [ev.ExecFail, ev.Exit]
         (failed,) = task.failed_execs
-        assert failed.paths == (b"/nonexistent/program",)
-        assert failed.errnos == (run.line("child").errno,)
+        assert failed.paths == [b"/nonexistent/program"]
+        assert failed.errnos == [run.line("child").errno]
 
 
 def test_a_script_runs_its_interpreter(tmp_path: Path, traced: Trace_) -> None:

@@ -119,7 +119,7 @@ def test_a_search_through_path_is_one_failure(program: Program, traced: Trace_) 
     task = run.task(line.number("pid"))
     (search,) = task.failed_execs
     name = line["path"].rpartition("/")[2]
-    assert search.paths == tuple(f"/nonexistent/{letter}/{name}".encode() for letter in "abc")
+    assert search.paths == [f"/nonexistent/{letter}/{name}".encode() for letter in "abc"]
     assert [image.file for image in task.images] == [line["path"].encode()]
 
 

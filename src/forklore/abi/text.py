@@ -14,9 +14,21 @@ def as_text(raw: bytes) -> str:
 def printable(value: bytes | str) -> str:
     """Text that a terminal cannot mistake for commands: control characters and invalid UTF-8 as backslash escapes."""
     text = as_text(value) if isinstance(value, bytes) else value
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return text if text.isprintable() else text.translate(_ESCAPES)
+
+
+class _Escapes(dict[int, str]):
+    # Asked character by character, so that a text of megabytes takes no more than its escapes do.
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        shown = char if char.isprintable() else char.encode("unicode_escape").decode()
+        if len(self) < _KEPT:
+            self[code] = shown
+        return shown
+
+
+_KEPT: Final = 4096
+_ESCAPES = _Escapes()
 
 
 UNENCODABLE: Final = "forklore-unencodable"

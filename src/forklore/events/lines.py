@@ -7,15 +7,19 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from forklore.abi.text import printable
 
 LINE_LIMIT: Final = 16 << 20
 """The longest line that is read, in bytes, its newline not counted."""
 
-INFLATED_LIMIT: Final = 64 << 30
-"""How many bytes a compressed file may hold before it is taken for a bomb."""
+SKIPPED_LIMIT: Final = 256 << 20
+"""How much is read of a longer line, to find its end."""
+INFLATED: Final = 1 << 30
+"""A compressed file may hold so many bytes, and more if it has at least a part in ``BOMB`` of what it holds."""
+BOMB: Final = 400
+"""A trace takes a tenth when it is compressed; the same line again and again takes a part in 300 to 1,030."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BUFFER: Final = 1 << 18
@@ -52,7 +56,7 @@ class LineSource:
 
     ``name`` is what messages call it. Iteration gives each line with its newline, if it has one. A line longer
     than ``LINE_LIMIT`` comes cut, without a newline, and ``overlong`` is set until the next one; the rest of it
-    is skipped. Raises TraceError where the stream cannot be read on.
+    is skipped. Raises TraceError where the stream cannot be read on, and at a line longer than ``SKIPPED_LIMIT``.
     """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
@@ -60,8 +64,9 @@ class LineSource:
         self.number = 0
         self.overlong = False
         self._file = stream
-        self._stream = _inflated(stream)
-        self._compressed = self._stream is not stream
+        self._packed = _Counted(stream)
+        self._compressed = isinstance(stream, io.BufferedReader) and stream.peek(2)[:2] == _GZIP_MAGIC
+        self._stream = _inflated(self._packed) if self._compressed else stream
         self._total = 0
         self._ahead: list[bytes] = []
         self._taken: bytes | None = None
@@ -127,8 +132,8 @@ class LineSource:
             raise self._unreadable(error) from error
         if self._compressed:
             self._total += len(line)
-            if self._total > INFLATED_LIMIT:
-                expected = f"at most {INFLATED_LIMIT >> 30} GiB after decompression"
+            if self._total > INFLATED and self._total > BOMB * self._packed.count:
+                expected = f"at most {BOMB} times as many bytes after decompression as before"
                 raise TraceError(self.name, self.number + 1, expected, "more; decompress the file before reading it")
         return line
 
@@ -140,8 +145,11 @@ class LineSource:
         return TraceError(self.name, self.number + 1, expected, found)
 
     def _skip(self) -> None:
+        skipped = LINE_LIMIT
         while (part := self._read()) and not part.endswith(b"\n"):
-            pass
+            skipped += len(part)
+            if skipped > SKIPPED_LIMIT:
+                raise self.error(f"lines of at most {LINE_LIMIT >> 20} MiB", f"one of more than {SKIPPED_LIMIT >> 20}")
 
 
 def open_lines(path: str | os.PathLike[str]) -> LineSource:
@@ -152,9 +160,20 @@ def open_lines(path: str | os.PathLike[str]) -> LineSource:
     return LineSource(open(name, "rb", buffering=_BUFFER), name)
 
 
-def _inflated(stream: IO[bytes]) -> IO[bytes]:
-    if not isinstance(stream, io.BufferedReader) or stream.peek(2)[:2] != _GZIP_MAGIC:
-        return stream
+class _Counted:
+    """A stream that tells how much of it was read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def read(self, size: int) -> bytes:
+        part = self._stream.read(size)
+        self.count += len(part)
+        return part
+
+
+def _inflated(stream: _Counted) -> IO[bytes]:
     import gzip  # a trace that is being written needs none of it
 
-    return io.BufferedReader(gzip.GzipFile(fileobj=stream), _BUFFER)
+    return io.BufferedReader(gzip.GzipFile(fileobj=cast("IO[bytes]", stream), mode="rb"), _BUFFER)

@@ -307,10 +307,10 @@ class Builder:
         path = _text(event.path)
         before = task.failed_execs
         if isinstance(before, list) and before[-1].injected == event.injected and _same_search(before[-1], path):
-            last = before[-1]
-            before[-1] = FailedExec(last.t, (*last.paths, path), (*last.errnos, event.errno), event.injected)
+            before[-1].paths.append(path)
+            before[-1].errnos.append(event.errno)
         else:
-            failed = FailedExec(_time(event.t), (path,), (event.errno,), event.injected)
+            failed = FailedExec(_time(event.t), [path], [event.errno], event.injected)
             task.failed_execs = _with(task.failed_execs, failed)
 
     def _vfork_done(self, event: ev.VforkDone) -> None:

@@ -33,7 +33,7 @@ RESOURCES: Final = (*OBJECTS, *NAMESPACES)
 """Every resource that tasks are grouped by, in the order in which views show them."""
 
 
-class Hold(Struct):
+class Hold(Struct, gc=False):
     """One task's hold on one object of a resource. ``until`` None: to the end of the trace, or not known."""
 
     resource: str
@@ -47,7 +47,7 @@ class Hold(Struct):
     """Of a namespace, where it was read."""
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, gc=False):
     """A child's and its creator's hold on one resource, right after the creation."""
 
     resource: str
@@ -66,7 +66,7 @@ class Answer(Struct, frozen=True):
         return self.sentence is not None
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """A later moment at which a task's hold changed, or was seen not to."""
 
     t: Nanoseconds | None
@@ -99,6 +99,20 @@ def _object_answer(flags: int | None, kcmp: tuple[int, ...] | Unavailable | None
     if asked is not None and asked != shared:
         sentence = "shared, though the call did not ask for it" if shared else "asked for, and yet not shared"
     return Answer(name, asked, "shared" if shared else "separate", "kcmp", None, sentence)
+
+
+@lru_cache(maxsize=4096)
+def _answers_by_rule(flags: int | None, kcmp: tuple[int, ...] | Unavailable | None) -> tuple[Answer, ...]:
+    # One tuple for all tasks that were made alike: there can be very many.
+    return (*object_answers(flags, kcmp), *(_namespace_by_rule(flags, name) for name in NAMESPACES))
+
+
+def _namespace_by_rule(flags: int | None, name: str) -> Answer:
+    # kernel/nsproxy.c: copy_namespaces shares all that no CLONE_NEW* names.
+    if flags is None:
+        return Answer(name, None, "unknown", "flag", "its flags are not known")
+    new = bool(flags & NAMESPACES[name].new_by)
+    return Answer(name, not new, "separate" if new else "shared", "rule")
 
 
 class Sharing:
@@ -142,9 +156,13 @@ class Sharing:
         """A child's holds at its creation, by what was observed and else by rule."""
         t = None if event.t is None else Nanoseconds(event.t)
         standing = event.standing if isinstance(event.standing, ev.Standing) else None
-        answers = list(object_answers(creation.flags.raw, event.kcmp))
-        answers += [self._namespace(creator, creation, standing, name) for name in NAMESPACES]
-        self.answers[task] = tuple(answers)
+        flags = creation.flags.raw
+        if (standing is None or standing.namespaces is None) and not self._for_children:
+            answers = _answers_by_rule(flags, event.kcmp)
+        else:
+            told = [self._namespace(creator, creation, standing, name) for name in NAMESPACES]
+            answers = (*object_answers(flags, event.kcmp), *told)
+        self.answers[task] = answers
         init = event.ns_tids is not None and event.ns_tids[-1:] == [1]  # of a new pid namespace (pid_namespaces(7))
         for answer in answers:
             inode = self._inode(standing, answer.resource)
@@ -170,14 +188,11 @@ class Sharing:
             problem = None if standing is None or standing.namespaces is None else standing.namespaces.get(name)
             if isinstance(problem, Unavailable):
                 return Answer(name, asked, "unknown", "/proc", problem.why)
-            if asked is None:
-                return Answer(name, asked, "unknown", "flag", "its flags are not known")
-            # kernel/nsproxy.c: copy_namespaces shares all that no CLONE_NEW* names, but for what was set for children;
-            # a thread stays with its process.
+            # But for what was set for children; a thread stays with its process.
             own = holds[-1].group if holds else None
             if asked and not creation.is_thread and self._for_children.get((creator, name), own) != own:
                 return Answer(name, asked, "separate", "rule", None, _PENDING[name])
-            return Answer(name, asked, "shared" if asked else "separate", "rule")
+            return _namespace_by_rule(creation.flags.raw, name)
         shared = inode == theirs
         sentence = None
         if asked is not None and asked != shared:
@@ -212,6 +227,7 @@ class Sharing:
     def _set_for_children(self, task: TaskId, name: str) -> int:
         group = self._for_children[task, name] or self._group(name, None)
         self._for_children[task, name] = group
+        self._members[group]  # for who enters next
         return group
 
     def _join(
@@ -221,13 +237,26 @@ class Sharing:
         if not holds:
             self._enter(other, resource, t, "rule", None)
             holds = self.holds[other][resource]
+        self._known(other, resource)
         self._add(task, resource, holds[-1].group, t, how, inode if inode is not None else holds[-1].inode)
+
+    def _known(self, task: TaskId, resource: str) -> None:
+        # Others may enter the task's group from now on. Most groups have one member for ever, and no set.
+        hold = self.current(task, resource)
+        if hold is not None and hold.group not in self._members:
+            self._holders.enter(task, resource, self._members[hold.group])
 
     def _add(
         self, task: TaskId, resource: str, group: int, t: Nanoseconds | None, how: How, inode: int | None
     ) -> None:
-        self._holders.enter(task, resource, self._members[group])
-        self.holds[task].setdefault(resource, []).append(Hold(resource, group, t, how, inode=inode))
+        if inode is not None or group in self._members:
+            self._holders.enter(task, resource, self._members[group])
+        else:
+            self._holders.leave(task, resource)
+        hold = Hold(resource, group, t, how, None, None, inode)
+        before = self.holds[task].setdefault(resource, [hold])
+        if before[-1] is not hold:
+            before.append(hold)
 
     def executed(self, task: TaskId, event: ev.Exec) -> None:
         """execve: a new memory and, where they were shared, a new descriptor table and new handlers."""
@@ -275,6 +304,7 @@ class Sharing:
         elif hold.inode is None and not moved:
             hold.inode = inode
             self._by_inode.setdefault((name, inode), hold.group)
+            self._known(task, name)
         elif hold.inode != inode:
             self._leave(task, name, at, cause, "/proc", inode, fresh=cause == "unshare")
 
@@ -292,7 +322,7 @@ class Sharing:
     def _by_rule(self, task: TaskId, at: int | None, cause: str, ended: Iterable[str]) -> None:
         # ``ended``: objects that the task has to itself now, if it shared them.
         for resource in ended:
-            if self.partners(task, resource):
+            if len(self._holders.of(task).get(resource, ())) > 1:
                 self._leave(task, resource, at, cause, "rule")
 
     def _leave(

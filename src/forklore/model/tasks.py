@@ -55,9 +55,9 @@ class FailedExec(Struct, frozen=True, gc=False):
     """One or more refused execve of one program: a search through PATH is one."""
 
     t: Nanoseconds | None
-    paths: tuple[bytes | Unavailable, ...]
+    paths: list[bytes | Unavailable]
     """In the order they were tried."""
-    errnos: tuple[int, ...]
+    errnos: list[int]
     """The error of each."""
     injected: bool = False
     """These are the doing of the tool that wrote the log."""

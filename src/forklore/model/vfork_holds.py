@@ -6,7 +6,11 @@ memory that the child borrows.
 
 from __future__ import annotations
 
-from typing import Literal
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import chain, islice
+from math import inf
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -32,17 +36,19 @@ class VforkHold(Struct, frozen=True):
     borrows: bool
     """Whether the child ran in its creator's memory; without CLONE_VM in a copy of it."""
     ran_on: tuple[TaskId, ...] | None
-    """The other tasks of the creator's process that lived during that time, all or part of it. None: the log has no
-    times. A first thread that ended before the others counts until its process ends: its end is reported only then
-    (kernel/exit.c: delay_group_leader)."""
+    """The first of the other tasks of the creator's process that lived during that time, all or part of it. None: the
+    log has no times. A first thread that ended before the others counts until its process ends: its end is reported
+    only then (kernel/exit.c: delay_group_leader)."""
+    more: int = 0
+    """How many more did."""
 
 
 class Holding(Struct):
     """Answers for all children of a trace; it is read once, when first asked."""
 
     trace: Trace
-    _members: dict[TaskId, list[Task]] | None = None
-    """The tasks of each process that has more than one, by the task that it began with."""
+    _ran: dict[TaskId, tuple[tuple[TaskId, ...], int]] | None = None
+    """Who ran on, and how many more, by the child."""
     _began: dict[TaskId, TaskId] = {}
     """That task, by each heir: a thread whose exec made it the leader."""
 
@@ -52,50 +58,75 @@ class Holding(Struct):
         if child.creator is None or flags is None or not flags & CLONE_VFORK:
             return None
         creator = self.trace.tasks[child.creator]
+        if self._ran is None:
+            self._ran = self._read()
+        ran_on, more = self._ran.get(child.id, ((), 0)) if _when(child, creator, self.trace) else (None, 0)
         return VforkHold(
             thread=creator.id,
             since=child.created,
             until=child.vfork_released,
             ended_by=_ending(child, creator),
             borrows=bool(flags & CLONE_VM),
-            ran_on=self._ran_on(child, creator),
+            ran_on=ran_on,
+            more=more,
         )
 
-    def _ran_on(self, child: Task, creator: Task) -> tuple[TaskId, ...] | None:
-        since = child.created
-        until = child.vfork_released if child.vfork_released is not None else creator.ended
-        if since is None or (until is None and self.trace.ended is None):
-            return None
-        if self._members is None:
-            self._members = self._read()
-        others = self._members.get(self._process(creator), ())
-        return tuple(
-            other.id
-            for other in others
-            if other.id not in (child.id, creator.id) and _lived_between(other, since, until)
-        )
-
-    def _read(self) -> dict[TaskId, list[Task]]:
+    def _read(self) -> dict[TaskId, tuple[tuple[TaskId, ...], int]]:
         tasks = self.trace.tasks.values()
         self._began = {task.heir: task.id for task in tasks if task.heir is not None}
         found: dict[TaskId, list[Task]] = {}
+        asked: dict[TaskId, list[_Asked]] = {}
         for task in tasks:
             found.setdefault(self._process(task), []).append(task)
-        return {process: members for process, members in found.items() if len(members) > 1}
+            if task.creator is not None and task.form is not None and (task.form.flags or 0) & CLONE_VFORK:
+                creator = self.trace.tasks[task.creator]
+                if (when := _when(task, creator, self.trace)) is not None:
+                    asked.setdefault(self._process(creator), []).append((*when, task.id, creator.id))
+        return {
+            child: ran for process, times in asked.items() if len(found[process]) > 1
+            for child, ran in _ran_on(found[process], sorted(times))
+        }  # fmt: skip
 
     def _process(self, task: Task) -> TaskId:
         # Each exec of a thread that was not the leader makes another task the leader of the same process.
-        process = task.leader if task.leader is not None else task.id
+        heir = process = task.leader if task.leader is not None else task.id
         while process in self._began:
             process = self._began[process]
+        while heir != process:  # the next walk is short: a process can have had any number of leaders
+            self._began[heir], heir = process, self._began[heir]
         return process
 
 
-def _lived_between(task: Task, since: Nanoseconds, until: Nanoseconds | None) -> bool:
-    if task.created is None:
-        return False
-    left = _left(task)
-    return (until is None or task.created < until) and (left is None or left > since)
+_NAMED: Final = 32
+_Asked = tuple[float, float, TaskId, TaskId]
+"""From when to when, of which child and creator."""
+
+
+def _when(child: Task, creator: Task, trace: Trace) -> tuple[float, float] | None:
+    until = child.vfork_released if child.vfork_released is not None else creator.ended
+    if child.created is None or (until is None and trace.ended is None):
+        return None
+    return child.created, inf if until is None else until
+
+
+def _ran_on(members: list[Task], asked: list[_Asked]) -> Iterator[tuple[TaskId, tuple[tuple[TaskId, ...], int]]]:
+    # In the order of time, so that a process of n threads and as many vfork children is gone through once.
+    born: list[tuple[float, TaskId]] = sorted((task.created, task.id) for task in members if task.created is not None)
+    left = sorted((end, task.id) for task in members if (end := _left(task)) is not None)
+    alive: dict[TaskId, None] = {}
+    came = went = 0
+    for since, until, child, creator in asked:
+        while came < len(born) and born[came][0] <= since:
+            alive[born[came][1]] = None
+            came += 1
+        while went < len(left) and left[went][0] <= since:
+            alive.pop(left[went][1], None)
+            went += 1
+        later = range(came, bisect_left(born, (until, 0)))
+        count = len(alive) + len(later) - (child in alive) - (creator in alive)
+        all_ = chain(alive, (born[number][1] for number in later))
+        shown = tuple(islice((task for task in all_ if task not in (child, creator)), _NAMED))
+        yield child, (shown, max(count - len(shown), 0))
 
 
 def _left(task: Task) -> Nanoseconds | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -11,7 +10,7 @@ from forklore.abi.units import Unavailable
 from forklore.events.records import Descriptors, raw_bytes
 from forklore.model.pipes import Pipe, PipeHolder, pipes
 from forklore.model.tasks import Task, Trace
-from forklore.report.styled_lines import Line, Piece
+from forklore.report.styled_lines import Line, Piece, wrapped
 from forklore.report.words import words
 from forklore.report.words.descriptors import beyond, held_name, origin
 
@@ -83,7 +82,7 @@ def _who(task: Task) -> Line:
 
 
 def _cut(text: str, room: int) -> list[str]:
-    return textwrap.wrap(printable(text), max(room, 24)) or [""]
+    return wrapped(printable(text), max(room, 24)) or [""]
 
 
 def _wrapped(indent: str, text: str, columns: int) -> Iterator[Line]:

@@ -16,7 +16,7 @@ from forklore.report.styled_lines import Line, Piece
 from forklore.report.tree.edges import Edge, Edges
 from forklore.report.words import words
 from forklore.report.words.cow import cow_words
-from forklore.report.words.descriptors import given, held_words
+from forklore.report.words.descriptors import Key, given, held_words
 from forklore.report.words.vfork_memory import borrowed_words
 
 _UNTOLD: Final[tuple[type, ...]] = (ev.Module, ev.Place, ev.Lines, ev.Stack, ev.Script)
@@ -29,6 +29,7 @@ class LogView:
     def __init__(self, builder: Builder) -> None:
         self._trace = builder.trace
         self._edges = Edges(builder.trace)
+        self._given: frozenset[Key] = frozenset()
         self._text: dict[type, Callable[[Any], Line]] = {
             ev.Begin: self._begin,
             **dict.fromkeys(_UNTOLD, lambda _e: ()),
@@ -123,7 +124,9 @@ class LogView:
         return (Piece(f"goes on: {words.tid(event.tid)} released its memory{held}", "quiet"),)
 
     def _descriptors(self, event: ev.Descriptors) -> Line:
-        text = held_words([event], given(self._trace))
+        if (task := self._task(event.task)).how == "root" and len(task.descriptors) == 1:
+            self._given = given(self._trace)
+        text = held_words([event], self._given)
         return (Piece(text),) if text else ()
 
     def _exit(self, event: ev.Exit) -> Line:

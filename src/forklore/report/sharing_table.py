@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
@@ -12,7 +11,7 @@ from forklore.abi.units import TaskId
 from forklore.decode.object_groups import letter
 from forklore.model.sharing import Hold, Sharing
 from forklore.model.tasks import Task, Trace
-from forklore.report.styled_lines import Line, Piece, Role, fit, width_of
+from forklore.report.styled_lines import Line, Piece, Role, fit, width_of, wrapped
 from forklore.report.words import words
 
 _NONE: Final = "·"
@@ -39,13 +38,9 @@ def table_lines(trace: Trace, columns: int | None, lines: int | None = _LINES) -
         raise ValueError("the trace was read without its sharing")
     letters = Letters()
     shown = [*OBJECTS, *(name for name in NAMESPACES if _differs(sharing, trace.tasks, name))]
-    rows = [_row(task, sharing, shown, letters) for task in trace.tasks.values()]
-    folded = _fold(rows)
+    folded = _fold((_row(task, sharing, shown, letters) for task in trace.tasks.values()), lines)
+    hidden = len(trace.tasks) - sum(count for _, count in folded)
     head = ("task", *shown)
-    hidden = 0
-    if lines is not None and len(folded) > lines:
-        hidden = sum(count for _, count in folded[lines:])
-        folded = folded[:lines]
     cells = [head, *((_counted(row, count)) for row, count in folded)]
     widths = [max(width_of(row[i]) for row in cells) for i in range(len(head))]
     out = [_printed(row, widths, header=number == 0) for number, row in enumerate(cells)]
@@ -53,13 +48,14 @@ def table_lines(trace: Trace, columns: int | None, lines: int | None = _LINES) -
         out.append((Piece(f"… {words.count(hidden, 'task')} more", "quiet"),))
     out.append(())
     for text in _legend(shown, sharing, trace):
-        out += [(Piece(part, "quiet"),) for part in (textwrap.wrap(text, columns) if columns else [text])]
+        out += [(Piece(part, "quiet"),) for part in (wrapped(text, columns) if columns else [text])]
     return [fit(line, columns) for line in out]
 
 
 def _differs(sharing: Sharing, tasks: Iterable[TaskId], name: str) -> bool:
-    groups = {hold.group for task in tasks for hold in sharing.holds[task].get(name, ())}
-    return len(groups) > 1
+    groups = (hold.group for task in tasks for hold in sharing.holds[task].get(name, ()))
+    first = next(groups, None)
+    return any(group != first for group in groups)
 
 
 Row = tuple[str, ...]
@@ -83,8 +79,8 @@ def _cell(task: TaskId, resource: str, sharing: Sharing, letters: Letters) -> st
     return text + (_UNKNOWN if unsure else "") + ("!" if answer is not None and answer.differs else "")
 
 
-def _fold(rows: list[Row]) -> list[tuple[Row, int]]:
-    # Neighbours of one name and one set of letters are one line.
+def _fold(rows: Iterable[Row], most: int | None) -> list[tuple[Row, int]]:
+    # Neighbours of one name and one set of letters are one line. Rows behind the last line are not made.
     folded: list[tuple[Row, int]] = []
     for row in rows:
         if folded:
@@ -92,6 +88,8 @@ def _fold(rows: list[Row]) -> list[tuple[Row, int]]:
             if last[1:] == row[1:] and _what(last[0]) == _what(row[0]):
                 folded[-1] = (last, count + 1)
                 continue
+        if len(folded) == most:
+            break
         folded.append((row, 1))
     return folded
 
@@ -119,9 +117,8 @@ def _legend(shown: list[str], sharing: Sharing, trace: Trace) -> Iterator[str]:
     same = [name for name in NAMESPACES if name not in shown]
     if same:
         yield f"One namespace for all tasks: {' '.join(same)}."
-    unknown = {
-        answer.reason for answers in sharing.answers.values() for answer in answers if answer.observed == "unknown"
-    }
+    kinds = {id(answers): answers for answers in sharing.answers.values()}.values()
+    unknown = {answer.reason for answers in kinds for answer in answers if answer.observed == "unknown"}
     if unknown - {None}:
         reasons = "; ".join(sorted(filter(None, unknown)))
         yield f"{_UNKNOWN}: by the call's flags, for it could not be observed: {reasons}."

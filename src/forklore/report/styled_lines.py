@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -41,6 +42,7 @@ class Piece(Struct, frozen=True, gc=False):
 
 Line = tuple[Piece, ...]
 
+_ENDLESS: Final = re.compile(r"\S{4096,}")
 _NARROW: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset(SIGNS)
 """Characters known to take one cell, without asking rich: nearly all that is printed."""
 
@@ -94,13 +96,6 @@ def cut_text(text: str, room: int) -> str:
     return text[:left].rstrip() + mark
 
 
-def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """A text in lines of at most ``width`` cells, the further ones indented."""
-    import textwrap
-
-    return textwrap.wrap(text, width, subsequent_indent=indent)
-
-
 def fit(line: Line, width: int | None) -> Line:
     """A line cut to ``width`` cells, with an ellipsis where something is missing. None: no limit."""
     if width is None or sum(width_of(piece.text) for piece in line) <= width:
@@ -116,6 +111,19 @@ def fit(line: Line, width: int | None) -> Line:
         kept.append(piece)
         room -= size
     return tuple(kept)
+
+
+def wrapped(text: str, width: int, hang: str = "") -> list[str]:
+    """Text in lines of at most ``width`` characters, those after the first indented by ``hang``, in linear time."""
+    import textwrap
+
+    # textwrap copies the rest of a word that is too long for each line that it fills.
+    short = _ENDLESS.sub(lambda found: " ".join(_pieces(found[0], width - len(hang))), text)
+    return textwrap.wrap(short, width, subsequent_indent=hang)
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    return (text[at : at + size] for at in range(0, len(text), size))
 
 
 def write(lines: Iterable[Line], file: IO[str], *, color: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -17,7 +16,7 @@ from forklore.model.tasks import Task, Trace
 from forklore.model.vfork_holds import Holding
 from forklore.report.sharing_table import changes
 from forklore.report.stacks import ShownStacks
-from forklore.report.styled_lines import Line, Piece, plain
+from forklore.report.styled_lines import Line, Piece, plain, wrapped
 from forklore.report.tree import label
 from forklore.report.tree.edges import Edges
 from forklore.report.tree.fold import TreeRow
@@ -132,7 +131,7 @@ def _stack(task: Task, columns: int) -> Iterator[Line]:
         yield ()
         yield (Piece("Its creator's call stack then, innermost first", "name"),)
     for text, role in texts:
-        for part in textwrap.wrap(text, max(columns - 2, 24), subsequent_indent="   "):
+        for part in wrapped(text, max(columns - 2, 24), "   "):
             yield (Piece("  "), Piece(part, role))
 
 
@@ -287,11 +286,11 @@ def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
 
 def _entry(title: str, text: str, columns: int) -> Iterator[Line]:
     room = max(columns - _TITLE - 2, 24)
-    for number, part in enumerate(textwrap.wrap(text, room) or [""]):
+    for number, part in enumerate(wrapped(printable(text), room) or [""]):
         head = f"  {title if number == 0 else '':<{_TITLE}}"
-        yield (Piece(head, "tid"), Piece(printable(part)))
+        yield (Piece(head, "tid"), Piece(part))
 
 
 def _wrapped(indent: str, text: str, columns: int) -> Iterator[Line]:
-    for part in textwrap.wrap(text, max(columns - len(indent), 24)):
-        yield (Piece(indent + printable(part)),)
+    for part in wrapped(printable(text), max(columns - len(indent), 24)):
+        yield (Piece(indent + part),)

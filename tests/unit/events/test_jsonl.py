@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
 from forklore.events import jsonl, lines, schema
-from forklore.events.lines import TraceError
+from forklore.events.lines import TraceError, open_lines
 from forklore.events.records import (
     FORMAT_VERSION,
     Begin,
@@ -257,10 +257,34 @@ def test_a_damaged_gzip_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_gzip_bomb_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "INFLATED_LIMIT", 1 << 20)
+    monkeypatch.setattr(lines, "INFLATED", 1 << 20)
     path = tmp_path / "t.gz"
-    path.write_bytes(gzip.compress(record(tmp_path / "t", EVENTS).read_bytes() + b" " * (2 << 20)))
-    assert "decompress" in failure(path).found
+    for bomb in (b" ", b"\n", b"x\n", b"    \n" * 70):
+        path.write_bytes(gzip.compress(record(tmp_path / "t", EVENTS).read_bytes() + bomb * ((4 << 20) // len(bomb))))
+        with closing(open_lines(path)) as source, pytest.raises(TraceError, match="decompress the file") as problem:
+            list(source)
+        assert f"at most {lines.BOMB} times" in problem.value.expected
+
+
+def test_no_more_of_an_endless_line_is_read_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LINE_LIMIT", 1 << 16)
+    path, unpacked = tmp_path / "t.gz", 0
+    read = gzip.GzipFile.readinto
+
+    def counted(self: gzip.GzipFile, buffer: memoryview) -> int:
+        nonlocal unpacked
+        unpacked += (size := read(self, buffer))
+        return size
+
+    monkeypatch.setattr(gzip.GzipFile, "readinto", counted)
+    monkeypatch.setattr(lines, "SKIPPED_LIMIT", 1 << 18)
+    path.write_bytes(b"\n" + b"x" * (64 << 20))
+    with closing(open_lines(path)) as source, pytest.raises(TraceError, match=r"t\.gz:2: expected lines of at most"):
+        list(source)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with closing(open_lines(path)) as source, pytest.raises(TraceError, match=r"t\.gz:2: expected lines of at most"):
+        list(source)
+    assert unpacked <= 1 << 20
 
 
 TOO_LATE = Exit(t=0, task=1, status=0)

@@ -202,12 +202,12 @@ def test_a_search_through_path_is_one_failure() -> None:
     story.exec_fail(root, Unavailable(14, "unmapped"), 14)
     failed = task(story.trace(), root).failed_execs
     assert [(f.t, f.paths, f.errnos) for f in failed[:4]] == [
-        (1 * MS, (b"/a/ls", b"/b/ls", b"/c/ls"), (ENOENT, EACCES, ENOENT)),
-        (4 * MS, (b"/a/other",), (ENOENT,)),
-        (5 * MS, (b"/a/last",), (ENOEXEC,)),  # a search ends at an error like this
-        (6 * MS, (b"/b/last",), (ENOENT,)),
+        (1 * MS, [b"/a/ls", b"/b/ls", b"/c/ls"], [ENOENT, EACCES, ENOENT]),
+        (4 * MS, [b"/a/other"], [ENOENT]),
+        (5 * MS, [b"/a/last"], [ENOEXEC]),  # a search ends at an error like this
+        (6 * MS, [b"/b/last"], [ENOENT]),
     ]
-    assert [f.paths for f in failed[4:]] == [(Unavailable(14, "unmapped"),)] * 2
+    assert [f.paths for f in failed[4:]] == [[Unavailable(14, "unmapped")]] * 2
 
 
 def test_how_long_a_vfork_held_its_creator() -> None:

@@ -121,7 +121,7 @@ class FailedExecObject(Struct, frozen=True):
     """Of the first."""
     paths: list[ev.Text | UnavailableObject]
     """In the order in which they were tried."""
-    errnos: tuple[int, ...]
+    errnos: list[int]
     """The error of each."""
     errno_names: list[str]
     """Their names."""

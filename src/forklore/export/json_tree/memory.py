@@ -83,12 +83,14 @@ class VforkObject(Struct, frozen=True):
     borrows_memory: bool
     """The child ran in its creator's memory; false: in a copy."""
     ran_on: tuple[TaskNumber, ...] | None
-    """The other tasks of that process which ran meanwhile; null: not known."""
+    """The other tasks of that process which ran meanwhile, the first 32 of them; null: not known."""
+    ran_on_more: ev.Count
+    """How many more did."""
 
     @classmethod
     def of(cls, held: VforkHold) -> VforkObject:
         """What the model found."""
-        return cls(held.thread, held.since, held.until, held.ended_by, held.borrows, held.ran_on)
+        return cls(held.thread, held.since, held.until, held.ended_by, held.borrows, held.ran_on, held.more)
 
 
 class BorrowedObject(Struct, frozen=True):

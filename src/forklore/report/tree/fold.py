@@ -182,7 +182,7 @@ class Folded:
             reasons = tuple(reason.text for reason in leaf.reasons)
             return ("refused", leaf.creation.text(), leaf.errno, reasons, self._site(leaf))
         if isinstance(leaf, FailedExec):
-            return ("exec", leaf.paths, leaf.errnos)
+            return ("exec", *leaf.paths, *leaf.errnos)
         return ("call", leaf.call.text(), leaf.result)
 
 

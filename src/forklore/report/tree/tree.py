@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi.text import printable
 from forklore.events.records import raw_bytes
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.model.timing import most_at_once
@@ -21,13 +21,16 @@ from forklore.report.tree.fold import Folded, TreeRow
 from forklore.report.tree.label import Detail, task_head
 from forklore.report.tree.margins import Legend, Starts
 from forklore.report.words import words
+from forklore.report.words.code import clipped
 
 _INDENT: Final = 3
 _ROOM: Final = 44
 """Columns that a line keeps for itself however deep it stands."""
 _WIDEST: Final = 132
 _NOTES: Final = 3
-"""So many of the notes that have one reason are shown."""
+"""So many of the notes that have one reason are shown, …"""
+_CHARACTERS: Final = 2000
+"""… and of each so much, unless everything is asked for."""
 _ROOMY: Final = 60
 """A tree of no more lines than that may take several for a task; a longer one keeps to one and says less."""
 _LEAST_MAKER: Final = 12
@@ -71,8 +74,10 @@ def _all(trace: Trace, limits: Limits) -> list[Line]:
     stacks = ShownStacks() if limits.stacks else None
     legend, starts = Legend(), Starts(trace)
     lines: list[Line] = []
-    for root in trace.roots:
-        lines += _one(root, trace, folded, limits, stacks, legend, starts)
+    roots = trace.roots
+    for root in roots:
+        inside = list(_descendants(root, trace) if len(roots) > 1 else trace.tasks.values())
+        lines += _one(root, inside, trace, folded, limits, stacks, legend, starts)
     for text in legend.texts():
         lines += [(Piece(part, "quiet"),) for part in wrapped(text, _width(limits), "   ")]
     lines += list(_below(trace, limits))
@@ -81,6 +86,7 @@ def _all(trace: Trace, limits: Limits) -> list[Line]:
 
 def _one(
     root: Task,
+    inside: list[Task],
     trace: Trace,
     folded: Folded,
     limits: Limits,
@@ -88,7 +94,6 @@ def _one(
     legend: Legend,
     starts: Starts,
 ) -> list[Line]:
-    inside = list(_descendants(root, trace)) if len(trace.roots) > 1 else list(trace.tasks.values())
     depth, rows = _affordable(root, folded, limits)
     if limits.depth is not None:
         depth = limits.depth
@@ -116,7 +121,9 @@ def _one(
         if stacks is not None:
             lines += _stack_lines(row, stacks, frame)
         if row.tasks and not cut:
-            stack.append(_Level(iter(_shown(folded.rows(row.tasks), limits)), level.prefix + below))
+            # A prefix that is too long to be shown grows no more: a chain of n tasks would take n * n characters.
+            grown = level.prefix + below if prefix is level.prefix else level.prefix
+            stack.append(_Level(iter(_shown(folded.rows(row.tasks), limits)), grown))
     return lines
 
 
@@ -171,7 +178,7 @@ def _affordable(root: Task, folded: Folded, limits: Limits) -> tuple[int | None,
             more += len(rows)
             following += [row.tasks[0] for row in rows if isinstance(row, TreeRow) and row.tasks]
         if spent + more > limits.lines and depth > 0:
-            break
+            return depth, spent if limits.depth is None else spent + more
         spent += more
         depth += 1
         level = following
@@ -378,9 +385,10 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
     for what, why in [*((each.what, each.why) for each in trace.header.blind), *trace.notes]:
         by_reason.setdefault(why, []).append(what)
     for why, whats in by_reason.items():
-        shown = ", ".join(printable(what) for what in whats[:_NOTES])
+        most = _CHARACTERS if limits.lines is not None else sys.maxsize
+        shown = ", ".join(clipped(what, most) for what in whats[:_NOTES])
         more = f" and {len(whats) - _NOTES} more" if len(whats) > _NOTES else ""
-        yield from _note(f"{shown}{more}: {printable(why)}", limits)
+        yield from _note(f"{shown}{more}: {clipped(why, most)}", limits)
     if trace.end_reason is None:
         yield from _note("the trace was cut off; what came after its last line is not known", limits)
 

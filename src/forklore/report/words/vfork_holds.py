@@ -27,7 +27,7 @@ def vfork_words(held: VforkHold, trace: Trace) -> str:
     if held.since is None or held.until is None:
         return ""
     text = f"{words.tid(trace.tasks[held.thread].tid)} held {words.span(held.until - held.since)}"
-    return f"{text}, {words.count(len(held.ran_on), 'thread')} ran on" if held.ran_on else text
+    return f"{text}, {words.count(len(held.ran_on) + held.more, 'thread')} ran on" if held.ran_on else text
 
 
 def vfork_lines(held: VforkHold, trace: Trace) -> Iterator[tuple[str, str]]:
@@ -41,11 +41,12 @@ def vfork_lines(held: VforkHold, trace: Trace) -> Iterator[tuple[str, str]]:
     if held.ran_on is None:
         yield "ran on", "not known: the log has no times"
     elif held.ran_on:
-        yield "ran on", f"{_named(held.ran_on, trace)}, of the same process"
+        yield "ran on", f"{_named(held.ran_on, held.more, trace)}, of the same process"
     else:
         yield "ran on", "nobody: its process had no further thread"
 
 
-def _named(tasks: tuple[TaskId, ...], trace: Trace) -> str:
+def _named(tasks: tuple[TaskId, ...], more: int, trace: Trace) -> str:
     shown = ", ".join(words.tid(trace.tasks[task].tid) for task in tasks[:_NAMED])
-    return f"{shown} and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else shown
+    more += max(len(tasks) - _NAMED, 0)
+    return f"{shown} and {more} more" if more else shown
