@@ -14,6 +14,7 @@ from pathlib import Path
 from forklore.abi.units import Tid
 from forklore.cli.main import main
 from forklore.linux.wait import WaitStatus
+from forklore.sources.ptrace.calls import Calls
 from forklore.sources.ptrace.creations import CreationInFlight
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
@@ -32,21 +33,27 @@ class Watched(Engine):
         COUNTS["creator first"] -= 1  # it was there before, and is handed to _first_status once more from here
         super()._begin(child, early, t)
 
-    def _returned(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
-        COUNTS["restarted"] += result == ERESTARTNOINTR
-        super()._returned(task, entry, result, t)
-
     def _adopt(self, tid: Tid, made: CreationInFlight | None) -> None:
         COUNTS["adopted"] += 1
         super()._adopt(tid, made)
+
+
+class WatchedCalls(Calls):
+    """The same of the ends of calls."""
+
+    def _returned(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
+        COUNTS["restarted"] += result == ERESTARTNOINTR
+        super()._returned(task, entry, result, t)
 
 
 ERESTARTNOINTR = -513
 
 
 if __name__ == "__main__":
+    import forklore.sources.ptrace.engine
     import forklore.sources.ptrace.session
 
+    forklore.sources.ptrace.engine.Calls = WatchedCalls  # type: ignore[attr-defined]
     forklore.sources.ptrace.session.Engine = Watched  # type: ignore[attr-defined]
     code = main(sys.argv[2:])
     Path(sys.argv[1]).write_text(json.dumps(COUNTS))

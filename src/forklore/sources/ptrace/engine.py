@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
-from forklore.abi.errors import RESTARTS
-from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import leaving, seccomp
+from forklore.linux import leaving
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
 from forklore.sources.ptrace.announcers import Announcers
+from forklore.sources.ptrace.calls import Calls
 from forklore.sources.ptrace.creations import CreationInFlight, Creations
 from forklore.sources.ptrace.deferred import Deferred
+from forklore.sources.ptrace.ends import Ends
 from forklore.sources.ptrace.entry import EntryReader
-from forklore.sources.ptrace.held_pairs import CREATOR_DIED, CREATOR_GONE, HeldPairs
+from forklore.sources.ptrace.held_pairs import CREATOR_GONE, HeldPairs
 from forklore.sources.ptrace.kernel import LINUX, Kernel
 from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observer, Observers
@@ -38,7 +38,7 @@ from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Unti
 from forklore.sources.ptrace.signal_delivery import Delivery
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
-from forklore.sources.ptrace.tracee import Class, EnteredCall, Group, Tracee
+from forklore.sources.ptrace.tracee import Tracee
 from forklore.sources.ptrace.wake import Wake
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ class Engine:
         self._creations = Creations(adopts=kernel.adopts_orphans())
         self._announcers = Announcers(kernel, self._family, self._creations, self._reader, self._stops, machine)
         self._observers = Observers([*observers_of(options, emit, callers), *observers])
-        self._calls = self._observers.call_entered
         self._renames = Renames(kernel, emit)
         self._deferred = Deferred()
         self._new = NewTasks(
@@ -108,18 +107,22 @@ class Engine:
         self._killing = False
         self._me = os.getpid()
         self._delivery = Delivery(kernel, machine)
-        self.root: Tracee | None = None
-        self.root_status: WaitStatus | None = None
-        """The wait status of the root, once it has ended."""
+        self._calls = Calls(
+            kernel, machine, options.observe, self._family, self._creations, self._reader, self._new, self._observers,
+            emit, self._go, self._begin,
+        )  # fmt: skip
+        self._ends = Ends(
+            kernel, self._family, self._creations, self._announcers, self._new, self._renames, self._observers, emit
+        )
         self._handlers: dict[Kind, Handler] = {
-            Kind.SECCOMP: self._on_seccomp,
+            Kind.SECCOMP: self._calls.seccomp_stop,
             Kind.FORK: self._on_creation,
             Kind.VFORK: self._on_creation,
             Kind.CLONE: self._on_creation,
             Kind.EXEC: self._on_exec,
             Kind.EXIT: self._on_exiting,
-            Kind.VFORK_DONE: self._on_vfork_done,
-            Kind.SYSCALL: self._on_syscall,
+            Kind.VFORK_DONE: self._calls.vfork_done,
+            Kind.SYSCALL: self._calls.syscall_stop,
             Kind.SIGNAL: self._on_signal,
             Kind.GROUP_STOP: self._on_group_stop,
             Kind.TRAP: self._on_trap,
@@ -132,10 +135,10 @@ class Engine:
     def seize(self, pid: Pid) -> None:
         """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
         self._kernel.seize(Tid(pid), trace_options(self._stops, ends=self._options.cow))
-        self.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
+        root = self._ends.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
         self._emit(
             ev.Begin(
-                t=self._now(), task=self.root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me,
+                t=self._now(), task=root.id, tid=pid, tgid=pid, how="root", parent_tid=self._me,
                 standing=self._standing(Tid(pid)),
             )
         )
@@ -270,126 +273,16 @@ class Engine:
         t = self._now()
         child, status = self._new.adopted(tid, made, t)
         if made is not None and made.creator is not None and not made.creator.alive:
-            self._inherited(child.group, t)
+            self._ends.inherited(child.group, t)
         if self._killing:
             self.kill()
         with suppress(ProcessLookupError):  # killed: its end has a status of its own
             self._handlers.get(status.kind, self._on_other)(child, status, t)
 
-    # Calls
-
-    def _on_seccomp(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        _op, audit, nr, words = self._kernel.syscall_info(task.tid)
-        foreign = self._kernel.seccomp_data() != seccomp.MARK
-        if isinstance(words, int):
-            entry = None
-        else:
-            entry = self._reader.read(task.tid, t, audit, nr, words, may_clear=not foreign)
-        if foreign:  # a filter of the program's own asks for a tracer of its own, which it has not
-            self._kernel.skip_call(task.tid)
-        if entry is None or entry.kind is Class.NAME:
-            if not foreign:
-                self._named(task, entry, t)
-            self._kernel.cont(task.tid)
-            return
-        entry.filters = "tracer" if foreign else "passed"
-        self._enter(task, entry)
-        # To the exit stop, should the call fail: an event on the way there restarts with PTRACE_CONT.
-        self._kernel.cont_to_syscall(task.tid)
-
-    def _enter(self, task: Tracee, entry: EnteredCall) -> None:
-        task.entry = entry
-        if entry.kind is Class.CREATION:
-            self._creations.entered(task, entry)
-            self._new.look_behind(task, entry, entry.t)
-        elif entry.kind is Class.EXEC:
-            for executing in self._observers.executing:
-                executing(task)
-
-    def _named(self, task: Tracee, entry: EnteredCall | None, t: int) -> None:
-        # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
-        if entry is not None and isinstance(entry.path, bytes) and entry.path != task.comm:
-            task.comm, task.named = entry.path, t
-            self._emit(ev.Name(t=t, task=task.id, comm=ev.text(entry.path), how="prctl"))
-
-    def _on_syscall(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        op, audit, nr, words = self._kernel.syscall_info(task.tid)
-        if isinstance(words, int):
-            if op == _EXIT:
-                for call_left in self._observers.call_left:
-                    call_left(task, t, words)
-            entry, task.entry = task.entry, None
-            if op == _EXIT and entry is not None:
-                self._returned(task, entry, words, t)
-        elif not (self._calls and any(call_entered(task, t, audit, nr, words) for call_entered in self._calls)):
-            found = self._reader.read(task.tid, t, audit, nr, words)
-            if found is None or found.kind is Class.NAME:
-                self._named(task, found, t)
-            else:
-                self._enter(task, found)
-        self._go(task.tid)
-
-    def _returned(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
-        if entry.kind is Class.CREATION:
-            self._creations.returned(task)
-        if entry.cleared:
-            self._reader.put_back(task.tid, entry)
-        if -result in RESTARTS:
-            return
-        if entry.kind is Class.OTHER:
-            self._unshared(task, entry, result, t)
-        elif result < 0:
-            build = records.exec_fail if entry.kind is Class.EXEC else records.fail
-            self._emit(build(self._kernel, t, task, entry, -result))
-        elif entry.kind is Class.CREATION:
-            self._without_event(task, entry, result, t)
-
-    def _unshared(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
-        changed = result >= 0 and entry.name != "setsid"
-        compared = sharing.compared_again(task) if changed else {}
-        namespaces = changed and entry.name != "close_range" and self._observe in (Observe.AUTO, Observe.FULL)
-        if changed:
-            task.parted = task.parted or self._awaits(task.tid, "pid")
-            task.time_pending = task.time_pending or entry.name == "setns" or bool(entry.words[0] & CLONE_NEWTIME)
-        self._emit(records.other(self._kernel, t, task, entry, result, compared, ns=namespaces))
-
-    def _awaits(self, tid: Tid, kind: str) -> bool:
-        # unshare and setns leave the caller in its pid and time namespace and send its next child to another.
-        own, for_children = (self._kernel.link(f"/proc/{tid}/ns/{name}") for name in (kind, f"{kind}_for_children"))
-        return own != for_children
-
-    def _without_event(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
-        # A creation that sent no event: CLONE_UNTRACED, left in place. The result is the child's tid in the
-        # caller's pid namespace, which is the tracer's own but for nested ones.
-        # CLONE_PTRACE attached it all the same, whether or not its first stop was seen by now.
-        tid = Tid(result)
-        traced = tid in self._creations.unannounced or bool(entry.flags & CLONE_PTRACE and not task.parted)
-        child = self._family.born(task, tid, entry.flags) if traced else None
-        number = self._family.next_id() if child is None else child.id
-        self._emit(
-            records.create(
-                self._kernel, t, task.id, number, tid, entry, self._machine, stop=None, traced=traced, nested=False
-            )
-        )
-        if child is not None:
-            early = self._creations.attached_without_event(child, t)
-            if early is not None:
-                self._begin(child, early, t)
-
-    def _on_vfork_done(self, task: Tracee, _status: WaitStatus, t: int) -> None:
-        tid = self._kernel.event_message(task.tid)
-        self._emit(ev.VforkDone(t=t, task=task.id, child=self._creations.vfork_done(task), tid=tid))
-        for vfork_done in self._observers.vfork_done:
-            vfork_done(task, t)
-        if self._creations.is_in_call(task):  # it kept its event back: its result tells of the child
-            self._kernel.cont_to_syscall(task.tid)
-        else:
-            self._go(task.tid)
-
     def _on_exec(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         former = Tid(self._kernel.event_message(task.tid))
         if former != task.tid and former in self._family.live:
-            task = self._superseded(task, former, t)
+            task = self._ends.superseded(task, former, t)
         entry, task.entry = task.entry, None
         options = self._options
         compared = sharing.compared_again(task) if task.shares else {}
@@ -399,7 +292,7 @@ class Engine:
             if work is not None:
                 self._deferred.work.append(work)
         if task.time_pending:  # entered now, from Linux 6.2 on (fs/exec.c: begin_new_exec)
-            task.time_pending = self._awaits(task.tid, "time")
+            task.time_pending = self._calls.awaits(task.tid, "time")
         task.space = None
         self._go(task.tid)
 
@@ -441,63 +334,18 @@ class Engine:
         self._go(task.tid)
 
     def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
-        if Pid(task.tid) == task.group.tgid:
-            task = self._executed_unseen(task, t)
-        if task.entry is not None and task.entry.kind is Class.EXEC:
-            self._emit(records.killed_in_exec(self._kernel, t, task, task.entry))
-        origin = task.last_signal
-        if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
-            self._emit(
-                ev.Signal(
-                    t=t, task=task.id, signal=origin.signal, code=origin.code, sender=origin.sender,
-                    address=origin.address,
-                )
-            )
-        self._new.creator_gone(task, CREATOR_DIED)
-        self._emit(ev.Exit(t=t, task=task.id, status=status.status))
-        self._creations.ended(task.tid)
-        sharing.ended(task)
-        for ended in self._observers.ended:
-            ended(task, t)
-        if status.kind is Kind.KILLED:
-            self._announcers.killed()
-        group = task.group
-        self._renames.look(group, t)
-        if self._family.forget(task):
-            for child in list(self._family.orphans(task.group)):
-                self._inherited(child, t)
-        if not self._family.live:
-            self._kernel.end_reader()
-        if task is self.root:
-            self.root_status = status
-            if self._options.until is Until.ROOT:
-                self.leave()
+        if self._ends.ended(task, status, t) and self._options.until is Until.ROOT:
+            self.leave()
 
-    def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
-        # A leader's status comes after those of all its threads. One that is left has executed, and was killed before
-        # its event could be asked which it had been: it ends as the leader.
-        left = [task.tid for task in leader.group.tasks if task is not leader]
-        return self._superseded(leader, left[0], t) if len(left) == 1 else leader
+    @property
+    def root(self) -> Tracee | None:
+        """The task that the traced program began with, or who executed in its place."""
+        return self._ends.root
 
-    def _superseded(self, leader: Tracee, former: Tid, t: int) -> Tracee:
-        self._new.creator_gone(leader, CREATOR_DIED)
-        self._announcers.killed()
-        self._emit(ev.Gone(t=t, task=leader.id, why="superseded"))
-        task = self._family.take_over(former, leader)
-        if leader is self.root:
-            self.root = task
-        return task
-
-    def _inherited(self, group: Group, t: int) -> None:
-        # Its parent is gone: who waits for it now, the kernel knows.
-        reaper = self._kernel.parent_of(group.tgid)
-        orphan = self._family.leader(group.tgid)
-        if reaper is None or orphan is None or reaper == group.parent:
-            return
-        self._family.hand_over(group, reaper)
-        leader = self._family.leader(reaper)
-        parent = None if leader is None else leader.id
-        self._emit(ev.Reparent(t=t, task=orphan.id, parent_tid=reaper, parent=parent))
+    @property
+    def root_status(self) -> WaitStatus | None:
+        """Its wait status, once it has ended."""
+        return self._ends.root_status
 
     # Leaving
 
