@@ -21,6 +21,7 @@ from forklore.events.records import Blind, Clock, Exec, ExecFail, Header, Source
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.dialect import (
+    CALLS,
     CHANGING,
     CREATING,
     ENDING,
@@ -49,9 +50,8 @@ _BLIND: Final = (
     Blind("parents", "a log does not tell who waits for a task after its parent ended"),
 )
 
-_START: Final = re.compile(
-    rb"(?:^|(?<=\)))(?P<pid>\d{1,7}) (?:(?P<call>[a-z_]\w*)\(|Unknown syscall (?P<nr>\d{1,5})(?!\d))"
-)
+_START: Final = re.compile(rb"(?P<pid>\d{1,7}) (?:(?P<call>[a-z_]\w*)\(|Unknown syscall (?P<nr>\d{1,5})(?!\d))")
+_NEXT: Final = re.compile(rb"\)(?=\d)")
 _RESULT: Final = re.compile(rb"\s*= (\?|-?\d{1,20}|0x[0-9a-f]{1,16})(?: errno=(\d{1,4}) \()?")
 _KILLED: Final = re.compile(rb"qemu: uncaught target signal (\d{1,2}) ")
 _IMAGE: Final = re.compile(rb'"([^"]*)",\{(?:"(.*)",)?NULL\}\)', re.DOTALL)
@@ -91,7 +91,8 @@ class QemuReader(LogReader):
         self.order.line = number
         while self._leaving and next(iter(self._leaving.values()))[0] + _LATER < number:
             self._left(next(iter(self._leaving)))
-        starts = list(_START.finditer(line))
+        begins = [0, *(match.end() for match in _NEXT.finditer(line))]
+        starts = [start for begin in begins if (start := _START.match(line, begin)) is not None]
         end = starts[0].start() if starts else len(line)
         if end:
             self._beside(line[:end], line)
@@ -118,6 +119,10 @@ class QemuReader(LogReader):
         if name is None:
             if int(start["nr"]) == _CLONE3:
                 self.order.notices.add("calls of clone3 that QEMU does not know", self.order.line)
+            return
+        if name not in CALLS:
+            if b") = " not in rest:
+                self._in_call[task] = None
             return
         image = _IMAGE.match(rest) if name in EXECUTING else None
         args, end = arguments(rest, 0) if image is None else ([], image.end())
