@@ -223,12 +223,20 @@ def test_a_bit_with_a_past_says_so_and_vfork_how_its_child_behaves() -> None:
          "SIGCHLD)"), None),
         ("clone@SYS(0x1200011, 0, 0, 0x7fe3cf8339d0, 0) = 5967", ("clone(CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|"
          "SIGCHLD)"), None),
+        ("SYS_clone(0x1200011, 0, 0, 0x7fe3cf8339d0) = -11", "clone(CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD)",
+         "rlimit-nproc"),
+        ("8750 SYS_435(0x7ffc56334050, 88, 0x7f1b05b86d50, 8) = 8757", "clone3(?, exit ?)", None),
+        (("26903 clone(CLONE_SIGHAND|0x11,child_stack=0x0000000000000000,parent_tidptr=0x0000000000000000,"
+          "tls=0x0000000000000000,child_tidptr=0x0000000000000000) = -1 errno=22 (Invalid argument)"),
+         "clone(CLONE_SIGHAND|SIGCHLD)", "sighand-without-vm"),
+        ("26903 setns(4294967295,1073741824,-128,274920201560,274919872392,1) = -1 errno=9 (Bad file descriptor)",
+         "setns(-1, CLONE_NEWNET)", "setns-descriptor"),
         ("unshare(CLONE_NEWPID) = -1 EPERM (Operation not permitted)", "unshare(CLONE_NEWPID)", "unshare-privilege"),
         ("setns(3</proc/1/status>, CLONE_NEWNET) = -1 EINVAL (Invalid argument)", "setns(3, CLONE_NEWNET)",
          "setns-thing"),
     ],
 )  # fmt: skip
-def test_a_line_of_strace_or_ltrace(line: str, text: str, failed: str | None) -> None:
+def test_a_line_of_strace_ltrace_or_qemu(line: str, text: str, failed: str | None) -> None:
     answer = one(line)
     assert answer.call.text() == text
     assert (answer.reasons[0].rule if answer.reasons else None) == failed

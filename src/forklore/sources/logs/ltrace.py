@@ -119,7 +119,7 @@ class LtraceReader(LogReader):
                 self.calls.call(task, LoggedCall(b"execve", given, t), t)
         elif (called := match["sys"] or match["at"]) is not None:
             self._system_calls = True
-            name = _call_name(called)
+            name = call_name(called)
             if name in CALLS:
                 self.calls.call(task, LoggedCall(name, line[match.end() :], t), t)
         elif match["resumed"] is not None:
@@ -184,7 +184,7 @@ class LtraceReader(LogReader):
         call: dict[str, Any] = {"arch": _ARCH, "nr": None}
         flags = None
         if name == "syscall":
-            called = _call_name(args[0]) if args else b""
+            called = call_name(args[0]) if args else b""
             if called not in CREATING:
                 return
             call, flags = _creation(_ARCH, called, args[1:])
@@ -198,7 +198,7 @@ class LtraceReader(LogReader):
 
     def _resumed(self, task: LoggedTask, name: bytes, rest: bytes, t: int | None) -> None:
         if name.startswith(b"SYS_") or name.endswith(b"@SYS"):
-            plain = _call_name(name.removeprefix(b"SYS_").removesuffix(b"@SYS"))
+            plain = call_name(name.removeprefix(b"SYS_").removesuffix(b"@SYS"))
             if plain in CALLS:
                 self.calls.resumed(task, plain, rest, t)
         elif name in _EXECUTING and not self._system_calls:  # it returned: it failed
@@ -269,8 +269,8 @@ def _failed(name: str, value: int) -> int:
     return -1 if name != "wordexp" and value in _FAILED else 0
 
 
-def _call_name(name: bytes) -> bytes:
-    """A call that this ltrace has no name for is printed by its number."""
+def call_name(name: bytes) -> bytes:
+    """The name of a call: one that ltrace has no name for is printed by its number."""
     if name.isdigit() and len(name) <= 4:
         return (syscalls.name(_ARCH, int(name)) or "").encode()
     return name
