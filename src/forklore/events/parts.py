@@ -53,13 +53,15 @@ class Blind(msgspec.Struct, frozen=True, gc=False):
     """Why."""
 
 
-class Clock(msgspec.Struct, frozen=True, gc=False):
+class Clock(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The start of the trace, in nanoseconds."""
 
     start: int | None
     """CLOCK_MONOTONIC; null for a log without it."""
     wall: int | None
     """The same instant, since 1970; null where it is not known."""
+    resolution: Count = 0
+    """Times that are no further apart cannot be told apart: 10⁹ for a log of whole seconds. 0: as exact as they say."""
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):

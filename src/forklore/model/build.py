@@ -60,6 +60,7 @@ class Builder:
     def __init__(self, header: ev.Header, *, sharing: bool = False) -> None:
         self.trace = Trace(header)
         self._kernel = kernel_version(header.kernel)
+        self._coarse = header.clock.resolution
         self._sharing: Sharing | None = None
         if sharing:
             from forklore.model.sharing import Sharing
@@ -145,6 +146,7 @@ class Builder:
             leader=leader,
             how=event.how,
             created=_time(event.t),
+            coarse=self._coarse,
             comm=None if event.comm is None else ev.raw_bytes(event.comm),
             standing=event.standing,
         )
@@ -180,7 +182,7 @@ class Builder:
         task.traced = event.traced
         task.untraced_cleared = event.untraced_cleared
         task.stop = event.stop
-        task.created = _time(event.t)
+        task.created, task.coarse = _time(event.t), self._coarse
         task.comm = creator.comm
         task.kcmp = event.kcmp
         task.standing = event.standing

@@ -190,6 +190,8 @@ class Task(Struct, eq=False, gc=False):
     """The names it got other than by exec, in order; :attr:`comm` is the last."""
     vfork_released: Nanoseconds | None = None
     """When its creator went on, for a CLONE_VFORK child."""
+    coarse: int = 0
+    """:attr:`forklore.events.records.Clock.resolution` of the trace: shorter spans are not known."""
     _creation: Creation | None = None
 
     @property
@@ -203,17 +205,23 @@ class Task(Struct, eq=False, gc=False):
     @property
     def lifetime(self) -> Nanoseconds | None:
         """From creation to death."""
-        return _span(self.created, self.ended) if self.death is not None else None
+        return self.age(self.ended) if self.death is not None else None
 
     @property
     def exec_after(self) -> Nanoseconds | None:
         """From creation to the first exec."""
-        return _span(self.created, self.images[0].t) if self.images else None
+        return self.age(self.images[0].t) if self.images else None
 
     @property
     def held(self) -> Nanoseconds | None:
         """How long its vfork held its creator."""
-        return _span(self.created, self.vfork_released)
+        return self.age(self.vfork_released)
+
+    def age(self, then: Nanoseconds | None) -> Nanoseconds | None:
+        """From creation to ``then``; None where the times do not tell."""
+        if self.created is None or then is None or (self.coarse and then - self.created <= self.coarse):
+            return None
+        return Nanoseconds(then - self.created)
 
     @property
     def name(self) -> bytes | None:
@@ -221,10 +229,6 @@ class Task(Struct, eq=False, gc=False):
         if self.images and (file := self.images[-1].file):
             return file.rstrip(b"/").rpartition(b"/")[2] or file
         return self.comm
-
-
-def _span(start: Nanoseconds | None, end: Nanoseconds | None) -> Nanoseconds | None:
-    return None if start is None or end is None else Nanoseconds(end - start)
 
 
 class Trace(Struct):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from forklore.model.tasks import Task
 
+FINE: Final = 1_000_000
+"""In nanoseconds: coarser times do not tell who lived together."""
+
 
 def most_at_once(tasks: Iterable[Task]) -> int | None:
-    """How many processes were alive at the same time at most; None where the trace has no times.
+    """How many processes were alive at the same time at most; None where times do not tell.
 
     One whose end was not seen counts to the end; a zombie does not count.
     """
@@ -16,7 +20,7 @@ def most_at_once(tasks: Iterable[Task]) -> int | None:
     for task in tasks:
         if task.kind != "process":
             continue
-        if task.created is None:
+        if task.created is None or task.coarse > FINE:
             return None
         changes.append((task.created, 1))
         if task.ended is not None:

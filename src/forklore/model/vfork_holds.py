@@ -17,6 +17,7 @@ from msgspec import Struct
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Nanoseconds, TaskId
 from forklore.model.tasks import Task, Trace
+from forklore.model.timing import FINE
 
 Ending = Literal["exec", "exit", "death", "creator"]
 """What let the creator go: the child executed, exited, or was killed. ``creator``: it ended while it waited, by a
@@ -41,6 +42,8 @@ class VforkHold(Struct, frozen=True):
     only then (kernel/exit.c: delay_group_leader)."""
     more: int = 0
     """How many more did."""
+    lasted: Nanoseconds | None = None
+    """From ``since`` to ``until``, where times tell them apart."""
 
 
 class Holding(Struct):
@@ -69,6 +72,7 @@ class Holding(Struct):
             borrows=bool(flags & CLONE_VM),
             ran_on=ran_on,
             more=more,
+            lasted=child.held,
         )
 
     def _read(self) -> dict[TaskId, tuple[tuple[TaskId, ...], int]]:
@@ -104,8 +108,10 @@ _Asked = tuple[float, float, TaskId, TaskId]
 
 def _when(child: Task, creator: Task, trace: Trace) -> tuple[float, float] | None:
     until = child.vfork_released if child.vfork_released is not None else creator.ended
-    if child.created is None or (until is None and trace.ended is None):
+    if child.created is None or (until is None and trace.ended is None) or child.coarse > FINE:
         return None
+    if child.vfork_released is None and _ending(child, creator) in ("exec", "exit", "death"):
+        return None  # it went on, and the log does not tell when
     return child.created, inf if until is None else until
 
 

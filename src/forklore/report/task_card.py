@@ -8,7 +8,7 @@ from typing import Final
 from forklore.abi.resources import BY_KEY
 from forklore.abi.signals import signal_name
 from forklore.abi.text import printable
-from forklore.abi.units import TaskId, Unavailable
+from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.decode.sharing import Fate, fates
 from forklore.events.records import UNKNOWN_TID, Standing, raw_bytes
 from forklore.model.sharing import Answer, Hold, Sharing
@@ -192,9 +192,8 @@ def _over_time(trace: Trace, task: Task, sharing: Sharing, columns: int) -> Iter
 
 
 def _change(before: Hold, after: Hold, task: Task) -> str:
-    when = ""
-    if before.until is not None and task.created is not None:
-        when = f" after {words.span(before.until - task.created)}"
+    age = None if before.until is None else task.age(Nanoseconds(before.until))
+    when = "" if age is None else f" after {words.span(age)}"
     return f"of its own since {before.ended_by}{when} [{after.how}]"
 
 

@@ -82,7 +82,7 @@ def test_a_log_without_times_does_not_tell_who_ran_on() -> None:
     found = held(trace, child)
     assert (found.since, found.until, found.ran_on, found.ended_by) == (None, None, None, "exec")
     assert vfork_words(found, trace) == ""
-    assert dict(vfork_lines(found, trace))["ran on"] == "not known: the log has no times"
+    assert dict(vfork_lines(found, trace))["ran on"] == "not known: the log's times do not tell"
 
 
 def test_a_single_thread_leaves_nobody_to_run_on() -> None:
@@ -93,7 +93,8 @@ def test_a_single_thread_leaves_nobody_to_run_on() -> None:
     for task in (child, root):
         story.exit(task)
     trace = story.end().trace()
-    assert held(trace, child) == VforkHold(TaskId(root), trace.tasks[TaskId(child)].created, MS * 2, "exit", False, ())  # type: ignore[arg-type]
+    since = trace.tasks[TaskId(child)].created
+    assert held(trace, child) == VforkHold(TaskId(root), since, MS * 2, "exit", False, (), 0, MS)  # type: ignore[arg-type]
     assert vfork_words(held(trace, child), trace) == "100 held 1.0 ms"
 
 

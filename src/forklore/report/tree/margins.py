@@ -25,7 +25,9 @@ class Starts:
         last = max(began, default=None)
         # Three figures of the longest.
         span = 0 if last is None else max(last - self._origin, 0)
-        self._digits = 2 if span >= _S else 3 if span >= _S // 10 else 4
+        coarse = trace.header.clock.resolution
+        told = max(0, 10 - len(str(coarse)))
+        self._digits = min(2 if span >= _S else 3 if span >= _S // 10 else 4, told)
         self._width = 0 if last is None else len(f"{span / _S:.{self._digits}f}")
         self.blank = " " * (self._width + 1) if self._width else ""
 

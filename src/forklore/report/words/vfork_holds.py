@@ -24,9 +24,9 @@ _ENDINGS: Final = {
 
 def vfork_words(held: VforkHold, trace: Trace) -> str:
     """For the tree: ``4711 held 0.3 ms, 2 threads ran on``; empty where it was not seen to go on."""
-    if held.since is None or held.until is None:
+    if held.lasted is None:
         return ""
-    text = f"{words.tid(trace.tasks[held.thread].tid)} held {words.span(held.until - held.since)}"
+    text = f"{words.tid(trace.tasks[held.thread].tid)} held {words.span(held.lasted)}"
     return f"{text}, {words.count(len(held.ran_on) + held.more, 'thread')} ran on" if held.ran_on else text
 
 
@@ -34,12 +34,12 @@ def vfork_lines(held: VforkHold, trace: Trace) -> Iterator[tuple[str, str]]:
     """For the card: a title and what is to say of it."""
     creator = trace.tasks[held.thread]
     kind = "thread" if creator.kind == "thread" else "first thread"
-    span = "" if held.since is None or held.until is None else f" for {words.span(held.until - held.since)},"
+    span = "" if held.lasted is None else f" for {words.span(held.lasted)},"
     group = words.tid(creator.tgid or UNKNOWN_TID)
     yield "held", f"{words.tid(creator.tid)}, {kind} of {group}:{span} {_ENDINGS[held.ended_by]}"
     yield "memory", "the creator's own, borrowed meanwhile" if held.borrows else "a copy, without CLONE_VM"
     if held.ran_on is None:
-        yield "ran on", "not known: the log has no times"
+        yield "ran on", "not known: the log's times do not tell"
     elif held.ran_on:
         yield "ran on", f"{_named(held.ran_on, held.more, trace)}, of the same process"
     else:

@@ -12,6 +12,8 @@ from itertools import islice
 from sys import maxsize
 from typing import Final
 
+from msgspec import Struct
+
 from forklore.sources.logs.tasks import Creating, Slot
 
 AT_ANY_TIME: Final = maxsize
@@ -23,46 +25,49 @@ _TRIES: Final = 2000
 _CORE_DUMPED: Final = 0x80
 
 
-def fits(call: Creating, slot: Slot, *, ends_told: bool) -> bool:
-    """Whether the call can have made the task. ``ends_told``: the log has a line for the end of each task."""
-    if slot.seq <= call.seq or slot.task is call.task:
+class Told(Struct, frozen=True):
+    """What a log tells: the end of each task, each exec; and whether its calls stand where they returned."""
+
+    ends: bool = False
+    execs: bool = False
+    in_order: bool = False
+
+
+def fits(call: Creating, slot: Slot, told: Told) -> bool:
+    """Whether the call can have made the task."""
+    if slot.seq <= call.seq or call.task.first is slot.task:
         return False
-    above = call.task
-    while above.shown is not None and above.shown.seq > slot.seq and above.creator is not None:
-        above = above.creator
-        if above is slot.task:
-            return False
     if call.value is None:
         return True
-    if slot.own is not None and slot.own != (1 if _first_inside(call) else call.value):
+    if told.in_order and told.execs and call.vfork and call.returned is not None and slot.seq > call.returned:
+        return False  # it executes or ends before its creator goes on
+    # Behind a namespace that the log did not announce there may be more.
+    if slot.own is not None and call.task.space > 0 and slot.own != (1 if _first_inside(call) else call.value):
         return False
     if call.ended is None:
         return True
-    by, told = call.ended
+    by, waited = call.ended
     if slot.ended is None:
-        return by == AT_ANY_TIME or not ends_told
+        status = None if slot.task.group_leaving is None else slot.task.group_leaving[0]
+        return (by == AT_ANY_TIME or not told.ends) and (None in (waited, status) or waited == status)
     at, status = slot.ended
-    return at < by and (told is None or status is None or told == status & ~_CORE_DUMPED)
+    return (at < by or not told.ends) and (waited is None or status is None or waited == status & ~_CORE_DUMPED)
 
 
 def _first_inside(call: Creating) -> bool:
     return call.space != call.task.space
 
 
-def assigned(
-    slots: list[Slot], calls: list[Creating], *, ends_told: bool, in_order: bool
-) -> dict[Slot, list[Creating]]:
-    """For each task the calls that can have made it when each task must have one of its own.
-
-    ``in_order``: calls stand where they returned, also those of several tasks.
-    """
-    could = {slot: [call for call in calls if fits(call, slot, ends_told=ends_told)] for slot in slots}
-    several = sorted((slot for slot in slots if could[slot]), key=lambda slot: slot.tid)
-    if len(several) > _SLOTS or all(len(could[slot]) == 1 for slot in several):
+def assigned(slots: list[Slot], calls: list[Creating], told: Told) -> dict[Slot, list[Creating]]:
+    """For each task the calls that can have made it when each task must have one of its own."""
+    could = {slot: [call for call in calls if fits(call, slot, told)] for slot in slots}
+    # Those that showed first have the fewest calls; what these exclude for each other holds with more beside them.
+    several = sorted([slot for slot in slots if could[slot]][:_SLOTS], key=lambda slot: slot.tid)
+    if all(len(could[slot]) == 1 for slot in several):
         return could
     ways: list[list[Creating]] = []
     tries = 0
-    for way in islice(_ways(several, could, [], in_order=in_order), _TRIES + 1):
+    for way in islice(_ways(several, could, [], in_order=told.in_order), _TRIES + 1):
         tries += 1
         if way is not None:
             ways.append(way)

@@ -18,7 +18,7 @@ from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.abi.units import PID_LIMIT, Unavailable
 from forklore.decode.library_forms import PROCESS_CALLS, THREAD_CALLS
 from forklore.events.lines import LineSource
-from forklore.events.records import UNKNOWN_TID, Blind, Clock, Exec, Fail, Header, Source, text
+from forklore.events.records import UNKNOWN_TID, Blind, Exec, Fail, Header, Source, text
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
@@ -346,5 +346,5 @@ def read(source: LineSource, head: list[bytes]) -> TraceFile:
         blind.append(_NO_SYSTEM_CALLS)
     if follows and not system_calls:
         blind.append(_NO_CREATORS)
-    header = Header(source=Source(tool="ltrace"), clock=Clock(start=None, wall=stamps.wall), blind=blind)
+    header = Header(source=Source(tool="ltrace"), clock=stamps.header(), blind=blind)
     return trace_file(header, LtraceReader(), source, head)

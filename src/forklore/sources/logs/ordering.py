@@ -32,12 +32,18 @@ from forklore.events.records import (
     Signal,
     VforkDone,
 )
-from forklore.sources.logs.births import AT_ANY_TIME, assigned, fits
+from forklore.sources.logs.births import AT_ANY_TIME, Told, assigned, fits
 from forklore.sources.logs.tasks import Creating, LoggedTask, Notices, Place, Slot
 
 _HELD_LIMIT: Final = 10_000
 _ABANDONED_LIMIT: Final = 64
 _EXECUTING_LIMIT: Final = 256
+_SOUGHT_LIMIT: Final = 1024
+"""Calls whose child is not found; where there are more, nothing that follows is told by them."""
+_TASKS_SOUGHT_LIMIT: Final = 256
+_PAIRS_LIMIT: Final = 512
+"""Of such calls and tasks, that are looked through at each event."""
+_NOTHING_TOLD: Final = Told()
 _FIRST_PIDS: Final = 300
 """Pids below this are given out once only, in rising order (kernel/pid.c: RESERVED_PIDS)."""
 
@@ -63,7 +69,10 @@ class Ordering:
         self._abandoned: deque[Creating] = deque(maxlen=_ABANDONED_LIMIT)
         self._inner: dict[Creating, None] = {}
         """The calls that returned a pid of another namespace, or one that may be, and whose child is not found."""
+        self._too_many = False
+        """There were more of these than are kept."""
         self._spaces = 0
+        self._execs_told = False
         self.ends_told = False
         """The log has lines that tell of the ends of tasks."""
         self.cut_calls = True
@@ -139,11 +148,12 @@ class Ordering:
         if same is not None:
             self._fill(slot, same)  # a lower pid than its creator's, and the log's own all the same
         elif self._inner:
-            spaces = {call.space for call in (*self._inner, *self._creating) if fits(call, slot, ends_told=False)}
+            some = islice(chain(self._creating, self._inner), 64)
+            spaces = {call.space for call in some if fits(call, slot, _NOTHING_TOLD)}
             if 0 not in spaces:
-                task.space = (spaces.pop() if len(spaces) == 1 else None) or self.new_space()
+                task.space = (spaces.pop() if len(spaces) == 1 else None) or -self.new_space()
                 task.level = 1
-        self._settle()
+        self._settle(force=bool(self._inner) and len(self._slots) > _TASKS_SOUGHT_LIMIT)
         return task
 
     def new_space(self) -> int:
@@ -236,7 +246,7 @@ class Ordering:
         self._creating.pop(creating, None)
         creating.task.creating = None
         slot = self._slot_of.get(tid)
-        claimed = slot is not None and fits(creating, slot, ends_told=False)
+        claimed = slot is not None and fits(creating, slot, _NOTHING_TOLD)
         if inner is None and (creating.task.space or (not claimed and self._may_be_inner(creating.task, tid))):
             self._created_inside(creating, tid, t)
             return
@@ -266,7 +276,17 @@ class Ordering:
         creating.place = Place()
         self.queue.append(creating.place)
         self._inner[creating] = None
+        if len(self._inner) > _SOUGHT_LIMIT:
+            self._give_up()
         self._settle()
+
+    def _give_up(self) -> None:
+        self.notices.add("pids of another namespace, too many at once to tell whose they are", self.line)
+        self._too_many = True
+        for call in self._inner:
+            if call.place is not None:
+                call.place.void = True
+        self._inner.clear()
 
     @property
     def seeks(self) -> bool:
@@ -275,7 +295,7 @@ class Ordering:
 
     def is_inside(self, task: LoggedTask) -> None:
         """The calls of a task turn out to return pids of another namespace, which the log did not tell of before."""
-        space = self.new_space()
+        space = -self.new_space()  # one that nothing announced
         for other in self.tasks.values():
             if other.group is task.group and not other.space:
                 other.space, other.level = space, 1
@@ -293,7 +313,9 @@ class Ordering:
 
         ``returned``: the line that tells of it was written when that was over.
         """
-        call = next((c for c in self._inner if c.value == pid and c.task.space == task.space and c.ended is None), None)
+        # Of whose children these are at least the namespace is the same; of others in it that need not be told.
+        own = (c for c in self._inner if c.value == pid and c.task.group is task.group and c.ended is None)
+        call = next(own, None)
         if call is not None:
             self.seq += 1
             call.ended = self.seq if returned or self.interleaved else AT_ANY_TIME, status
@@ -306,9 +328,7 @@ class Ordering:
 
     def _create(self, creating: Creating, child: LoggedTask, inner: int | None) -> Create:
         creator = creating.task
-        child.arch = creator.arch
-        if not self.cut_calls:
-            child.creator = creator
+        child.arch, child.above = creator.arch, creator.first
         child.space = self.new_space() if creating.space is None else creating.space
         child.level = creator.level + (child.space != creator.space)
         flags = creating.flags
@@ -367,13 +387,16 @@ class Ordering:
         """Find creators for tasks that no running call can still explain; with ``force``, for all."""
         if not self._slots or not (force or self.cut_calls):
             return
-        while self._inner and self._slots:
+        few = len(self._slots) * (len(self._inner) + len(self._creating)) <= _PAIRS_LIMIT
+        while self._inner and self._slots and (few or force):
             # A call that still runs may return a pid of the log's own: such a one is told apart then.
             calls = [*self._inner, *self._creating]
-            could = assigned(list(self._slots), calls, ends_told=self.ends_told, in_order=self.interleaved)
+            could = assigned(list(self._slots), calls, Told(self.ends_told, self._execs_told, self.interleaved))
             told = [(slot, calls[0]) for slot, calls in could.items() if len(calls) == 1 and calls[0] in self._inner]
+            if self._too_many:
+                told = [(slot, call) for slot, call in told if slot.own == call.value]
             for slot, call in told:
-                if slot in self._slots and call in self._inner:
+                if call in self._inner and fits(call, slot, _NOTHING_TOLD):  # nobody made who made it
                     self._inside(slot, call)
             if not told:
                 if force:
@@ -395,7 +418,7 @@ class Ordering:
         for slot, calls in could.items():
             first, *others = calls
             used.update(dict.fromkeys(calls))
-            if any(call.task is not first.task for call in others):
+            if any(call.task is not first.task for call in others) or not fits(first, slot, _NOTHING_TOLD):
                 self._begins(slot)
                 why = "calls of several tasks can have made it: they return pids of another namespace than the log's"
                 self.note("creator", why, slot.t, slot.task)
@@ -492,6 +515,7 @@ class Ordering:
 
     def executed(self, task: LoggedTask, event: Exec) -> None:
         """The task runs a new image."""
+        self._execs_told = True
         self.emit(event)
         self.executing.pop(task, None)
         task.group = task
@@ -533,4 +557,4 @@ def _may_have_made(creating: Creating, slot: Slot) -> bool:
     library = creating.call.get("library")
     if library is not None and slot.makers is not None and library not in slot.makers:
         return False
-    return (creating.until is None or slot.seq <= creating.until) and fits(creating, slot, ends_told=False)
+    return (creating.until is None or slot.seq <= creating.until) and fits(creating, slot, _NOTHING_TOLD)

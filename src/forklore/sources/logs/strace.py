@@ -13,7 +13,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.signals import signal_number
 from forklore.abi.units import PID_LIMIT
 from forklore.events.lines import LineSource
-from forklore.events.records import UNKNOWN_TID, Blind, Clock, GroupStop, Header, Resume, Source, Text
+from forklore.events.records import UNKNOWN_TID, Blind, GroupStop, Header, Resume, Source, Text
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs import words
 from forklore.sources.logs.assembly import PENDING
@@ -265,7 +265,7 @@ def _header(head: list[bytes]) -> Header:
         break
     return Header(
         source=Source(tool="strace"),
-        clock=Clock(start=None, wall=stamps.wall),
+        clock=stamps.header(),
         command=command,
         blind=list(_BLIND),
     )

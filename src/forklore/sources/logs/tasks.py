@@ -93,7 +93,8 @@ class LoggedTask:
     seen: int = 0
     """When its last line was, in the order of :attr:`Creating.seq`."""
     space: int = 0
-    """Which pid namespace its calls return pids of: a number of our own, 0 for the log's own."""
+    """Which pid namespace its calls return pids of: a number of our own, 0 for the log's own, negative for one that
+    nothing in the log announced."""
     level: int = 0
     """How many pid namespaces below the log's own that one is, as far as the log tells."""
     children_space: int | None = None
@@ -104,8 +105,8 @@ class LoggedTask:
     """Where it first showed, until it is known who made it."""
     shown: Slot | None = None
     """Where it first showed unannounced."""
-    creator: LoggedTask | None = None
-    """Kept where tasks show before their creation is written only."""
+    above: LoggedTask | None = None
+    """Its creator, or one further up."""
     within: list[str] = field(default_factory=list)
     """The library's functions that make tasks which it is in, the outermost first."""
     stopped: bool = False
@@ -120,6 +121,16 @@ class LoggedTask:
 
     def __post_init__(self) -> None:
         self.group = self
+
+    @property
+    def first(self) -> LoggedTask:
+        """The first of those that made it, as far up as is known; itself if nobody is."""
+        task = self
+        while task.above is not None:
+            if task.above.above is not None:
+                task.above = task.above.above
+            task = task.above
+        return task
 
     @property
     def name(self) -> str:

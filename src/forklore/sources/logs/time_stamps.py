@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from forklore.events.check import TIME_LIMIT
+from forklore.events.records import Clock
 
 PATTERN: Final = (
     rb"(?: *+(?:(?P<s>\d{1,12}(?=\.)|\d{9,12})(?:\.(?P<f>\d{1,9}))?"
@@ -24,16 +25,25 @@ class Stamps:
 
     def __init__(self) -> None:
         self.wall: int | None = None
+        self.resolution = 0
+        """What the first stamp's last digit counts, in nanoseconds."""
         self.last: int | None = None
         self._start: int | None = None
         self._days = 0
         self._clock = 0
 
+    def header(self) -> Clock:
+        """What the first stamp, once it is taken, says of all."""
+        return Clock(start=None, wall=self.wall, resolution=self.resolution)
+
     def take(self, match: re.Match[bytes]) -> int | None:
         """The time of a line; None of one without a stamp, or with one that no trace has room for."""
         seconds = match["s"]
+        fraction = match["f"] or match["mf"] or b""
+        if self.resolution == 0 and (seconds or match["h"]):
+            self.resolution = int(10 ** (9 - len(fraction)))
         if seconds is not None:
-            value = int(seconds) * _BILLION + int((match["f"] or b"").ljust(9, b"0"))
+            value = int(seconds) * _BILLION + int(fraction.ljust(9, b"0"))
             if value < _YEAR_1973:
                 # The first line's is the time since strace began, which is no line of the log.
                 self._clock += 0 if self.last is None else value
@@ -42,7 +52,7 @@ class Stamps:
                 self.wall = value
         elif (hours := match["h"]) is not None:
             value = (int(hours) * 3600 + int(match["m"]) * 60 + int(match["ms"])) * _BILLION
-            value += int((match["mf"] or b"").ljust(9, b"0"))
+            value += int(fraction.ljust(9, b"0"))
             value = self._past_midnight(value)
         else:
             return None

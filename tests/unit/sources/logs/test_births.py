@@ -118,6 +118,31 @@ def test_of_one_task_s_calls_the_creator_is_known(second: str, what: str, tmp_pa
     assert (never_shown.task, never_shown.tid, never_shown.ns_tids) == (2, 0, None)
 
 
+def test_where_no_line_tells_of_ends_a_wait_tells_of_none(tmp_path: Path) -> None:
+    """strace -qqq: that 15 and 16 are not said to have ended does not keep them from being waited for."""
+    thread = "clone(child_stack=0x1, flags=CLONE_VM|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD"
+    events, _ = read(
+        tmp_path / "log",
+        f"{INTO}11 {thread}) = 2\n12 {FORK} <unfinished ...>\n11 {FORK} <unfinished ...>\n15 exit_group(1) = ?\n"
+        f"16 exit_group(2) = ?\n11 <... clone resumed>) = 3\n12 <... clone resumed>) = 4\n"
+        f"11 {SIGCHLD % ('CLD_EXITED', 3, '2')}\n11 exit_group(0) = ?\n10 exit_group(0) = ?\n",
+    )
+    assert made(events)[16] == (11, [16, 3])
+    assert made(events)[15] == (12, [15, 4])
+
+
+def test_a_vfork_child_shows_before_its_creator_goes_on(tmp_path: Path) -> None:
+    """Of two threads that vfork at once, the first to go on has the only child that had shown by then."""
+    thread = "clone(child_stack=0x1, flags=CLONE_VM|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD"
+    run = 'execve("/b", ["b"], 0x1 /* 1 var */) = 0'
+    events, _ = read(
+        tmp_path / "log",
+        f"{INTO}11 {thread}) = 2\n12 vfork( <unfinished ...>\n11 vfork( <unfinished ...>\n15 {run}\n"
+        f"11 <... vfork resumed>) = 3\n16 {run}\n12 <... vfork resumed>) = 4\n12 setsid() = -1 EPERM (no)\n{NO_MORE}",
+    )
+    assert (made(events)[15], made(events)[16]) == ((11, [15, 3]), (12, [16, 4]))
+
+
 def test_a_lower_pid_that_is_the_log_s_own(tmp_path: Path) -> None:
     """Pids begin anew at their limit."""
     start = '32000 execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0\n'
@@ -147,6 +172,17 @@ def test_a_vfork_inside_ends_where_it_returned(tmp_path: Path) -> None:
     (done,) = only(events, VforkDone)
     assert (done.child, done.tid) == (3, 12)
     assert made(events)[12] == (11, [12, 2])
+
+
+def test_more_calls_than_are_kept_tell_nothing_of_each_other(tmp_path: Path) -> None:
+    """And reading them takes time in proportion to their number."""
+    calls = "".join(f"11 {FORK}) = {number}\n" for number in range(2, 3000))
+    shown = "".join(f"{number} exit_group(1) = ?\n" for number in range(20_000, 21_000))
+    start = INTO + "10 setsid() = -1 EPERM (no)\n"
+    events, warnings = read(tmp_path / "log", start + calls + shown + f"30000 gettid() = 2999\n{NO_MORE}")
+    assert any("too many at once to tell whose they are" in text for text in warnings)
+    assert all(inside is None for tid, (_creator, inside) in made(events).items() if tid >= 20_000)
+    assert len(only(events, Exit)) == 1002
 
 
 # strace -z: only calls that succeeded, each on one line when it has returned
@@ -181,6 +217,25 @@ def test_inside_a_namespace_the_first_pid_is_the_first_call_s_there_too(tmp_path
         f"{INTO}12 setsid() = 2\n11 {FORK}) = 2\n13 close(3) = 0\n11 {FORK}) = 3\n13 +++ exited with 1 +++\n{NO_MORE}",
     )
     assert made(events) == {11: (10, [11, 1]), 12: (11, [12, 2]), 13: (11, [13, 3])}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["12 setsid() = 12", f"11 {FORK}) = 12", f"12 {FORK}) = 11"],
+        [f"12 {FORK}) = 13", f"13 {FORK}) = 14", f"14 {FORK}) = 12"],
+        [f"1111 {FORK}) = 2", f"11 {FORK}) = 2"],
+    ],
+)
+def test_nobody_is_made_by_whom_it_made(lines: list[str], tmp_path: Path) -> None:
+    events, _ = read(tmp_path / "log", EXEC + "\n".join(lines) + "\n10 +++ exited with 0 +++\n")
+    above = tree(events)
+    for task in above:
+        seen = set()
+        while (made := above[task]) is not None:
+            assert made not in seen
+            seen.add(made)
+            task = made
 
 
 def test_a_task_that_nobody_made_stands_alone_at_the_end(tmp_path: Path) -> None:

@@ -11,6 +11,10 @@ from log_events import only, read, tree
 from forklore.abi.units import TaskId
 from forklore.events.records import Create, Exec, Exit, VforkDone
 from forklore.model.build import built
+from forklore.model.timing import most_at_once
+from forklore.model.vfork_holds import Holding
+from forklore.report.styled_lines import plain
+from forklore.report.task_card import card_lines
 from forklore.sources.files import open_any
 
 STRACE = """\
@@ -72,16 +76,50 @@ def test_a_line_that_is_less_indented_than_the_first_ones_is_kept(tmp_path: Path
 @pytest.mark.parametrize(
     ("vfork", "held"),
     [
-        ("10 1700000000.2 vfork() = 11\n", None),
-        ("10 1700000000.2 vfork( <unfinished ...>\n10 1700000000.7 <... vfork resumed>) = 11\n", 500_000_000),
-        ("10 1700000000.2 vfork() = 11 <0.5>\n", 500_000_000),
+        ("10 1700000000.200 vfork() = 11\n", None),
+        ("10 1700000000.200 vfork( <unfinished ...>\n10 1700000000.700 <... vfork resumed>) = 11\n", 500_000_000),
+        ("10 1700000000.200 vfork() = 11 <0.5>\n", 500_000_000),
     ],
 )
 def test_how_long_a_vfork_held_is_known_where_its_end_is(vfork: str, held: int | None, tmp_path: Path) -> None:
-    start = '10 1700000000.0 execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0\n'
-    rest = '11 1700000000.9 execve("/bin/b", ["b"], 0x1 /* 1 var */) = 0\n'
+    start = '10 1700000000.000 execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0\n'
+    rest = '11 1700000000.900 execve("/bin/b", ["b"], 0x1 /* 1 var */) = 0\n'
     events, _ = read(tmp_path / "log", start + vfork + rest)
     (done,) = only(events, VforkDone)
     assert (done.t is None) == (held is None)
-    child = built(open_any(tmp_path / "log")).tasks[TaskId(done.child or 0)]
+    trace = built(open_any(tmp_path / "log"))
+    child = trace.tasks[TaskId(done.child or 0)]
     assert child.held == held
+    hold = Holding(trace).of(child)
+    assert hold is not None
+    assert (hold.lasted, hold.ran_on) == (held, None if held is None else ())
+
+
+@pytest.mark.parametrize(
+    ("stamps", "lived", "held"),
+    [
+        (("23:59:58", "23:59:58", "23:59:58", "23:59:59"), None, None),
+        (("23:59:58", "23:59:58", "00:00:01", "00:00:02"), 4, 3),
+        (("1700000000", "1700000000", "1700000000", "1700000005"), 5, None),
+        (("1700000000.000001", "1700000000.000001", "1700000000.000002", "1700000000.000001"), None, None),
+        (("1700000000.000000", "1700000000.000000", "1700000003.000000", "1700000004.000000"), 4, 3),
+    ],
+)
+def test_what_stamps_cannot_tell_apart_took_no_known_time(
+    stamps: tuple[str, ...], lived: int | None, held: int | None, tmp_path: Path
+) -> None:
+    """strace -t has whole seconds: what ended in the second in which it began did not take 0.0 µs."""
+    first, made, went_on, ended = stamps
+    read(
+        tmp_path / "log",
+        f'10 {first} execve("/bin/a", ["a"], 0x1 /* 1 var */) = 0\n10 {made} vfork( <unfinished ...>\n'
+        f'11 {went_on} execve("/bin/b", ["b"], 0x1 /* 1 var */) = 0\n10 {went_on} <... vfork resumed>) = 11\n'
+        f"11 {ended} +++ exited with 0 +++\n10 {ended} +++ exited with 0 +++\n",
+    )
+    trace = built(open_any(tmp_path / "log"))
+    child = trace.tasks[TaskId(2)]
+    seconds = [None if span is None else span // 10**9 for span in (child.lifetime, child.held, child.exec_after)]
+    assert seconds == [lived, held, held]
+    card = "\n".join(plain(line) for line in card_lines(built(open_any(tmp_path / "log"), sharing=True), child, 100))
+    assert "0.0 µs" not in card
+    assert (most_at_once(trace.tasks.values()) is None) == ("." not in first)

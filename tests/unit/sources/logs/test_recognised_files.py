@@ -165,7 +165,10 @@ PIECES = [
     b"=>",
     b"--- SIGSEGV {si_signo=SIGSEGV, si_code=1} ---", b"--- stopped by SIGSTOP ---", b"CLONE_NEWPID", b"exit_group(",
     b"2 /* 14 in strace's PID NS */", b"3<uts:[4]>", b"setns(", b"\\", b"\xff", b"4194304 ",
-    b"[ Process PID=10 runs in x32 mode. ]",
+    b"[ Process PID=10 runs in x32 mode. ]", b"clone(child_stack=NULL, flags=CLONE_NEWPID|SIGCHLD) = 11\n11 ",
+    b"11 clone(child_stack=NULL, flags=SIGCHLD) = 2\n", b"gettid() = 2\n", b" (INJECTED)",
+    b"11 wait4(-1, NULL, 0, NULL) = 2\n", b"Process 10 resumed (parent 9 ready)\n",
+    b"SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, si_pid=2, si_status=7} ---\n",
 ]  # fmt: skip
 
 
