@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=str(Arch.X86_64),
         help="whose registers and numbers (default: %(default)s)",
     )
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="of a call also each resource with its rule, the same by the other call, and the same bits elsewhere",
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
 
 
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
         print(json.dumps(to_json(explanation), indent=2))
     else:
-        sys.stdout.write(to_text(explanation))
+        sys.stdout.write(to_text(explanation, verbose=args.verbose))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import shlex
@@ -35,8 +36,8 @@ def test_fork_against_vfork(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lines_fit_a_terminal() -> None:
     asked: list[list[str]] = [[name] for name in WELL_KNOWN]
     asked += [list(WELL_KNOWN), ["0xffffffff"], ["EINVAL"], ["EINVAL", "0xffffffffffffffff"], ["unshare:newuser"]]
-    for what in asked:
-        text = to_text(explain(*what))
+    for what, verbose in itertools.product(asked, (False, True)):
+        text = to_text(explain(*what), verbose=verbose)
         assert text.endswith("\n")
         assert [line for line in text.splitlines() if len(line) > 80] == [], what
         assert not re.search("[\u200b\t\x1b]| $", text, re.M)
@@ -46,8 +47,23 @@ def test_a_refused_call_shows_why_and_not_what_it_would_make() -> None:
     text = to_text(explain("CLONE_SIGHAND"))
     assert "refused with EINVAL:" in text
     assert "rule sighand-without-vm, kernel/fork.c: copy_process" in text
-    assert "Copied" not in text
-    assert "Copied" in to_text(explain("SIGCHLD"))
+    assert "copied" not in text.lower()
+    assert "\n  copied  memory; stack" in to_text(explain("SIGCHLD"))
+    assert "Copied" in to_text(explain("SIGCHLD"), verbose=True)
+    assert "copied" not in to_text(explain("CLONE_SIGHAND"), verbose=True).lower()
+
+
+def test_an_answer_begins_with_what_was_asked_and_the_rules_come_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("0x1200011") == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) < 20
+    for flag in ("CLONE_CHILD_CLEARTID", "CLONE_CHILD_SETTID", "SIGCHLD"):
+        assert f"\n  {flag}: " in short
+    assert run("-v", "0x1200011") == 0
+    whole = capsys.readouterr().out
+    assert len(whole.splitlines()) > 80
+    assert "blocked signals: the same signals are blocked" in whole
+    assert "\nThe same bits elsewhere\n" in whole
 
 
 def test_what_the_errors_look_like(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,4 +95,5 @@ def test_the_examples_of_the_page_are_what_is_printed() -> None:
     assert len(examples) >= 3
     for arguments, shown in examples:
         what = shlex.split(arguments)
-        assert to_text(explain(*what)) == shown, arguments
+        verbose = "-v" in what
+        assert to_text(explain(*(word for word in what if word != "-v")), verbose=verbose) == shown, arguments

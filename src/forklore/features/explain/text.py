@@ -41,10 +41,13 @@ _OUTCOME_TITLES: Final = {
 }
 
 
-def to_text(explanation: Explanation) -> str:
-    """The answer for people: lines of at most 80 columns where words allow, with a newline at the end."""
+def to_text(explanation: Explanation, *, verbose: bool = False) -> str:
+    """The answer for people: lines of at most 80 columns where words allow, with a newline at the end.
+
+    ``verbose``: of a call also what is so for every call of its kind, resource by resource, and its other forms.
+    """
     if isinstance(explanation, CallExplained):
-        lines = _call(explanation)
+        lines = _call(explanation) if verbose else _in_short(explanation)
     elif isinstance(explanation, CallComparison):
         lines = _comparison(explanation)
     elif isinstance(explanation, TermExplained):
@@ -72,16 +75,38 @@ def _term_rows(rows: tuple[tuple[str, ...], ...]) -> Iterator[str]:
         yield from (line.rstrip() for line in _wrapped(row[-1], start, " " * len(start)) or [start])
 
 
+def _in_short(e: CallExplained) -> Iterator[str]:
+    yield from _wrapped(e.call.text(), "", "    ")
+    yield from _summary(e)
+    if e.made_by:
+        yield from _wrapped(f"as made by {'; '.join(e.made_by)} (a guess from its form)", "    ", "    ")
+    yield from _why_it_failed(e)
+    yield from _section("Flags", _flag_lines(e, brief=True))
+    yield from _particular(e)
+    if e.reasons:
+        return
+    if e.refused or e.by_kernel:
+        yield from _section("What the kernel says", _verdict(e))
+    if e.refused:
+        return
+    if isinstance(e.call, Unshare):  # few, and each by a flag that was given
+        yield from _outcomes(e)
+    else:
+        yield from _section("The child has (-v says why, and what else there is)", _fates_in_short(e.fates))
+
+
+def _fates_in_short(fates: tuple[Fate, ...]) -> Iterator[str]:
+    for outcome in ("shared", "copied", "new"):
+        if titles := [fate.title for fate in fates if fate.outcome == outcome]:
+            yield from _wrapped("; ".join(titles), f"  {outcome:<8}", " " * 10)
+
+
 def _call(e: CallExplained) -> Iterator[str]:
     yield from _wrapped(e.call.text(), "", "    ")
     yield from _summary(e)
-    if e.reasons:
-        yield from _section(f"Why it failed with {errno_name(abs(e.errno or 0))}", _reason_lines(e.reasons))
+    yield from _why_it_failed(e)
     yield from _section("Flags", _flag_lines(e))
-    if isinstance(e.call, Creation):
-        yield from _section("Problems", (line for p in e.call.problems for line in _wrapped(p, "  ", "    ")))
-    yield from _section("To know", (line for note in e.notes for line in _wrapped(note, "  - ", "    ")))
-    yield from _section("Added by the kernel", (f"  {i.flag} adds {', '.join(i.adds)}" for i in e.implied))
+    yield from _particular(e)
     who = (line for name in e.made_by for line in _wrapped(name, "  ", "    "))
     yield from _section("Who makes such a call (a guess from its form)", who)
     if not e.reasons:
@@ -90,6 +115,19 @@ def _call(e: CallExplained) -> Iterator[str]:
         yield from _outcomes(e)
     yield from _section("The same by the other call", _equivalent(e.equivalent))
     yield from _section("The same bits elsewhere", _readings(e))
+
+
+def _why_it_failed(e: CallExplained) -> Iterator[str]:
+    if e.reasons:
+        yield from _section(f"Why it failed with {errno_name(abs(e.errno or 0))}", _reason_lines(e.reasons))
+
+
+def _particular(e: CallExplained) -> Iterator[str]:
+    """What is to be said of this call and not of others."""
+    if isinstance(e.call, Creation):
+        yield from _section("Problems", (line for p in e.call.problems for line in _wrapped(p, "  ", "    ")))
+    yield from _section("To know", (line for note in e.notes for line in _wrapped(note, "  - ", "    ")))
+    yield from _section("Added by the kernel", (f"  {i.flag} adds {', '.join(i.adds)}" for i in e.implied))
 
 
 def _summary(e: CallExplained) -> Iterator[str]:
@@ -110,20 +148,23 @@ def _summary(e: CallExplained) -> Iterator[str]:
         yield from _wrapped(details, "    ", "    ")
 
 
-def _flag_lines(e: CallExplained) -> Iterator[str]:
+def _flag_lines(e: CallExplained, *, brief: bool = False) -> Iterator[str]:
+    # Brief: a name and its meaning in one paragraph, without value and version.
     for flag in e.flags:
-        yield f"  {flag.name}  {flag.value:#x}  since Linux {flag.since}"
-        yield from _wrapped(flag.meaning, "      ", "      ")
+        if not brief:
+            yield f"  {flag.name}  {flag.value:#x}  since Linux {flag.since}"
+        yield from _wrapped(flag.meaning, f"  {flag.name}: " if brief else "      ", "      ")
     if e.unknown:
         where = "" if e.kernel is None else f" in Linux {'.'.join(map(str, e.kernel))}"
         yield f"  {e.unknown:#x}  no meaning to this call{where}"
     if isinstance(e.call, Creation) and e.call.exit_signal is not None:
         signal = e.call.exit_signal
         name = signal_text(signal) if signal else "no exit signal"
-        yield f"  {name}  {signal:#x}"
         fate = next((fate for fate in e.fates if fate.resource == "exit_signal"), None)
+        if fate is None or not brief:
+            yield f"  {name}  {signal:#x}"
         if fate is not None:
-            yield from _wrapped(_sentence(fate.why), "      ", "      ")
+            yield from _wrapped(_sentence(fate.why), f"  {name}: " if brief else "      ", "      ")
 
 
 def _verdict(e: CallExplained) -> Iterator[str]:
