@@ -104,7 +104,9 @@ _GO_CALLS: Final = (
 )
 """Empty: the name as it is."""
 
-_PYTHON_FILE: Final = re.compile(rb"libpython\d|python\d*(?:\.\d+)?[a-z]*$|_posixsubprocess[.\w-]*\.so$")
+INTERPRETER_FILE: Final = re.compile(rb"libpython\d|python\d*(?:\.\d+)?[a-z]*$")
+"""Matches the base name of the file that CPython itself is in."""
+_PYTHON_FILE: Final = re.compile(INTERPRETER_FILE.pattern + rb"|_posixsubprocess[.\w-]*\.so$")
 _PYTHON_CALLS: Final = (
     (re.compile(rb"_posixsubprocess|subprocess_fork_exec|_posixsubprocess_fork_exec\w*|do_fork_exec"),
      "_posixsubprocess.fork_exec"),

@@ -51,6 +51,12 @@ class Site(Struct):
         """How often a task was asked for."""
         return len(self.tasks) + len(self.refused)
 
+    @property
+    def kind(self) -> str:
+        """What was asked for: ``process`` or ``thread``; ``both``, or ``task`` where it is not known."""
+        kinds = {task.kind for task in self.tasks} | {each.creation.kind for each in self.refused}
+        return kinds.pop() if len(kinds) == 1 else "both"
+
     def through(self, edges: Edges) -> list[tuple[str, int]]:
         """Who called the caller, and how often, where that is a function that several others use to make tasks.
 
@@ -108,7 +114,7 @@ def site_lines(trace: Trace, columns: int | None, shown: int | None = SHOWN) -> 
     if not found:
         return [(Piece("No task was made."),)]
     refusals = any(site.refused for site in found)
-    cells = [("tasks", _tasks), *([("refused", _refused)] if refusals else [])]
+    cells = [("tasks", _tasks), ("kind", _kind), *([("refused", _refused)] if refusals else [])]
     lines = [*_table("Creation sites by number", found, cells, shown, edges)]
     holding = sorted((site for site in found if site.held), key=lambda site: -(site.held or 0))
     if holding:
@@ -141,6 +147,10 @@ def _table(
 
 def _tasks(site: Site) -> str:
     return f"{len(site.tasks):,}"
+
+
+def _kind(site: Site) -> str:
+    return site.kind
 
 
 def _refused(site: Site) -> str:

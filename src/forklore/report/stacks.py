@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from forklore.abi.text import printable
 from forklore.events import records as ev
-from forklore.model.stacks import CallStack
+from forklore.model.library_calls import INTERPRETER_FILE
+from forklore.model.stacks import CallStack, StackFrame
 from forklore.model.tasks import Failure, Task
 from forklore.report.styled_lines import Role
+from forklore.report.words import words
 from forklore.report.words.code import frame_words, script_words
 
 
 class ShownStacks:
     """The stacks below the tasks and refused calls of one view."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
         self._first: dict[tuple[int, int], str] = {}
+        self._verbose = verbose
 
     def texts(self, made: Task | Failure) -> list[tuple[str, Role]]:
-        """The stack that made it, innermost frame first, then the frames of an interpreter: a text for each line.
+        """The frames of a script, innermost first, then those of the machine's code: a text for each line. Without
+        ``verbose``, frames of the interpreter itself are counted where the script's are known.
 
         Empty where none is known.
         """
@@ -30,15 +35,30 @@ class ShownStacks:
         first = self._first.setdefault(key, who)
         if first is not who:
             return [(f"stack: as {first}", "quiet")]
-        texts = [*(stack_texts(made.stack) if made.stack else ()), *(script_texts(made.script) if made.script else ())]
-        return [(text, "quiet" if text.endswith("]") else "plain") for text in texts]
+        texts: list[str] = []
+        if made.script is not None:
+            texts += [*script_texts(made.script), *(["native:"] if made.stack is not None else [])]
+        if made.stack is not None:
+            texts += stack_texts(made.stack, folded=made.script is not None and not self._verbose)
+        return [(text, "quiet" if text.endswith("]") or text.startswith("…") else "plain") for text in texts]
 
 
-def stack_texts(stack: CallStack) -> Iterator[str]:
-    """A line for each frame and each function inlined in one, and one for the end where that is not the outermost."""
-    for number, frame in enumerate(stack.frames):
-        yield from frame_words(number, frame)
+def stack_texts(stack: CallStack, *, folded: bool = False) -> Iterator[str]:
+    """A line for each frame and each function inlined in one, and one for the end where that is not the outermost.
+
+    ``folded``: one for all neighbours that are of CPython itself.
+    """
+    for inside, numbered in groupby(enumerate(stack.frames), lambda pair: folded and _is_interpreter(pair[1])):
+        frames = list(numbered)
+        if inside and len(frames) > 1:
+            yield f"… {words.count(len(frames), 'frame')} of the interpreter"
+        else:
+            yield from (text for number, frame in frames for text in frame_words(number, frame))
     yield from _end(stack.end)
+
+
+def _is_interpreter(frame: StackFrame) -> bool:
+    return INTERPRETER_FILE.match(words.base_name(frame.place.path).encode(errors="replace")) is not None
 
 
 def script_texts(script: ev.Script) -> Iterator[str]:

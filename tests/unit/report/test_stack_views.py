@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coded import PTHREAD, Code, bare, coded, pool, spawned
+from coded import LIBC, PTHREAD, Code, bare, coded, pool, spawned
 from happenings import Story, stories, task
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -20,9 +20,11 @@ from forklore.events import records as ev
 from forklore.export import json_sites
 from forklore.export.folded import folded_lines
 from forklore.export.table import ExportOptions
+from forklore.model.stacks import CallStack, CodePlace, StackFrame
 from forklore.model.tasks import Trace
 from forklore.report.log import LogView
 from forklore.report.sites import site_lines, sites
+from forklore.report.stacks import stack_texts
 from forklore.report.styled_lines import plain, width_of
 from forklore.report.task_card import card_lines
 from forklore.report.tree.edges import Edges
@@ -248,18 +250,36 @@ def test_how_a_frame_was_found_and_where_the_stack_ends() -> None:
     script = code.script(("f\x1b", "/src/a.py", 4), end="too deep")
     story.clone(root, 101, stack=code.stack(*frames, end="no rules\x1b"), script=script)
     lines = [line.lstrip("│ ") for line in view(story, Limits(stacks=True))]
-    assert lines[lines.index("#0 __clone3+0x10 (libc.so.6)") + 1 :] == [
+    assert lines[lines.index("python: (CPython 3.11)") + 1 :] == [
+        r"#0 a.py:4 f\x1b",
+        "… not known any further: too deep",
+        "native:",
+        "#0 __clone3+0x10 (libc.so.6)",
         "#1 run+0x10 (pool) [wrapper]",
         "#2 step (pool) x.h:3 [inlined]",
         "#2 on_signal+0x10 (pool) [interrupted by a signal handler]",
         "#3 pool+0x4005",
         "#4 main+0x10 (pool) x.c:9 [a guess, by the frame pointer]",
         r"… not known any further: no rules\x1b",
-        "python: (CPython 3.11)",
-        r"#0 a.py:4 f\x1b",
-        "… not known any further: too deep",
         "Not known: the trace was cut off; what came after its last line is not known",
     ]
+
+
+def test_the_interpreters_own_frames_are_counted_where_the_scripts_are_known() -> None:
+    python = "/usr/lib/libpython3.11.so.1.0"
+    files = [LIBC, python, python, "/opt/_posixsubprocess.so", python, "/usr/bin/python3.11", "/usr/bin/python3-tool"]
+    places = [CodePlace(n, ev.Module(t=0, module=n, path=path), 16, b"f%d" % n, 0) for n, path in enumerate(files)]
+    stack = CallStack(1, tuple(StackFrame(place, "rule") for place in places), "outermost")
+    whole = list(stack_texts(stack))
+    assert len(whole) == 7
+    assert list(stack_texts(stack, folded=True)) == [
+        whole[0], "… 2 frames of the interpreter", whole[3], "… 2 frames of the interpreter", whole[6]
+    ]  # fmt: skip
+    story, root, code = started()
+    story.clone(root, 101, stack=code.stack("fork", "main"), script=code.script(("f", "/src/a.py", 4)))
+    for limits in (Limits(stacks=True), Limits(stacks=True, verbose=True)):
+        lines = [line.lstrip("│ ") for line in view(story, limits)]
+        assert lines.index("#0 a.py:4 f") < lines.index("native:") < lines.index("#0 fork+0x10 (libc.so.6)")
 
 
 def test_stacks_keep_tasks_apart_that_one_caller_made() -> None:
@@ -366,11 +386,11 @@ def test_sites_are_ranked_by_number_and_by_time_held() -> None:
     split = lines.index("")
     assert lines[:split] == [
         "Creation sites by number",
-        "    tasks  refused  made by",
-        "        5        -  pthread_create(worker) ← start_pool, pool.c:88",
-        "        2        -  popen → posix_spawn ← read_config, conf.c:12",
-        "        1        -  system call not known",
-        "        0        1  pthread_create ← start_pool, pool.c:88",
+        "    tasks     kind  refused  made by",
+        "        5   thread        -  pthread_create(worker) ← start_pool, pool.c:88",
+        "        2  process        -  popen → posix_spawn ← read_config, conf.c:12",
+        "        1     task        -  system call not known",
+        "        0   thread        1  pthread_create ← start_pool, pool.c:88",
     ]
     assert lines[split + 1 :] == [
         "Creation sites by the time for which a vfork held the creator",
@@ -391,10 +411,10 @@ def test_a_site_that_several_functions_use_names_them() -> None:
     trace = wrapped("serve@s.c:1", "log@l.c:2", "serve@s.c:9").trace()
     assert [plain(line) for line in site_lines(trace, 80)] == [
         "Creation sites by number",
-        "    tasks  made by",
-        "        3  fork ← xfork, x.c:7",
-        "                 2 ← serve",
-        "                 1 ← log",
+        "    tasks     kind  made by",
+        "        3  process  fork ← xfork, x.c:7",
+        "                          2 ← serve",
+        "                          1 ← log",
     ]
     (site,) = sites_json(trace)["sites"]
     assert site["through"] == [{"function": "serve", "count": 2}, {"function": "log", "count": 1}]
@@ -402,7 +422,7 @@ def test_a_site_that_several_functions_use_names_them() -> None:
 
 def test_a_site_that_one_function_uses_names_no_other() -> None:
     lines = [plain(line) for line in site_lines(wrapped("serve@s.c:1", "serve@s.c:9").trace(), 80)]
-    assert lines[2:] == ["        2  fork ← xfork, x.c:7"]
+    assert lines[2:] == ["        2  process  fork ← xfork, x.c:7"]
 
 
 def test_of_many_functions_that_use_a_site_the_most_frequent_are_named() -> None:

@@ -71,7 +71,7 @@ def tree_lines(trace: Trace, limits: Limits = DEFAULTS) -> list[Line]:
 
 def _all(trace: Trace, limits: Limits) -> list[Line]:
     folded = Folded(trace, limits.fold, stacks=limits.stacks)
-    stacks = ShownStacks() if limits.stacks else None
+    stacks = ShownStacks(verbose=limits.verbose) if limits.stacks else None
     legend, starts = Legend(), Starts(trace)
     lines: list[Line] = []
     roots = trace.roots
