@@ -51,6 +51,8 @@ class Blind(msgspec.Struct, frozen=True, gc=False):
     """What it is."""
     why: str
     """Why."""
+    changed: bool = False
+    """It is not unseen, but otherwise than it would be without the tracer."""
 
 
 class Clock(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

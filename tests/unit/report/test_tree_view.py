@@ -327,6 +327,32 @@ def test_what_the_trace_could_not_see() -> None:
     assert "cut off" not in " ".join(view(story.end()))
 
 
+def test_what_a_log_never_tells_takes_one_line() -> None:
+    blind = [ev.Blind("arch", "assumed"), ev.Blind("calls", "ltrace was run without -S: x"), ev.Blind("host", "no")]
+    story = Story(source=ev.Source("ltrace"), blind=blind)
+    story.begin(100)
+    assert view(story.end())[1:] == [
+        "Not known: as of any log of ltrace (-v): arch, host",
+        "Not known: calls: ltrace was run without -S: x",
+    ]
+    assert len(view(story, Limits(verbose=True))[1:]) == 3
+
+
+def test_what_tracing_changed_stands_at_the_root_and_is_not_unknown() -> None:
+    blind = [ev.Blind("no_new_privs is set", "of a filter", changed=True)]
+    story = Story(blind=blind)
+    root = story.begin(100, how="root")
+    left = story.clone(root, 101)
+    other = story.clone(root, 102)
+    story.killed(other, 9)
+    story.exit(root)
+    story.killed(left, 9)
+    lines = view(story.end("root"))
+    assert "no_new_privs is set · 1 process killed at its end" in " ".join(lines[:2])
+    assert not [line for line in lines if line.startswith("Not known") or "filter" in line]
+    assert view(story, Limits(verbose=True))[-1] == "Because it was traced, no_new_privs is set: of a filter"
+
+
 def test_an_empty_trace() -> None:
     assert view(Story().end("done")) == []
 

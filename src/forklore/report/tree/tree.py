@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from signal import SIGKILL
 from typing import Final
 
 from msgspec import Struct
@@ -213,9 +214,23 @@ def _root_lines(
     parts: list[Line] = [(Piece("→ "), *end), (Piece(counted),)]
     if refused:
         parts.append((Piece(words.count(refused, "creation") + " refused", "bad"),))
+    parts += _by_tracing(root, ended, inside, trace)
     parts += label.task_parts(row, trace, Detail.SHORT, verbose=limits.verbose)
     frame = _Frame("", "", starts.blank + ("│  " if root.children else "   "), limits, roomy=True)
     return _filled(head, parts, (), frame)
+
+
+def _by_tracing(root: Task, ended: Task, inside: list[Task], trace: Trace) -> Iterator[Line]:
+    """What is otherwise than it would be without the tracer, in short; -v has the reasons."""
+    if root.how != "root":
+        return
+    killed = 0
+    if trace.end_reason == "root" and ended.ended is not None:
+        late = (task for task in inside if task.ended is not None and task.ended >= ended.ended)
+        killed = sum(task.kind != "thread" and task.death is not None and task.death.signal == SIGKILL for task in late)
+    yield from ((Piece(clipped(each.what), "quiet"),) for each in trace.header.blind if each.changed)
+    if killed:
+        yield (Piece(f"{words.count(killed, 'process', 'processes')} killed at its end", "quiet"),)
 
 
 def _last_of(task: Task, trace: Trace) -> Task:
@@ -381,16 +396,27 @@ def _size(line: Line) -> int:
 
 
 def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
+    most = _CHARACTERS if limits.lines is not None else sys.maxsize
     by_reason: dict[str, list[str]] = {}
-    for what, why in [*((each.what, each.why) for each in trace.header.blind), *trace.notes]:
+    blind = trace.header.blind
+    if (tool := trace.header.source.tool) != "forklore" and not limits.verbose:
+        always = [each for each in blind if not each.why.startswith(f"{tool} was run without")]
+        if always:
+            whats = clipped(", ".join(each.what for each in always), most)
+            yield from _note(f"as of any log of {clipped(tool, most)} (-v): {whats}", limits)
+        blind = [each for each in blind if each not in always]
+    for what, why in [*((each.what, each.why) for each in blind if not each.changed), *trace.notes]:
         by_reason.setdefault(why, []).append(what)
-    for why, whats in by_reason.items():
-        most = _CHARACTERS if limits.lines is not None else sys.maxsize
-        shown = ", ".join(clipped(what, most) for what in whats[:_NOTES])
-        more = f" and {len(whats) - _NOTES} more" if len(whats) > _NOTES else ""
+    for why, named in by_reason.items():
+        shown = ", ".join(clipped(what, most) for what in named[:_NOTES])
+        more = f" and {len(named) - _NOTES} more" if len(named) > _NOTES else ""
         yield from _note(f"{shown}{more}: {clipped(why, most)}", limits)
     if trace.end_reason is None:
         yield from _note("the trace was cut off; what came after its last line is not known", limits)
+    if limits.verbose:
+        for each in (each for each in blind if each.changed):
+            text = f"Because it was traced, {clipped(each.what, most)}: {clipped(each.why, most)}"
+            yield from ((Piece(part, "quiet"),) for part in wrapped(text, _width(limits)))
 
 
 def _note(text: str, limits: Limits) -> list[Line]:

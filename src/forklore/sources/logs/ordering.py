@@ -293,6 +293,11 @@ class Ordering:
         """Whether there are calls that returned a pid of another namespace, and whose child is not known."""
         return bool(self._inner)
 
+    @property
+    def several(self) -> bool:
+        """Whether the log has told of more than one task."""
+        return self._last_id > 1
+
     def is_inside(self, task: LoggedTask) -> None:
         """The calls of a task turn out to return pids of another namespace, which the log did not tell of before."""
         space = -self.new_space()  # one that nothing announced

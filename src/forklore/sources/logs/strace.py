@@ -78,6 +78,7 @@ class StraceReader(LogReader):
         super().__init__(DIALECT, Arch.X86_64)
         self.order.cut_calls = False
         self._numbered = False
+        self._follows = False
         self._alone: LoggedTask | None = None
 
     def feed(self, line: bytes, number: int) -> None:
@@ -89,6 +90,7 @@ class StraceReader(LogReader):
             return
         self.calls.next_line()
         t = self.stamps.take(match)
+        self._follows = self._follows or match["num"] is not None or match["pid"] is not None
         task = self._whose(match)
         if task is None:
             prefix = match["pid"] or match["num"]
@@ -116,6 +118,12 @@ class StraceReader(LogReader):
         else:
             self._signal(task, line[match.end() :], t)
         task.seen = self.order.seq
+
+    def finish(self) -> None:
+        """The log has ended: one without the lines of a child is of strace without -f."""
+        super().finish()
+        if not self._follows and (self.order.several or self.order.seeks):
+            self.order.note("what its children did", "strace was run without -f, which follows them", self.stamps.last)
 
     # Whose line it is
 

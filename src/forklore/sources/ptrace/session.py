@@ -80,19 +80,20 @@ class Session:
             blind.append(ev.Blind("what tasks do that are not followed", f"--follow {options.follow}"))
         if options.max_depth is not None:
             blind.append(ev.Blind(f"what tasks do deeper than {options.max_depth}", "--max-depth"))
-        if options.until is Until.ROOT:
-            fate = "killed" if options.leave is Leave.KILL else "let go"
-            blind.append(ev.Blind("what is left when the program ends", f"--wait root: it is {fate} then"))
+        if options.until is Until.ROOT and options.leave is Leave.DETACH:
+            blind.append(ev.Blind("what goes on when the program has ended", "--wait root --leave detach"))
         if self._filter is not None and self._filter.no_new_privs:
             blind.append(
                 ev.Blind(
-                    "the program runs with no_new_privs set",
+                    "no_new_privs is set",
                     "the seccomp filter of an ordinary user needs it; set-id programs gain nothing under an ordinary"
                     " user's tracer in any case. --stops events does without",
+                    changed=True,
                 )
             )
         elif os.geteuid() != 0:
-            blind.append(ev.Blind("set-id programs gain no privilege", "an ordinary user's tracer (ptrace(2))"))
+            why = "an ordinary user's tracer (ptrace(2))"
+            blind.append(ev.Blind("set-id programs gain no privilege", why, changed=True))
         return blind
 
     def run(self, emit: Emit, idle: Idle) -> ev.EndReason:

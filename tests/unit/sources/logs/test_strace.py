@@ -54,6 +54,18 @@ def log(tmp_path: Path, *lines: str) -> tuple[list[Event], list[str]]:
     return read(tmp_path / "log", START + "\n".join(lines) + "\n" + END)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"), [("", "", True), ("10 ", "", False), ("", "[pid 11] +++ exited with 0 +++\n", False)]
+)
+def test_a_log_without_the_lines_of_children_is_of_strace_without_f(
+    before: str, after: str, said: bool, tmp_path: Path
+) -> None:
+    lines = ['execve("/bin/sh", ["sh"], 0x7ffe /* 3 vars */) = 0', f"{FORK} = 11", "exit_group(0) = ?"]
+    events, _ = read(tmp_path / "log", "".join(f"{before}{line}\n" for line in lines) + after)
+    notes = [event.why for event in events if isinstance(event, Note)]
+    assert notes == ["strace was run without -f, which follows them"] * said
+
+
 def words(struct_hex: str | Unavailable | None) -> tuple[int, ...]:
     assert isinstance(struct_hex, str)
     return struct.unpack("<11Q", bytes.fromhex(struct_hex))
