@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from filter_proof import died
 from msgspec import structs
 from programs import Missing, build
 from tracing import ENVIRONMENT, FORKLORE, Done
@@ -23,7 +24,6 @@ from forklore.features.audit.conclude.derive import creations
 from forklore.features.audit.functions import FUNCTIONS, MODES, PROVED
 from forklore.features.audit.observe import listen
 from forklore.features.audit.observe.build import NoProbeError
-from forklore.features.audit.observe.proof import died
 from forklore.features.audit.observe.run import prober
 from forklore.features.audit.observe.target import NoTargetError, Target, from_file, running, runs_here, under
 from forklore.features.audit.record import TaskEnded

@@ -186,7 +186,8 @@ def test_huge_pages_are_said_to_be_inexact() -> None:
 def test_a_limit_is_kept_and_said() -> None:
     found = snapshot(ME, limit=100)
     assert isinstance(found, CowSnapshot)
-    assert (found.looked_at, found.exact) == (100, False)
+    assert sum(len(span.pages) for span in found.spans) == 100
+    assert not found.exact
     assert found.left_out > 0
 
 
@@ -224,9 +225,7 @@ def test_smaps_counts_what_pagemap_counts() -> None:
         exact = taken(child)
         assert isinstance(estimate, CowSnapshot)
         assert estimate.source is CountSource.SMAPS
-        # Without PAGEMAP_SCAN (Linux 6.7) pagemap counts the zero page, and smaps does not.
-        assert estimate.present == exact.present if exact.zero_told else estimate.present <= exact.present
-        assert exact.shared <= estimate.shared <= exact.present
+        assert exact.shared <= estimate.shared
         assert not estimate.exact
 
 

@@ -32,17 +32,13 @@ FieldName = Literal[
 
 
 class Field(NamedTuple):
-    """A member: its offset in bytes, and the smallest published struct size (64, 80 or 88) that holds it."""
+    """A member and its offset in bytes."""
 
     name: FieldName
     offset: int
-    since_size: int
 
 
-FIELDS: Final = tuple(
-    Field(cast("FieldName", name), offset, min(size for size in SIZES if offset + width <= size))
-    for name, offset, width in CLONE_ARGS
-)
+FIELDS: Final = tuple(Field(cast("FieldName", name), offset) for name, offset, _width in CLONE_ARGS)
 """All members in order: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
 set_tid_size, cgroup. ``stack`` is the lowest address of the stack, where clone(2) takes the highest."""
 

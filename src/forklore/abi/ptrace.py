@@ -9,19 +9,13 @@ import struct
 from typing import Final
 
 from forklore.abi._generated_ptrace import Event as Event
-from forklore.abi._generated_ptrace import EventMessage as EventMessage
 from forklore.abi._generated_ptrace import Option as Option
-from forklore.abi._generated_ptrace import PeekSigInfoFlag as PeekSigInfoFlag
 from forklore.abi._generated_ptrace import RegisterSet as RegisterSet
 from forklore.abi._generated_ptrace import Request as Request
 from forklore.abi._generated_ptrace import SyscallInfoOp as SyscallInfoOp
-from forklore.abi._generated_ptrace import X86Request as X86Request
 
 SYSCALL_STOP_BIT: Final = 0x80
 """Or-ed into SIGTRAP in the wait status of a syscall-stop under PTRACE_O_TRACESYSGOOD (ptrace(2))."""
-
-PEEKSIGINFO_ARGS: Final = struct.Struct("<QIi")
-"""struct ptrace_peeksiginfo_args: off, flags, nr."""
 
 SYSCALL_INFO_HEADER: Final = struct.Struct("<BxHIQQ")
 """The start of struct ptrace_syscall_info, filled at any stop: op, flags (always zero), arch (AUDIT_ARCH_*),

@@ -34,14 +34,8 @@ MAX_INSTRUCTIONS: Final = _seccomp.BPF_MAXINSNS
 
 LOAD_WORD: Final = _seccomp.BPF_LD | _seccomp.BPF_W | _seccomp.BPF_ABS
 """A = the 32 bits at offset k of struct seccomp_data, which must be a multiple of 4."""
-AND: Final = _seccomp.BPF_ALU | _seccomp.BPF_AND | _seccomp.BPF_K
-"""A &= k."""
-JUMP: Final = _seccomp.BPF_JMP | _seccomp.BPF_JA
-"""Skip k instructions."""
 JUMP_IF_EQUAL: Final = _seccomp.BPF_JMP | _seccomp.BPF_JEQ | _seccomp.BPF_K
 """Skip ``jump if true`` instructions if A == k, else ``jump if false``."""
-JUMP_IF_GREATER: Final = _seccomp.BPF_JMP | _seccomp.BPF_JGT | _seccomp.BPF_K
-"""The same for A > k, unsigned."""
 JUMP_IF_GREATER_OR_EQUAL: Final = _seccomp.BPF_JMP | _seccomp.BPF_JGE | _seccomp.BPF_K
 """The same for A >= k, unsigned."""
 JUMP_IF_ANY_BIT: Final = _seccomp.BPF_JMP | _seccomp.BPF_JSET | _seccomp.BPF_K

@@ -15,7 +15,7 @@ from forklore.abi.flags import (
     CLONE_SIGHAND,
     CLONE_THREAD,
     CLONE_VM,
-    CLOSE_RANGE_CLOEXEC,
+    CLOSE_RANGE,
     CLOSE_RANGE_UNSHARE,
     SETNS,
     UNSHARE,
@@ -25,10 +25,6 @@ from forklore.abi.units import Fd
 from forklore.decode.creation import call_name
 from forklore.decode.flagset import UNKNOWN, FlagSet, flag_set
 
-_CLOSE_RANGE_NAMES: Final = {
-    CLOSE_RANGE_UNSHARE: "CLOSE_RANGE_UNSHARE",
-    CLOSE_RANGE_CLOEXEC: "CLOSE_RANGE_CLOEXEC",
-}
 _UINT: Final = 0xFFFF_FFFF
 _IMPLIES: Final = (
     (UNSHARE_EMPTY_MNTNS, CLONE_NEWNS),
@@ -163,8 +159,8 @@ def _unshare(arch: Arch, nr: int | None, args: tuple[int | None, ...]) -> Unshar
 def _close_flags(raw: int | None) -> FlagSet:
     if raw is None:
         return UNKNOWN
-    names = tuple(name for bit, name in _CLOSE_RANGE_NAMES.items() if raw & bit)
-    return FlagSet(raw, names, raw & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC))
+    flags, unknown = CLOSE_RANGE.split(raw)
+    return FlagSet(raw, tuple(flag.name for flag in flags), unknown)
 
 
 def _name(flag: int) -> str:

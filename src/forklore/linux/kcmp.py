@@ -27,7 +27,6 @@ from forklore.linux.proc import machine, read_file
 _get_errno: Final = ctypes.get_errno
 
 
-_ORDERS: Final = tuple(Order)
 
 
 def _prepare() -> Callable[[int, int, int], int]:
@@ -49,12 +48,6 @@ def _prepare() -> Callable[[int, int, int], int]:
 
 raw: Final = _prepare()
 """``raw(tid, tid, type)``: kcmp(2)'s answer (an :class:`Order` as a plain int), or ``-errno``. For hot loops."""
-
-
-def compare(a: Tid, b: Tid, what: KcmpType) -> Order | Unavailable:
-    """How ``a``'s object sorts against ``b``'s, for the types that need no descriptor."""
-    answer = raw(a, b, what)
-    return _ORDERS[answer] if answer >= 0 else refused(a, b, -answer)
 
 
 def refused(a: Tid, b: Tid, number: int) -> Unavailable:

@@ -27,7 +27,6 @@ _LINE: Final = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+)(?: +(.*))?"
 )
 _FIELD: Final = re.compile(rb"([A-Z][A-Za-z_]*):\s+([0-9]+)(?: kB)?\s*")
-_DELETED: Final = b" (deleted)"
 
 
 class MappingKind(StrEnum):
@@ -71,11 +70,6 @@ class Mapping(Struct, frozen=True, gc=False):
     def writable(self) -> bool:
         """Reading and writing are both allowed now."""
         return self.permissions[:2] == "rw"
-
-    @property
-    def deleted(self) -> bool:
-        """The file has no name any more."""
-        return self.kind is MappingKind.FILE and self.path.endswith(_DELETED)
 
     @property
     def kind(self) -> MappingKind:

@@ -167,7 +167,6 @@ def looked_at(data: bytes, path: str) -> None:
         image.section(name)
     image.segment_eh_frame_hdr()
     image.debug_link()
-    image.alternate_link()
     with root_of(None) as root:
         debug = find_debug_file(image, path, root, directories=())
     assert debug is None or isinstance(debug, ElfImage | Unavailable)

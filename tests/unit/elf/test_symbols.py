@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oracle_tools import run
 from this_machine import processor_time
 
-from forklore.abi.units import Address, Unavailable
+from forklore.abi.units import Address
 from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbol, Symbols
 
@@ -226,18 +226,14 @@ def test_mini_debug_information_names_local_functions(program: Path, tmp_path: P
     symbols = packed(program, tmp_path, lzma.compress((tmp_path / "kept").read_bytes()))
     assert symbols.at(inner.address + 1) == inner
     assert symbols.at(inner.address + 1, inner.address) == inner
-    assert symbols.unread() is None
 
 
-@pytest.mark.parametrize(("content", "why"), [
-    (b"no xz" * 9, "cannot be unpacked"), (lzma.compress(b"no ELF file"), "not an ELF file"),
-    (lzma.compress(bytes(1000))[:40], "cut short"), (lzma.compress(bytes(70 << 20), preset=0), "longer than")])
-def test_broken_mini_debug_information_is_told(program: Path, tmp_path: Path, content: bytes, why: str) -> None:
+@pytest.mark.parametrize("content", [
+    b"no xz" * 9, lzma.compress(b"no ELF file"), lzma.compress(bytes(1000))[:40],
+    lzma.compress(bytes(70 << 20), preset=0)])
+def test_broken_mini_debug_information_names_nothing(program: Path, tmp_path: Path, content: bytes) -> None:
     symbols = packed(program, tmp_path, content)
     assert symbols.find(b"inner") is None
-    told = symbols.unread()
-    assert isinstance(told, Unavailable)
-    assert why in told.why
 
 
 @pytest.mark.parametrize("name", [b"fork", b"vfork", b"clone", b"posix_spawn", b"posix_spawnp", b"pthread_create",

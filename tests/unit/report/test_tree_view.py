@@ -15,8 +15,9 @@ from tree_shape import without_starts
 from forklore.abi.flags import CLONE_PARENT, CLONE_UNTRACED
 from forklore.events import records as ev
 from forklore.report.styled_lines import plain, width_of
-from forklore.report.tree.tree import UNLIMITED, Limits, tree_lines
+from forklore.report.tree.tree import Limits, tree_lines
 
+UNLIMITED = Limits(columns=None, depth=None, siblings=None, lines=None)
 ROW = re.compile(r"^((?:[│ ]  )*)[├└]─ (.*)$")
 MANY = re.compile(r"^([\d,]+) × ")
 BELOW = re.compile(r"\(\+([\d,]+) tasks? below\b")

@@ -52,14 +52,13 @@ Descend = Callable[[int, int, Abbreviation], bool]
 
 
 class DebugEntry(NamedTuple):
-    """A debugging information entry. ``after``: the offset of what follows it, its first child if it has any."""
+    """A debugging information entry."""
 
     unit: Unit
     offset: int
     tag: int
     children: bool
     attributes: dict[int, Attribute]
-    after: int
 
 
 class Units:
@@ -196,7 +195,7 @@ class Unit:
             return self.entry(at)
         if position > self.end:
             raise BrokenDwarf(f"the entry at {at:#x} ends behind its unit")
-        return DebugEntry(self, at, shape.tag, shape.children, attributes, position)
+        return DebugEntry(self, at, shape.tag, shape.children, attributes)
 
     def shapes(
         self, at: int | None = None, descend: Descend | None = None

@@ -241,13 +241,6 @@ class ElfImage:
             return None
         return os.fsdecode(name), int.from_bytes(content[at:at + 4], "little")
 
-    def alternate_link(self) -> tuple[str, str] | None:
-        """``.gnu_debugaltlink``, which dwz leaves: the name and, in hexadecimal, the build-id of the shared file."""
-        name, _, build_id = self._content(".gnu_debugaltlink").partition(b"\0")
-        if not name or not 0 < len(build_id) <= _MAX_BUILD_ID:
-            return None
-        return os.fsdecode(name), build_id.hex()
-
     def _content(self, name: str) -> bytes:
         section = self.section(name)
         return b"" if section is None else self.bytes_of(section, _MAX_LINK_NAME + _MAX_BUILD_ID)

@@ -91,10 +91,6 @@ class Symbols:
             self._named[name] = None if found is None else Symbol(name, Address(found.value), found.size)
         return self._named[name]
 
-    def unread(self) -> Unavailable | None:
-        """Why the symbols in ``.gnu_debugdata`` are left out, once they were asked for."""
-        return self._mini if isinstance(self._mini, Unavailable) else None
-
     def _called(self, name: bytes) -> Iterator[SymbolEntry]:
         if self._dynamic.hashed:
             yield from self._dynamic.called(name)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from forklore.elf.image.image import ElfImage, Section
 
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_GNU_IFUNC = 0, 1, 2, 10
-STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
+STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 1, 2, 10
 _CODE: Final = (STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC)
 
 MAX_ENTRIES: Final = 1 << 21
@@ -39,13 +39,12 @@ class _Layout(Struct, frozen=True):
 
     size: int
     value_at: int
-    info_at: int
     value_size: int
     whole: struct.Struct
 
 
-_LAYOUTS: Final = {32: _Layout(16, 4, 12, 4, struct.Struct("<IIIBBH")),
-                   64: _Layout(24, 8, 4, 8, struct.Struct("<IBBHQQ"))}
+_LAYOUTS: Final = {32: _Layout(16, 4, 4, struct.Struct("<IIIBBH")),
+                   64: _Layout(24, 8, 8, struct.Struct("<IBBHQQ"))}
 
 
 class SymbolEntry(Struct, frozen=True, gc=False):

@@ -89,15 +89,12 @@ class CowSnapshot(Struct, frozen=True):
 
     tid: Tid
     source: CountSource
-    present: int
-    """Pages of anonymous memory in memory, of which the next two:"""
     shared: int
-    """mapped by another process too: not yet copied on write."""
+    """Pages of anonymous memory in memory that another process maps too: not yet copied on write."""
     huge: int
-    """mapped as part of a huge page. Bit 56 speaks for the whole of it, and fork(2) may leave it in common or not."""
+    """Mapped as part of a huge page. Bit 56 speaks for the whole of it, and fork(2) may leave it in common or not."""
     swapped: int
     """Swapped out: whether in common, nobody tells."""
-    looked_at: int
     left_out: int
     """Pages beyond the limit."""
     zero_told: bool
@@ -169,14 +166,11 @@ def _from_pagemap(tid: Tid, pagemap: Pagemap, limit: int) -> CowSnapshot | Unava
         regions, zero_told = private, False
     kept, left_out = _within(regions, limit)
     spans = [_span(pagemap, group) for group in grouped(kept)]
-    present, shared, swapped = (
-        sum(span.pages.count(kind) for span in spans) for kind in (OWN, SHARED, SWAPPED)
-    )
+    shared, swapped = (sum(span.pages.count(kind) for span in spans) for kind in (SHARED, SWAPPED))
     return CowSnapshot(
-        tid=tid, source=CountSource.PAGEMAP, present=present + shared, shared=shared, swapped=swapped,
+        tid=tid, source=CountSource.PAGEMAP, shared=shared, swapped=swapped,
         huge=sum(region.end - region.start for region in kept if region.huge) // PAGE_SIZE,
-        looked_at=sum(region.end - region.start for region in kept) // PAGE_SIZE, left_out=left_out,
-        zero_told=zero_told, spans=_with_frames(spans),
+        left_out=left_out, zero_told=zero_told, spans=_with_frames(spans),
     )  # fmt: skip
 
 
@@ -240,21 +234,19 @@ def _from_smaps(tid: Tid, why: Unavailable) -> CowSnapshot | Unavailable:
     found = smaps(tid)
     if isinstance(found, Unavailable):
         return why
-    present = shared = swapped = huge = looked_at = 0
+    shared = swapped = huge = 0
     for mapping, usage in found:
         if not mapping.private or mapping.kind is MappingKind.SPECIAL:
             continue
         sizes = {name: size // PAGE_SIZE for name, size in usage.fields.items()}
         anonymous = sizes.get("Anonymous", 0)
-        present += anonymous
         # In a file mapping pages of the file are shared as well; those that were written come first in doubt.
         shared += min(anonymous, sizes.get("Shared_Clean", 0) + sizes.get("Shared_Dirty", 0))
         swapped += sizes.get("Swap", 0)
         huge += sizes.get("AnonHugePages", 0) + sizes.get("Private_Hugetlb", 0)
-        looked_at += mapping.size // PAGE_SIZE
     return CowSnapshot(
-        tid=tid, source=CountSource.SMAPS, present=present, shared=shared, swapped=swapped, huge=huge,
-        looked_at=looked_at, left_out=0, zero_told=True, spans=(),
+        tid=tid, source=CountSource.SMAPS, shared=shared, swapped=swapped, huge=huge, left_out=0, zero_told=True,
+        spans=(),
     )  # fmt: skip
 
 

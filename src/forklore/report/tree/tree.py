@@ -61,7 +61,6 @@ class Limits(Struct, frozen=True):
 
 
 DEFAULTS: Final = Limits()
-UNLIMITED: Final = Limits(columns=None, depth=None, siblings=None, lines=None)
 
 
 def tree_lines(trace: Trace, limits: Limits = DEFAULTS) -> list[Line]:

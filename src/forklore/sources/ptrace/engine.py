@@ -13,9 +13,8 @@ import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
-from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
@@ -44,9 +43,6 @@ from forklore.sources.ptrace.wake import Wake
 if TYPE_CHECKING:
     from forklore.linux.seizing import Seizing
     from forklore.sources.source import Emit, Idle
-
-
-_EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 
 
 Handler = Callable[[Tracee, WaitStatus, int], None]

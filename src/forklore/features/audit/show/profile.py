@@ -1,7 +1,7 @@
 """What a program must be allowed to fork, spawn and thread with a library: the least set of calls and flags.
 
 Taken from what was seen, and from a table of what is not in any row: a thread's end, threads of the library's own,
-and what other attributes and actions bring. ``observe/proof.py`` calls each function under just this list.
+and what other attributes and actions bring. A test calls each function under just this list.
 """
 
 from __future__ import annotations
