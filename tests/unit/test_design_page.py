@@ -1,4 +1,4 @@
-"""docs/design.md and CONTRIBUTING.md name the folders and files that there are."""
+"""docs/design.md and CONTRIBUTING.md name the folders and files that there are, docs/quirks.md the tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "forklore"
+TEST = re.compile(r"^def (test_\w+)", re.M)
 DESIGN = (ROOT / "docs" / "design.md").read_text()
 
 
@@ -34,3 +35,16 @@ def test_every_file_that_is_named_is_there(page: str) -> None:
     missing = [name for name in sorted(named) if not any((base / name).exists() for base in (SOURCE, ROOT))]
     # Within a sentence about sources or a feature their folder is left out.
     assert not [name for name in missing if not any(SOURCE.glob(f"*/{name}")) and not any(SOURCE.glob(f"*/*/{name}"))]
+
+
+def test_every_case_of_ptrace_has_tests_that_there_are() -> None:
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", (ROOT / "docs/quirks.md").read_text(), re.M)
+    assert [int(number) for number, _ in rows] == [*range(1, 36)]
+    tests = {name for file in (ROOT / "tests").rglob("test_*.py") for name in TEST.findall(file.read_text())}
+    for number, cells in rows:
+        case, done, named = cells.split(" | ")
+        assert case.strip()
+        assert done
+        found = re.findall(r"`(test_\w+)`", named)
+        assert found, number
+        assert tests.issuperset(found), f"{number}: {set(found) - tests}"
