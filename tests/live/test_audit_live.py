@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from filter_proof import died
+from filter_proof import PROVED, died
 from msgspec import structs
 from programs import Missing, build
 from tracing import ENVIRONMENT, FORKLORE, Done
@@ -21,7 +21,7 @@ from forklore.abi.arch import Arch
 from forklore.decode.creation import decode_creation
 from forklore.decode.library_forms import candidates, fingerprint
 from forklore.features.audit.conclude.derive import creations
-from forklore.features.audit.functions import FUNCTIONS, MODES, PROVED
+from forklore.features.audit.functions import FUNCTIONS, MODES
 from forklore.features.audit.observe import listen
 from forklore.features.audit.observe.build import NoProbeError
 from forklore.features.audit.observe.run import prober

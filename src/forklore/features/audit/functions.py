@@ -17,13 +17,6 @@ THREADS: Final = (
 HELPERS: Final = ("timer_create", "mq_notify", "getaddrinfo_a", "aio_read")
 """Functions that make threads of the library's own."""
 
-PROVED: Final = {
-    "posix_spawn/chdir": "posix_spawn", "posix_spawn/SETSCHEDULER": "posix_spawn",
-    "posix_spawn/SETSCHEDPARAM": "posix_spawn", "daemon/null": "daemon", "pthread_create/scheduling": "pthread_create",
-    "aio_write": "aio_read",
-}  # fmt: skip
-"""Variants that have no row of their own, and the function with whose filter they have to live."""
-
 FUNCTIONS: Final = FORKS + SPAWNS + USERS + THREADS + HELPERS
 MODES: Final = ("single", "multi")
 
