@@ -29,12 +29,12 @@ _PATIENCE: Final = 0.05
 """Seconds after which a seize is taken to be stuck: it takes a few microseconds."""
 _PASSES: Final = 100
 """How often a list of threads that seems too short is read again."""
-_ATTEMPTS: Final = 40
-"""How often a refusal is asked for: a leader that has ended refuses, and a moment later its tid may be that of the
-thread that executes, which does not; and again, in a program that does nothing but execute."""
+_ENOUGH: Final = 5.0
+"""Seconds for which a task that is ending is asked for again: a moment later its tid may be that of the thread that
+executes; and again, in a program that does nothing but execute. Under load the two states alternate with our looking at
+them, on and on."""
 _PAUSE: Final = 0.001
-"""Seconds between two of these: under load the two states can alternate with our looking at them. The kernel tells
-nobody of the change."""
+"""Seconds between two of these. The kernel tells nobody of the change."""
 _BUSY: Final = 0.1
 """Seconds for which a running thread may be in the middle of making another, before it is asked to stop."""
 _WEXITED: Final = 4
@@ -59,8 +59,6 @@ class Seizing:
     def __init__(self, options: int) -> None:
         self._options = options
         self._seized = 0
-        self._refused = False
-        """Whether a task was refused for good: others of its process will be, for the same reason."""
         self.statuses: list[tuple[Tid, int]] = []
         self.executed: list[Tid] = []
 
@@ -74,7 +72,6 @@ class Seizing:
         over = self._over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
         ours: set[Tid] = set()
-        self._refused = False
         watch.start()
         try:
             yield from self._all(pid, known, ours)
@@ -124,24 +121,21 @@ class Seizing:
                 yield taken
 
     def _seize(self, tid: Tid) -> Tid | Unavailable | None:
-        refusal = None
-        for attempt in range(1 if self._refused else _ATTEMPTS):
-            if attempt:
-                self._over.wait(_PAUSE)
+        until = time.monotonic() + _ENOUGH
+        while True:
             try:
                 ptrace.seize(tid, self._options)
             except ProcessLookupError:
                 return None  # it ended in between
             except OSError as problem:
                 refusal = _refusal(tid, problem)
-                if refusal is None:
-                    return None
+                if refusal is not _ENDING or time.monotonic() > until:
+                    return refusal
             else:
                 return tid
             finally:
                 self._seized += 1
-        self._refused = True
-        return refusal
+            self._over.wait(_PAUSE)
 
     def _watch(self, over: threading.Event) -> None:
         before = -1
@@ -232,8 +226,27 @@ def _refusal(tid: Tid, problem: OSError) -> Unavailable | None:
         return Unavailable(errno.EPERM, f"{tid} is a thread of the kernel")
     if Tid(tid) == _thread.get_native_id() or proc.number(fields, b"Tgid") == os.getpid():
         return Unavailable(errno.EPERM, f"{tid} is forklore itself")
+    if not _is_closed(tid):
+        return _ENDING
     return Unavailable(
         errno.EPERM,
         f"the kernel does not let us trace {tid}: it is another user's, set-id or not dumpable, or"
         " kernel.yama.ptrace_scope forbids to attach; `forklore doctor` tells which",
     )
+
+
+_ENDING: Final = Unavailable(
+    errno.EPERM, "the kernel does not let us trace a task that ends, and it was ending whenever it was asked for"
+)
+
+
+def _is_closed(tid: Tid) -> bool:
+    # Its memory is open to who may trace it, by the same rule, whether it is ending or not (fs/proc/base.c:
+    # proc_mem_open, kernel/ptrace.c: ptrace_may_access).
+    try:
+        os.close(os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError:
+        return True
+    except OSError:
+        return False  # it ended
+    return False

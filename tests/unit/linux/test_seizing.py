@@ -22,6 +22,8 @@ class Kernel:
         """Their tracer."""
         self.zombies: set[int] = set()
         self.refuses: set[int] = set()
+        self.ending: dict[int, int] = {}
+        """How often a tid is still that of a task that ends when it is asked for, and looks alive afterwards."""
         self.before: dict[int, list[tuple[str, int]]] = {}
         self.hidden: set[int] = set()
         """Left out of the next list."""
@@ -51,6 +53,9 @@ class Kernel:
                     return  # the seize was for that thread, whatever its tid is now
         if tid not in self.threads:
             raise ProcessLookupError
+        if self.ending.get(tid, 0):
+            self.ending[tid] -= 1
+            raise PermissionError(errno.EPERM, "Operation not permitted")
         if tid in self.zombies or tid in self.refuses or self.threads[tid]:
             raise PermissionError(errno.EPERM, "Operation not permitted")
         self.threads[tid] = os.getpid()
@@ -95,6 +100,7 @@ def take(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tid | Un
     monkeypatch.setattr(proc, "status", kernel.status)
     monkeypatch.setattr(seizing, "state", lambda _tid: Unavailable(errno.EACCES, "not told"))
     monkeypatch.setattr(seizing, "_status", lambda: None)
+    monkeypatch.setattr(seizing, "_is_closed", kernel.refuses.__contains__)
     one = Seizing(0)
     return list(one.process(PID, lambda _tid: False)), one
 
@@ -153,6 +159,24 @@ def test_a_seize_that_waited_for_the_execve_of_its_thread(monkeypatch: pytest.Mo
     assert one.executed == [101]
 
 
+def test_who_was_ending_whenever_it_was_asked_for_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is with threads that execute on and on: kernel/ptrace.c: ptrace_attach refuses by exit_state."""
+    kernel = Kernel(100, 101)
+    kernel.ending = {100: 300}
+    monkeypatch.setattr(seizing, "_PAUSE", 0.0)
+    assert take(kernel, monkeypatch)[0] == [100, 101]
+    assert kernel.asked.count(100) == 301
+
+
+def test_who_ends_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(100)
+    kernel.ending = {100: 1 << 60}
+    monkeypatch.setattr(seizing, "_ENOUGH", 0.0)
+    (refusal,) = take(kernel, monkeypatch)[0]
+    assert isinstance(refusal, Unavailable)
+    assert "it was ending whenever it was asked for" in refusal.why
+
+
 def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(100, 101)
     kernel.refuses = {100}
@@ -160,7 +184,7 @@ def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(refusal, Unavailable)
     assert "does not let us trace 100" in refusal.why
     assert taken == 101
-    assert kernel.asked.count(100) == seizing._ATTEMPTS
+    assert kernel.asked.count(100) == 1
 
 
 def test_a_traced_one_is_named_with_its_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
