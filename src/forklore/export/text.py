@@ -41,11 +41,12 @@ def _lines(trace: Trace, options: ExportOptions) -> list[Line]:
         case "descriptors":
             from forklore.report.descriptors import descriptor_lines
 
-            return descriptor_lines(trace, options.columns)
+            return descriptor_lines(trace, options.columns, verbose=options.verbose or everything)
         case "task":
             from forklore.report.task_card import card_lines, find
 
-            return card_lines(trace, find(trace, options.task or ""), options.columns)
+            task = find(trace, options.task or "")
+            return card_lines(trace, task, options.columns, verbose=options.verbose)
 
 
 def limits(options: ExportOptions) -> Limits:

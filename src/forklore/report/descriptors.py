@@ -10,23 +10,28 @@ from forklore.abi.units import Unavailable
 from forklore.events.records import Descriptors, raw_bytes
 from forklore.model.pipes import Pipe, PipeHolder, pipes
 from forklore.model.tasks import Task, Trace
-from forklore.report.styled_lines import Line, Piece, wrapped
+from forklore.report.styled_lines import Line, Piece, fit, wrapped
 from forklore.report.words import words
-from forklore.report.words.descriptors import beyond, held_name, origin
+from forklore.report.words.descriptors import Key, beyond, given, held_name, key, origin
 
 _NUMBER: Final = 6
 
 
-def descriptor_lines(trace: Trace, columns: int) -> list[Line]:
-    """The view, wrapped to ``columns``."""
+def descriptor_lines(trace: Trace, columns: int, *, verbose: bool = False) -> list[Line]:
+    """The view, wrapped to ``columns``. ``verbose``: with what the traced program itself was started with."""
     records = [record for task in trace.tasks.values() for record in task.descriptors[-1:]]
     if not records:
         text = "No descriptors were recorded: nothing executed, or the trace was made with --observe kcmp or none."
         return list(_wrapped("", text, columns))
     lines: list[Line] = [(Piece("Beyond 0, 1 and 2 after the last exec of each task", "name"),)]
-    told = [line for record in records for line in _table(trace, record, columns)]
+    handed = frozenset() if verbose else given(trace)
+    told = [line for record in records for line in _table(trace, record, columns, handed)]
     lines += told or [(Piece("  none", "quiet"),)]
-    found = pipes(trace)
+    if handed:
+        text = f"Not shown: {words.count(len(handed), 'descriptor')} that the program was started with (-v)."
+        lines += _wrapped("  ", text, columns)
+    outside = frozenset() if verbose else _of_the_start(trace)
+    found = [pipe for pipe in pipes(trace) if raw_bytes(pipe.name) not in outside]
     if found:
         lines += [(), (Piece("Pipes, by who was seen to hold which end", "name"),)]
         for pipe in found:
@@ -37,11 +42,18 @@ def descriptor_lines(trace: Trace, columns: int) -> list[Line]:
             " executed, a creator marked ~ when its child did: it may have closed the end since."
         )
         lines += _wrapped("", text, columns)
-    return lines
+    return [fit(line, columns) for line in lines]
 
 
-def _table(trace: Trace, record: Descriptors, columns: int) -> Iterator[Line]:
-    found = beyond(record)
+def _of_the_start(trace: Trace) -> frozenset[bytes]:
+    """The names of what the traced program had open when it began, 0 to 2 among them."""
+    root = next((task for task in trace.tasks.values() if task.how == "root" and task.descriptors), None)
+    table = () if root is None else root.descriptors[0].table
+    return frozenset() if isinstance(table, Unavailable) else frozenset(raw_bytes(held.target) for held in table)
+
+
+def _table(trace: Trace, record: Descriptors, columns: int, handed: frozenset[Key]) -> Iterator[Line]:
+    found = [held for held in beyond(record) if key(held) not in handed]
     if not found and not isinstance(record.table, Unavailable):
         return
     yield (Piece("  "), *_who(trace.tasks[record.task]))  # type: ignore[index]

@@ -114,12 +114,17 @@ def fit(line: Line, width: int | None) -> Line:
 
 
 def wrapped(text: str, width: int, hang: str = "") -> list[str]:
-    """Text in lines of at most ``width`` characters, those after the first indented by ``hang``, in linear time."""
+    """Text in lines of at most ``width`` cells, those after the first indented by ``hang``, in linear time."""
     import textwrap
 
+    text = _drawn(text)
+    # textwrap counts characters: one of two cells gets another before it, which may stay in the line before.
+    wide = {ord(char): f"\0{char}" for char in set(text) - _NARROW if width_of(char) > 1}
+    if wide:
+        text, width = text.translate(wide), width - 1
     # textwrap copies the rest of a word that is too long for each line that it fills.
     short = _ENDLESS.sub(lambda found: " ".join(_pieces(found[0], width - len(hang))), text)
-    return textwrap.wrap(short, width, subsequent_indent=hang)
+    return [line.replace("\0", "") for line in textwrap.wrap(short, width, subsequent_indent=hang)]
 
 
 def _pieces(text: str, size: int) -> Iterator[str]:

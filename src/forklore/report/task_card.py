@@ -16,7 +16,7 @@ from forklore.model.tasks import Task, Trace
 from forklore.model.vfork_holds import Holding
 from forklore.report.sharing_table import changes
 from forklore.report.stacks import ShownStacks
-from forklore.report.styled_lines import Line, Piece, plain, wrapped
+from forklore.report.styled_lines import Line, Piece, fit, plain, width_of, wrapped
 from forklore.report.tree import label
 from forklore.report.tree.edges import Edges
 from forklore.report.tree.fold import TreeRow
@@ -35,7 +35,13 @@ _SECTIONS: Final = (
     ("inherited", "Inherited: the creator's value"),
 )
 _OBSERVED: Final = {"shared": "shared", "separate": "copied"}
-_TITLE: Final = 24
+_IN_SHORT: Final = ("shared", "copied", "new")
+"""What is told without ``verbose``, by its names alone: the rest is so for every task that is made in that way."""
+_TITLE: Final = 26
+_ROOM: Final = 24
+"""Columns beside a title below which it stands on a line of its own."""
+_WORDS: Final = 2000
+"""Characters of a command line that are shown without ``verbose``."""
 
 
 class NoSuchTaskError(Exception):
@@ -61,32 +67,39 @@ def find(trace: Trace, wanted: str) -> Task:
     return found[0]
 
 
-def card_lines(trace: Trace, task: Task, columns: int) -> list[Line]:
-    """The card, wrapped to ``columns``. The trace must have been read with its sharing."""
+def card_lines(trace: Trace, task: Task, columns: int, *, verbose: bool = False) -> list[Line]:
+    """The card, wrapped to ``columns``. The trace must have been read with its sharing.
+
+    ``verbose``: with the rule or observation behind each resource, what the kernel had of the task, and all frames.
+    """
     sharing = trace.sharing
     if sharing is None:
         raise ValueError("the trace was read without its sharing")
     lines = list(_head(trace, task, columns))
+    lines += _command_lines(task, columns, None if verbose else _WORDS)
     if task.creation is None:
         where = "is in an earlier file" if task.how == "continued" else "was not seen"
         lines += _wrapped("", f"its creation {where}, so what it inherited is not known", columns)
     else:
-        lines += _resources(task, sharing, columns)
+        lines += _resources(task, sharing, columns) if verbose else _in_short(task, sharing, columns)
     lines += _over_time(trace, task, sharing, columns)
     lines += _vfork(trace, task, columns)
     lines += _cow(trace, task, columns)
     lines += _borrowed(trace, task, columns)
     lines += _held(trace, task, columns)
-    lines += _standing(task, columns)
-    lines += _stack(task, columns)
-    return lines
+    if verbose:
+        lines += _standing(task, columns)
+    lines += _stack(task, columns, verbose=verbose)
+    return [fit(line, columns) for line in lines]
 
 
 def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
     edges = Edges(trace)
     edge = edges.of(task)
     row = TreeRow([task], each=1, edges=() if edge is None else (edge,))
-    yield (*label.task_head(row, runs=True), Piece(f"  #{task.id}", "quiet"), Piece("   "), *label.task_end(row))
+    behind = (Piece(f"  #{task.id}", "quiet"), Piece("   "), *label.task_end(row))
+    room = columns - sum(width_of(piece.text) for piece in behind)
+    yield (*label.task_head(row, room, runs=True), *behind)
     for part in label.task_parts(row, trace, Detail.FULL):
         yield from _wrapped("  ", plain(part), columns)
     creation = task.creation
@@ -99,6 +112,23 @@ def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
             yield from _wrapped("  ", f"{name} {text}", columns)
         for problem in creation.problems:
             yield from _wrapped("  ", f"in its call: {problem}", columns)
+
+
+def _command_lines(task: Task, columns: int, most: int | None) -> Iterator[Line]:
+    for image in task.images:
+        if isinstance(image.argv, Unavailable):
+            text = f"arguments: not known: {image.argv.why}"
+        elif not image.argv:
+            continue
+        else:
+            text = words.command(image.argv)
+            if cut := most is not None and len(text) > most:
+                text = text[:most]
+            if cut or (image.argc or 0) > len(image.argv):
+                text += f"… ({words.count(max(image.argc or 0, len(image.argv)) - 1, 'arg')})"
+            text = f"$ {text}"
+        for part in wrapped(printable(text), columns - 2, "  "):
+            yield (Piece("  "), Piece(part, "exec"))
 
 
 def _made(task: Task, edges: Edges, columns: int) -> Iterator[Line]:
@@ -125,8 +155,8 @@ def _made(task: Task, edges: Edges, columns: int) -> Iterator[Line]:
         yield from _wrapped("  ", f'named "{printable(naming.comm)}" [{naming.how}]', columns)
 
 
-def _stack(task: Task, columns: int) -> Iterator[Line]:
-    texts = ShownStacks().texts(task)
+def _stack(task: Task, columns: int, *, verbose: bool) -> Iterator[Line]:
+    texts = ShownStacks(verbose=verbose).texts(task)
     if texts:
         yield ()
         yield (Piece("Its creator's call stack then, innermost first", "name"),)
@@ -135,20 +165,39 @@ def _stack(task: Task, columns: int) -> Iterator[Line]:
             yield (Piece("  "), Piece(part, role))
 
 
-def _resources(task: Task, sharing: Sharing, columns: int) -> Iterator[Line]:
+def _outcomes(task: Task, sharing: Sharing) -> dict[str, list[tuple[Fate, Answer | None]]]:
+    """What became of each resource: as it was seen, else by the call's flags."""
+    found: dict[str, list[tuple[Fate, Answer | None]]] = {}
     if task.creation is None:
-        return
+        return found
     answers = {answer.resource: answer for answer in sharing.answers.get(task.id, ())}
-    by_outcome: dict[str, list[tuple[Fate, Answer | None]]] = {}
     for fate in fates(task.creation):
         seen = BY_KEY.get(fate.resource)
         answer = None if seen is None or seen.kind == "place" else answers.get(seen.name)
         outcome = fate.outcome
         if answer is not None and answer.how == "kcmp" and answer.observed in _OBSERVED and answer.differs:
             outcome = "shared" if answer.observed == "shared" else "copied"
-        by_outcome.setdefault(outcome, []).append((fate, answer))
+        found.setdefault(outcome, []).append((fate, answer))
+    return found
+
+
+def _in_short(task: Task, sharing: Sharing, columns: int) -> Iterator[Line]:
+    outcomes = _outcomes(task, sharing)
+    yield ()
+    yield (Piece("What it has of its creator (-v says why, and what else there is)", "name"),)
+    for outcome in _IN_SHORT:
+        if titles := "; ".join(fate.title for fate, _ in outcomes.get(outcome, ())):
+            for number, part in enumerate(wrapped(titles, columns - 10)):
+                yield (Piece(f"  {outcome if number == 0 else '':<8}", "tid"), Piece(part))
+    for fate, answer in (pair for found in outcomes.values() for pair in found):
+        if answer is not None and answer.sentence:
+            yield from _wrapped("  ", f"! {fate.title}: {answer.sentence}", columns)
+
+
+def _resources(task: Task, sharing: Sharing, columns: int) -> Iterator[Line]:
+    outcomes = _outcomes(task, sharing)
     for outcome, title in _SECTIONS:
-        found = by_outcome.get(outcome)
+        found = outcomes.get(outcome)
         if not found:
             continue
         yield ()
@@ -284,10 +333,12 @@ def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
 
 
 def _entry(title: str, text: str, columns: int) -> Iterator[Line]:
-    room = max(columns - _TITLE - 2, 24)
-    for number, part in enumerate(wrapped(printable(text), room) or [""]):
-        head = f"  {title if number == 0 else '':<{_TITLE}}"
-        yield (Piece(head, "tid"), Piece(part))
+    beside = columns - _TITLE - 2 >= _ROOM and width_of(title) < _TITLE
+    if not beside and title:
+        yield (Piece(f"  {title}", "tid"),)
+    left = _TITLE if beside else 2
+    for number, part in enumerate(wrapped(printable(text), columns - left - 2) or [""]):
+        yield (Piece(f"  {title if number == 0 and beside else '':<{left}}", "tid"), Piece(part))
 
 
 def _wrapped(indent: str, text: str, columns: int) -> Iterator[Line]:

@@ -73,7 +73,7 @@ def test_who_waited_until_what_and_who_ran_on(end: str) -> None:
     assert lines["ran on"] == "100, 103, 104, of the same process"
     assert lines["held"].startswith("102, thread of 100: ")
     assert json.loads(to_json(trace))["tasks"][child - 1]["vfork"]["ran_on"] == list(found.ran_on)
-    card = "\n".join(plain(line) for line in card_lines(trace, trace.tasks[TaskId(child)], 100))
+    card = "\n".join(plain(line) for line in card_lines(trace, trace.tasks[TaskId(child)], 100, verbose=True))
     assert "While it held its creator (CLONE_VFORK)" in card
 
 

@@ -55,6 +55,24 @@ def test_the_view_names_who_keeps_a_reader_waiting() -> None:
     assert "nobody that was looked at" in view(story)
 
 
+def test_what_the_program_was_started_with_is_left_out() -> None:
+    story = Story()
+    root = story.begin(100, comm="sh", how="root")
+    handed = [pipe(1, WRITE, 7), pipe(9, READ, 8)]
+    story.tell(ev.Descriptors(t=story.t, task=root, table=handed))
+    child = story.clone(root, 101)
+    story.exec(child, "/bin/cat", comm="cat")
+    story.tell(ev.Descriptors(t=story.t, task=child, table=[*handed, pipe(3, READ, 6)]))
+    shown = view(story)
+    assert "  101 cat\n    3     pipe:[6], read end" in shown
+    assert "Not shown: 1 descriptor that the program was started with (-v)." in shown
+    assert "pipe:[7]" not in shown
+    assert "pipe:[8]" not in shown
+    whole = "\n".join(map(plain, descriptor_lines(story.trace(), 200, verbose=True)))
+    assert "  101 cat\n    9     pipe:[8], read end" in whole
+    assert "  pipe:[7]\n    read by     nobody that was looked at\n    written by  100 sh (by 1), 101 cat" in whole
+
+
 def test_a_later_look_counts() -> None:
     story = hanging()
     story.exec(2, "/bin/again")

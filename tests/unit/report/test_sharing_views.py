@@ -10,6 +10,7 @@ from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_IO, CLONE_VFORK, CLONE_V
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.object_groups import letter
+from forklore.decode.sharing import fates
 from forklore.events import records as ev
 from forklore.model.sharing import object_answers
 from forklore.report.sharing_table import table_lines
@@ -77,10 +78,37 @@ def test_the_table_has_a_letter_for_each_object() -> None:
 
 def test_the_card_says_where_each_claim_comes_from() -> None:
     trace = vfork_and_exec().trace(sharing=True)
-    text = " ".join(" ".join(plain(line).split()) for line in card_lines(trace, find(trace, "101"), 80))
+    text = " ".join(" ".join(plain(line).split()) for line in card_lines(trace, find(trace, "101"), 80, verbose=True))
     assert "[kcmp: one object; CLONE_VM]" in text
     assert "[kcmp: two objects; no CLONE_FILES]" in text
     assert "of its own since exec" in text
+
+
+def test_the_card_begins_with_what_matters_and_has_the_rules_on_request() -> None:
+    story = Story()
+    root = story.begin()
+    child = story.clone(root, 101)
+    story.exec(child, "/bin/cc", argv=["cc", "-c", "a b.c", "x" * 3000], argc=9)
+    trace = story.trace(sharing=True)
+    cards = [card_lines(trace, find(trace, "101"), 80, verbose=verbose) for verbose in (False, True)]
+    short, whole = ([plain(line) for line in card] for card in cards)
+    assert "  copied  memory; stack; descriptor table; root, cwd, umask; signal handlers;" in short
+    assert not [line for line in short if "blocked signals" in line]
+    assert [line for line in whole if "blocked signals           the same signals are blocked" in line]
+    assert [line for line in short if line.startswith("  $ cc -c 'a b.c' xxx")]
+    assert "… (8 args)" in " ".join(line.strip() for line in short)
+    assert sum(line.count("x") for line in whole) > 3000 > sum(line.count("x") for line in short)
+
+
+def test_no_title_of_a_card_touches_its_text() -> None:
+    story = Story()
+    story.clone(story.begin(), 101, 0)
+    trace = story.trace(sharing=True)
+    for columns in (40, 80):
+        lines = [plain(line) for line in card_lines(trace, find(trace, "101"), columns, verbose=True)]
+        for title in {fate.title for fate in fates(trace.tasks[TaskId(2)].creation)}:  # type: ignore[arg-type]
+            assert [line for line in lines if line == f"  {title}" or line.startswith(f"  {title}  ")], title
+            assert max(map(len, lines)) <= columns
 
 
 def test_a_pending_pid_namespace_is_explained() -> None:
@@ -103,7 +131,7 @@ def test_the_cgroup_is_not_the_cgroup_namespace() -> None:
     root = story.begin(standing=ev.Standing(namespaces=spaces))
     story.clone3(root, 101, CLONE_INTO_CGROUP, standing=ev.Standing(namespaces=spaces))
     trace = story.end().trace(sharing=True)
-    text = " ".join(" ".join(plain(line).split()) for line in card_lines(trace, find(trace, "101"), 80))
+    text = " ".join(" ".join(plain(line).split()) for line in card_lines(trace, find(trace, "101"), 80, verbose=True))
     assert "directory is descriptor 0 [by CLONE_INTO_CGROUP]" in text
     assert "the child is in the caller's cgroup namespace [/proc: one object; no CLONE_NEWCGROUP]" in text
 
@@ -128,4 +156,4 @@ def test_a_card_needs_a_task_that_is_there() -> None:
     with pytest.raises(NoSuchTaskError, match="has #1 to #1"):
         find(trace, "#7")
     with pytest.raises(ValueError, match="without its sharing"):
-        card_lines(trace, find(trace, "#1"), 80)
+        card_lines(trace, find(trace, "#1"), 80, verbose=True)

@@ -306,7 +306,7 @@ def test_the_card_tells_what_the_claim_rests_on() -> None:
     thread = pool(story, root, code, 101)
     story.tell(ev.Name(t=story.t, task=thread, comm="pool-3", how="prctl"))
     trace = story.trace(sharing=True)
-    lines = [plain(line) for line in card_lines(trace, task(trace, thread), 80)]
+    lines = [plain(line) for line in card_lines(trace, task(trace, thread), 80, verbose=True)]
     assert lines[0].startswith('thread 101 "pool-3" runs worker  #2')
     assert "  pthread_create(worker) ← start_pool, pool.c:88" in lines
     assert "  by pthread_create [by the functions on the stack]" in lines
@@ -321,10 +321,11 @@ def test_the_card_says_why_a_routine_is_not_known() -> None:
     thread = story.thread(root, 101)
     other = story.clone3(root, 102, PTHREAD, 0, runs=runs)
     trace = story.trace(sharing=True)
-    text = "\n".join(plain(line) for line in card_lines(trace, task(trace, other), 80))
+    text = "\n".join(plain(line) for line in card_lines(trace, task(trace, other), 80, verbose=True))
     assert "fn of clone(): 0x5000, argument 0x10 [clone]" in text
     assert "what it runs is not known: no descriptor" in text
-    assert "fn of clone()" not in "".join(plain(line) for line in card_lines(trace, task(trace, thread), 80))
+    text = "\n".join(plain(line) for line in card_lines(trace, task(trace, thread), 80, verbose=True))
+    assert "fn of clone()" not in text
 
 
 # The log
@@ -495,7 +496,7 @@ def test_nothing_can_steer_a_terminal_or_widen_a_line(story: Story, data: st.Dat
     views = [
         tree_lines(trace, Limits(stacks=True)),
         tree_lines(trace),
-        card_lines(trace, list(trace.tasks.values())[-1], 80),
+        card_lines(trace, list(trace.tasks.values())[-1], 80, verbose=True),
         site_lines(trace, 80),
     ]
     for lines in views:
