@@ -49,7 +49,7 @@ def test_the_card_says_it(program: Program, traced: Trace_) -> None:
     line = run.line("vfork")
     shown = bare(*FORKLORE, "show", "--view=task", "--columns=200", run.file, line["child"])
     assert shown.status == 0, shown.err
-    assert f"held                    {line['tid']}, thread of {run.root.tid}" in shown.out
+    assert f"held {line['tid']}, thread of {run.root.tid}" in " ".join(shown.out.split())
     (names,) = (text for text in shown.out.splitlines() if text.startswith("  ran on"))
     assert {int(tid) for tid in re.findall(r"\d+", names)} == {run.root.tid} | {
         ran.number("tid") for ran in run.lines("ran")

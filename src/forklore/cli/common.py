@@ -22,7 +22,9 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
     view.add_argument(
         "-v", "--verbose", action="store_true", help="below each task its call, flags, what it shares, and paths"
     )
-    view.add_argument("--depth", type=positive, metavar="N", help="show N levels (default: as many as fit)")
+    view.add_argument(
+        "--depth", type=natural, metavar="N", help="show N levels; 0: the root alone (default: as many as fit)"
+    )
     view.add_argument(
         "--siblings", type=positive, metavar="N", default=40, help="show N lines below a task (default: 40)"
     )
@@ -48,12 +50,21 @@ def add_color_argument(parser: argparse._ActionsContainer) -> None:
 
 def positive(text: str) -> int:
     """An argument that is a number from 1."""
+    return _number(text, 1)
+
+
+def natural(text: str) -> int:
+    """An argument that is a number from 0."""
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least}")
     return number
 
 

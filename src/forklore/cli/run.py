@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 from errno import EAGAIN, EMFILE, ENOMEM
 from typing import TYPE_CHECKING, Final
@@ -109,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         session = Session(command, _options(arguments), _environment(arguments), relay_signals=True)
         record(session, arguments)
     except NotFoundError as problem:
-        _say(arguments, str(problem))
+        _say(arguments, f"{problem}{_for_a_shell(command)}")
         return _NOT_FOUND
     except NotExecutableError as problem:
         _say(arguments, str(problem))
@@ -121,6 +122,26 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         return end_as(session.status)
     return OWN_FAILURE
+
+
+_BUILTINS: Final = (
+    ". : alias bg bind builtin cd command declare dirs eval exec exit export fg hash history jobs let local popd pushd"
+    " read readonly return set shift shopt source trap type typeset ulimit umask unalias unset wait"
+)
+"""What shells do themselves and is, as a rule, no program."""
+
+
+def _for_a_shell(command: list[str]) -> str:
+    """What to run instead of words that only a shell understands."""
+    import shlex
+
+    if command[0] in _BUILTINS.split():
+        why, line = f"{command[0]} is built into the shell", shlex.join(command)
+    elif len(command) == 1 and re.search(r"[\s|&;<>()$`*?]", command[0]):
+        why, line = "it is taken for the name of one program", command[0]
+    else:
+        return ""
+    return f"; {why}: try: forklore run -- sh -c {shlex.quote(line)}"
 
 
 def _say(arguments: argparse.Namespace, text: str) -> None:

@@ -67,9 +67,25 @@ def run(arguments: argparse.Namespace) -> int:
         complain(str(problem))
         return 1
     except OSError as problem:
-        complain(f"{problem.filename or arguments.file}: {problem.strerror}")
+        complain(f"{problem.filename or arguments.file}: {problem.strerror}{_rotated(arguments.file)}")
         return 1
     return 0
+
+
+def _rotated(file: str) -> str:
+    """What is left of a recording whose first file was removed by --rotate."""
+    if os.path.lexists(file):
+        return ""
+    folder, name = os.path.split(file)
+    try:
+        found = [each.removeprefix(f"{name}.") for each in os.listdir(folder or ".") if each.startswith(f"{name}.")]
+    except OSError:
+        return ""
+    numbers = sorted(int(number) for number in found if number.isdecimal())
+    if not numbers:
+        return ""
+    last = f" to {file}.{numbers[-1]}" if len(numbers) > 1 else ""
+    return f"; --rotate went on in {file}.{numbers[0]}{last}, and removed what was before"
 
 
 def _is_id(word: str) -> bool:

@@ -35,10 +35,19 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="print neither (for use with -o)")
     parser.add_argument(
         "--view",
+        type=_view,
         choices=("tree", "sites"),
         default="tree",
         help="what is printed at the end: the tree (default), or where tasks are made, ranked",
     )
+
+
+def _view(text: str) -> str:
+    from forklore.export.table import VIEWS
+
+    if text in VIEWS and text not in ("tree", "sites"):
+        raise argparse.ArgumentTypeError(f"{text!r} is of a recording: -o FILE, then forklore show FILE --view {text}")
+    return text
 
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

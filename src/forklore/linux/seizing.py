@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from forklore.abi.capabilities import NAMES
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.abi.wait import WaitOption
-from forklore.linux import proc, ptrace
+from forklore.linux import proc, ptrace, this_process
 from forklore.linux.libc import function
 from forklore.linux.observe import state
 from forklore.linux.tasks import PF_KTHREAD, thread_ids
@@ -228,16 +229,36 @@ def _refusal(tid: Tid, problem: OSError) -> Unavailable | None:
         return Unavailable(errno.EPERM, f"{tid} is forklore itself")
     if not _is_closed(tid):
         return _ENDING
-    return Unavailable(
-        errno.EPERM,
-        f"the kernel does not let us trace {tid}: it is another user's, set-id or not dumpable, or"
-        " kernel.yama.ptrace_scope forbids to attach; `forklore doctor` tells which",
-    )
+    return Unavailable(errno.EPERM, f"the kernel does not let us trace {tid}: {_why_closed(fields)}")
 
 
+_CAP_SYS_PTRACE: Final = NAMES.index("CAP_SYS_PTRACE")
+_NOBODY: Final = 3
+"""Yama's ptrace_scope "no attach" (Documentation/admin-guide/LSM/Yama.rst)."""
 _ENDING: Final = Unavailable(
     errno.EPERM, "the kernel does not let us trace a task that ends, and it was ending whenever it was asked for"
 )
+
+
+def _why_closed(fields: dict[bytes, bytes]) -> str:
+    """Which part of kernel/ptrace.c: __ptrace_may_access refuses, in its order; the security modules come last."""
+    ours = this_process.effective_capabilities()
+    scope = proc.setting("/proc/sys/kernel/yama/ptrace_scope") or 0
+    if scope == _NOBODY:
+        return "kernel.yama.ptrace_scope is 3, which forbids to attach until the next boot"
+    if ours >> _CAP_SYS_PTRACE & 1:
+        return (
+            "not even with CAP_SYS_PTRACE, which we have: it is of a user namespace outside of ours, or a security"
+            " module or sandbox (Landlock, SELinux, AppArmor) keeps it from us"
+        )
+    for name, own in ((b"Uid", os.getuid()), (b"Gid", os.getgid())):
+        if others := set(map(int, fields.get(name, b"").split()[:3])) - {own}:
+            return f"it has the {name.decode().lower()} {min(others)}, we have {own}: run as that user, or as root"
+    if scope:
+        return f"kernel.yama.ptrace_scope is {scope}: run as root, or: sysctl kernel.yama.ptrace_scope=0"
+    if int(fields.get(b"CapPrm", b"0"), 16) & ~ours:
+        return "it has capabilities that we lack: run as root"
+    return "it is set-id, or made itself not dumpable (prctl(2): PR_SET_DUMPABLE): run as root"
 
 
 def _is_closed(tid: Tid) -> bool:

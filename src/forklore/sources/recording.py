@@ -126,8 +126,13 @@ class Recording:
 
     @property
     def name(self) -> str | None:
-        """The file that was written, of several the last."""
-        return self._output if self._rotating is None else self._rotating.name
+        """The file that was written, of several the last; None where there is none, or nothing of it was written."""
+        if self._rotating is not None:
+            return self._rotating.name
+        if self._output in (None, "-"):
+            return None
+        writer = self._writers[0]
+        return None if writer.failure is not None and writer.lost == writer.events else self._output
 
     def trace_file(self) -> TraceFile | None:
         """What was recorded, read back; of several files the last. None where ``reread`` was not asked for."""

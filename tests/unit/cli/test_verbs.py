@@ -112,11 +112,16 @@ def test_the_top_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--stack-depth", "0", "--", "true"], 125, "'0' is not a number from 1"),
         (["run", "--", "no-such-program-anywhere"], 127, "not found in PATH"),
         (["run", "--", "/nowhere/x"], 127, "no such file"),
+        (["run", "ls | wc"], 127, "forklore run -- sh -c 'ls | wc'"),
+        (["run", "--", "cd", "/a b"], 127, """built into the shell: try: forklore run -- sh -c 'cd '"'"'/a b'"'"''"""),
+        (["run", "--view", "sharing", "--", "true"], 125, "-o FILE, then forklore show FILE --view sharing"),
+        (["run", "--view", "forest", "--", "true"], 125, "invalid choice: 'forest'"),
         (["run", "--", "/"], 126, "is a directory"),
         (["run", "-o", "/nowhere/t", "--", "true"], 125, "/nowhere/t"),
         (["show"], 2, "FILE"),
         (["show", "--format", "xml", "x"], 2, "'xml'"),
         (["show", "--columns", "wide", "x"], 2, "'wide' is not a number from 1"),
+        (["show", "--depth", "-1", "x"], 2, "'-1' is not a number from 0"),
         (["show", "a", "b"], 2, "--view task"),
         (["show", "a", "b", "c"], 2, "c"),
         (["explain"], 2, "WHAT"),
@@ -349,6 +354,24 @@ def test_files_that_cannot_be_opened(view: str, tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == "forklore: /nowhere/t.jsonl: No such file or directory\n"
     assert main(["show", "--format", view, str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"forklore: {tmp_path}: Is a directory\n"
+
+
+@pytest.mark.parametrize(("left", "said"), [([3, 12, 4], ".3 to {}.12, and"), ([2], ".2, and"), ([], "directory\n")])
+def test_what_rotation_left_is_named(
+    left: list[int], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "t.jsonl"
+    for number in (*left, "x"):
+        (tmp_path / f"t.jsonl.{number}").touch()
+    assert main(["show", str(gone)]) == 1
+    assert said.format(gone) in capsys.readouterr().err
+
+
+def test_depth_0_shows_the_roots_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "--depth=0", "--columns=80", TRACE]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("5807 python3")
+    assert second.split()[:2] == ["6", "processes,"]
 
 
 @pytest.mark.parametrize("view", ["tree", "log", "json"])

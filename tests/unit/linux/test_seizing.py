@@ -8,7 +8,7 @@ import os
 import pytest
 
 from forklore.abi.units import Pid, Tid, Unavailable
-from forklore.linux import proc, ptrace, seizing
+from forklore.linux import proc, ptrace, seizing, this_process
 from forklore.linux.seizing import Seizing
 
 PID = Pid(100)
@@ -185,6 +185,31 @@ def test_a_refusal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "does not let us trace 100" in refusal.why
     assert taken == 101
     assert kernel.asked.count(100) == 1
+
+
+SYS_PTRACE = 1 << 19
+
+
+@pytest.mark.parametrize(
+    ("ours", "scope", "theirs", "said"),
+    [
+        (SYS_PTRACE, 3, {}, "ptrace_scope is 3"),
+        (SYS_PTRACE, 1, {b"Uid": b"0 0 0 0"}, "not even with CAP_SYS_PTRACE"),
+        (0, 1, {b"Uid": b"7\t8\t7\t7"}, "it has the uid 8, we have 7"),
+        (0, None, {b"Gid": b"7\t7\t0\t7"}, "it has the gid 0, we have 7"),
+        (0, 1, {}, "ptrace_scope is 1: run as root"),
+        (2, 0, {b"CapPrm": b"0000000000000006"}, "capabilities that we lack"),
+        (6, None, {b"CapPrm": b"0000000000000006"}, "not dumpable"),
+    ],
+)
+def test_why_a_refusal(
+    ours: int, scope: int | None, theirs: dict[bytes, bytes], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(this_process, "effective_capabilities", lambda: ours)
+    monkeypatch.setattr(proc, "setting", lambda _path: scope)
+    monkeypatch.setattr(os, "getuid", lambda: 7)
+    monkeypatch.setattr(os, "getgid", lambda: 7)
+    assert said in seizing._why_closed({b"Uid": b"7\t7\t7\t7", b"Gid": b"7\t7\t7\t7", **theirs})
 
 
 def test_a_traced_one_is_named_with_its_tracer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,7 @@ def test_of_several_files_the_last_is_looked_at(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_said() -> None:
     recording = Recording(HEADER, "/dev/full")
     recording.record(Told(EVENTS))
+    assert recording.name is None  # there is nothing to look at
     assert recording.complaints() == [
         "the trace in /dev/full is not whole: No space left on device; 20 of 20 events could not be written"
     ]

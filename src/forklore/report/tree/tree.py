@@ -100,7 +100,7 @@ def _one(
     roomy = rows <= _ROOMY or limits.verbose
     lines: list[Line] = _root_lines(root, inside, trace, folded, limits, starts)
     # An explicit stack: a tree can be deeper than Python may recurse.
-    stack = [_Level(iter(_shown(folded.rows([root]), limits)), "")]
+    stack = [_Level(iter(_shown(folded.rows([root]), limits)), "")] if depth != 0 else []
     while stack:
         level = stack[-1]
         item = level.next()
@@ -215,7 +215,7 @@ def _root_lines(
         parts.append((Piece(words.count(refused, "creation") + " refused", "bad"),))
     parts += _by_tracing(root, ended, inside, trace)
     parts += label.task_parts(row, trace, Detail.SHORT, verbose=limits.verbose)
-    frame = _Frame("", "", starts.blank + ("│  " if root.children else "   "), limits, roomy=True)
+    frame = _Frame("", "", starts.blank + ("│  " if root.children and limits.depth != 0 else "   "), limits, roomy=True)
     return _filled(head, parts, (), frame)
 
 

@@ -67,7 +67,7 @@ def sites(
     """Those of ``code`` (address and bytes), in order. ``functions``: start, size and name, sorted."""
     disassembler = _disassembler(arch)
     if disassembler is None:
-        return Unavailable(0, "the disassembler is not installed: pip install 'forklore[audit]'")
+        return Unavailable(0, "the disassembler is not installed: pip install '.[audit]' where forklore's source is")
     if sum(1 for _, raw in code for _ in islice(_BYTES[arch].finditer(raw), LIMIT + 1)) > LIMIT:
         return Unavailable(0, f"it holds the bytes of such an instruction at more than {LIMIT} places")
     found: list[CallInstruction] = []
