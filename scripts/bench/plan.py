@@ -36,6 +36,7 @@ WORKLOADS: Final = (
     Workload("threads", "threads", 5000, 500),
     Workload("spawns", "posix_spawn", 1000, 100),
     Workload("forks", "forks", 5000, 500),
+    Workload("refusals", "refused clone3 calls", 5000, 500),
     Workload("calls", "other system calls", 1_000_000, 100_000),
     Workload("true", "`true`, whole process", 1, 1),
 )

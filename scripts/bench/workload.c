@@ -1,8 +1,9 @@
-/* workload threads|forks|spawns|calls COUNT [HELPER]: what the benchmark traces.
+/* workload threads|forks|spawns|refusals|calls COUNT [HELPER]: what the benchmark traces.
  *
  * threads  COUNT threads, created and joined one after the other
  * forks    COUNT children by fork, each of which ends at once, waited for one after the other
  * spawns   COUNT times posix_spawn of HELPER, waited for one after the other
+ * refusals COUNT times clone3 with a struct of no size, which fails with EINVAL
  * calls    COUNT times getppid, a call that no tracer of process creation needs to see
  *
  * Prints the nanoseconds that it took inside, without its own start and that of a tracer.
@@ -80,6 +81,12 @@ static void spawns(long count, char *helper)
 	}
 }
 
+static void refusals(long count)
+{
+	for (long i = 0; i < count; i++)
+		check(syscall(SYS_clone3, 0, 0) == -1 && errno == EINVAL ? 0 : EPROTO, "clone3");
+}
+
 static void calls(long count)
 {
 	for (long i = 0; i < count; i++)
@@ -97,10 +104,12 @@ int main(int argc, char **argv)
 		forks(count);
 	else if (strcmp(kind, "spawns") == 0 && argc > 3)
 		spawns(count, argv[3]);
+	else if (strcmp(kind, "refusals") == 0)
+		refusals(count);
 	else if (strcmp(kind, "calls") == 0)
 		calls(count);
 	else {
-		fprintf(stderr, "usage: workload threads|forks|spawns|calls COUNT [HELPER]\n");
+		fprintf(stderr, "usage: workload threads|forks|spawns|refusals|calls COUNT [HELPER]\n");
 		return 2;
 	}
 	printf("inside_ns=%lld\n", now() - start);

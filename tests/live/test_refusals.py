@@ -128,3 +128,20 @@ def test_the_two_ways_to_see_calls_see_the_same_refusals(stops: str, program: Pr
     run = traced(program("clone_failures"), options=[f"--stops={stops}"])
     refused = [line.errno for line in run.lines("clone") + run.lines("clone3") if line.errno]
     assert [failure.errno for failure in run.trace.failures] == refused
+
+
+def test_thousands_of_refusals_in_a_row(program: Program, traced: Trace_) -> None:
+    """What decides is told of each, though the user's tasks are not counted for each."""
+    user = 61000 + os.getpid() % 4000 if os.geteuid() == 0 else os.getuid()
+    run = traced(program("nproc_eagain"), str(user), "5", "7001")
+    assert len(run.trace.failures) == 7001
+    limit = run.line("refused").number("limit")
+    for failure in run.trace.failures:
+        assert failure.limits["user_tasks"] >= limit
+        assert [reason.rule for reason in failure.reasons if reason.certain] == ["rlimit-nproc"]
+
+
+def test_only_what_decides_is_read(program: Program, traced: Trace_) -> None:
+    for failure in traced(program("clone3_sizes")).trace.failures:
+        assert "cap_eff" in failure.limits
+        assert failure.limits.keys().isdisjoint(("user_tasks", "rlimit_nproc", "threads_now", "pids_max"))

@@ -1,4 +1,4 @@
-/* nproc_eagain [UID=65534] [LIMIT=7]: as an ordinary user, forks until RLIMIT_NPROC refuses. */
+/* nproc_eagain [UID=65534] [LIMIT=7] [REFUSALS=1]: as an ordinary user, forks until RLIMIT_NPROC refuses so often. */
 #include "programs.h"
 
 int main(int argc, char **argv)
@@ -23,6 +23,8 @@ int main(int argc, char **argv)
 	}
 	int error = errno;
 	expect(child == -1, "a fork is refused before the 1024th child");
+	for (int more = number(argc, argv, 3, 1); more > 1; more--)
+		expect(raw_fork() == -1 && errno == error, "the next fork is refused, too");
 	drop_key(gate);
 	for (int i = 0; i < made; i++)
 		expect_exit(children[i], 0);

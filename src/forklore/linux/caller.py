@@ -17,6 +17,7 @@ from forklore.abi import flags as f
 from forklore.abi.resources import KCMP, NSTYPES
 from forklore.abi.units import Fd, Tid, Unavailable
 from forklore.linux import kcmp
+from forklore.linux.limits import room
 from forklore.linux.proc import number, read_file, read_link, setting, status
 
 Numbers = dict[str, int]
@@ -61,7 +62,9 @@ def _status(tid: Tid) -> Numbers:
     return found
 
 
-_FIELDS: Final = (("threads", b"Threads", 10), ("cap_eff", b"CapEff", 16), ("seccomp", b"Seccomp", 10))
+_FIELDS: Final = (
+    ("uid", b"Uid", 10), ("threads", b"Threads", 10), ("cap_eff", b"CapEff", 16), ("seccomp", b"Seccomp", 10),
+)  # fmt: skip
 
 
 def _links(tid: Tid) -> Numbers:
@@ -159,7 +162,7 @@ def _mapped(tid: Tid) -> int | None:
 
 
 def _eagain(tid: Tid, _flags: int) -> Numbers:
-    found = _user_namespace(tid)
+    found = {**_user_namespace(tid), **room(tid)}
     with suppress(OSError):  # it was killed
         found["policy"] = os.sched_getscheduler(tid)
     return found
@@ -167,6 +170,9 @@ def _eagain(tid: Tid, _flags: int) -> Numbers:
 
 def _enomem(tid: Tid, _flags: int) -> Numbers:
     found = _links(tid)
+    mode = setting("/proc/sys/vm/overcommit_memory")
+    if mode is not None:
+        found["overcommit_memory"] = mode
     raw, fields = read_file("/proc/meminfo"), status(tid)
     if isinstance(raw, Unavailable) or isinstance(fields, Unavailable):
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK
@@ -234,25 +235,14 @@ class Builder:
         task.failures = _with(task.failures, failure)
 
     def _reasons(self, event: ev.Fail | ev.Other, call: Creation | Call, errno: int) -> tuple[Reason, ...]:
-        # The rules are many, and most traces have no use for them: loaded when the first call fails.
-        from forklore.abi.capabilities import capability_names
-        from forklore.decode.rules.rule import Context
-        from forklore.decode.rules.table import injected, reasons
-
         if event.injected:
+            from forklore.decode.rules.table import injected
+
             return (injected(errno),)
         target, told = (None, {}) if isinstance(event, ev.Fail) else target_of(event.target)
         read = {**told, **event.limits}
         limits = self._callers.told(self._task(event.task), read, one_thread=not isinstance(call, Creation))
-        capabilities = limits.get("cap_eff")
-        context = Context(
-            kernel=self._kernel,
-            uid=limits.get("uid"),
-            caps=None if capabilities is None else capability_names(capabilities),
-            target=target,
-            limits=limits,
-        )
-        return reasons(call, errno, context)
+        return _reasons(call, errno, self._kernel, target, tuple(limits.items()))
 
     def _other(self, event: ev.Other) -> None:
         call = decode_call(event.arch, event.nr, event.args)
@@ -384,6 +374,28 @@ class Builder:
     def _end(self, event: ev.End) -> None:
         self.trace.end_reason = event.reason
         self.trace.ended = _time(event.t)
+
+
+@lru_cache(maxsize=1024)
+def _reasons(
+    call: Creation | Call, errno: int, kernel: tuple[int, ...] | None, target: str | None,
+    read: tuple[tuple[str, int], ...],
+) -> tuple[Reason, ...]:  # fmt: skip
+    # The rules are many, and most traces have no use for them: loaded when the first call fails.
+    from forklore.abi.capabilities import capability_names
+    from forklore.decode.rules.rule import Context
+    from forklore.decode.rules.table import reasons
+
+    limits = dict(read)
+    capabilities = limits.get("cap_eff")
+    context = Context(
+        kernel=kernel,
+        uid=limits.get("uid"),
+        caps=None if capabilities is None else capability_names(capabilities),
+        target=target,
+        limits=limits,
+    )
+    return reasons(call, errno, context)
 
 
 def _with(known: Sequence[_Fact], new: _Fact) -> list[_Fact]:

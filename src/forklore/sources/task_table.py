@@ -55,6 +55,11 @@ class TaskTable(Generic[Task]):
         self._last += 1
         return TaskId(self._last)
 
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another one after any task came or went."""
+        return self._last, len(self.live)
+
     def add(self, tid: Tid, tgid: Pid, parent: Pid | None, depth: int) -> Task:
         """A task that no creation was seen of: its group is made where it is new."""
         group = self.groups.get(tgid) or self._new_group(tgid, parent)

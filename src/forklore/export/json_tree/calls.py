@@ -206,8 +206,10 @@ class FailureObject(Struct, frozen=True):
     script: ev.Id | None
     """As in a task."""
     limits: dict[str, int]
-    """Numbers read right after, by name: ``uid``, ``cap_eff``, ``rlimit_nproc``, ``user_tasks``, ``threads_max``,
-    ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``, ``overcommit_memory``."""
+    """Numbers read right after that may have decided for this error, by name: of EAGAIN ``uid``, ``cap_eff``,
+    ``rlimit_nproc``, ``user_tasks``, ``threads_max``, ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``; of
+    others fewer. In a run of refusals ``user_tasks`` may be the count of an earlier one: while no traced task came or
+    went, 50 ms or ten times what counting took."""
     injected: bool
     """As in ``failed_execs``."""
     reasons: list[ReasonObject]

@@ -58,7 +58,9 @@ def _tracefs(mounts: list[psutil._common.sdiskpart]) -> Answer:
 
 
 def _limits() -> dict[str, int]:
-    found = limits.deciding(Tid(os.getpid()))
+    found = limits.room(Tid(os.getpid()))
+    if "rlimit_nproc" in found:
+        found["user_tasks"] = limits.tasks_of(os.getuid())
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         found["rlimit_nofile"] = soft

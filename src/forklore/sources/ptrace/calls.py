@@ -15,11 +15,13 @@ from forklore.linux import seccomp
 from forklore.linux.wait import WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.creations import Creations
+from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.options import Observe
+from forklore.sources.ptrace.refused import Refusal, UserTasks
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Tracee
 
@@ -34,8 +36,8 @@ class Calls:
 
     def __init__(
         self, kernel: Kernel, machine: Arch, observe: Observe, family: Family, creations: Creations,
-        reader: EntryReader, new: NewTasks, observers: Observers, emit: Emit, go: Callable[[Tid], None],
-        begin: Callable[[Tracee, WaitStatus, int], None],
+        reader: EntryReader, new: NewTasks, observers: Observers, deferred: Deferred, emit: Emit,
+        go: Callable[[Tid], None], begin: Callable[[Tracee, WaitStatus, int], None],
     ) -> None:  # fmt: skip
         """``begin`` handles the first status of a child that came before it was told of."""
         self._kernel = kernel
@@ -47,6 +49,8 @@ class Calls:
         self._new = new
         self._observers = observers
         self._entered = observers.call_entered
+        self._deferred = deferred
+        self._user_tasks = UserTasks(kernel, family)
         self._emit = emit
         self._go = go
         self._begin = begin
@@ -113,9 +117,11 @@ class Calls:
             return
         if entry.kind is Class.OTHER:
             self._unshared(task, entry, result, t)
+        elif result < 0 and entry.kind is Class.EXEC:
+            self._emit(records.exec_fail(t, task, entry, -result))
         elif result < 0:
-            build = records.exec_fail if entry.kind is Class.EXEC else records.fail
-            self._emit(build(self._kernel, t, task, entry, -result))
+            record = records.fail(self._kernel, t, task, entry, -result)
+            self._deferred.work.append(Refusal(task, record, self._user_tasks, self._emit))
         elif entry.kind is Class.CREATION:
             self._without_event(task, entry, result, t)
 

@@ -105,7 +105,7 @@ class Engine:
         self._delivery = Delivery(kernel, machine)
         self._calls = Calls(
             kernel, machine, options.observe, self._family, self._creations, self._reader, self._new, self._observers,
-            emit, self._go, self._begin,
+            self._deferred, emit, self._go, self._begin,
         )  # fmt: skip
         self._ends = Ends(
             kernel, self._family, self._creations, self._announcers, self._new, self._renames, self._observers, emit

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import Final, Protocol
 
-from forklore.abi.units import Address, Pid, Tid, Unavailable
-from forklore.linux import limits, memory, observe, proc, ptrace, reader_process, this_process
+from forklore.abi.units import Address, Fd, Pid, Tid, Unavailable
+from forklore.linux import caller, limits, memory, observe, proc, ptrace, reader_process, this_process
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ptrace import Entry, Registers, SignalInfo
 from forklore.linux.wait import kill, reap, wait_any
@@ -151,8 +151,13 @@ class Kernel(Protocol):
     def namespaces(self, tid: Tid) -> Namespaces:
         """The inode of each of its namespaces."""
 
-    def limits(self, tid: Tid) -> dict[str, int]:
-        """The numbers that may have decided a refusal: :func:`forklore.linux.limits.deciding`."""
+    def deciding(self, tid: Tid, refused: int, flags: int, fd: Fd | None = None) -> dict[str, int]:
+        """The numbers that may have decided a refusal: :func:`forklore.linux.caller.deciding`."""
+
+    # What is asked while everybody runs
+
+    def tasks_of(self, uid: int) -> int:
+        """How many tasks a user has: :func:`forklore.linux.limits.tasks_of`."""
 
 
 class Linux:
@@ -198,7 +203,8 @@ class Linux:
     pair = staticmethod(observe.pair)
     state = staticmethod(observe.state)
     namespaces = staticmethod(namespaces)
-    limits = staticmethod(limits.deciding)
+    deciding = staticmethod(caller.deciding)
+    tasks_of = staticmethod(limits.tasks_of)
 
     @staticmethod
     def ended_child() -> Pid:

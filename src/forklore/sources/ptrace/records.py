@@ -60,16 +60,15 @@ def create(
 
 
 def fail(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.Fail:
-    """A refused creation, with the numbers that may have decided; the task is held at the call's exit."""
+    """A refused creation, with what may have decided and is told of the task, which is held at the call's exit."""
     return ev.Fail(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
-        set_tid=hexadecimal(entry.set_tid), errno=errno,
-        limits={**kernel.limits(task.tid), **refused.creation(task.tid, entry, errno)},
+        set_tid=hexadecimal(entry.set_tid), errno=errno, limits=refused.creation(kernel, task.tid, entry, errno),
         stack=entry.stack, script=entry.script,
     )
 
 
-def exec_fail(_kernel: Kernel, t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.ExecFail:
+def exec_fail(t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.ExecFail:
     """A refused execve."""
     return ev.ExecFail(t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), errno=errno)
 
@@ -109,7 +108,7 @@ def other(
     return ev.Other(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named,
         compared=compared, standing=ev.Standing(namespaces=kernel.namespaces(task.tid)) if ns else None,
-        limits=refused.other(task, entry, -result) if result is not None and result < 0 else {},
+        limits=refused.other(kernel, task, entry, -result) if result is not None and result < 0 else {},
     )
 
 

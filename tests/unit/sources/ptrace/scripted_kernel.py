@@ -21,7 +21,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_PARENT, CLONE_PTRACE, CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.syscalls import number
-from forklore.abi.units import Address, Pid, Tid, Unavailable
+from forklore.abi.units import Address, Fd, Pid, Tid, Unavailable
 from forklore.linux import seccomp
 from forklore.linux.namespaces import Namespaces
 from forklore.linux.observe import Pair, TaskState
@@ -705,10 +705,14 @@ class ScriptedKernel:
         """Nobody asks."""
         raise NotImplementedError
 
-    def limits(self, tid: Tid) -> dict[str, int]:
-        """None."""
-        self._held(tid, "limits")
-        return {}
+    def deciding(self, tid: Tid, refused: int, flags: int, fd: Fd | None = None) -> dict[str, int]:
+        """As an ordinary user's."""
+        self._held(tid, "what decides")
+        return {"uid": 1000, "rlimit_nproc": 9} if refused == errno.EAGAIN else {}
+
+    def tasks_of(self, uid: int) -> int:
+        """Those that there are."""
+        return sum(task.ended is None for task in self.tasks)
 
 
 def _word(kind: Kind, signo: int) -> int:

@@ -102,6 +102,8 @@ def test_a_creation_that_fails_and_one_that_is_restarted(stops: Stops) -> None:
     def look(run: Run) -> None:
         (failure,) = (event for event in run.events if isinstance(event, ev.Fail))
         assert failure.errno == 11
+        passed = {"seccomp_passed": 1} if stops is Stops.SECCOMP else {}
+        assert failure.limits == {"uid": 1000, "rlimit_nproc": 9, "user_tasks": 1, **passed}
         assert len(run.created()) == 1
 
     runs((Makes(errno=11), Makes(LEAF, restarted=True)), None, look, stops)
