@@ -8,11 +8,10 @@ blocked calls fail with EINTR (signal(7)).
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -21,7 +20,8 @@ from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.decode.holders import join
 from forklore.decode.object_groups import group
 from forklore.events import records as ev
-from forklore.linux import kcmp, leaving
+from forklore.linux import kcmp
+from forklore.linux.asked_to_end import AskedToEnd
 from forklore.linux.seizing import Seizing
 from forklore.linux.tasks import descendants, leader_of
 from forklore.sources.header import TraceRefusedError, header, machine
@@ -33,6 +33,7 @@ from forklore.sources.ptrace.tracee import Tracee
 if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
 
+_REASONS: Final[dict[bool | None, ev.EndReason]] = {None: "done", True: "interrupted", False: "time"}
 _REFUSALS = 5
 """Tasks that could not be attached to and are named; the rest is counted."""
 
@@ -55,8 +56,7 @@ class Attachment:
         self.refused: list[Unavailable] = []
         """Why some tasks could not be attached to."""
         self._problem: BaseException | None = None
-        self._over = threading.Event()
-        self._interrupted = False
+        self._asked = AskedToEnd()
         self._start = time.monotonic_ns()
         given = {**options.record(), "attach": " ".join(map(str, self._pids))}
         self.header = header(self._machine, self._start, given, self._blind())
@@ -87,21 +87,19 @@ class Attachment:
         ``done``, ``interrupted`` (they go on), or ``time``. In the main thread. Raises TraceRefusedError where nothing
         could be attached to, OSError where the loop cannot be woken to leave: the programs go on when we end.
         """
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: self.stop())
+        self._asked.keep()
         alarm.hand_over()
         engine = Engine(self._machine, self.options, self._start, emit, idle)
         thread = threading.Thread(target=self._trace, args=(engine, emit), name="tracer", daemon=True)
         thread.start()
-        reason: ev.EndReason = "done" if self._over.wait(self._seconds) else "time"
-        if self._interrupted:
-            reason = "interrupted"
+        reason = _REASONS[self._asked.wait(self._seconds)]
         if reason != "done":
             engine.abandon()
         thread.join()
         # Joined is before its end, which is what lets go of the programs.
         while os.path.lexists(f"/proc/self/task/{thread.native_id}"):
             os.sched_yield()
+        self._asked.close()
         if self._problem is not None:
             raise self._problem
         engine.finish()
@@ -109,9 +107,7 @@ class Attachment:
 
     def stop(self) -> None:
         """Leave the programs, which go on."""
-        self._interrupted = True
-        leaving.asked()
-        self._over.set()
+        self._asked.ask()
 
     @property
     def warnings(self) -> list[str]:
@@ -132,7 +128,7 @@ class Attachment:
         except BaseException as problem:  # noqa: BLE001 - it is the main thread's to raise
             self._problem = problem
         finally:
-            self._over.set()
+            self._asked.cancel()
 
     def _attach(self, engine: Engine) -> list[ev.Begin]:
         seizing = Seizing(trace_options(self.options.effective_stops(), ends=self.options.cow, exitkill=False))

@@ -1,0 +1,72 @@
+"""A signal that asks to end is heard whenever it comes: before the wait, during it, in whatever thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from forklore.linux.asked_to_end import AskedToEnd
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def asked() -> Iterator[AskedToEnd]:
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    made = AskedToEnd()
+    made.keep()
+    yield made
+    while signal.sigtimedwait(ENDING, 0) is not None:
+        continue
+    made.close()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_just_before_the_wait(asked: AskedToEnd, number: signal.Signals) -> None:
+    """Where a Python handler would run, return, and leave the wait to itself."""
+    os.kill(os.getpid(), number)
+    assert asked.wait(None) is True
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_during_the_wait_from_another_thread(asked: AskedToEnd, number: signal.Signals) -> None:
+    threading.Thread(target=os.kill, args=(os.getpid(), number)).start()
+    assert asked.wait(None) is True
+
+
+@pytest.mark.parametrize("seconds", [None, 60.0])
+def test_there_is_nothing_to_wait_for(asked: AskedToEnd, seconds: float | None) -> None:
+    threading.Thread(target=asked.cancel).start()
+    assert asked.wait(seconds) is None
+    assert asked.wait(seconds) is None
+
+
+def test_asked_by_a_call(asked: AskedToEnd) -> None:
+    asked.ask()
+    assert asked.wait(None) is True
+
+
+def test_the_time_is_over(asked: AskedToEnd) -> None:
+    assert asked.wait(0.001) is False
+    assert asked.wait(0) is False
+
+
+def test_asked_before_the_signals_are_kept() -> None:
+    made = AskedToEnd()
+    made.ask()
+    assert made.wait(None) is True
+
+
+def test_a_signal_too_late_ends_nobody(asked: AskedToEnd) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    asked.close()
+    asked.keep()
+    assert asked.wait(0) is False, "it was delivered, and did nothing"
