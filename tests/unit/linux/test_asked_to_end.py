@@ -1,8 +1,10 @@
-"""A signal that asks to end is heard whenever it comes: before the wait, during it, in whatever thread."""
+"""A signal that asks to end is heard whenever it comes, before the wait or during it.
+
+A test runner may have threads that take a signal of the process; so each is sent to this thread, which waits.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -32,13 +34,13 @@ def asked() -> Iterator[AskedToEnd]:
 @pytest.mark.parametrize("number", ENDING)
 def test_a_signal_just_before_the_wait(asked: AskedToEnd, number: signal.Signals) -> None:
     """Where a Python handler would run, return, and leave the wait to itself."""
-    os.kill(os.getpid(), number)
+    signal.raise_signal(number)
     assert asked.wait(None) is True
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_a_signal_during_the_wait_from_another_thread(asked: AskedToEnd, number: signal.Signals) -> None:
-    threading.Thread(target=os.kill, args=(os.getpid(), number)).start()
+def test_a_signal_during_the_wait(asked: AskedToEnd, number: signal.Signals) -> None:
+    threading.Thread(target=signal.pthread_kill, args=(threading.get_ident(), number)).start()
     assert asked.wait(None) is True
 
 
@@ -66,7 +68,7 @@ def test_asked_before_the_signals_are_kept() -> None:
 
 
 def test_a_signal_too_late_ends_nobody(asked: AskedToEnd) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
     asked.close()
     asked.keep()
     assert asked.wait(0) is False, "it was delivered, and did nothing"
