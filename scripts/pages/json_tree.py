@@ -28,7 +28,9 @@ $ forklore show --format json trace.jsonl | jq -r '.tasks[] | select(.kind == "p
 
 The trace file itself, which is what was seen and not what it means, is [another form](trace-format.md).
 
-Times are nanoseconds since the start of the trace, null where a log has no time stamps. **Text** is a JSON string;
+Times are nanoseconds since the start of the trace, null where a log has no time stamps. A **word** is a number of up
+to 64 bits; one of more than 53, which many readers of JSON round, is a string in hexadecimal: `"0x20000000000000"`. Of
+other numbers only `clock.wall` is that large: a reader that rounds has it to 256 ns. **Text** is a JSON string;
 bytes that are not valid UTF-8 are `{"kind": "opaque", "hex": "…"}`. **Task numbers** are forklore's own, from 1; pids
 are attributes, because the kernel uses them again. Objects have all of their keys unless their section says otherwise.
 """

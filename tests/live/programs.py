@@ -63,6 +63,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "exec_chain": ((), ("7",)),
         "exec_nonleader": (("others",), ("leader-alive",), ("leader-gone",), ("leader",)),
         "execfail_variants": ((),),
+        "execveat_forms": ((),),
         "exit_signal_usr1": ((),),
         "exit_signal_zero": ((),),
         "fds_leak": ((),),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 from tracing import Program, Trace_
 
+from forklore.abi.flags import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from forklore.abi.units import Unavailable
 from forklore.events import records as ev
+from forklore.report.styled_lines import plain
+from forklore.report.tree.tree import UNLIMITED, tree_lines
 
 
 def test_the_images_of_one_process(program: Program, traced: Trace_) -> None:
@@ -90,3 +96,28 @@ def test_a_script_runs_its_interpreter(tmp_path: Path, traced: Trace_) -> None:
     assert image.argv == (os.fsencode(script),)  # as given to execve: what the kernel made of it, exe tells
     assert image.exe == os.path.realpath("/bin/sh").encode()
     assert image.comm == b"script"
+
+
+def test_execveat_tells_its_descriptor_its_path_and_its_flags(program: Program, traced: Trace_) -> None:
+    run = traced(program("execveat_forms"))
+    line = run.line("child")
+    self, root = line.number("self"), line.number("root")
+    path = os.fspath(program("execveat_forms"))
+    far, none = (Unavailable(errno.EBADF, f"descriptor {fd} is not open") for fd in (999, -1))
+    assert [(f.at, f.errnos) for f in run.root.failed_execs] == [
+        (ev.ExecAt(fd=root, directory="/", path="nonexistent/program"), (errno.ENOENT,)),
+        (ev.ExecAt(fd=999, directory=far, path="program"), (errno.EBADF,)),
+        (ev.ExecAt(fd=-1, directory=none, path="", flags=AT_EMPTY_PATH), (errno.EBADF,)),
+        (ev.ExecAt(fd=self, directory=path, path=""), (errno.ENOENT,)),
+        (ev.ExecAt(fd=AT_FDCWD, path="/proc/self/exe", flags=AT_SYMLINK_NOFOLLOW), (errno.ELOOP,)),
+    ]
+    said = [(b"program", each["what"].encode()) for each in run.lines("execveat")]
+    assert [f.argv for f in run.root.failed_execs] == said
+    (child,) = run.created()
+    first, second = child.images
+    assert (first.path, first.at) == (path.encode(), ev.ExecAt(fd=self, directory=path, path="", flags=AT_EMPTY_PATH))
+    assert (second.path, second.at) == (b"/proc/self/exe", None)
+    shown = [plain(line) for line in tree_lines(run.trace, UNLIMITED)]
+    (line_,) = [text for text in shown if "AT_EMPTY_PATH" in text and "✗" not in text]
+    assert f'exec {path} by execveat({self} [{path}], "", AT_EMPTY_PATH) after ' in line_
+    assert re.search(r"after [0-9.]+ \S+ → /proc/self/exe ", line_), "the time is the first one's"

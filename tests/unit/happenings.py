@@ -116,8 +116,8 @@ class Story:
     def exec(self, task: int, path: ev.Text | Unavailable, **more: Any) -> None:
         self.tell(ev.Exec(t=self.t, task=task, path=path, **more))
 
-    def exec_fail(self, task: int, path: ev.Text | Unavailable, errno: int = 2) -> None:
-        self.tell(ev.ExecFail(t=self.t, task=task, path=path, errno=errno))
+    def exec_fail(self, task: int, path: ev.Text | Unavailable, errno: int = 2, **more: Any) -> None:
+        self.tell(ev.ExecFail(t=self.t, task=task, path=path, errno=errno, **more))
 
     def exit(self, task: int, code: int = 0) -> None:
         self.tell(ev.Exit(t=self.t, task=task, status=code << 8))
@@ -155,6 +155,10 @@ WORDS = st.none() | st.integers(0, (1 << 64) - 1)
 USUAL = (FORK, THREAD, CLONE_VM | CLONE_VFORK, CLONE_PARENT, THREAD | CLONE_PARENT, CLONE_NEWPID, CLONE_UNTRACED, 0)
 FLAGS = st.sampled_from(USUAL) | st.integers(0, (1 << 64) - 1)
 SIGNALS = st.sampled_from([0, 17, 10]) | st.integers(-(1 << 40), 1 << 40)
+EXEC_AT = st.builds(
+    ev.ExecAt, fd=st.sampled_from([-100, -1, 3]), directory=st.none() | ABSENT | TEXTS, path=ABSENT | TEXTS,
+    flags=st.sampled_from([0, 0x1000, 0x1_0100, 0xFFFF_FFFF]),
+)  # fmt: skip
 LIMITS = st.dictionaries(
     st.sampled_from(
         ["uid", "cap_eff", "rlimit_nproc", "user_tasks", "threads_max", "threads_now", "pids_max", "other"]
@@ -243,8 +247,9 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
         story.exec(task, draw(TEXTS | ABSENT), argv=argv, former_tid=former, began=began, argc=argc, **names)
     elif kind is ev.ExecFail:
         story.exec_fail(
-            task, draw(st.sampled_from(["/a/ls", "/b/ls", "x"]) | TEXTS | ABSENT), draw(st.integers(0, 140))
-        )
+            task, draw(st.sampled_from(["/a/ls", "/b/ls", "x"]) | TEXTS | ABSENT), draw(st.integers(0, 140)),
+            argv=draw(ABSENT | st.lists(TEXTS, max_size=2)), at=draw(st.none() | EXEC_AT),
+        )  # fmt: skip
     elif kind is ev.VforkDone:
         story.tell(ev.VforkDone(t=t, task=task, child=draw(st.none() | st.sampled_from(tasks)), tid=draw(TIDS)))
     elif kind is ev.Cow:

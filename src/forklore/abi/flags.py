@@ -1,4 +1,4 @@
-"""The flags of clone(2), clone3(2), unshare(2), setns(2) and close_range(2), one vocabulary a call.
+"""The flags of clone(2), clone3(2), unshare(2), setns(2), close_range(2) and execveat(2), one vocabulary a call.
 
 One bit means different things to different calls: 0x80 is CLONE_NEWTIME to clone3 and unshare, and part
 of the exit signal to clone; 0x100000 is CLONE_PARENT_SETTID to clone and UNSHARE_EMPTY_MNTNS to unshare;
@@ -254,3 +254,19 @@ CLOSE_RANGE: Final = _vocabulary(
     ),
 )  # fmt: skip
 """close_range(2)."""
+
+AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_EMPTY_PATH: Final = 0x1000
+AT_EXECVE_CHECK: Final = 0x10000
+AT_FDCWD: Final = -100
+"""The descriptor that stands for the working directory. All of include/uapi/linux/fcntl.h."""
+
+EXECVEAT: Final = _vocabulary(
+    "execveat",
+    (
+        Flag("AT_SYMLINK_NOFOLLOW", AT_SYMLINK_NOFOLLOW, "3.19", "A symbolic link as the last part is ELOOP."),
+        Flag("AT_EMPTY_PATH", AT_EMPTY_PATH, "3.19", "With an empty path the descriptor itself is executed."),
+        Flag("AT_EXECVE_CHECK", AT_EXECVE_CHECK, "6.14", "Nothing is executed: the call says whether it would be."),
+    ),
+)
+"""execveat(2)."""

@@ -18,6 +18,15 @@ PID_LIMIT: Final = 1 << 22
 Fd = NewType("Fd", int)
 """A file descriptor, of the process that the context names."""
 
+LOW32: Final = 0xFFFF_FFFF
+
+
+def signed(word: int) -> int:
+    """An int of C as the low half of an argument word has it."""
+    low = word & LOW32
+    return low - (1 << 32) if low >> 31 else low
+
+
 NsInode = NewType("NsInode", int)
 """The inode number of a namespace, as in ``/proc/PID/ns/*``."""
 

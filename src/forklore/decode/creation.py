@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from forklore.abi import syscalls
 from forklore.abi.arch import CLONE_BACKWARDS, X32_SYSCALL_BIT, Arch
+from forklore.abi.clone_args import VER2
 from forklore.abi.flags import (
     CLONE,
     CLONE3,
@@ -292,8 +293,9 @@ def _decode_clone3(
         problems.append(f"flag bits without a name: {flags.unknown:#x}")
     if words.exit_signal and words.exit_signal > SIGRTMAX:
         problems.append(f"exit signal {words.exit_signal} is no signal")
+    problems.extend(_unpaired(words, raw, size))
     tids: tuple[int, ...] = ()
-    if words.set_tid_size:
+    if words.set_tid_size and words.set_tid != 0:
         tids, problem = read_tids(set_tid, words.set_tid_size)
         problems.extend(problem)
         faults += ("set_tid",) if is_unmapped(set_tid, 4 * min(words.set_tid_size, SET_TID_MAX)) else ()
@@ -313,6 +315,27 @@ def _decode_clone3(
         unreadable=faults,
         problems=tuple(problems),
     )  # fmt: skip
+
+
+_COUNT_WITH: Final = {
+    "tls": (CLONE_SETTLS, "CLONE_SETTLS"), "parent_tid": (CLONE_PARENT_SETTID, "CLONE_PARENT_SETTID"),
+    "child_tid": (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, "CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID"),
+    "cgroup": (CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"),
+}  # fmt: skip
+"""The members of clone_args that a flag makes count, but for pidfd, which glibc's pthread_create fills in any case."""
+
+
+def _unpaired(words: Words, raw: int, size: int | None) -> Iterator[str]:
+    """What was given and lacks what it goes with (kernel/fork.c: copy_clone_args_from_user)."""
+    if bool(words.set_tid) != bool(words.set_tid_size) and None not in (words.set_tid, words.set_tid_size):
+        yield f"set_tid is {words.set_tid:#x} and set_tid_size {words.set_tid_size}: both must be zero or both not"
+    if raw & CLONE_INTO_CGROUP and size is not None and size < VER2:
+        yield f"CLONE_INTO_CGROUP is set, and a clone_args of {size} bytes has no cgroup"
+    for name, (bits, names) in _COUNT_WITH.items():
+        value = getattr(words, name)
+        if value and not raw & bits:
+            shown = str(value) if name == "cgroup" else hex(value)
+            yield f"{name} is {shown} and does not count without {names}"
 
 
 def from_flags(arch: Arch, call: Literal["clone", "clone3"], raw: int, exit_signal: int) -> Creation:

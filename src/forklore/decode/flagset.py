@@ -8,10 +8,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi.flags import CLONE, CLONE3, SETNS, UNSHARE, Vocabulary
+from forklore.abi.flags import CLONE, CLONE3, EXECVEAT, SETNS, UNSHARE, Vocabulary
 
 PREFIX: Final = "CLONE_"
-VOCABULARIES: Final = {vocabulary.name: vocabulary for vocabulary in (CLONE, CLONE3, UNSHARE, SETNS)}
+VOCABULARIES: Final = {vocabulary.name: vocabulary for vocabulary in (CLONE, CLONE3, UNSHARE, SETNS, EXECVEAT)}
 """By the name of the call."""
 
 

@@ -83,6 +83,19 @@ Answer = Annotated[int, msgspec.Meta(ge=-4095, le=UNSET)]
 objects), :data:`forklore.abi.kcmp.UNSET`, or -errno."""
 
 
+class ExecAt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """How execveat was told its file."""
+
+    fd: int
+    """The descriptor where the path begins, unless it is absolute; -100 (AT_FDCWD): the working directory."""
+    directory: Text | Unavailable | None = None
+    """What that descriptor referred to, as /proc names it; null where the path does not begin there."""
+    path: Text | Unavailable
+    """As it was passed; empty where the descriptor itself was meant."""
+    flags: Word = 0
+    """AT_EMPTY_PATH and its like; 32 bits."""
+
+
 class Standing(
     msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False, tag_field="kind", tag="standing"
 ):

@@ -19,6 +19,7 @@ from forklore.events.parts import (
     Blind,
     Clock,
     Count,
+    ExecAt,
     Frame,
     FrameHow,
     Held,
@@ -262,7 +263,9 @@ class Exec(Event, tag="exec", frozen=True, kw_only=True):
 
     task: Id
     path: Text | Unavailable
-    """As given to execve."""
+    """As given to execve; of execveat, from the directory that its descriptor referred to."""
+    at: ExecAt | None = None
+    """Of execveat."""
     argv: list[Text] | Unavailable = []
     argc: Count | None = None
     """How many arguments there were, where ``argv`` holds only the first of them."""
@@ -286,7 +289,10 @@ class ExecFail(Event, tag="exec-fail", frozen=True, kw_only=True):
 
     task: Id
     path: Text | Unavailable
+    at: ExecAt | None = None
     argv: list[Text] | Unavailable = []
+    argc: Count | None = None
+    """These four as for :class:`Exec`."""
     errno: int
     injected: bool = False
     """As for :class:`Fail`."""
@@ -470,6 +476,7 @@ __all__ = [
     "EndReason",
     "Event",
     "Exec",
+    "ExecAt",
     "ExecFail",
     "Exit",
     "Fail",

@@ -272,6 +272,7 @@ class Builder:
             comm=None if event.comm is None else ev.raw_bytes(event.comm),
             began=_time(event.began),
             former_tid=None if event.former_tid is None else Tid(event.former_tid),
+            at=event.at,
         )
         task.images = _with(task.images, image)
         self._callers.executed(task.id)
@@ -296,13 +297,15 @@ class Builder:
 
     def _exec_fail(self, event: ev.ExecFail) -> None:
         task = self._task(event.task)
-        path = _text(event.path)
+        path, argv = _text(event.path), _texts(event.argv)
         before = task.failed_execs
-        if isinstance(before, list) and before[-1].injected == event.injected and _same_search(before[-1], path):
+        if isinstance(before, list) and _same_search(before[-1], path, argv, event):
             before[-1].paths.append(path)
             before[-1].errnos.append(event.errno)
         else:
-            failed = FailedExec(_time(event.t), [path], [event.errno], event.injected)
+            failed = FailedExec(
+                _time(event.t), [path], [event.errno], event.injected, argv=argv, argc=event.argc, at=event.at
+            )
             task.failed_execs = _with(task.failed_execs, failed)
 
     def _vfork_done(self, event: ev.VforkDone) -> None:
@@ -423,11 +426,13 @@ def _time(t: int | None) -> Nanoseconds | None:
     return None if t is None else Nanoseconds(t)
 
 
-def _same_search(last: FailedExec, path: bytes | Unavailable) -> bool:
-    if isinstance(path, Unavailable) or isinstance(last.paths[-1], Unavailable):
+def _same_search(
+    last: FailedExec, path: bytes | Unavailable, argv: tuple[bytes, ...] | Unavailable, event: ev.ExecFail
+) -> bool:
+    if isinstance(path, Unavailable) or isinstance(last.paths[-1], Unavailable) or event.at or last.at:
         return False
-    same_name = path.rpartition(b"/")[2] == last.paths[-1].rpartition(b"/")[2]
-    return same_name and last.errnos[-1] in _SEARCH_GOES_ON
+    same = path.rpartition(b"/")[2] == last.paths[-1].rpartition(b"/")[2] and argv == last.argv
+    return same and event.injected == last.injected and last.errnos[-1] in _SEARCH_GOES_ON
 
 
 def kernel_version(release: str | None) -> tuple[int, ...] | None:

@@ -31,7 +31,7 @@ class Image(Struct, frozen=True, gc=False):
 
     t: Nanoseconds | None
     path: bytes | Unavailable
-    """As given to execve."""
+    """As given to execve; of execveat, from the directory that its descriptor referred to."""
     argv: tuple[bytes, ...] | Unavailable
     argc: int | None
     """How many arguments there were, where ``argv`` has only the first."""
@@ -42,6 +42,8 @@ class Image(Struct, frozen=True, gc=False):
     """When execve was called."""
     former_tid: Tid | None
     """The tid before, where a thread that was not the leader executed."""
+    at: ev.ExecAt | None = None
+    """Of execveat, how it was told the path."""
 
     @property
     def file(self) -> bytes | None:
@@ -61,6 +63,12 @@ class FailedExec(Struct, frozen=True, gc=False):
     """The error of each."""
     injected: bool = False
     """These are the doing of the tool that wrote the log."""
+    argv: tuple[bytes, ...] | Unavailable = ()
+    """Of all of them."""
+    argc: int | None = None
+    """As of an :class:`Image`."""
+    at: ev.ExecAt | None = None
+    """Of execveat, which is no search."""
 
 
 class MadeCall(Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from forklore.abi.text import printable
-from forklore.abi.units import TaskId
+from forklore.abi.units import TaskId, Unavailable
 from forklore.decode.creation import Creation
 from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
@@ -103,7 +103,7 @@ class LogView:
 
     def _exec(self, event: ev.Exec) -> Line:
         image = self._task(event.task).images[-1]
-        pieces = [Piece("execve ", "call"), Piece(words.path(image.path), "exec")]
+        pieces = [*_executed(image.path, image.at)]
         if isinstance(image.argv, tuple) and image.argv:
             pieces.append(Piece("  " + words.command(image.argv)))
             if image.argc is not None and image.argc > len(image.argv):
@@ -114,9 +114,11 @@ class LogView:
 
     def _exec_fail(self, event: ev.ExecFail) -> Line:
         failed = self._task(event.task).failed_execs[-1]
-        path = Piece(words.path(failed.paths[-1]), "exec")
+        pieces = [*_executed(failed.paths[-1], failed.at)]
+        if isinstance(failed.argv, tuple) and failed.argv:
+            pieces.append(Piece("  " + words.command(failed.argv)))
         by_tool = Piece("  injected by strace" if event.injected else "")
-        return (Piece("execve ", "call"), path, Piece(f" = {words.error(event.errno)}", "bad"), by_tool)
+        return (*pieces, Piece(f" = {words.error(event.errno)}", "bad"), by_tool)
 
     def _vfork_done(self, event: ev.VforkDone) -> Line:
         child = self._task(event.child) if event.child is not None else None
@@ -145,6 +147,11 @@ class LogView:
 
     def _reparent(self, event: ev.Reparent) -> Line:
         return (Piece(f"orphan, now of {event.parent_tid}"),)
+
+
+def _executed(path: bytes | Unavailable, at: ev.ExecAt | None) -> Line:
+    text = Piece(words.executed(path, at), "exec")
+    return (text,) if at is not None else (Piece("execve ", "call"), text)
 
 
 def _call(creation: Creation | None) -> str:

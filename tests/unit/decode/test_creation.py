@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from forklore.abi import flags as f
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
+from forklore.abi.clone_args import FIELDS
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import Creation, clone_order, decode_creation
 from forklore.decode.library_forms import candidates
@@ -126,6 +127,28 @@ def test_set_tid() -> None:
     assert call.set_tid == (31, 7)
     short = clone3(words, tids=struct.pack("<i", 31))
     assert (short.set_tid, short.problems) == ((31,), ("only 1 of 2 elements of set_tid were read",))
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "problem"),
+    [
+        ({"set_tid": 0x9000}, 88, "set_tid is 0x9000 and set_tid_size 0: both must be zero or both not"),
+        ({"set_tid_size": 3}, 88, "set_tid is 0x0 and set_tid_size 3: both must be zero or both not"),
+        ({"flags": f.CLONE_INTO_CGROUP}, 80, "CLONE_INTO_CGROUP is set, and a clone_args of 80 bytes has no cgroup"),
+        ({"cgroup": 7}, 88, "cgroup is 7 and does not count without CLONE_INTO_CGROUP"),
+        ({"pidfd": 0x70}, 64, None),
+        ({"tls": 0x71}, 64, "tls is 0x71 and does not count without CLONE_SETTLS"),
+        ({"child_tid": 1}, 64,
+         "child_tid is 0x1 and does not count without CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID"),
+        ({"parent_tid": 2}, 64, "parent_tid is 0x2 and does not count without CLONE_PARENT_SETTID"),
+        ({"flags": f.CLONE_INTO_CGROUP, "cgroup": 0}, 88, None),
+        ({"flags": f.CLONE_CHILD_CLEARTID, "child_tid": 3}, 88, None),
+        ({"flags": f.CLONE_PIDFD | f.CLONE_SETTLS, "pidfd": 1, "tls": 2}, 88, None),
+    ],
+)  # fmt: skip
+def test_what_lacks_its_pair_is_told(given: dict[str, int], size: int, problem: str | None) -> None:
+    words = tuple(given.get(field.name, 0) for field in FIELDS)
+    assert clone3(words, size).problems == (() if problem is None else (problem,))
 
 
 def test_a_number_that_is_no_creation() -> None:

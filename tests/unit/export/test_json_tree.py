@@ -107,13 +107,14 @@ def full_story() -> Story:
         standing=STANDING,
         kcmp=(1, 1, 0, 2, 4, -1),
     )
-    story.exec_fail(child, "/a/ls")
+    story.exec_fail(child, "/a/ls", argv=["ls", "-l"], argc=5000)
     story.exec(
         child,
         "/b/ls",
         argv=[ev.text(b"\xff"), "-l"],
         exe=Unavailable(13, "secret"),
         comm="ls",
+        at=ev.ExecAt(fd=3, directory="/b", path="ls", flags=0x101),
         compared={"fs": (root, 0)},
     )
     story.call(child, "setns", 3, 0, result=-1, target="net:[4]")
@@ -156,7 +157,12 @@ def test_a_whole_task() -> None:
     (image,) = child["execs"]
     assert image["argv"] == [{"kind": "opaque", "hex": "ff"}, "-l"]
     assert image["exe"] == {"unavailable": "secret", "errno": 13}
-    assert child["failed_execs"][0]["errno_names"] == ["ENOENT"]
+    assert image["at"] == {
+        "fd": 3, "directory": "/b", "path": "ls", "flags": ["AT_SYMLINK_NOFOLLOW"], "flags_raw": 0x101,
+    }  # fmt: skip
+    (failed,) = child["failed_execs"]
+    assert failed["errno_names"] == ["ENOENT"]
+    assert (failed["argv"], failed["argc"], failed["at"]) == (["ls", "-l"], 5000, None)
     (call,) = child["calls"]
     assert (call["call"], call["result"], call["errno_name"], call["target"]) == (
         "setns(3, 0)", -1, "EPERM", "net:[4]",
@@ -164,6 +170,25 @@ def test_a_whole_task() -> None:
     assert child["exit"] == {"signal": 11, "signal_name": "SIGSEGV", "core": True, "sender": None, "address": 16}
     assert child["stops"] == [{"t": 6_000_000, "signal": "SIGTSTP", "resumed": None}]
     assert child["reaper"] == [{"t": 7_000_000, "tid": 1, "task": None}]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(2**53 - 1, 9007199254740991), (2**53, "0x20000000000000"), (2**64 - 1, "0xffffffffffffffff")],
+)
+def test_a_word_that_readers_of_json_would_round_is_text(value: int, shown: int | str) -> None:
+    story = Story()
+    root = story.begin(100)
+    story.fail(root, 22, args=(value, 0, 0, 0, 0, 0))
+    story.clone(root, 101, FORK, runs=ev.Runs(how="clone", fn=value, arg=value))
+    story.tell(ev.Signal(t=story.t, task=root, signal=11, code=1, address=value))
+    story.tell(ev.Descriptors(t=story.t, task=2, table=[ev.Held(fd=4, kind="file", target="/x", inode=value)]))
+    story.killed(root, 11)
+    data = to_data(story.end().trace())
+    (failure,), (root_, child) = data["failures"], data["tasks"]
+    assert failure["creation"]["args"][0] == shown
+    assert (child["runs"]["fn"], child["runs"]["arg"], root_["exit"]["address"]) == (shown, shown, shown)
+    assert child["descriptors"][0]["table"][0]["inode"] == shown
 
 
 def test_who_made_a_task_and_what_it_runs() -> None:

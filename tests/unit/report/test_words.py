@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
+from forklore.events.records import ExecAt
 from forklore.model.tasks import Death
 from forklore.report.words import words
 
@@ -112,3 +113,19 @@ def test_counts() -> None:
     assert words.count(1, "process", "processes") == "1 process"
     assert words.count(0, "task") == "0 tasks"
     assert words.count(12_345, "task") == "12,345 tasks"
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (None, "execve /d/x"),
+        (ExecAt(fd=-100, path="x"), "execveat(AT_FDCWD, x)"),
+        (ExecAt(fd=3, directory="/d", path="", flags=0x1000), 'execveat(3 [/d], "", AT_EMPTY_PATH)'),
+        (ExecAt(fd=3, directory="/\x1b", path="x", flags=0x20100),
+         "execveat(3 [/\\x1b], x, AT_SYMLINK_NOFOLLOW|0x20000)"),
+        (ExecAt(fd=9, directory=Unavailable(9, "descriptor 9 is not open"), path="x"),
+         "execveat(9 [descriptor 9 is not open], x)"),
+    ],
+)  # fmt: skip
+def test_how_a_file_was_executed(at: ExecAt | None, text: str) -> None:
+    assert words.executed(b"/d/x", at, "execve ") == text

@@ -16,6 +16,7 @@ from forklore.abi.clone_args import VER0, VER1, VER2
 from forklore.abi.flags import CLONE_FS, CLONE_INTO_CGROUP, CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Tid, Unavailable
+from forklore.events.records import ExecAt
 from forklore.linux.ptrace import Entry as Words
 from forklore.linux.ptrace import Registers
 from forklore.linux.seccomp import TRACED, host_arches
@@ -176,7 +177,8 @@ def test_an_argument_that_cannot_be_read() -> None:
 def test_execveat_with_an_absolute_path_or_at_the_working_directory(directory: int) -> None:
     argv, _held = vector([b"x"])
     path = ctypes.create_string_buffer(b"/bin/true")
-    assert entry("execveat", directory, ctypes.addressof(path), argv).path == b"/bin/true"
+    found = entry("execveat", directory, ctypes.addressof(path), argv)
+    assert (found.path, found.at) == (b"/bin/true", ExecAt(fd=77 if directory == 77 else AT_FDCWD, path="/bin/true"))
 
 
 def test_execveat_with_a_descriptor(tmp_path: object) -> None:
@@ -185,12 +187,23 @@ def test_execveat_with_a_descriptor(tmp_path: object) -> None:
     try:
         empty, name = ctypes.create_string_buffer(b""), ctypes.create_string_buffer(b"tool")
         base = os.fsencode(str(tmp_path))
-        assert entry("execveat", where, ctypes.addressof(empty), argv, 0, AT_EMPTY_PATH).path == base
-        assert entry("execveat", where, ctypes.addressof(name), argv).path == base + b"/tool"
+        itself = entry("execveat", where, ctypes.addressof(empty), argv, 0, 1 << 32 | AT_EMPTY_PATH)
+        assert itself.path == base
+        assert itself.at == ExecAt(fd=where, directory=str(tmp_path), path="", flags=AT_EMPTY_PATH)
+        below = entry("execveat", 1 << 32 | where, ctypes.addressof(name), argv)
+        assert below.path == base + b"/tool"
+        assert below.at == ExecAt(fd=where, directory=str(tmp_path), path="tool")
     finally:
         os.close(where)
     closed = entry("execveat", where, ctypes.addressof(name), argv)
-    assert isinstance(closed.path, Unavailable)
+    not_open = Unavailable(9, f"descriptor {where} is not open")
+    assert (closed.path, closed.at) == (not_open, ExecAt(fd=where, directory=not_open, path="tool"))
+    none = entry("execveat", 0xFFFFFFFF, ctypes.addressof(empty), argv)
+    assert none.at == ExecAt(fd=-1, directory=Unavailable(9, "descriptor -1 is not open"), path="")
+    unreadable = entry("execveat", where, UNMAPPED, argv)
+    assert unreadable.at is not None
+    assert (unreadable.at.fd, unreadable.at.directory) == (where, None)
+    assert isinstance(unreadable.at.path, Unavailable)
     assert closed.argv == [b"x"]
 
 

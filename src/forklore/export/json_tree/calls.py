@@ -6,14 +6,16 @@ from msgspec import UNSET, Struct, UnsetType
 
 from forklore.abi.arch import Arch
 from forklore.abi.errors import errno_name
+from forklore.abi.flags import EXECVEAT
 from forklore.abi.signals import signal_name
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import CallName, Creation
+from forklore.decode.flagset import flag_set
 from forklore.decode.rules.table import Reason
 from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
 from forklore.export.json_tree.code import AttributionObject
-from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, named, told, unavailable
+from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, Word, named, told, unavailable, word
 from forklore.model.tasks import FailedExec, Failure, Image, MadeCall
 
 
@@ -26,22 +28,22 @@ class CreationObject(Struct, frozen=True):
     """The ABI that the call came through: ``x86_64``, ``i386``, ``x32``, ``aarch64``, ``riscv64``."""
     flags: tuple[str, ...]
     """Names of the flags, in the order of their bits."""
-    flags_raw: ev.Word | None
+    flags_raw: Word | None
     """The flags word without an exit signal; null if not known."""
-    unknown_bits: ev.Word
+    unknown_bits: Word
     """Bits that have no name for this call."""
     exit_signal: int | None
     """What the parent gets when the child ends, 0 for nothing."""
     exit_signal_name: str | None
     """Its name."""
-    args: tuple[ev.Word | None, ...]
+    args: tuple[Word | None, ...]
     """The call's argument words; null where the source does not tell one."""
     fields: dict[str, str]
     """The fields that count, as text: ``stack``, ``stack_size``, ``tls``, ``parent_tid``, ``child_tid``, ``pidfd``,
     ``set_tid``, ``cgroup``, ``size``."""
     set_tid: tuple[int, ...]
     """The pids that were asked for, innermost namespace first."""
-    struct_size: ev.Word | None
+    struct_size: Word | None
     """The size argument of clone3."""
     problems: tuple[str, ...]
     """What could not be read, or makes no sense."""
@@ -63,19 +65,43 @@ class CreationObject(Struct, frozen=True):
             creation.call,
             creation.arch,
             flags.names,
-            flags.raw,
-            flags.unknown,
+            word(flags.raw),
+            word(flags.unknown),
             signal,
             signal_name(signal) if signal else None,
-            creation.args,
+            tuple(map(word, creation.args)),
             dict(creation.details()),
             creation.set_tid,
-            creation.struct_size,
+            word(creation.struct_size),
             creation.problems,
             shared_names(creation),
             event,
             cleared,
         )
+
+
+class ExecAtObject(Struct, frozen=True):
+    """How execveat was told its file."""
+
+    fd: int
+    """The descriptor where the path begins, unless it is absolute; -100 (AT_FDCWD): the working directory."""
+    directory: ev.Text | UnavailableObject | None
+    """What that descriptor referred to; null where the path does not begin there."""
+    path: ev.Text | UnavailableObject
+    """As it was passed; empty where the descriptor itself was meant."""
+    flags: tuple[str, ...]
+    """Names of the flags: ``AT_EMPTY_PATH``, ``AT_SYMLINK_NOFOLLOW``, ``AT_EXECVE_CHECK``."""
+    flags_raw: ev.Word
+    """The flags word."""
+
+    @classmethod
+    def of(cls, at: ev.ExecAt | None) -> ExecAtObject | None:
+        """What is told of an exec besides its path; None for execve."""
+        if at is None:
+            return None
+        directory = unavailable(at.directory) if isinstance(at.directory, Unavailable) else at.directory
+        path = unavailable(at.path) if isinstance(at.path, Unavailable) else at.path
+        return cls(at.fd, directory, path, flag_set(EXECVEAT, at.flags).names, at.flags)
 
 
 class ExecObject(Struct, frozen=True):
@@ -84,7 +110,9 @@ class ExecObject(Struct, frozen=True):
     t: Time
     """When the new image began."""
     path: ev.Text | UnavailableObject
-    """As given to execve."""
+    """As given to execve; of execveat, from the directory that its descriptor referred to."""
+    at: ExecAtObject | None
+    """Of execveat; null for execve."""
     argv: list[ev.Text] | UnavailableObject
     """The arguments."""
     argc: ev.Count | None
@@ -101,11 +129,11 @@ class ExecObject(Struct, frozen=True):
     @classmethod
     def of(cls, image: Image) -> ExecObject:
         """One of a task's images."""
-        argv = image.argv
         return cls(
             t=image.t,
             path=told(image.path),
-            argv=unavailable(argv) if isinstance(argv, Unavailable) else [ev.text(word) for word in argv],
+            at=ExecAtObject.of(image.at),
+            argv=_arguments(image.argv),
             argc=image.argc,
             exe=None if image.exe is None else told(image.exe),
             comm=named(image.comm),
@@ -125,14 +153,32 @@ class FailedExecObject(Struct, frozen=True):
     """The error of each."""
     errno_names: list[str]
     """Their names."""
+    argv: list[ev.Text] | UnavailableObject
+    """The arguments, the same each time."""
+    argc: ev.Count | None
+    """How many there were, where ``argv`` has only the first ones."""
+    at: ExecAtObject | None
+    """Of execveat; null for execve."""
     injected: bool
     """Not the kernel's answers but strace's (``--inject``)."""
 
     @classmethod
     def of(cls, failed: FailedExec) -> FailedExecObject:
         """Refused execve of one program."""
-        paths = [told(path) for path in failed.paths]
-        return cls(failed.t, paths, failed.errnos, [errno_name(number) for number in failed.errnos], failed.injected)
+        return cls(
+            t=failed.t,
+            paths=[told(path) for path in failed.paths],
+            errnos=failed.errnos,
+            errno_names=[errno_name(number) for number in failed.errnos],
+            argv=_arguments(failed.argv),
+            argc=failed.argc,
+            at=ExecAtObject.of(failed.at),
+            injected=failed.injected,
+        )
+
+
+def _arguments(argv: tuple[bytes, ...] | Unavailable) -> list[ev.Text] | UnavailableObject:
+    return unavailable(argv) if isinstance(argv, Unavailable) else [ev.text(argument) for argument in argv]
 
 
 class ReasonObject(Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from forklore.events import records as ev
-from forklore.export.json_tree.parts import Time, UnavailableObject, named, unavailable
+from forklore.export.json_tree.parts import Time, UnavailableObject, Word, named, unavailable, word
 from forklore.model.attribution import Attribution, Told
 from forklore.model.names import whole_name
 from forklore.model.stacks import CallStack, CallStacks, CodePlace, StackFrame
@@ -51,17 +51,17 @@ class RunsObject(Struct, frozen=True):
 
     how: ev.RunsHow
     """How it was found: ``clone``, ``nptl``, ``musl``, ``go``, ``rust``, ``c++``, ``raw``."""
-    fn: ev.Word | None
+    fn: Word | None
     """What the library's clone() was given to call."""
     fn_place: PlaceObject | None
     """The same as a place."""
-    arg: ev.Word | None
+    arg: Word | None
     """Its argument."""
-    routine: ev.Word | None
+    routine: Word | None
     """What the program gave to pthread_create or its like."""
     routine_place: PlaceObject | None
     """The same as a place."""
-    routine_arg: ev.Word | None
+    routine_arg: Word | None
     """Its argument."""
     unknown: UnavailableObject | None
     """Why the routine could not be found."""
@@ -71,12 +71,12 @@ class RunsObject(Struct, frozen=True):
         """What a task was given to run, in a trace with this code."""
         return cls(
             how=runs.how,
-            fn=runs.fn,
+            fn=word(runs.fn),
             fn_place=None if runs.fn_place is None else PlaceObject.of(code.places[runs.fn_place]),
-            arg=runs.arg,
-            routine=runs.routine,
+            arg=word(runs.arg),
+            routine=word(runs.routine),
             routine_place=None if runs.routine_place is None else PlaceObject.of(code.places[runs.routine_place]),
-            routine_arg=runs.routine_arg,
+            routine_arg=word(runs.routine_arg),
             unknown=None if runs.unknown is None else unavailable(runs.unknown),
         )
 
@@ -106,9 +106,9 @@ class ModuleObject(Struct, frozen=True, gc=False):
     """As /proc/PID/maps has it; empty for memory without a file."""
     build_id: ev.Hex | None
     """In hexadecimal."""
-    device: ev.Word
+    device: Word
     """With ``inode``: which file."""
-    inode: ev.Word
+    inode: Word
     """0 for none."""
     unknown: UnavailableObject | None
     """Why the file could not be looked into."""
@@ -117,7 +117,7 @@ class ModuleObject(Struct, frozen=True, gc=False):
     def of(cls, module: ev.Module) -> ModuleObject:
         """A module of a trace."""
         unknown = None if module.unknown is None else unavailable(module.unknown)
-        return cls(module.module, module.path, module.build_id, module.device, module.inode, unknown)
+        return cls(module.module, module.path, module.build_id, word(module.device), word(module.inode), unknown)
 
 
 class StackObject(Struct, frozen=True):
@@ -161,7 +161,7 @@ class PlaceObject(Struct, frozen=True):
 
     module: ev.Id | None
     """The ``id`` of one of ``modules``; null: in no mapping."""
-    address: ev.Word
+    address: Word
     """As the module's ELF file numbers it; a return address in all frames but the innermost."""
     symbol: ev.Text | None
     """What covers it, as the file has it."""
@@ -177,7 +177,7 @@ class PlaceObject(Struct, frozen=True):
         """A place of a trace."""
         return cls(
             module=None if place.module is None else place.module.module,
-            address=place.address,
+            address=word(place.address),
             symbol=named(place.function),
             function=None if place.function is None else whole_name(place.function),
             offset=place.offset,

@@ -7,7 +7,7 @@ from msgspec import Struct
 from forklore.abi.errors import errno_name
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
-from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, unavailable
+from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, Word, unavailable, word
 
 
 class DescriptorsObject(Struct, frozen=True):
@@ -49,11 +49,11 @@ class HeldObject(Struct, frozen=True, gc=False):
     """As /proc names it."""
     flags: int | None
     """Status flags and access mode of open(2), without O_CLOEXEC."""
-    position: int | None
+    position: Word | None
     """The offset of the open file description."""
-    device: ev.Word
+    device: Word
     """With ``inode``: which file, pipe or socket; 0 for what has no name in a file system."""
-    inode: ev.Word | None
+    inode: Word | None
     """Equal for both ends of a pipe."""
     cloexec: bool | None
     """Only in ``creators_pipes``."""
@@ -74,9 +74,9 @@ class HeldObject(Struct, frozen=True, gc=False):
             kind=held.kind,
             target=held.target,
             flags=held.flags,
-            position=held.position,
-            device=held.device,
-            inode=held.inode,
+            position=word(held.position),
+            device=word(held.device),
+            inode=word(held.inode),
             cloexec=held.cloexec,
             creators=None if same is None or failed else same == 0,
             creators_error=errno_name(-same) if same is not None and failed else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, overload
 
 from msgspec import Meta, Struct
 
@@ -13,6 +13,18 @@ TaskNumber = Annotated[int, Meta(title="task number", ge=1)]
 Time = Annotated[int | None, Meta(title="time")]
 """Nanoseconds since the start of the trace; null where a log has no time stamps."""
 Span = Annotated[int, Meta(title="nanoseconds")]
+
+Word = Annotated[int, Meta(title="word", ge=0, le=2**53 - 1)] | Annotated[str, Meta(pattern="^0x[0-9a-f]{14,}$")]
+"""A number of up to 64 bits; where it has more than 53, which many readers of JSON do not keep, in hexadecimal."""
+
+
+@overload
+def word(value: int) -> Word: ...
+@overload
+def word(value: int | None) -> Word | None: ...
+def word(value: int | None) -> Word | None:
+    """A number as a :data:`Word`."""
+    return value if value is None or value >> 53 == 0 else hex(value)
 
 
 class UnavailableObject(Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from forklore.abi.units import TaskId
 from forklore.events import records as ev
-from forklore.export.json_tree.parts import TaskNumber, Time
+from forklore.export.json_tree.parts import TaskNumber, Time, Word, word
 from forklore.model.sharing import Answer, Change, Hold, How, Observed, Sharing
 
 
@@ -68,13 +68,13 @@ class HoldObject(Struct, frozen=True, gc=False):
     """``exec``, ``unshare``, ``setns``, ``close_range``, ``exit``."""
     source: How
     """How it is known: ``kcmp``, ``/proc``, ``rule``, ``flag``, as in an [answer](#answer)."""
-    inode: int | None
+    inode: Word | None
     """Of a namespace, where it was read."""
 
     @classmethod
     def of(cls, hold: Hold) -> HoldObject:
         """One of a task's holds."""
-        return cls(hold.resource, hold.group, hold.since, hold.until, hold.ended_by, hold.how, hold.inode)
+        return cls(hold.resource, hold.group, hold.since, hold.until, hold.ended_by, hold.how, word(hold.inode))
 
 
 class ChangeObject(Struct, frozen=True, gc=False, rename={"other": "with"}):

@@ -13,7 +13,7 @@ from forklore.export.json_tree.calls import CallObject, CreationObject, ExecObje
 from forklore.export.json_tree.code import AttributionObject, NameObject, RunsObject
 from forklore.export.json_tree.descriptors import DescriptorsObject
 from forklore.export.json_tree.memory import BorrowedObject, CowObject, VforkObject
-from forklore.export.json_tree.parts import Span, TaskNumber, Time, named
+from forklore.export.json_tree.parts import Span, TaskNumber, Time, Word, named, word
 from forklore.export.json_tree.sharing import SharingObject
 from forklore.model.attributions import Attributions
 from forklore.model.tasks import Death, Failure, JobStop, Kind, Reaper, Task, Trace
@@ -65,7 +65,7 @@ class ExitObject(Struct, frozen=True, gc=False, kw_only=True):
     """Whether a core was dumped."""
     sender: int | UnsetType | None = UNSET
     """The pid that sent it, where a process did."""
-    address: ev.Word | UnsetType | None = UNSET
+    address: Word | UnsetType | None = UNSET
     """The address of a fault."""
 
     @classmethod
@@ -78,7 +78,7 @@ class ExitObject(Struct, frozen=True, gc=False, kw_only=True):
             signal_name=signal_name(death.signal),
             core=death.core,
             sender=death.sender,
-            address=death.address,
+            address=word(death.address),
         )
 
 

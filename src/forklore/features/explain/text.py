@@ -12,6 +12,7 @@ from forklore.decode.creation import SIGCHLD, Creation, signal_text
 from forklore.decode.rules.rule import Kernel, Rule
 from forklore.decode.rules.table import Reason
 from forklore.decode.sharing import Fate
+from forklore.export.json_tree.parts import word
 from forklore.features.explain.answers import (
     CallComparison,
     CallExplained,
@@ -376,9 +377,9 @@ def _call_json(e: CallExplained) -> Json:
         "arch": str(call.arch),
         "text": call.text(),
         "note": e.note,
-        "word": e.word,
+        "word": word(e.word),
         "flags": [{"name": x.name, "value": x.value, "since": x.since, "meaning": x.meaning} for x in e.flags],
-        "unknown_bits": e.unknown,
+        "unknown_bits": word(e.unknown),
         "implied": [{"flag": i.flag, "adds": list(i.adds)} for i in e.implied],
         "made_by": list(e.made_by),
         "refused": [_reason_json(reason) for reason in e.refused],
@@ -403,15 +404,15 @@ def _creation_json(call: Creation) -> Json:
         "event": call.event,
         "exit_signal": call.exit_signal,
         "sends_sigchld": None if call.exit_signal is None else call.exit_signal == SIGCHLD,
-        "stack": call.stack,
-        "stack_size": call.stack_size,
-        "tls": call.tls,
-        "parent_tid": call.parent_tid,
-        "child_tid": call.child_tid,
-        "pidfd": call.pidfd,
+        "stack": word(call.stack),
+        "stack_size": word(call.stack_size),
+        "tls": word(call.tls),
+        "parent_tid": word(call.parent_tid),
+        "child_tid": word(call.child_tid),
+        "pidfd": word(call.pidfd),
         "set_tid": list(call.set_tid),
-        "cgroup": call.cgroup,
-        "struct_size": call.struct_size,
+        "cgroup": word(call.cgroup),
+        "struct_size": word(call.struct_size),
         "problems": list(call.problems),
     }
 
@@ -453,7 +454,7 @@ def _equivalent_json(equal: Equivalent | NoEquivalent | None) -> Json | None:
         return {"text": None, "why_not": list(equal.why)}
     return {
         "text": equal.creation.text(),
-        "args": list(equal.args),
+        "args": [word(value) for value in equal.args],
         "struct": None if equal.struct is None else equal.struct.hex(),
         "notes": list(equal.notes),
     }

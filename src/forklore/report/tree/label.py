@@ -183,14 +183,20 @@ def _exec(task: Task, single: bool) -> Line:
     images = task.images if task.how != "root" else task.images[1:]
     if not images:
         return ()
-    chain = " → ".join(words.path(image.path) for image in images)
-    text = f"exec {chain}"
+    chain = [
+        words.path(image.path) + ("" if image.at is None else f" by {words.executed(image.path, image.at)}")
+        for image in images
+    ]
+    after = ""
+    if single and task.how != "root" and task.exec_after is not None:
+        after = f" after {words.span(task.exec_after)}"
+    if len(chain) > 1:  # the time is the first one's
+        chain[0], after = chain[0] + after, ""
+    text = f"exec {' → '.join(chain)}"
     tried = sum(len(f.paths) for f in task.failed_execs)
     if tried and single:
         text += f" ({words.count(tried, 'path')} tried before)"
-    if single and task.how != "root" and task.exec_after is not None:
-        text += f" after {words.span(task.exec_after)}"
-    return (Piece(text, "exec"),)
+    return (Piece(text + after, "exec"),)
 
 
 def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
@@ -282,7 +288,8 @@ def _exec_refused(leaf: Leaf, _detail: Detail) -> Line:
     text = words.path(shown)
     if places > 1 and not isinstance(shown, Unavailable):
         text = f"{words.base_name(shown)} in {places} directories"
-    pieces = [Piece("✗ ", "bad"), Piece(f"execve {text}", "exec"), Piece(f" = {words.error(leaf.errnos[-1])}", "bad")]
+    text = words.executed(shown, leaf.at, "execve ") if places == 1 else f"execve {text}"
+    pieces = [Piece("✗ ", "bad"), Piece(text, "exec"), Piece(f" = {words.error(leaf.errnos[-1])}", "bad")]
     if len(leaf.paths) > places:
         pieces.append(Piece(f" ({len(leaf.paths)} attempts)"))
     if leaf.injected:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forklore.abi.errors import errno_name
+from forklore.abi.flags import AT_FDCWD, EXECVEAT
 from forklore.abi.signals import signal_name
 from forklore.abi.text import as_text, printable
 from forklore.abi.units import Unavailable
-from forklore.events.records import UNKNOWN_TID
+from forklore.decode.flagset import flag_set
+from forklore.events.records import UNKNOWN_TID, raw_bytes
 from forklore.model.tasks import Death, Task
 
 if TYPE_CHECKING:
     from forklore.decode.rules.table import Reason
+    from forklore.events.records import ExecAt
 
 _US, _MS, _S = 1_000, 1_000_000, 1_000_000_000
 _SCALES = (
@@ -55,6 +58,19 @@ def path(value: bytes | Unavailable) -> str:
     if isinstance(value, Unavailable):
         return f"? ({printable(value.why)})"
     return printable(value) or '""'
+
+
+def executed(path_: bytes | Unavailable, at: ExecAt | None, call: str = "") -> str:
+    """What an exec was given: the path behind ``call``, or for execveat its descriptor, path and flags."""
+    if at is None:
+        return f"{call}{path(path_)}"
+    fd = "AT_FDCWD" if at.fd == AT_FDCWD else str(at.fd)
+    if at.directory is not None:
+        where = at.directory.why if isinstance(at.directory, Unavailable) else raw_bytes(at.directory)
+        fd += f" [{printable(where)}]"
+    given = path(at.path if isinstance(at.path, Unavailable) else raw_bytes(at.path))
+    flags = f", {flag_set(EXECVEAT, at.flags).text()}" if at.flags else ""
+    return f"execveat({fd}, {given}{flags})"
 
 
 def base_name(raw: bytes) -> str:

@@ -220,8 +220,9 @@ class Assembler:
             when = _returned_at(t, call, answer)
             self._order.emit(
                 ExecFail(
-                    t=when, task=task.id, path=image.path, argv=image.argv, errno=answer.errno, injected=answer.injected
-                )
+                    t=when, task=task.id, path=image.path, at=image.at, argv=image.argv, errno=answer.errno,
+                    injected=answer.injected,
+                )  # fmt: skip
             )
 
     def executes(self, task: LoggedTask, t: int | None) -> None:
@@ -249,7 +250,9 @@ class Assembler:
     def _executed(self, task: LoggedTask, call: LoggedCall, args: list[bytes], t: int | None) -> None:
         image = self._dialect.image(call.name, args)
         former, task.former_tid = task.former_tid, None
-        event = Exec(t=t, task=task.id, path=image.path, argv=image.argv, former_tid=former, began=call.began)
+        event = Exec(
+            t=t, task=task.id, path=image.path, at=image.at, argv=image.argv, former_tid=former, began=call.began
+        )
         self._order.executed(task, event)
         if image.lacks is not None:
             self._order.note(*image.lacks, t, task)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Unavailable
-from forklore.events.records import Text
+from forklore.events.records import ExecAt, Text
 
 CREATING: Final = frozenset({b"fork", b"vfork", b"clone", b"clone3"})
 CHANGING: Final = frozenset({b"unshare", b"setns", b"close_range", b"setsid"})
@@ -61,6 +61,8 @@ class LoggedImage(Struct, frozen=True):
     path: Text | Unavailable
     argv: list[Text] | Unavailable
     lacks: tuple[str, str] | None
+    at: ExecAt | None = None
+    """Of execveat."""
 
 
 class Dialect(Struct, frozen=True, kw_only=True):

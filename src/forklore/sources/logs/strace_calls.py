@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from forklore.abi.arch import CLONE_BACKWARDS, Arch
 from forklore.abi.clone_args import OFFSETS, VER0, VER2, pack
-from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.abi.flags import AT_FDCWD, CLONE_VFORK, CLONE_VM
 from forklore.abi.text import as_text
-from forklore.abi.units import Unavailable
-from forklore.events.records import text
+from forklore.abi.units import LOW32, Unavailable
+from forklore.events.records import ExecAt, text
 from forklore.sources.logs import words
 from forklore.sources.logs.dialect import Dialect, LoggedImage, Returned
 from forklore.sources.logs.text import members, result, string, strings, unescaped
@@ -130,14 +130,29 @@ def _change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
 def _image(name: bytes, args: list[bytes]) -> LoggedImage:
     given = args if name == b"execve" else args[1:]
     path = string(given[0]) if given else None
+    at = None if name == b"execve" or path is None else _at(args, path[0])
     argv = strings(given[1]) if len(given) > 1 else None
     whole = (path is None or path[1]) and (argv is None or argv[1])
     not_printed = Unavailable(errno=0, why="the log has no string for it")
+    file = not_printed if path is None else text(path[0])
+    if at is not None and path is not None and isinstance(at.directory, str):
+        file = text(at.directory.encode() + (b"/" + path[0] if path[0] else b""))
     return LoggedImage(
-        not_printed if path is None else text(path[0]),
+        file,
         not_printed if argv is None else [text(arg) for arg in argv[0]],
         None if whole else ("arguments", "strace printed only a part of them"),
+        at,
     )
+
+
+def _at(args: list[bytes], path: bytes) -> ExecAt | None:
+    fd = AT_FDCWD if args[0].startswith(b"AT_FDCWD") else words.number(_before_name(args[0]))
+    flags = words.flag_word(args[4]) if len(args) > 4 else None
+    if fd is None:
+        return None
+    named = None if path.startswith(b"/") or fd == AT_FDCWD else _FD_NAME.match(args[0])
+    directory = None if named is None else text(unescaped(named[1]))
+    return ExecAt(fd=fd, directory=directory, path=text(path), flags=(flags or 0) & LOW32)
 
 
 def _returned(line: bytes, end: int) -> Returned | None:

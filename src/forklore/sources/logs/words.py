@@ -18,7 +18,7 @@ _NUMBER: Final = re.compile(rb"-?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
 _FLAGS: Final = {
     name.encode(): value
     for name, value in vars(flags).items()
-    if name.startswith(("CLONE_", "UNSHARE_", "CLOSE_RANGE_")) and isinstance(value, int)
+    if name.startswith(("CLONE_", "UNSHARE_", "CLOSE_RANGE_", "AT_")) and isinstance(value, int)
 }
 SI_CODES: Final = {
     b"SI_USER": 0, b"SI_KERNEL": 0x80, b"SI_QUEUE": -1, b"SI_TIMER": -2, b"SI_MESGQ": -3, b"SI_ASYNCIO": -4,

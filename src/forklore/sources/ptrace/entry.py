@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Final
 
 from forklore.abi import clone_args, syscalls
 from forklore.abi.arch import Arch, arch_of
-from forklore.abi.flags import CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
-from forklore.abi.units import Address, Tid, Unavailable
+from forklore.abi.flags import AT_FDCWD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
+from forklore.abi.units import LOW32, Address, Tid, Unavailable, signed
+from forklore.events import records as ev
 from forklore.linux import memory, seccomp
 from forklore.linux.ptrace import Entry as Words
 from forklore.sources.ptrace.kernel import Kernel
@@ -19,14 +21,11 @@ ARGUMENT_LIMIT: Final = 4096
 STRING_LIMIT: Final = 1 << 16
 """How many bytes of each."""
 
-_CLONE_MASK: Final = 0xFFFFFFFF
 _CSIGNAL: Final = 0xFF
 _clone3_words: Final = clone_args.reader("flags", "set_tid", "set_tid_size")
 _SET_TID_MAX: Final = 32
 _COUNT_LIMIT: Final = 1 << 22
 _COMM_LENGTH: Final = 15
-_AT_FDCWD: Final = 0xFFFFFF9C
-
 
 _KINDS: Final = {
     **dict.fromkeys(syscalls.CREATIONS, Class.CREATION),
@@ -103,7 +102,7 @@ class EntryReader:
 
     @staticmethod
     def _clone(_tid: Tid, entry: EnteredCall) -> None:
-        entry.flags = entry.words[0] & _CLONE_MASK & ~_CSIGNAL
+        entry.flags = entry.words[0] & LOW32 & ~_CSIGNAL
 
     @staticmethod
     def _vfork(_tid: Tid, entry: EnteredCall) -> None:
@@ -132,7 +131,17 @@ class EntryReader:
     def _execveat(self, tid: Tid, entry: EnteredCall) -> None:
         pages = memory.Pages(tid, self._kernel.read)
         path = pages.string(Address(entry.words[1]), STRING_LIMIT)
-        entry.path = path if isinstance(path, Unavailable) else self._from_directory(tid, entry.words[0], path)
+        fd, directory = signed(entry.words[0]), None
+        entry.path = path
+        if isinstance(path, bytes) and not path.startswith(b"/") and fd != AT_FDCWD:
+            # execveat(fd, "", AT_EMPTY_PATH) executes the descriptor itself; a relative path starts at it.
+            directory = self._kernel.descriptor(tid, fd)
+            if isinstance(directory, Unavailable) and (fd < 0 or directory.errno == errno.ENOENT):
+                directory = Unavailable(errno.EBADF, f"descriptor {fd} is not open")
+            entry.path = directory if isinstance(directory, Unavailable) or not path else directory + b"/" + path
+        told = path if isinstance(path, Unavailable) else ev.text(path)
+        shown = ev.text(directory) if isinstance(directory, bytes) else directory
+        entry.at = ev.ExecAt(fd=fd, directory=shown, path=told, flags=entry.words[4] & LOW32)
         self._arguments(pages, Address(entry.words[2]), entry)
 
     def _arguments(self, pages: memory.Pages, argv: Address, entry: EnteredCall) -> None:
@@ -156,10 +165,10 @@ class EntryReader:
             entry.argc = None if isinstance(counted, Unavailable) else len(counted[0])
 
     def _setns(self, tid: Tid, entry: EnteredCall) -> None:
-        entry.target = self._kernel.descriptor(tid, entry.words[0] & _CLONE_MASK)
+        entry.target = self._kernel.descriptor(tid, entry.words[0] & LOW32)
 
     def _prctl(self, tid: Tid, entry: EnteredCall) -> None:
-        if entry.words[0] & _CLONE_MASK == seccomp.PR_SET_NAME:
+        if entry.words[0] & LOW32 == seccomp.PR_SET_NAME:
             entry.path = memory.Pages(tid, self._kernel.read).string(Address(entry.words[1]), _COMM_LENGTH)
 
     def put_back(self, tid: Tid, entry: EnteredCall) -> None:
@@ -187,13 +196,3 @@ class EntryReader:
         except OSError:
             return False
         return True
-
-    def _from_directory(self, tid: Tid, directory: int, path: bytes) -> bytes | Unavailable:
-        # execveat(fd, "", AT_EMPTY_PATH) executes the descriptor itself; a relative path starts at it.
-        fd = directory & _CLONE_MASK
-        if path.startswith(b"/") or fd == _AT_FDCWD:
-            return path
-        base = self._kernel.descriptor(tid, fd)
-        if isinstance(base, Unavailable):
-            return base
-        return base + b"/" + path if path else base

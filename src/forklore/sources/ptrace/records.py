@@ -70,7 +70,9 @@ def fail(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall, errno: int) -
 
 def exec_fail(t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.ExecFail:
     """A refused execve."""
-    return ev.ExecFail(t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), errno=errno)
+    return ev.ExecFail(
+        t=t, task=task.id, path=text(entry.path), at=entry.at, argv=texts(entry.argv), argc=entry.argc, errno=errno
+    )
 
 
 def standing(kernel: Kernel, tid: Tid) -> ev.Standing | Unavailable:
@@ -139,6 +141,7 @@ def executed(
         t=t,
         task=task.id,
         path=text(path),
+        at=None if entry is None else entry.at,
         argv=texts(arguments),
         argc=argc,
         exe=text(kernel.executable(tid)),
@@ -167,7 +170,7 @@ def killed_in_exec(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall) -> 
     if wanted and name == wanted and task.comm != wanted:
         gone = Unavailable(0, "killed before it could be read")
         return ev.Exec(
-            t=t, task=task.id, path=text(entry.path), argv=texts(entry.argv), argc=entry.argc, exe=gone,
+            t=t, task=task.id, path=text(entry.path), at=entry.at, argv=texts(entry.argv), argc=entry.argc, exe=gone,
             comm=ev.text(wanted), began=entry.t,
         )
     shown = as_text(path) or "a program"

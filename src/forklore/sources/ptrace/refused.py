@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from forklore.abi import clone_args
 from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_PIDFD
 from forklore.abi.seccomp import Mode
-from forklore.abi.units import Address, Fd, Tid, Unavailable
+from forklore.abi.units import Address, Fd, Tid, Unavailable, signed
 from forklore.events import records as ev
 from forklore.linux import filters, memory
 from forklore.linux.caller import Numbers
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _ASKED: Final = {"unshare": None, "setns": -1}
 """The flags that a call asks for; None: its first word."""
-_LOW32: Final = 0xFFFF_FFFF
 _FRESH: Final = 50_000_000
 _SHARE: Final = 10
 _CREDIT: Final = 200_000_000
@@ -93,7 +92,7 @@ def creation(kernel: Kernel, tid: Tid, entry: EnteredCall, refused: int) -> Numb
     struct = entry.struct if isinstance(entry.struct, bytes) else b""
     fd = None
     if entry.flags & CLONE_INTO_CGROUP and refused == errno.EBADF:
-        fd = _signed(clone_args.field(struct, "cgroup"))
+        fd = Fd(signed(clone_args.field(struct, "cgroup")))
     found = kernel.deciding(tid, refused, entry.flags, fd)
     found.update(_filters(tid, entry, found))
     if refused == errno.EFAULT and entry.flags & CLONE_PIDFD:
@@ -105,7 +104,7 @@ def creation(kernel: Kernel, tid: Tid, entry: EnteredCall, refused: int) -> Numb
 
 def other(kernel: Kernel, task: Tracee, entry: EnteredCall, refused: int) -> Numbers:
     """Of unshare, setns, close_range or setsid."""
-    fd = _signed(entry.words[0]) if entry.name == "setns" else None
+    fd = Fd(signed(entry.words[0])) if entry.name == "setns" else None
     flags = _ASKED.get(entry.name, 0)
     found = kernel.deciding(task.tid, refused, entry.words[0] if flags is None else flags, fd)
     return {**found, **_filters(task.tid, entry, found), **dict(_held_together(task))}
@@ -125,8 +124,3 @@ def _held_together(task: Tracee) -> Iterator[tuple[str, int]]:
     for index, together in task.shares.items():
         if any(holder.group is not task.group and holder.alive for holder in together):
             yield f"{ev.COMPARED[index]}_shared", 1
-
-
-def _signed(word: int) -> Fd:
-    low = word & _LOW32
-    return Fd(low - (1 << 32) if low >> 31 else low)

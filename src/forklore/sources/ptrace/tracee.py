@@ -77,6 +77,8 @@ class EnteredCall(Struct):
     set_tid: bytes | Unavailable | None = None
     path: bytes | Unavailable | None = None
     """Of an exec; prctl: the name."""
+    at: ev.ExecAt | None = None
+    """execveat: how it was told the path."""
     argv: list[bytes] | Unavailable | None = None
     argc: int | None = None
     target: bytes | Unavailable | None = None

@@ -31,6 +31,7 @@ from forklore.events.records import (
     End,
     Event,
     Exec,
+    ExecAt,
     ExecFail,
     Exit,
     Fail,
@@ -248,6 +249,27 @@ def test_a_child_can_act_before_its_creator_returns(tmp_path: Path) -> None:
     assert warnings == []
 
 
+@pytest.mark.parametrize(
+    ("printed", "path", "at"),
+    [
+        ('3</opt>, "tool", ["tool"], NULL, AT_SYMLINK_NOFOLLOW', "/opt/tool",
+         ExecAt(fd=3, directory="/opt", path="tool", flags=0x100)),
+        ('3</opt/x>, "", ["tool"], 0x1 /* 2 vars */, AT_EMPTY_PATH', "/opt/x",
+         ExecAt(fd=3, directory="/opt/x", path="", flags=0x1000)),
+        ('3, "tool", ["tool"], NULL, 0', "tool", ExecAt(fd=3, path="tool")),
+        ('-1, "tool", ["tool"], NULL, AT_SYMLINK_NOFOLLOW|0x20000', "tool", ExecAt(fd=-1, path="tool", flags=0x20100)),
+        ('AT_FDCWD</home>, "tool", ["tool"], NULL, 0', "tool", ExecAt(fd=-100, path="tool")),
+        ('7</opt>, "/bin/x", ["tool"], NULL, 0', "/bin/x", ExecAt(fd=7, path="/bin/x")),
+    ],
+)  # fmt: skip
+def test_execveat(printed: str, path: str, at: ExecAt, tmp_path: Path) -> None:
+    ended = "10 +++ exited with 0 +++"
+    done = only(log(tmp_path, f"10 execveat({printed}) = 0", ended)[0], Exec)[-1]
+    (failed,) = only(log(tmp_path, f"10 execveat({printed}) = -1 ENOENT (No such file)", ended)[0], ExecFail)
+    assert (done.path, done.at) == (failed.path, failed.at) == (path, at)
+    assert failed.argv == ["tool"]
+
+
 def test_two_creations_at_once_are_told_apart(tmp_path: Path) -> None:
     events, _ = log(
         tmp_path,
@@ -348,11 +370,6 @@ def test_what_the_log_cut_is_noted(tmp_path: Path) -> None:
     events, _ = log(tmp_path, '10 execve("/bin/a", ["a", "long"..., "\\n\\"\\33\\x41"], 0x1 /* 1 var */) = 0')
     assert only(events, Exec)[1].argv == ["a", "long", '\n"\x1bA']
     assert [e.what for e in only(events, Note)] == ["arguments"]
-
-
-def test_execveat(tmp_path: Path) -> None:
-    events, _ = log(tmp_path, '10 execveat(3</bin>, "ls", ["ls", "-l"], 0x1 /* 9 vars */, AT_EMPTY_PATH) = 0')
-    assert (only(events, Exec)[1].path, only(events, Exec)[1].argv) == ("ls", ["ls", "-l"])
 
 
 def test_one_process_without_pids(tmp_path: Path) -> None:
