@@ -31,7 +31,7 @@ _TITLES: Final = (
     ("fork, vfork, clone and clone3", ("fork", "vfork", "clone", "clone3")),
     ("unshare", ("unshare",)),
     ("setns", ("setns",)),
-    ("close_range and setsid", ("close_range", "setsid")),
+    ("close_range, setsid and ptrace", ("close_range", "setsid", "ptrace")),
 )
 
 

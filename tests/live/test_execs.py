@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tracing import Program, Trace_
 
 from forklore.abi.flags import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
@@ -117,7 +118,7 @@ def test_execveat_tells_its_descriptor_its_path_and_its_flags(program: Program, 
     first, second = child.images
     assert (first.path, first.at) == (path.encode(), ev.ExecAt(fd=self, directory=path, path="", flags=AT_EMPTY_PATH))
     assert (second.path, second.at) == (b"/proc/self/exe", None)
-    shown = [plain(line) for line in tree_lines(run.trace, UNLIMITED)]
+    shown = [plain(line) for line in tree_lines(run.trace, replace(UNLIMITED, verbose=True))]
     (line_,) = [text for text in shown if "AT_EMPTY_PATH" in text and "✗" not in text]
     assert f'exec {path} by execveat({self} [{path}], "", AT_EMPTY_PATH) after ' in line_
     assert re.search(r"after [0-9.]+ \S+ → /proc/self/exe ", line_), "the time is the first one's"

@@ -52,3 +52,19 @@ def test_an_ignored_signal_does_not_end_a_wait_without_limit(call: str, program:
     alone, run = bare(path, f"{call}-endless"), traced(path, f"{call}-endless")
     assert "EINTR" not in alone.out
     assert (run.status, run.out) == (alone.status, alone.out)
+
+
+@pytest.mark.parametrize("stops", ["seccomp", "syscalls"])
+@pytest.mark.parametrize("way", ["me", "attach", "seize"])
+def test_a_tracer_beside_ours_is_refused_and_the_tree_says_why(
+    way: str, stops: str, program: Program, traced: Trace_
+) -> None:
+    run = traced(program("guest_traces"), way, options=[f"--stops={stops}"])
+    assert "errno=EPERM" in run.out
+    caller = run.created()[0] if way == "me" else run.root
+    (call,) = caller.calls
+    assert call.result == -errno.EPERM
+    about = "TRACEME" if way == "me" else f"{way.upper()}, {run.created()[0].tid}"
+    assert call.call.text() == f"ptrace(PTRACE_{about})"
+    assert [(reason.rule, reason.certain) for reason in call.reasons] == [("ptrace-traced", True)]
+    assert "forklore traces the task already" in str(run.trace)

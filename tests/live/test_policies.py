@@ -85,14 +85,14 @@ DAEMON = "(read word; echo got $word; /bin/echo executed; (echo forked); true | 
 class LeftOver:
     """A run whose program ends at once and leaves a process that reads from ``tell`` and writes to ``heard``."""
 
-    def __init__(self, file: Path, *options: str) -> None:
+    def __init__(self, file: Path, *options: str, stderr: int | None = None) -> None:
         asked, self.tell = os.pipe()
         self.heard, answered = os.pipe()
         # A shell gives its background jobs /dev/null for stdin, and dash knows descriptors of one digit only.
         command = f"exec 3<&0; {DAEMON} <&3 & exit 5"
         self.process = subprocess.Popen(
             [*FORKLORE, "run", "-q", "-o", file, *options, "--", "sh", "-c", command],
-            stdin=asked, stdout=answered, env=ENVIRONMENT,
+            stdin=asked, stdout=answered, env=ENVIRONMENT, stderr=stderr,
         )  # fmt: skip
         os.close(asked)
         os.close(answered)
@@ -138,6 +138,21 @@ def test_a_signal_lets_go_of_what_is_left(blocked: bool, tmp_path: Path) -> None
     assert left.process.wait(TIMEOUT) == 5
     os.write(left.tell, b"on\n")
     assert left.answer() == "got on\nexecuted\nforked\ndone\n"
+
+
+def test_whom_it_stays_for_is_said_at_once(tmp_path: Path) -> None:
+    left = LeftOver(tmp_path / "t", stderr=subprocess.PIPE)
+    assert left.process.stderr is not None
+    with left.process.stderr as said:
+        line = said.readline().decode()
+        os.write(left.tell, b"on\n")
+        assert left.answer() == "got on\nexecuted\nforked\ndone\n"
+        rest = said.read()
+    assert left.process.wait(TIMEOUT) == 5
+    root, waiting, *_ = forklore.load(tmp_path / "t").tasks.values()
+    assert waiting.creator == root.id
+    assert line == f"forklore: the program ended (exit 5); waiting for {waiting.tid} sh; Ctrl-C kills it and leaves\n"
+    assert rest == b""
 
 
 def test_by_default_forklore_stays_for_what_is_left(tmp_path: Path) -> None:

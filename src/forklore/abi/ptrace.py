@@ -14,6 +14,9 @@ from forklore.abi._generated_ptrace import RegisterSet as RegisterSet
 from forklore.abi._generated_ptrace import Request as Request
 from forklore.abi._generated_ptrace import SyscallInfoOp as SyscallInfoOp
 
+ASKING: Final = (Request.TRACEME, Request.ATTACH, Request.SEIZE)
+"""The requests by which a task gets a tracer."""
+
 SYSCALL_STOP_BIT: Final = 0x80
 """Or-ed into SIGTRAP in the wait status of a syscall-stop under PTRACE_O_TRACESYSGOOD (ptrace(2))."""
 

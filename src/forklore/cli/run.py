@@ -107,7 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         # Until the program has it: to look for a program can be to wait for a file system, where no handler is called.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        session = Session(command, _options(arguments), _environment(arguments), relay_signals=True)
+        say = complain if arguments.complaints is None else None  # else stderr is the program's alone
+        session = Session(command, _options(arguments), _environment(arguments), relay_signals=True, say=say)
         record(session, arguments)
     except NotFoundError as problem:
         _say(arguments, f"{problem}{_for_a_shell(command)}")

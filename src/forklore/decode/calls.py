@@ -1,4 +1,5 @@
-"""The calls that change what an existing task shares: unshare, setns, close_range and setsid."""
+"""The calls that change what an existing task shares: unshare, setns, close_range and setsid; and ptrace, which gives a
+task its tracer."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from forklore.abi.flags import (
     UNSHARE,
     UNSHARE_EMPTY_MNTNS,
 )
-from forklore.abi.units import Fd
+from forklore.abi.ptrace import ASKING, Request
+from forklore.abi.units import Fd, signed
 from forklore.decode.creation import call_name
 from forklore.decode.flagset import UNKNOWN, FlagSet, flag_set
 
@@ -108,8 +110,24 @@ class Setsid(Struct, frozen=True):
         return "setsid()"
 
 
+class Ptrace(Struct, frozen=True):
+    """ptrace(2), as far as it gives a task a tracer. ``pid`` is whom it is about; 0: the caller, or not known."""
+
+    arch: Arch
+    nr: int | None
+    args: tuple[int | None, ...]
+    request: int | None
+    pid: int
+
+    def text(self, *, abbreviate: bool = False) -> str:
+        """``ptrace(PTRACE_TRACEME)``, ``ptrace(PTRACE_SEIZE, 4711)``."""
+        known = self.request in ASKING
+        name = f"PTRACE_{Request(self.request).name}" if known else _number(self.request)  # type: ignore[arg-type]
+        return f"ptrace({name})" if self.request == Request.TRACEME else f"ptrace({name}, {self.pid or '?'})"
+
+
 class UnknownCall(Struct, frozen=True):
-    """A call that is none of these four, or whose number is not known."""
+    """A call that is none of these five, or whose number is not known."""
 
     arch: Arch
     nr: int | None
@@ -121,11 +139,15 @@ class UnknownCall(Struct, frozen=True):
         return f"{name}({', '.join('?' if a is None else hex(a) for a in self.args)})"
 
 
-Call = Unshare | Setns | CloseRange | Setsid | UnknownCall
+Call = Unshare | Setns | CloseRange | Setsid | Ptrace | UnknownCall
+CALLS: Final[dict[type, str]] = {
+    Unshare: "unshare", Setns: "setns", CloseRange: "close_range", Setsid: "setsid", Ptrace: "ptrace",
+}  # fmt: skip
+"""The name of each."""
 
 
 def decode_call(arch: Arch, nr: int | None, args: Sequence[int | None]) -> Call:
-    """Decode one of the four calls; anything else is an :class:`UnknownCall`. Never raises for any
+    """Decode one of the five calls; anything else is an :class:`UnknownCall`. Never raises for any
     numbers."""
     given = tuple(args)
     name = call_name(arch, nr)
@@ -135,11 +157,15 @@ def decode_call(arch: Arch, nr: int | None, args: Sequence[int | None]) -> Call:
         nstype = _word(given, 1)
         flags = UNKNOWN if nstype is None else flag_set(SETNS, nstype)
         fd = _word(given, 0)
-        return Setns(arch, nr, given, None if fd is None else Fd(_signed(fd)), flags)
+        return Setns(arch, nr, given, None if fd is None else Fd(signed(fd)), flags)
     if name == "close_range":
         return CloseRange(arch, nr, given, _word(given, 0), _word(given, 1), _close_flags(_word(given, 2)))
     if name == "setsid":
         return Setsid(arch, nr, given)
+    if name == "ptrace":
+        request, pid = _word(given, 0), _word(given, 1)
+        about = 0 if request == Request.TRACEME or pid is None else signed(pid)
+        return Ptrace(arch, nr, given, request, about)
     return UnknownCall(arch, nr, given)
 
 
@@ -171,10 +197,6 @@ def _word(args: tuple[int | None, ...], index: int) -> int | None:
     """An int argument: the kernel looks at its low 32 bits."""
     value = args[index] if index < len(args) else None
     return None if value is None else value & _UINT
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
 
 
 def _number(value: int | None) -> str:

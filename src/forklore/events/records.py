@@ -242,7 +242,8 @@ class Fail(Call, tag="fail", frozen=True, kw_only=True):
 
 
 class Other(Call, tag="call", frozen=True, kw_only=True):
-    """unshare, setns, close_range or setsid, successful (``result`` >= 0) or not (-errno); null: never returned."""
+    """unshare, setns, close_range, setsid or a ptrace that asks for a tracer; successful (``result`` >= 0) or not
+    (-errno); null: never returned."""
 
     result: int | None
     injected: bool = False

@@ -14,6 +14,7 @@ from forklore.abi import seccomp as sc
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, X86, Arch
 from forklore.abi.flags import CLOSE_RANGE_UNSHARE
+from forklore.abi.ptrace import ASKING
 from forklore.abi.syscalls import CREATIONS
 from forklore.linux.libc import fail, prctl, syscall
 
@@ -23,16 +24,18 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 EXECS: Final = ("execve", "execveat")
 UNSHARING: Final = ("unshare", "setns", "setsid", "close_range")
 NAMING: Final = ("prctl",)
-TRACED: Final = CREATIONS + EXECS + UNSHARING + NAMING
+TRACING: Final = ("ptrace",)
+TRACED: Final = CREATIONS + EXECS + UNSHARING + NAMING + TRACING
 PR_SET_NAME: Final = 15
 MARK: Final = 0x464C
 """The data of every RET_TRACE of ours. A filter that the program installed later and that asks for a tracer, too,
 goes first with data of its own (kernel/seccomp.c: seccomp_run_filters), and there is no tracer of its own to ask."""
 
-# Which low word of which argument makes the call of interest: by one of these bits, or by being equal.
-_ONLY_WITH: Final[Mapping[str, tuple[int, int, int]]] = {
-    "close_range": (2, sc.JUMP_IF_ANY_BIT, CLOSE_RANGE_UNSHARE),
-    "prctl": (0, sc.JUMP_IF_EQUAL, PR_SET_NAME),
+# Which low word of which argument makes the call of interest: by one of these bits, or by being equal to one.
+_ONLY_WITH: Final[Mapping[str, tuple[int, int, tuple[int, ...]]]] = {
+    "close_range": (2, sc.JUMP_IF_ANY_BIT, (CLOSE_RANGE_UNSHARE,)),
+    "prctl": (0, sc.JUMP_IF_EQUAL, (PR_SET_NAME,)),
+    "ptrace": (0, sc.JUMP_IF_EQUAL, ASKING),
 }
 
 
@@ -53,15 +56,15 @@ def _one_abi(arch: Arch, names: Sequence[str]) -> list[bytes]:
     """Instructions that end in a return, for a call whose number is loaded already."""
     plain = [n for name in names if name not in _ONLY_WITH and (n := syscalls.number(arch, name)) is not None]
     code: list[bytes] = []
-    for name, (argument, test, value) in _ONLY_WITH.items():
+    for name, (argument, test, values) in _ONLY_WITH.items():
         number = syscalls.number(arch, name) if name in names else None
         if number is not None:
             code += [
-                _jump(sc.JUMP_IF_EQUAL, number, 0, 4),
+                _jump(sc.JUMP_IF_EQUAL, number, 0, 3 + len(values)),
                 _statement(sc.LOAD_WORD, sc.DATA_ARGS[argument]),
-                _jump(test, value, 0, 1),
-                _statement(sc.RETURN, sc.Action.TRACE | MARK),
+                *(_jump(test, value, left, 0) for left, value in zip(range(len(values), 0, -1), values, strict=True)),
                 _statement(sc.RETURN, sc.Action.ALLOW),
+                _statement(sc.RETURN, sc.Action.TRACE | MARK),
             ]
     for position, number in enumerate(plain):
         code.append(_jump(sc.JUMP_IF_EQUAL, number, len(plain) - position, 0))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
-from forklore.decode.calls import Call, decode_call
+from forklore.decode.calls import Call, Ptrace, decode_call
 from forklore.decode.creation import Creation
 from forklore.decode.lineage import lineage
 from forklore.events import records as ev
@@ -240,6 +240,8 @@ class Builder:
 
             return (injected(errno),)
         target, told = (None, {}) if isinstance(event, ev.Fail) else target_of(event.target)
+        if isinstance(call, Ptrace) and call.pid in self._by_tid:
+            told["traced"] = 1
         read = {**told, **event.limits}
         limits = self._callers.told(self._task(event.task), read, one_thread=not isinstance(call, Creation))
         return _reasons(call, errno, self._kernel, target, tuple(limits.items()))

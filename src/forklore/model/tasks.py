@@ -72,7 +72,7 @@ class FailedExec(Struct, frozen=True, gc=False):
 
 
 class MadeCall(Struct, frozen=True, gc=False):
-    """unshare, setns, close_range or setsid, and how it returned."""
+    """unshare, setns, close_range, setsid or a ptrace that asks for a tracer, and how it returned."""
 
     t: Nanoseconds | None
     call: Call

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi import flags as f
 from forklore.abi.arch import Arch
 from forklore.decode.calls import CloseRange, Implication, Setns, Setsid, UnknownCall, Unshare, decode_call
-from forklore.decode.rules.table import reasons, refusals
+from forklore.decode.rules.table import Context, reasons, refusals
 from forklore.decode.unsharing import ended_by, ends, exec_ends
 
 X86 = Arch.X86_64
@@ -75,3 +76,23 @@ def test_any_words_have_an_answer(arch: Arch, nr: int | None, args: list[int | N
     assert reasons(call, errno)
     refusals(call)
     ended_by(call)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [((0, 99), "ptrace(PTRACE_TRACEME)"), ((16, 4711), "ptrace(PTRACE_ATTACH, 4711)"),
+     ((1 << 32 | 0x4206, 0xFFFFFFFF), "ptrace(PTRACE_SEIZE, -1)"), ((7, 3), "ptrace(7, 3)"), ((), "ptrace(?, ?)")],
+)  # fmt: skip
+def test_ptrace(words: tuple[int, ...], text: str) -> None:
+    assert decode_call(X86, 101, words).text() == text
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "traced", "first"),
+    [(0, 1, {}, "ptrace-traced"), (16, 1, {"traced": 1}, "ptrace-traced"), (0x4206, 1, {"traced": 1}, "ptrace-traced"),
+     (16, 1, {"traced": 0}, None), (16, 3, {}, None)],
+)  # fmt: skip
+def test_why_nobody_else_can_trace(request_: int, error: int, traced: dict[str, int], first: str | None) -> None:
+    found = reasons(decode_call(X86, 101, (request_, 7)), error, Context(limits={"seccomp_passed": 1, **traced}))
+    assert [reason.rule for reason in found if reason.certain] == ([] if first is None else [first])
+    assert all(reason.rule != "unexplained" for reason in found)

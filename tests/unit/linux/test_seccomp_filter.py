@@ -34,7 +34,7 @@ def answer(program: list[Instruction], audit: int, nr: int, flags: int = 0, opti
 
 
 def test_what_is_traced() -> None:
-    assert set(TRACED) == WANTED
+    assert set(TRACED) == WANTED | {"ptrace"}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -71,6 +71,17 @@ def test_prctl_is_of_interest_where_it_names(machine: Arch) -> None:
             assert answer(program, arch.audit, nr, 0, option) == RET_TRACE
         for option in (0, PR_SET_NAME - 1, PR_SET_NAME + 1, 1 << 32):
             assert answer(program, arch.audit, nr, 0, option) == RET_ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_ptrace_is_of_interest_where_it_asks_for_a_tracer(machine: Arch) -> None:
+    program = program_for(machine)
+    for arch in host_arches(machine):
+        nr = syscalls.number(arch, "ptrace")
+        assert nr is not None
+        for request in range(0x4220):
+            asks = request in (0, 16, 0x4206)  # PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE
+            assert answer(program, arch.audit, nr, 0, request) == (RET_TRACE if asks else RET_ALLOW), request
 
 
 @pytest.mark.parametrize("machine", MACHINES)

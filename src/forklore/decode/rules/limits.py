@@ -8,7 +8,7 @@ from typing import Final
 from forklore.abi import flags as f
 from forklore.abi.errors import errno_number
 from forklore.abi.syscalls import CREATIONS
-from forklore.decode.calls import Unshare
+from forklore.decode.calls import CALLS, Unshare
 from forklore.decode.creation import Creation
 from forklore.decode.rules.rule import (
     AnyCall,
@@ -33,7 +33,7 @@ SECCOMP: Final = "kernel/seccomp.c: __seccomp_filter"
 """Where filters are run, before the call: the source of every rule about them."""
 _FILTERS: Final = (3, 5)
 """The first kernel with filters (seccomp(2): SECCOMP_SET_MODE_FILTER)."""
-_OTHERS: Final = ("unshare", "setns", "close_range", "setsid")
+_OTHERS: Final = tuple(CALLS.values())
 _NAMESPACES: Final = f.NAMESPACES & ~f.CLONE_NEWTIME
 _STRICT: Final = 2
 _MODES: Final = {0: "heuristic", _STRICT: "strict"}

@@ -33,7 +33,8 @@ class Context(Struct, frozen=True):
       ``pid_level`` (how deep its pid namespace is, from 0), ``pid_pending`` and ``time_pending`` (its next child goes
       to another one), ``init_ended`` (that of the pid namespace where its children go), ``sighand_shared``,
       ``mm_shared`` and ``fs_shared`` (with another process);
-    - the call: ``fd_open`` (the descriptor it names), ``fd_own`` (a pidfd of the caller itself), ``pointer_ok`` (a
+    - the call: ``traced`` (whom a ptrace is about is in the trace);
+      ``fd_open`` (the descriptor it names), ``fd_own`` (a pidfd of the caller itself), ``pointer_ok`` (a
       result can be stored where it leads), ``group`` (setsid: the caller leads a process group);
     - seccomp: ``seccomp`` (the mode), ``seccomp_passed`` (the filters let the call through), ``seccomp_tracer`` (one
       asked for a tracer that is not there), ``seccomp_errno`` (what the filters answer; 0: nothing).

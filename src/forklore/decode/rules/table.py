@@ -12,7 +12,8 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.errors import RESTARTS, errno_name, errno_number
-from forklore.decode.calls import CloseRange, Setns, Setsid, Unshare
+from forklore.abi.syscalls import CREATIONS
+from forklore.decode.calls import CALLS
 from forklore.decode.creation import Creation
 from forklore.decode.rules import clone3, creation, limits, unshare
 from forklore.decode.rules.rule import NEWEST_KERNEL, NOTHING_KNOWN, AnyCall, Context, Rule
@@ -107,7 +108,7 @@ def refusals(call: AnyCall, context: Context = NOTHING_KNOWN) -> tuple[Reason, .
 def _call_name(call: AnyCall) -> str:
     if isinstance(call, Creation):
         return call.call
-    return {Unshare: "unshare", Setns: "setns", CloseRange: "close_range", Setsid: "setsid"}.get(type(call), "")
+    return CALLS.get(type(call), "")
 
 
 def _rules_for(call: AnyCall) -> tuple[Rule, ...]:
@@ -151,5 +152,5 @@ def _unexplained(errno: int) -> Reason:
 
 _BY_CALL: Final = {
     name: tuple(rule for rule in RULES if name in rule.calls)
-    for name in ("fork", "vfork", "clone", "clone3", "unshare", "setns", "close_range", "setsid")
+    for name in (*CREATIONS, *CALLS.values())
 }

@@ -1,4 +1,4 @@
-"""What unshare, setns, close_range and setsid refuse, each in the kernel's order."""
+"""What unshare, setns, close_range, setsid and ptrace refuse, each in the kernel's order."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from forklore.abi import flags as f
+from forklore.abi.ptrace import Request
 from forklore.abi.resources import NSTYPES
-from forklore.decode.calls import CloseRange, Setns, Unshare
+from forklore.decode.calls import CloseRange, Ptrace, Setns, Unshare
 from forklore.decode.rules.creation import (
     USER_NAMESPACE,
     newuser_sysctl,
@@ -171,6 +172,15 @@ def _range_copies(call: AnyCall, _context: Context) -> bool | None:
     return False if isinstance(call, CloseRange) and call.unshares is False else None
 
 
+def _is_traced(call: AnyCall, context: Context) -> bool | None:
+    # Who asks to be traced is seen to by its tracer, so that it has one.
+    return True if isinstance(call, Ptrace) and call.request == Request.TRACEME else context.fact("traced")
+
+
+def _asks_for_another(call: AnyCall, _context: Context) -> bool | None:
+    return None if isinstance(call, Ptrace) and call.request != Request.TRACEME else False
+
+
 def _r(call: str, id_: str, errno: str, judge: Judge, text: str, advice: str, source: str, *,
        since: Kernel | None = None, until: Kernel | None = None, numbers: Numbers | None = None) -> Rule:  # fmt: skip
     return Rule(id_, errno, (call,), source, text, advice, judge, since, until, numbers)
@@ -272,4 +282,13 @@ OTHERS: Final = (
     _r("setsid", "setsid-leader", "EPERM", known("group"),
        "the caller leads a process group already, or another group has its pid as its number",
        "fork first: the child leads none", "kernel/sys.c: ksys_setsid"),
+    _r("ptrace", "ptrace-traced", "EPERM", _is_traced,
+       "forklore traces the task already, and a task has one tracer",
+       "run the program without forklore, or leave the task to its own tracer with --follow",
+       "kernel/ptrace.c: ptrace_traceme, ptrace_attach"),
+    _r("ptrace", "ptrace-access", "EPERM", _asks_for_another,
+       "the caller may not trace the task: another user's or set-id, or Yama allows descendants only",
+       "see kernel.yama.ptrace_scope, or run with CAP_SYS_PTRACE", "kernel/ptrace.c: __ptrace_may_access"),
+    _r("ptrace", "ptrace-no-task", "ESRCH", _asks_for_another,
+       "there is no such task, or it is ending", "nothing: it is gone", "kernel/ptrace.c: ptrace_attach"),
 )  # fmt: skip

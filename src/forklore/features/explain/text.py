@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from forklore.abi.errors import errno_name
-from forklore.decode.calls import CloseRange, Setns, Setsid, Unshare
+from forklore.decode.calls import CALLS, Unshare
 from forklore.decode.creation import SIGCHLD, Creation, signal_text
 from forklore.decode.rules.rule import Kernel, Rule
 from forklore.decode.rules.table import Reason
@@ -420,8 +420,7 @@ def _creation_json(call: Creation) -> Json:
 def _name(call: object) -> str:
     if isinstance(call, Creation):
         return call.call
-    names: dict[type, str] = {Unshare: "unshare", Setns: "setns", CloseRange: "close_range", Setsid: "setsid"}
-    return names.get(type(call), "unknown")
+    return CALLS.get(type(call), "unknown")
 
 
 def _fate_json(fate: Fate) -> Json:

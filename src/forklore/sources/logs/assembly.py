@@ -222,7 +222,7 @@ class Assembler:
                 ExecFail(
                     t=when, task=task.id, path=image.path, at=image.at, argv=image.argv, errno=answer.errno,
                     injected=answer.injected,
-                )  # fmt: skip
+                )
             )
 
     def executes(self, task: LoggedTask, t: int | None) -> None:

@@ -126,7 +126,7 @@ class Calls:
             self._without_event(task, entry, result, t)
 
     def _unshared(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
-        changed = result >= 0 and entry.name != "setsid"
+        changed = result >= 0 and entry.name not in ("setsid", "ptrace")
         compared = sharing.compared_again(task) if changed else {}
         namespaces = changed and entry.name != "close_range" and self._observe in (Observe.AUTO, Observe.FULL)
         if changed:

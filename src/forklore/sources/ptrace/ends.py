@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forklore.abi.units import Pid, Tid
+from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
@@ -73,6 +73,15 @@ class Ends:
         if task is self.root:
             self.root_status = status
         return task is self.root
+
+    def outliving(self) -> list[tuple[Pid, bytes]]:
+        """Pid and name of each process that has not ended: of a zombie the status is there, and nobody waits for it."""
+        found = ((tgid, self._kernel.status(Tid(tgid)), self._family.leader(tgid)) for tgid in self._family.groups)
+        return [
+            (tgid, (None if leader is None else leader.comm) or fields.get(b"Name", b""))
+            for tgid, fields, leader in found
+            if not isinstance(fields, Unavailable) and not fields.get(b"State", b"").startswith((b"Z", b"X"))
+        ]
 
     def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
         # A leader's status comes after those of all its threads. One that is left has executed, and was killed before

@@ -110,6 +110,8 @@ class Engine:
         self._ends = Ends(
             kernel, self._family, self._creations, self._announcers, self._new, self._renames, self._observers, emit
         )
+        self.outlived: Callable[[WaitStatus, list[tuple[Pid, bytes]]], None] | None = None
+        """Told once, where the root has ended and is outlived: how it ended, and the processes that are waited for."""
         self._handlers: dict[Kind, Handler] = {
             Kind.SECCOMP: self._calls.seccomp_stop,
             Kind.FORK: self._on_creation,
@@ -330,8 +332,12 @@ class Engine:
         self._go(task.tid)
 
     def _on_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
-        if self._ends.ended(task, status, t) and self._options.until is Until.ROOT:
+        if not self._ends.ended(task, status, t):
+            return
+        if self._options.until is Until.ROOT:
             self.leave()
+        elif self.outlived is not None and not self._killing and (left := self._ends.outliving()):
+            self.outlived(status, left)
 
     @property
     def root(self) -> Tracee | None:

@@ -9,6 +9,7 @@ from typing import Final
 from forklore.abi import clone_args, syscalls
 from forklore.abi.arch import Arch, arch_of
 from forklore.abi.flags import AT_FDCWD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
+from forklore.abi.ptrace import ASKING
 from forklore.abi.units import LOW32, Address, Tid, Unavailable, signed
 from forklore.events import records as ev
 from forklore.linux import memory, seccomp
@@ -32,6 +33,7 @@ _KINDS: Final = {
     **dict.fromkeys(seccomp.EXECS, Class.EXEC),
     **dict.fromkeys(seccomp.UNSHARING, Class.OTHER),
     **dict.fromkeys(seccomp.NAMING, Class.NAME),
+    **dict.fromkeys(seccomp.TRACING, Class.OTHER),
 }
 
 
@@ -72,6 +74,8 @@ class EntryReader:
         if found is None:
             return None
         arch, kind, name, reader = found
+        if name == "ptrace" and words[0] & LOW32 not in ASKING:
+            return None  # as the filter has it
         entry = EnteredCall(kind, name, t, arch, nr, words)
         if reader is not None:
             reader(tid, entry)

@@ -105,7 +105,7 @@ def other(
     *,
     ns: bool,
 ) -> ev.Other:
-    """unshare, setns, close_range or setsid, as it returned; with the namespaces it has now, where ``ns``."""
+    """unshare, setns, close_range, setsid or ptrace, as it returned; with the namespaces it has now, where ``ns``."""
     named = as_text(entry.target) if isinstance(entry.target, bytes) else None
     return ev.Other(
         t=t, task=task.id, arch=entry.arch, nr=entry.nr, args=entry.words, result=result, target=named,

@@ -103,7 +103,7 @@ def creation(kernel: Kernel, tid: Tid, entry: EnteredCall, refused: int) -> Numb
 
 
 def other(kernel: Kernel, task: Tracee, entry: EnteredCall, refused: int) -> Numbers:
-    """Of unshare, setns, close_range or setsid."""
+    """Of unshare, setns, close_range, setsid or ptrace."""
     fd = Fd(signed(entry.words[0])) if entry.name == "setns" else None
     flags = _ASKED.get(entry.name, 0)
     found = kernel.deciding(task.tid, refused, entry.words[0] if flags is None else flags, fd)

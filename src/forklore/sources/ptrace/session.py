@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import ENOENT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from forklore.abi.units import Unavailable
+from forklore.abi.text import printable
+from forklore.abi.units import Pid, Unavailable
 from forklore.elf.image.interpreter import interpreter
 from forklore.events import records as ev
 from forklore.linux import proc, seccomp, spawn, this_process
@@ -21,6 +22,10 @@ from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Stops, Unt
 
 if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
+
+
+_NAMED: Final = 3
+"""Processes that are waited for and named; the rest is counted."""
 
 
 class Session:
@@ -36,19 +41,22 @@ class Session:
         environment: Sequence[bytes] | None = None,
         *,
         relay_signals: bool = False,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """Find the program and decide how to trace it.
 
         ``environment`` is the program's, entry by entry; by default the one that this process was executed with.
         ``relay_signals``: this process stands for the program, so what is sent to it is passed on; only in the main
-        thread. Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that exclude
-        each other.
+        thread. ``say`` takes a sentence while the trace goes on: what is still waited for.
+
+        Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that exclude each other.
         """
         self._machine = machine()
         self.command = command
         self.options = options
         self._environment = environment
         self._relay_signals = relay_signals
+        self._say = say
         self.warnings: list[str] = []
         self._engine: Engine | None = None
         self._filter: spawn.Filter | None = None
@@ -116,6 +124,7 @@ class Session:
             launched.abandon()
             raise TraceRefusedError(_refusal(problem)) from problem
         self._engine = engine
+        engine.outlived = self._outlived
         if self._relay_signals:
             alarm.survive()
             try:
@@ -131,6 +140,10 @@ class Session:
             raise TraceRefusedError("the program was let go before it ended")
         self.status = engine.root_status
         return "root" if self.options.until is Until.ROOT else "done"
+
+    def _outlived(self, status: WaitStatus, left: list[tuple[Pid, bytes]]) -> None:
+        if self._say is not None:
+            self._say(waiting_for(status, left, kills=self.options.leave is Leave.KILL))
 
     def stop(self) -> None:
         """End the trace before the last task has ended: what is left is killed or let go, as the options say."""
@@ -159,6 +172,15 @@ class Session:
     def elapsed(self) -> int:
         """Nanoseconds since the start of the trace."""
         return time.monotonic_ns() - self._start
+
+
+def waiting_for(status: WaitStatus, left: Sequence[tuple[Pid, bytes]], *, kills: bool) -> str:
+    """That the program has ended, whom it left behind (pid and name), and how not to wait for them."""
+    named = [f"{pid} {printable(name)}".rstrip() for pid, name in left[:_NAMED]]
+    more = [f"{len(left) - _NAMED} more"] if len(left) > _NAMED else []
+    them = "it" if len(left) == 1 else "them"
+    leave = f"kills {them} and leaves" if kills else f"leaves {them}"
+    return f"the program ended ({status}); waiting for {', '.join([*named, *more])}; Ctrl-C {leave}"
 
 
 def _no_relay(problem: Exception) -> str:
