@@ -11,9 +11,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from forklore.linux import leaving
 from forklore.linux.asked_to_end import AskedToEnd
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hurries_afterwards() -> Iterator[None]:
+    yield
+    leaving.begin()
 
 
 @pytest.fixture
@@ -36,6 +43,8 @@ def test_a_signal_just_before_the_wait(asked: AskedToEnd, number: signal.Signals
     """Where a Python handler would run, return, and leave the wait to itself."""
     signal.raise_signal(number)
     assert asked.wait(None) is True
+    assert leaving.overdue() is False
+    assert leaving._Leaving.asked, "what is looked up from now on has little time"
 
 
 @pytest.mark.parametrize("number", ENDING)
