@@ -158,6 +158,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "vfork_exec": ((),),
         "vfork_missing_exec": ((),),
         "vfork_names": ((),),
+        "vm_writes": tuple((what, end) for what in ("something", "nothing") for end in ("exit", "exec", "kill")),
         "vfork_threads": (("exit",), ("exec",), ("kill",)),
         "vfork_writes": tuple((who, end) for who in ("vfork", "fork", "none") for end in ("exit", "exec", "kill")),
     }

@@ -8,7 +8,10 @@ import pytest
 from tracing import FORKLORE, Program, Trace_, bare, creation
 
 from forklore.abi.flags import CLONE_VFORK
+from forklore.abi.units import Unavailable
+from forklore.events import records as ev
 from forklore.model.vfork_holds import Holding
+from forklore.report.words.vfork_memory import borrowed_lines, borrowed_words
 
 ENDINGS = {"exit": "exit", "exec": "exec", "kill": "death"}
 
@@ -54,3 +57,22 @@ def test_the_card_says_it(program: Program, traced: Trace_) -> None:
     assert {int(tid) for tid in re.findall(r"\d+", names)} == {run.root.tid} | {
         ran.number("tid") for ran in run.lines("ran")
     }
+
+
+@pytest.mark.parametrize("how", ["exit", "exec", "kill"])
+@pytest.mark.parametrize("what", ["something", "nothing"])
+def test_a_child_that_shares_the_memory_of_a_creator_that_runs_on(
+    what: str, how: str, program: Program, traced: Trace_
+) -> None:
+    """What changed is told, and that it cannot be told whose change it is."""
+    run = traced(program("vm_writes"), what, how, options=["--vfork-writes"])
+    (record,) = (event for event in run.events() if isinstance(event, ev.Borrowed))
+    (child,) = run.created()
+    assert (record.task, record.creator, record.ran_on) == (child.id, run.root.id, True)
+    assert not isinstance(record.changes, Unavailable)
+    assert ("2a" in {change.new for change in record.changes}) == (what == "something")
+    text = borrowed_words(record, run.trace)
+    if what == "something":
+        assert text.endswith(f"(or {run.root.tid} itself did, which ran on)"), text
+    assert any("its creator ran on meanwhile" in line for _, line in borrowed_lines(record))
+

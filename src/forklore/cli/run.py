@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     seen.add_argument(
         "--vfork-writes",
         action="store_true",
-        help="find out which bytes of its creator's memory each vfork child changes: the creator waits while up to 64"
-        " MiB are copied and compared",
+        help="find out which bytes of its creator's memory each child changes that runs in it (vfork, CLONE_VM): the"
+        " creator waits while up to 64 MiB are copied and compared",
     )
     add_view_arguments(parser)
     # For forklore.trace(): what to say goes to a file, and the program's environment may differ from ours.

@@ -322,7 +322,8 @@ class Descriptors(Event, tag="descriptors", frozen=True, kw_only=True):
 
 
 class Borrowed(Event, tag="borrowed", frozen=True, kw_only=True):
-    """What a CLONE_VM|CLONE_VFORK child left changed in its creator's memory when it gave it back."""
+    """What a child with CLONE_VM that is no thread left changed in its creator's memory: with CLONE_VFORK when it gave
+    it back, without at its exec or end."""
 
     task: Id
     """The child."""
@@ -334,6 +335,8 @@ class Borrowed(Event, tag="borrowed", frozen=True, kw_only=True):
     left_out: list[NotCompared] = []
     threads: int | None = None
     """Threads of the creator's process: with more than one, each change can be another thread's."""
+    ran_on: bool = False
+    """The creator itself ran meanwhile (no CLONE_VFORK): each change can be its own. That nothing changed is sure."""
 
 
 CowMoment = Literal["created", "exec", "exit"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 
 import pytest
+from happenings import Story
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
+from forklore.events import records as ev
 from forklore.events.records import ExecAt
 from forklore.model.tasks import Death
 from forklore.report.words import words
+from forklore.report.words.vfork_memory import borrowed_words
 
 US, MS, S, MIN = 1_000, 1_000_000, 1_000_000_000, 60_000_000_000
 
@@ -129,3 +132,29 @@ def test_counts() -> None:
 )  # fmt: skip
 def test_how_a_file_was_executed(at: ExecAt | None, text: str) -> None:
     assert words.executed(b"/d/x", at, "execve ") == text
+
+
+DATA = ev.Written(16, 1, "data", "", "00", "2a", [])
+STACK = ev.Written(32, 1, "live stack", "", "00", "2a", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "threads", "ran_on", "text"),
+    [
+        ([DATA, STACK], 1, False, "changed 2 places of 100's memory: data, stack"),
+        ([DATA, STACK], 1, True, "changed 1 place of 100's memory: data (or 100 itself did, which ran on)"),
+        ([DATA], 3, True,
+         "changed 1 place of 100's memory: data (or 100 itself did, which ran on, or one of its 2 other threads did)"),
+        ([STACK], 1, True, "changed nothing of 100's memory beyond its stack"),
+        ([], 1, False, "changed nothing of 100's memory that stays"),
+        (Unavailable(0, "its creator ended"), None, True, "changes of 100's memory not known: its creator ended"),
+    ],
+)  # fmt: skip
+def test_what_a_child_left_changed(
+    changes: list[ev.Written] | Unavailable, threads: int | None, ran_on: bool, text: str
+) -> None:
+    story = Story()
+    root = story.begin(100)
+    child = story.clone(root, 101, 0x100)
+    record = ev.Borrowed(t=1, task=child, creator=root, changes=changes, threads=threads, ran_on=ran_on)
+    assert borrowed_words(record, story.end().trace()) == text

@@ -94,7 +94,7 @@ class VforkObject(Struct, frozen=True):
 
 
 class BorrowedObject(Struct, frozen=True):
-    """What a vfork child changed in its creator's memory."""
+    """What a child with CLONE_VM that is no thread changed in its creator's memory."""
 
     t: Time
     """When the memory was given back and compared."""
@@ -110,10 +110,13 @@ class BorrowedObject(Struct, frozen=True):
     """What was not compared."""
     threads: int | None
     """Threads of the creator's process; with more than one, each change can be another thread's."""
+    ran_on: bool
+    """The creator itself ran meanwhile (no CLONE_VFORK): each change can be its own. That nothing changed is sure."""
 
     @classmethod
     def of(cls, record: ev.Borrowed) -> BorrowedObject:
         """A comparison of a trace."""
         changes = record.changes
         told = unavailable(changes) if isinstance(changes, Unavailable) else changes
-        return cls(record.t, record.creator, told, record.more, record.remaps, record.left_out, record.threads)
+        r = record
+        return cls(r.t, r.creator, told, r.more, r.remaps, r.left_out, r.threads, r.ran_on)

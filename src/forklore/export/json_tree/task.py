@@ -136,7 +136,7 @@ class TaskObject(Struct, frozen=True):
     vfork: VforkObject | None
     """Of a CLONE_VFORK child: whom it held, and who ran on meanwhile."""
     borrowed: list[BorrowedObject]
-    """What it changed in its creator's memory as a vfork child, with ``--vfork-writes``."""
+    """What it changed in its creator's memory as a child with CLONE_VM, with ``--vfork-writes``."""
     descriptors: list[DescriptorsObject]
     """What it held right after each exec."""
     failed_execs: list[FailedExecObject]

@@ -23,8 +23,11 @@ _SHOWN: Final = 16
 
 
 def lasting(record: Borrowed) -> list[Written]:
-    """The changes that the creator can notice."""
-    return [] if isinstance(record.changes, Unavailable) else [c for c in record.changes if c.where not in _HARMLESS]
+    """The changes that the creator can notice; not of its own stack where it used that itself meanwhile."""
+    if isinstance(record.changes, Unavailable):
+        return []
+    left_out = {*_HARMLESS, "live stack"} if record.ran_on else _HARMLESS
+    return [change for change in record.changes if change.where not in left_out]
 
 
 def changed_kinds(record: Borrowed) -> tuple[str, ...]:
@@ -68,9 +71,13 @@ def borrowed_words(record: Borrowed, trace: Trace) -> str:
         parts.append(f"changed {places} of {whose}" + (f": {_variables(found) or kinds}" if kinds else ""))
     if record.remaps:
         parts.append(f"changed {words.count(len(record.remaps), 'mapping')} of {whose}")
-    text = " and ".join(parts) or f"changed nothing of {whose} that stays"
-    if record.threads is not None and record.threads > 1 and parts:
-        text += f" (or one of its {record.threads - 1} other threads did)"
+    stays = "beyond its stack" if record.ran_on else "that stays"
+    text = " and ".join(parts) or f"changed nothing of {whose} {stays}"
+    others = [f"{trace.tasks[TaskId(record.creator)].tid} itself did, which ran on"] if record.ran_on else []
+    if record.threads is not None and record.threads > 1:
+        others.append(f"one of its {record.threads - 1} other threads did")
+    if parts and others:
+        text += f" (or {', or '.join(others)})"
     if record.left_out:
         size = sum(left.size for left in record.left_out)
         text += f" ({size:,} bytes were not compared)"
@@ -97,6 +104,8 @@ def borrowed_lines(record: Borrowed) -> Iterator[tuple[str, str]]:
         yield f"{remap.start:#x}", f"{remap.end - remap.start:,} bytes: {before} before, {after} after"
     for left in record.left_out:
         yield f"{left.start:#x}", f"{left.size:,} bytes not compared: {left.why}"
+    if record.ran_on:
+        yield "", "its creator ran on meanwhile: whose change each is cannot be told, and of its own stack nothing"
     if record.threads is not None and record.threads > 1:
         yield "", f"{record.threads - 1} other threads of its creator ran meanwhile: each change can be one of theirs"
 

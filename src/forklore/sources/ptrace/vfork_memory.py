@@ -1,4 +1,7 @@
-"""What a vfork child changes in the memory that it borrows of its creator."""
+"""What a child with CLONE_VM changes in its creator's memory: a vfork child, which borrows it, or one that shares it.
+
+The creator of the latter runs on, so that each change can be its own; only that nothing changed is proved.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.abi.flags import CLONE_VFORK, CLONE_VM
+from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Address, TaskId, Tid, Unavailable
 from forklore.decode.creation import decode_creation
 from forklore.events import records as ev
@@ -25,10 +28,11 @@ Names = Callable[[Tid, CodeSpace, Frames, Sequence[vfork_memory.MemoryChange]], 
 _KEPT: Final = 4
 """How many times the memory that is kept for one creator is kept for all at once."""
 _LENT: Final = CLONE_VM | CLONE_VFORK
+_CREATOR_ENDED: Final = "its creator, in whose memory it ran on, ended first"
 
 
 class _Lent(Struct, frozen=True):
-    """Memory that a vfork child borrows: whose it is, the child, how it was, and the creator's stack."""
+    """Memory that a child has in common with its creator: whose it is, the child, how it was, the creator's stack."""
 
     creator: Tracee
     child: TaskId
@@ -45,33 +49,51 @@ class VforkMemory(Observer):
         self._emit = emit
         self._names = names
         self._lent: dict[TaskId, _Lent] = {}
-        """By creator."""
+        """By creator, of vfork children."""
+        self._shared: dict[TaskId, _Lent] = {}
+        """By child, of the others."""
 
     def created(self, creator: Tracee, child: Tracee, entry: EnteredCall, t: int) -> None:
         """Copy what is lent."""
         if entry.flags & _LENT == _LENT:
             self._lent[creator.id] = _Lent(creator, child.id, self._keep(creator, entry), entry.frames)
+        elif entry.flags & CLONE_VM and not entry.flags & CLONE_THREAD:
+            # Which locals are where it can find them, the creator alone knows when it runs.
+            self._shared[child.id] = _Lent(creator, child.id, self._keep(creator, entry), ())
+
+    def executed(self, task: Tracee, t: int) -> None:
+        """A child that shared its creator's memory has one of its own."""
+        self._told(self._shared.pop(task.id, None), t, ran_on=True)
 
     def ended(self, task: Tracee, t: int) -> None:
-        """Its memory is gone."""
+        """Its memory is gone, but for a child that shared its creator's."""
         self._lent.pop(task.id, None)
+        self._told(self._shared.pop(task.id, None), t, ran_on=True)
 
     def vfork_done(self, creator: Tracee, t: int) -> None:
         """Compare what is given back."""
-        found = self._lent.pop(creator.id, None)
+        self._told(self._lent.pop(creator.id, None), t, ran_on=False)
+
+    def _told(self, found: _Lent | None, t: int, *, ran_on: bool) -> None:
         if found is None:
             return
-        before, space = found.before, creator.space
-        now = before if isinstance(before, Unavailable) else vfork_memory.written(creator.tid, before)
+        creator, before = found.creator, found.before
+        space = creator.space
+        now: vfork_memory.Writes | Unavailable
+        if not creator.alive:
+            now = Unavailable(0, _CREATOR_ENDED)
+        else:
+            now = before if isinstance(before, Unavailable) else vfork_memory.written(creator.tid, before)
         names: list[list[ev.Variable]] | None = None
         if self._names is not None and space is not None and isinstance(now, vfork_memory.Writes):
             names = self._names(creator.tid, space, found.frames, now.changes)
-        self._emit(_borrowed(t, found.child, creator.id, now, names))
+        self._emit(_borrowed(t, found.child, creator.id, now, names, ran_on=ran_on))
 
     def _keep(self, creator: Tracee, entry: EnteredCall) -> vfork_memory.Before | Unavailable:
         for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:
             del self._lent[number]
-        kept = sum(lent.before.size for lent in self._lent.values() if isinstance(lent.before, vfork_memory.Before))
+        every = (lent.before for lent in (*self._lent.values(), *self._shared.values()) if lent.creator.alive)
+        kept = sum(before.size for before in every if isinstance(before, vfork_memory.Before))
         try:
             registers = ptrace.registers(creator.tid)
         except OSError as problem:
@@ -85,10 +107,10 @@ class VforkMemory(Observer):
 
 def _borrowed(
     t: int, child: TaskId, creator: TaskId, found: vfork_memory.Writes | Unavailable,
-    names: list[list[ev.Variable]] | None,
+    names: list[list[ev.Variable]] | None, *, ran_on: bool,
 ) -> ev.Borrowed:  # fmt: skip
     if isinstance(found, Unavailable):
-        return ev.Borrowed(t=t, task=child, creator=creator, changes=found)
+        return ev.Borrowed(t=t, task=child, creator=creator, changes=found, ran_on=ran_on)
     return ev.Borrowed(
         t=t,
         task=child,
@@ -109,6 +131,7 @@ def _borrowed(
             for each in found.left_out
         ],
         threads=found.threads,
+        ran_on=ran_on,
     )
 
 
