@@ -93,6 +93,8 @@ class Creation(Struct, frozen=True, gc=False):
     """The call's words by name, whether or not a flag makes them count."""
     unreadable: tuple[str, ...] = ()
     """``struct``, ``set_tid``: where the caller has no memory that it says holds them, or not for all of them."""
+    unpaired: tuple[str, ...] = ()
+    """Words of clone3 that lack what they go with, as ``problems`` says."""
     problems: tuple[str, ...] = ()
 
     @property
@@ -144,6 +146,7 @@ class Creation(Struct, frozen=True, gc=False):
         else:
             known_signal = bool(self.exit_signal)
             parts = ["|".join([*terms, signal] if known_signal else terms) or "0"]
+        parts += [f"{name}={_shown(name, getattr(self.words, name))}" for name in self.unpaired]
         if details:
             parts += [f"{name}={value}" for name, value in self.details()]
         return f"{'?' if self.call == 'unknown' else self.call}({', '.join(parts)})"
@@ -162,6 +165,10 @@ class Creation(Struct, frozen=True, gc=False):
         if self.struct_size is not None:
             shown.append(("size", str(self.struct_size)))
         return tuple(shown)
+
+
+def _shown(name: str, value: int) -> str:
+    return str(value) if name in ("set_tid_size", "cgroup") else hex(value)
 
 
 def signal_text(number: int) -> str:
@@ -293,7 +300,8 @@ def _decode_clone3(
         problems.append(f"flag bits without a name: {flags.unknown:#x}")
     if words.exit_signal and words.exit_signal > SIGRTMAX:
         problems.append(f"exit signal {words.exit_signal} is no signal")
-    problems.extend(_unpaired(words, raw, size))
+    unpaired = dict(_unpaired(words, raw, size))
+    problems.extend(dict.fromkeys(unpaired.values()))
     tids: tuple[int, ...] = ()
     if words.set_tid_size and words.set_tid != 0:
         tids, problem = read_tids(set_tid, words.set_tid_size)
@@ -313,6 +321,7 @@ def _decode_clone3(
         struct_size=size,
         words=words,
         unreadable=faults,
+        unpaired=tuple(name for name in unpaired if name != "flags"),
         problems=tuple(problems),
     )  # fmt: skip
 
@@ -325,17 +334,17 @@ _COUNT_WITH: Final = {
 """The members of clone_args that a flag makes count, but for pidfd, which glibc's pthread_create fills in any case."""
 
 
-def _unpaired(words: Words, raw: int, size: int | None) -> Iterator[str]:
-    """What was given and lacks what it goes with (kernel/fork.c: copy_clone_args_from_user)."""
+def _unpaired(words: Words, raw: int, size: int | None) -> Iterator[tuple[str, str]]:
+    """Words that lack what they go with, and what is wrong (kernel/fork.c: copy_clone_args_from_user)."""
     if bool(words.set_tid) != bool(words.set_tid_size) and None not in (words.set_tid, words.set_tid_size):
-        yield f"set_tid is {words.set_tid:#x} and set_tid_size {words.set_tid_size}: both must be zero or both not"
+        why = f"set_tid is {words.set_tid:#x} and set_tid_size {words.set_tid_size}: both must be zero or both not"
+        yield from (("set_tid", why), ("set_tid_size", why))
     if raw & CLONE_INTO_CGROUP and size is not None and size < VER2:
-        yield f"CLONE_INTO_CGROUP is set, and a clone_args of {size} bytes has no cgroup"
+        yield "flags", f"CLONE_INTO_CGROUP is set, and a clone_args of {size} bytes has no cgroup"
     for name, (bits, names) in _COUNT_WITH.items():
         value = getattr(words, name)
         if value and not raw & bits:
-            shown = str(value) if name == "cgroup" else hex(value)
-            yield f"{name} is {shown} and does not count without {names}"
+            yield name, f"{name} is {_shown(name, value)} and does not count without {names}"
 
 
 def from_flags(arch: Arch, call: Literal["clone", "clone3"], raw: int, exit_signal: int) -> Creation:

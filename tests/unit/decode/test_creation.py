@@ -148,7 +148,12 @@ def test_set_tid() -> None:
 )  # fmt: skip
 def test_what_lacks_its_pair_is_told(given: dict[str, int], size: int, problem: str | None) -> None:
     words = tuple(given.get(field.name, 0) for field in FIELDS)
-    assert clone3(words, size).problems == (() if problem is None else (problem,))
+    call = clone3(words, size)
+    assert call.problems == (() if problem is None else (problem,))
+    for name in call.unpaired:
+        value = given.get(name, 0)
+        assert f"{name}={value if name in ('set_tid_size', 'cgroup') else hex(value)}" in call.text()
+    assert bool(call.unpaired) == (problem is not None and "flags" not in given)
 
 
 def test_a_number_that_is_no_creation() -> None:
