@@ -106,11 +106,11 @@ def test_execveat_tells_its_descriptor_its_path_and_its_flags(program: Program, 
     path = os.fspath(program("execveat_forms"))
     far, none = (Unavailable(errno.EBADF, f"descriptor {fd} is not open") for fd in (999, -1))
     assert [(f.at, f.errnos) for f in run.root.failed_execs] == [
-        (ev.ExecAt(fd=root, directory="/", path="nonexistent/program"), (errno.ENOENT,)),
-        (ev.ExecAt(fd=999, directory=far, path="program"), (errno.EBADF,)),
-        (ev.ExecAt(fd=-1, directory=none, path="", flags=AT_EMPTY_PATH), (errno.EBADF,)),
-        (ev.ExecAt(fd=self, directory=path, path=""), (errno.ENOENT,)),
-        (ev.ExecAt(fd=AT_FDCWD, path="/proc/self/exe", flags=AT_SYMLINK_NOFOLLOW), (errno.ELOOP,)),
+        (ev.ExecAt(fd=root, directory="/", path="nonexistent/program"), [errno.ENOENT]),
+        (ev.ExecAt(fd=999, directory=far, path="program"), [errno.EBADF]),
+        (ev.ExecAt(fd=-1, directory=none, path="", flags=AT_EMPTY_PATH), [errno.EBADF]),
+        (ev.ExecAt(fd=self, directory=path, path=""), [errno.ENOENT]),
+        (ev.ExecAt(fd=AT_FDCWD, path="/proc/self/exe", flags=AT_SYMLINK_NOFOLLOW), [errno.ELOOP]),
     ]
     said = [(b"program", each["what"].encode()) for each in run.lines("execveat")]
     assert [f.argv for f in run.root.failed_execs] == said
