@@ -8,14 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 from tracing import Program, Trace_
 
 from forklore.abi.flags import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.report.styled_lines import plain
-from forklore.report.tree.tree import UNLIMITED, tree_lines
+from forklore.report.tree.tree import Limits, tree_lines
 
 
 def test_the_images_of_one_process(program: Program, traced: Trace_) -> None:
@@ -118,7 +117,7 @@ def test_execveat_tells_its_descriptor_its_path_and_its_flags(program: Program, 
     first, second = child.images
     assert (first.path, first.at) == (path.encode(), ev.ExecAt(fd=self, directory=path, path="", flags=AT_EMPTY_PATH))
     assert (second.path, second.at) == (b"/proc/self/exe", None)
-    lines = [plain(line) for line in tree_lines(run.trace, replace(UNLIMITED, verbose=True))]
+    lines = [plain(line) for line in tree_lines(run.trace, Limits(columns=None, verbose=True))]
     shown = " ".join(" ".join(lines).split())
     told = re.escape(f'exec {path} by execveat({self} [{path}], "", AT_EMPTY_PATH) after ')
     assert re.search(told + r"[0-9.]+ \S+ → /proc/self/exe", shown), "the time is the first one's"
