@@ -12,6 +12,9 @@ import pytest
 from tracing import ENVIRONMENT, FORKLORE, Program, Trace_, bare, run
 
 import forklore
+from forklore.events import records as ev
+from forklore.model.attribution import outside_library
+from forklore.model.names import function_name
 
 
 def test_a_leader_that_ends_before_its_threads(program: Program, traced: Trace_) -> None:
@@ -67,8 +70,7 @@ def test_the_same_signal_ends_forklore(number: int, program: Program, traced: Tr
     assert run.root.tid == line.number("pid")
     assert run.root.death is not None
     assert (run.root.death.code, run.root.death.signal, run.root.death.core) == (None, number, False)
-    # SIGKILL is never seen by the tracer before it has worked, so its sender is not known.
-    assert run.root.death.sender == (None if number == signal.SIGKILL else run.root.tid)
+    assert run.root.death.sender == run.root.tid
 
 
 def test_a_core_dump_is_the_programs_own(tmp_path: Path) -> None:
@@ -105,3 +107,74 @@ def test_where_a_fault_was(traced: Trace_) -> None:
 @pytest.mark.parametrize("code", [0, 1, 2, 63, 124, 125, 126, 127, 128, 129, 130, 137, 254, 255])
 def test_the_exit_status_is_the_programs(code: int) -> None:
     assert run("-q", "--", "sh", "-c", f"exit {code}").status == code == bare("sh", "-c", f"exit {code}").status
+
+
+def test_what_a_process_took_is_what_its_parent_was_told(program: Program, traced: Trace_) -> None:
+    run = traced(program("self_timed"), "4", "20")
+    assert run.status == 0
+    for line in run.lines("child"):
+        child = run.task(line.number("pid"))
+        assert (child.cpu, child.peak) == (line.number("cpu_us"), line.number("peak_kib"))
+        # It measured from before the call until it had waited, forklore from the event to the end in between.
+        assert child.lifetime is not None
+        assert child.lifetime < line.number("ns")
+        assert 0 < child.tracer_held < child.lifetime
+    assert run.root.cpu is not None
+    assert run.root.cpu > sum(child.cpu or 0 for child in run.created())
+    assert run.root.tracer_held > 0
+
+
+def test_of_a_thread_it_is_not_told(program: Program, traced: Trace_) -> None:
+    run = traced(program("leader_exits_first"), "0")
+    assert run.status == 0
+    for task in run.trace.tasks.values():
+        assert (task.cpu is None) == (task.kind == "thread")
+
+
+@pytest.mark.parametrize("how", ["kill", "group", "thread", "tkill", "pidfd"])
+def test_who_sent_sigkill(program: Program, traced: Trace_, how: str) -> None:
+    run = traced(program("kills"), how)
+    assert run.status == 0
+    death = run.task(run.line("child").number("pid")).death
+    assert death is not None
+    assert (death.signal, death.by, death.sender) == (9, "call", run.line("child").number("killer"))
+
+
+def test_a_sigkill_that_was_refused_is_nobodys_end(program: Program, traced: Trace_) -> None:
+    run = traced(program("kills"), "term")
+    assert run.status == 0
+    death = run.task(run.line("child").number("pid")).death
+    assert death is not None
+    assert (death.signal, death.by, death.sender) == (15, None, run.line("child").number("killer"))
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "function"), [("segv", 11, "parse"), ("abort", 6, "check"), ("divide", 8, "divide")]
+)
+def test_where_it_fell(program: Program, traced: Trace_, how: str, number: int, function: str) -> None:
+    run = traced(program("falls"), how)
+    assert run.status == 0
+    death = run.task(run.line("child").number("pid")).death
+    assert death is not None
+    assert death.signal == number
+    assert death.stack is not None
+    found = outside_library(death.stack)
+    assert found is not None
+    assert function_name(found[0].place) == function
+    assert (death.address == 0x10) == (how == "segv")
+
+
+def test_a_fault_that_is_handled_ends_nobody(program: Program, traced: Trace_) -> None:
+    run = traced(program("falls"), "handled")
+    child = run.task(run.line("child").number("pid"))
+    assert child.death is not None
+    assert child.death.code == 3
+    assert not any(isinstance(event, ev.Signal) for event in run.events())
+
+
+def test_what_forklore_ends_itself(tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    assert run("--wait=root", "-q", "-o", file, "--", "sh", "-c", "sleep 1000 & exit 3").status == 3
+    _, left = forklore.load(file).tasks.values()
+    assert left.death is not None
+    assert (left.death.signal, left.death.by) == (9, "tracer")

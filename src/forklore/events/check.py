@@ -152,10 +152,13 @@ class Checker:
 
     def _refused(self, event: Create | Fail) -> None:
         self._call(event)
-        if event.stack is not None and event.stack not in self._stacks:
-            raise _unnamed("stack", event.stack)
+        self._named_stack(event.stack)
         if event.script is not None and event.script not in self._scripts:
             raise _unnamed("script", event.script)
+
+    def _named_stack(self, number: int | None) -> None:
+        if number is not None and number not in self._stacks:
+            raise _unnamed("stack", number)
 
     def _call(self, event: Create | Fail | Other) -> None:
         if event.task > self._dense:
@@ -163,6 +166,10 @@ class Checker:
         for word in event.args:
             if word is not None and word >= _WORD_LIMIT:
                 raise InconsistentError("argument words of at most 64 bits", _short(word))
+
+    def _signal(self, event: Signal) -> None:
+        self._known(event.task)
+        self._named_stack(event.stack)
 
     def _vfork_done(self, event: VforkDone) -> None:
         self._known(event.task)
@@ -222,7 +229,8 @@ def _short(value: object) -> str:
 
 _RULES: Final[dict[type[Event], Callable[[Checker, Any], None] | None]] = {
     # Nothing but that their task is known.
-    **dict.fromkeys((Name, Exec, ExecFail, Exit, Gone, Signal, GroupStop, Resume)),
+    **dict.fromkeys((Name, Exec, ExecFail, Exit, Gone, GroupStop, Resume)),
+    Signal: Checker._signal,
     Begin: Checker._begin,
     Module: Checker._module,
     Place: Checker._place,

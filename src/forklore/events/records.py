@@ -381,6 +381,12 @@ class Exit(Event, tag="exit", frozen=True, kw_only=True):
 
     task: Id
     status: int | None
+    held: Count = 0
+    """For how many ns the tracer held it, all stops together, from when the tracer learned of each."""
+    cpu: Count | None = None
+    """CPU time in µs of its process and of the children that this had waited for; null: not told, as of a thread."""
+    peak: Count | None = None
+    """The most memory in KiB that its process had resident, or one of these children."""
 
 
 GoneWhy = Literal["superseded", "released", "ended", "lost"]
@@ -397,6 +403,9 @@ class Gone(Event, tag="gone", frozen=True, kw_only=True):
     why: GoneWhy
 
 
+KilledBy = Literal["call", "tracer", "oom"]
+
+
 class Signal(Event, tag="signal", frozen=True, kw_only=True):
     """The signal whose delivery ended a task, with its origin: siginfo's si_code and, where it has one, si_pid."""
 
@@ -405,6 +414,11 @@ class Signal(Event, tag="signal", frozen=True, kw_only=True):
     code: int
     sender: int | None = None
     address: int | None = None
+    by: KilledBy | None = None
+    """SIGKILL, whose siginfo nobody sees: ``call``, ``sender`` sent it, as its call shows; ``tracer``, the tracer did;
+    ``oom``, nobody in sight did, and the kernel's count of tasks that it killed for want of memory rose meanwhile."""
+    stack: Id | None = None
+    """Where the task was when the signal came: a :class:`Stack`; null: not read."""
 
 
 class GroupStop(Event, tag="stop", frozen=True, kw_only=True):
@@ -457,70 +471,12 @@ AnyEvent = (
 )
 
 __all__ = [
-    "COMPARED",
-    "FORMAT_NAME",
-    "FORMAT_VERSION",
-    "UNKNOWN_TID",
-    "Answer",
-    "AnyEvent",
-    "Begin",
-    "BeginHow",
-    "Blind",
+    "COMPARED", "FORMAT_NAME", "FORMAT_VERSION", "UNKNOWN_TID", "Answer", "AnyEvent", "Begin", "BeginHow", "Blind",
     "Borrowed",
-    "Call",
-    "Clock",
-    "Count",
-    "Cow",
-    "CowMoment",
-    "CowToldBy",
-    "Create",
-    "CreateStop",
-    "Descriptors",
-    "End",
-    "EndReason",
-    "Event",
-    "Exec",
-    "ExecAt",
-    "ExecFail",
-    "Exit",
-    "Fail",
-    "Frame",
-    "FrameHow",
-    "Gone",
-    "GoneWhy",
-    "GroupStop",
-    "Header",
-    "Held",
-    "Hex",
-    "Id",
-    "Jumped",
-    "Line",
-    "Lines",
-    "Module",
-    "Name",
-    "NameHow",
-    "NotCompared",
-    "Note",
-    "Opaque",
-    "Other",
-    "Place",
-    "Remapped",
-    "Reparent",
-    "Resume",
-    "Runs",
-    "RunsHow",
-    "Script",
-    "ScriptFrame",
-    "Signal",
-    "Source",
-    "Stack",
-    "Standing",
-    "Text",
-    "Variable",
-    "VforkDone",
-    "Word",
-    "Written",
-    "WrittenWhere",
-    "raw_bytes",
-    "text",
+    "Call", "Clock", "Count", "Cow", "CowMoment", "CowToldBy", "Create", "CreateStop", "Descriptors", "End",
+    "EndReason", "Event", "Exec", "ExecAt", "ExecFail", "Exit", "Fail", "Frame", "FrameHow", "Gone", "GoneWhy",
+    "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "KilledBy", "Line", "Lines", "Module", "Name", "NameHow",
+    "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "RunsHow",
+    "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Variable", "VforkDone", "Word",
+    "Written", "WrittenWhere", "raw_bytes", "text",
 ]  # fmt: skip

@@ -20,12 +20,14 @@ from forklore.linux.libc import fail, prctl, syscall
 
 _CAP_SYS_ADMIN: Final = 21
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_SIGKILL: Final = 9
 
 EXECS: Final = ("execve", "execveat")
 UNSHARING: Final = ("unshare", "setns", "setsid", "close_range")
 NAMING: Final = ("prctl",)
 TRACING: Final = ("ptrace",)
-TRACED: Final = CREATIONS + EXECS + UNSHARING + NAMING + TRACING
+KILLING: Final = ("kill", "tkill", "tgkill", "pidfd_send_signal")
+TRACED: Final = CREATIONS + EXECS + UNSHARING + NAMING + TRACING + KILLING
 PR_SET_NAME: Final = 15
 MARK: Final = 0x464C
 """The data of every RET_TRACE of ours. A filter that the program installed later and that asks for a tracer, too,
@@ -36,6 +38,10 @@ _ONLY_WITH: Final[Mapping[str, tuple[int, int, tuple[int, ...]]]] = {
     "close_range": (2, sc.JUMP_IF_ANY_BIT, (CLOSE_RANGE_UNSHARE,)),
     "prctl": (0, sc.JUMP_IF_EQUAL, (PR_SET_NAME,)),
     "ptrace": (0, sc.JUMP_IF_EQUAL, ASKING),
+    "kill": (1, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
+    "tkill": (1, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
+    "tgkill": (2, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
+    "pidfd_send_signal": (1, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
 }
 
 

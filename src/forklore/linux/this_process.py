@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from typing import Final
 
 from forklore.linux.libc import function, prctl
@@ -24,6 +25,11 @@ def effective_capabilities() -> int:
     if _capget(ctypes.addressof(header), ctypes.addressof(sets)) == -1:
         return 0
     return int(sets[0][0] | sets[1][0] << 32)
+
+
+def peak_memory() -> int:
+    """The most memory in KiB that this process had resident so far (getrusage(2))."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def adopts_orphans() -> bool:

@@ -105,7 +105,22 @@ class WaitStatus(Struct, frozen=True):
         return f"{name} {signal_name(self.signal)}" if self.signal else name
 
 
-_waitpid: Final = function("waitpid", ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+class _Rusage(ctypes.Structure):
+    """struct rusage as far as it is read: getrusage(2). Its words are longs."""
+
+    _fields_ = (
+        ("user_s", ctypes.c_long),
+        ("user_us", ctypes.c_long),
+        ("system_s", ctypes.c_long),
+        ("system_us", ctypes.c_long),
+        ("peak", ctypes.c_long),
+        ("rest", ctypes.c_long * 13),
+    )
+
+
+_wait4: Final = function("wait4", ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_usage: Final = _Rusage()
+_usage_address: Final = ctypes.addressof(_usage)
 _status: Final = ctypes.c_int()
 _status_address: Final = ctypes.addressof(_status)
 _ALL: Final = int(WaitOption.WALL)
@@ -116,10 +131,18 @@ def wait_any() -> tuple[Tid, int]:
 
     Raises ChildProcessError when none is left, InterruptedError when a signal of our own came first.
     """
-    tid = _waitpid(-1, _status_address, _ALL)
+    tid = _wait4(-1, _status_address, _ALL, _usage_address)
     if tid == -1:
-        raise fail("waitpid")
+        raise fail("wait4")
     return Tid(tid), _status.value
+
+
+def last_usage() -> tuple[int, int]:
+    """Of the task that :func:`wait_any` gave last, if it has ended: the CPU time in µs and the largest resident memory
+    in KiB of its process, with those of the children that it waited for (kernel/exit.c: wait_task_zombie).
+    """
+    us = (_usage.user_s + _usage.system_s) * 1_000_000 + _usage.user_us + _usage.system_us
+    return us, _usage.peak
 
 
 kill: Final = os.kill

@@ -185,6 +185,13 @@ def _walk(stack: CallStack) -> _Walk:
     return walked
 
 
+def outside_library(stack: CallStack) -> tuple[StackFrame, ev.Line | None] | None:
+    """The innermost frame outside of the C library, and its source; where all are in it, the innermost of all."""
+    frames = stack.frames
+    found = next((frame for frame in frames if not _is_libc(frame)), frames[0] if frames else None)
+    return None if found is None else (found, _line(found))
+
+
 def _frames(stack: CallStack) -> Iterator[tuple[StackFrame, bool]]:
     """Frames, and between them the functions that have left none; whether it is on the stack."""
     for frame in stack.frames:

@@ -320,6 +320,7 @@ class Builder:
     def _exit(self, event: ev.Exit) -> None:
         task = self._task(event.task)
         task.ended = self.trace.ended = _time(event.t)
+        task.cpu, task.peak, task.tracer_held = event.cpu, event.peak, Nanoseconds(event.held)
         if self._sharing is not None:
             self._sharing.ended(task.id, event.t)
         origin = self._signals.pop(task.id, None) if self._signals else None
@@ -331,6 +332,8 @@ class Builder:
                 core=bool(event.status & _CORE),
                 sender=None if origin is None or origin.sender is None else Tid(origin.sender),
                 address=None if origin is None else origin.address,
+                by=None if origin is None else origin.by,
+                stack=None if origin is None else self._stack(origin.stack),
             )
         else:
             task.death = Death(code=event.status >> 8 & 0xFF)

@@ -118,6 +118,10 @@ class Death(Struct, frozen=True, gc=False):
     core: bool = False
     sender: Tid | None = None
     address: int | None = None
+    by: ev.KilledBy | None = None
+    """How it is known who sent a SIGKILL."""
+    stack: CallStack | None = None
+    """Where the task was when the signal came; None: not read."""
 
 
 class Reaper(Struct, frozen=True, gc=False):
@@ -200,6 +204,12 @@ class Task(Struct, eq=False, gc=False):
     """When its creator went on, for a CLONE_VFORK child."""
     coarse: int = 0
     """:attr:`forklore.events.records.Clock.resolution` of the trace: shorter spans are not known."""
+    cpu: int | None = None
+    """CPU time in µs of its process and of the children that this had waited for; None: not told, as of a thread."""
+    peak: int | None = None
+    """The most memory in KiB that its process had resident, or one of these children; None: not told."""
+    tracer_held: Nanoseconds = Nanoseconds(0)
+    """For how long the tracer held it."""
     _creation: Creation | None = None
 
     @property

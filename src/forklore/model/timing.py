@@ -11,6 +11,15 @@ FINE: Final = 1_000_000
 """In nanoseconds: coarser times do not tell who lived together."""
 
 
+def cpu_of(tasks: Iterable[Task]) -> int | None:
+    """The CPU time in µs of all processes together; None where it was not told.
+
+    What a parent has waited for is in its own sum. An orphan is not: somebody else waited for it.
+    """
+    told = [task.cpu for task in tasks if task.cpu is not None and (task.creator is None or task.reapers)]
+    return sum(told) if told else None
+
+
 def most_at_once(tasks: Iterable[Task]) -> int | None:
     """How many processes were alive at the same time at most; None where times do not tell.
 

@@ -16,6 +16,7 @@ from forklore.report.styled_lines import Line, Piece
 from forklore.report.tree.edges import Edge, Edges
 from forklore.report.words import words
 from forklore.report.words.cow import cow_words
+from forklore.report.words.deaths import death_words
 from forklore.report.words.descriptors import Key, given, held_words
 from forklore.report.words.vfork_memory import borrowed_words
 
@@ -132,10 +133,11 @@ class LogView:
         return (Piece(text),) if text else ()
 
     def _exit(self, event: ev.Exit) -> Line:
-        death = self._task(event.task).death
+        task = self._task(event.task)
+        death = task.death
         if death is None:
             return ()
-        return (Piece(words.death(death), "good" if death.code == 0 else "bad"),)
+        return (Piece(death_words(death, task.tgid), "good" if death.code == 0 else "bad"),)
 
     def _gone(self, event: ev.Gone) -> Line:
         return (Piece(event.why, "quiet"),)

@@ -15,6 +15,7 @@ from forklore.model.compare import Change, Counted, EndsOtherwise, Made, Shared,
 from forklore.model.tasks import Death
 from forklore.report.words import words
 from forklore.report.words.code import clipped
+from forklore.report.words.deaths import death_words
 
 DIFF_FORMAT: Final = {"name": "forklore-trace-diff", "version": [1, 0]}
 _MANY: Final = {"process": "processes", "thread": "threads", "task": "tasks"}
@@ -207,7 +208,7 @@ def _manner(manner: Manner) -> str:
 
 
 def _ending(ending: Ending) -> str:
-    return words.death(Death(code=ending.code, signal=ending.signal, core=ending.core))
+    return death_words(Death(code=ending.code, signal=ending.signal, core=ending.core))
 
 
 def _side(name: str, side: Census) -> dict[str, Any]:

@@ -167,7 +167,9 @@ def test_a_whole_task() -> None:
     assert (call["call"], call["result"], call["errno_name"], call["target"]) == (
         "setns(3, 0)", -1, "EPERM", "net:[4]",
     )  # fmt: skip
-    assert child["exit"] == {"signal": 11, "signal_name": "SIGSEGV", "core": True, "sender": None, "address": 16}
+    assert child["exit"] == {
+        "signal": 11, "signal_name": "SIGSEGV", "core": True, "sender": None, "by": None, "stack": None, "address": 16,
+    }  # fmt: skip
     assert child["stops"] == [{"t": 6_000_000, "signal": "SIGTSTP", "resumed": None}]
     assert child["reaper"] == [{"t": 7_000_000, "tid": 1, "task": None}]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
-from forklore.linux.seccomp import MARK, PR_SET_NAME, TRACED, assemble, host_arches, needs_no_new_privs
+from forklore.linux.seccomp import KILLING, MARK, PR_SET_NAME, TRACED, assemble, host_arches, needs_no_new_privs
 
 MACHINES = (Arch.X86_64, Arch.AARCH64, Arch.RISCV64)
 WANTED = {
@@ -34,7 +34,7 @@ def answer(program: list[Instruction], audit: int, nr: int, flags: int = 0, opti
 
 
 def test_what_is_traced() -> None:
-    assert set(TRACED) == WANTED | {"ptrace"}
+    assert set(TRACED) == WANTED | {"ptrace"} | set(KILLING)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -85,6 +85,19 @@ def test_ptrace_is_of_interest_where_it_asks_for_a_tracer(machine: Arch) -> None
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(("name", "place"), [("kill", 1), ("tkill", 1), ("tgkill", 2), ("pidfd_send_signal", 1)])
+def test_of_signals_sigkill_is_of_interest(machine: Arch, name: str, place: int) -> None:
+    program = program_for(machine)
+    for arch in host_arches(machine):
+        nr = syscalls.number(arch, name)
+        assert nr is not None
+        for number, wanted in ((9, True), (9 | 1 << 32, True), (0, False), (15, False), (9 << 32, False)):
+            words = [9, 9, 9, 9, 9, 9]
+            words[place] = number
+            assert execute(program, DATA.pack(nr, arch.audit, 0, *words)) == (RET_TRACE if wanted else RET_ALLOW)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_numbers_without_a_name_and_foreign_abis(machine: Arch) -> None:
     program = program_for(machine)
     named = {arch: set(syscalls.numbers(arch).values()) for arch in host_arches(machine)}
@@ -102,9 +115,10 @@ def test_numbers_without_a_name_and_foreign_abis(machine: Arch) -> None:
 def test_any_input_is_answered(audit: int, nr: int, flags: int) -> None:
     for machine in MACHINES:
         wanted = any(
-            arch.audit == audit
+            (arch.audit == audit
             and syscalls.name(arch, nr) in WANTED
-            and (syscalls.name(arch, nr) != "close_range" or flags & CLOSE_RANGE_UNSHARE)
+            and (syscalls.name(arch, nr) != "close_range" or flags & CLOSE_RANGE_UNSHARE))
+            or (arch.audit == audit and syscalls.name(arch, nr) == "tgkill" and flags & 0xFFFFFFFF == 9)
             for arch in host_arches(machine)
         )
         assert answer(program_for(machine), audit, nr, flags) == (RET_TRACE if wanted else RET_ALLOW)

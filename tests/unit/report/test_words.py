@@ -14,6 +14,7 @@ from forklore.events import records as ev
 from forklore.events.records import ExecAt
 from forklore.model.tasks import Death
 from forklore.report.words import words
+from forklore.report.words.deaths import death_words
 from forklore.report.words.vfork_memory import borrowed_words
 
 US, MS, S, MIN = 1_000, 1_000_000, 1_000_000_000, 60_000_000_000
@@ -106,10 +107,15 @@ def test_a_command_can_be_given_to_a_shell() -> None:
         (Death(signal=34), "SIGRT_2"),  # as strace has it
         (Death(signal=99), "99"),
         (Death(), "ended"),
+        (Death(signal=9, sender=4711, by="call"), "SIGKILL from 4711"),  # type: ignore[arg-type]
+        (Death(signal=9, sender=1, by="tracer"), "SIGKILL by forklore"),  # type: ignore[arg-type]
+        (Death(signal=9, by="oom"), "SIGKILL, perhaps by the OOM killer"),
+        (Death(signal=11, address=16), "SIGSEGV at 0x10"),
+        (Death(signal=8, address=16), "SIGFPE"),
     ],
 )
 def test_deaths(end: Death, text: str) -> None:
-    assert words.death(end).endswith(text)
+    assert death_words(end).endswith(text)
 
 
 def test_counts() -> None:

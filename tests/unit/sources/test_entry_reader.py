@@ -19,9 +19,10 @@ from forklore.abi.units import Tid, Unavailable
 from forklore.events.records import ExecAt
 from forklore.linux.ptrace import Entry as Words
 from forklore.linux.ptrace import Registers
-from forklore.linux.seccomp import TRACED, host_arches
+from forklore.linux.seccomp import KILLING, TRACED, host_arches
 from forklore.sources.ptrace.entry import ARGUMENT_LIMIT, EntryReader
 from forklore.sources.ptrace.kernel import LINUX, Kernel, Linux
+from forklore.sources.ptrace.killers import SIGKILL
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 
 OWN = Tid(os.getpid())
@@ -54,8 +55,9 @@ def test_the_same_calls_as_the_filter_stops_at(machine: Arch) -> None:
     for arch in host_arches(machine):
         for name, nr in syscalls.numbers(arch).items():
             # No address of it can be read, so nothing but the call is known.
-            found = at.read(OWN, 0, arch.audit, nr, (0, 0, 0, 0, 0, 0))
+            found = at.read(OWN, 0, arch.audit, nr, (0, SIGKILL, SIGKILL, 0, 0, 0))
             assert (found is not None) == (name in TRACED), name
+            assert name not in KILLING or at.read(OWN, 0, arch.audit, nr, (SIGKILL, 0, 0, 0, 0, 0)) is None
             if found is not None:
                 assert found.arch is arch
                 assert found.kind is kind_of(name)
@@ -64,6 +66,8 @@ def test_the_same_calls_as_the_filter_stops_at(machine: Arch) -> None:
 def kind_of(name: str) -> Class:
     if name in ("fork", "vfork", "clone", "clone3"):
         return Class.CREATION
+    if name in KILLING:
+        return Class.KILL
     if name == "prctl":
         return Class.NAME
     return Class.EXEC if name.startswith("execve") else Class.OTHER

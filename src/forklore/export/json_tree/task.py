@@ -65,6 +65,11 @@ class ExitObject(Struct, frozen=True, gc=False, kw_only=True):
     """Whether a core was dumped."""
     sender: int | UnsetType | None = UNSET
     """The pid that sent it, where a process did."""
+    by: ev.KilledBy | UnsetType | None = UNSET
+    """How it is known who sent a SIGKILL: by the sender's ``call``; the ``tracer`` did; ``oom``: nobody in sight did,
+    and the kernel had killed for want of memory meanwhile."""
+    stack: ev.Id | UnsetType | None = UNSET
+    """Where it was when the signal came: the ``id`` of one of ``stacks``."""
     address: Word | UnsetType | None = UNSET
     """The address of a fault."""
 
@@ -78,6 +83,8 @@ class ExitObject(Struct, frozen=True, gc=False, kw_only=True):
             signal_name=signal_name(death.signal),
             core=death.core,
             sender=death.sender,
+            by=death.by,
+            stack=None if death.stack is None else death.stack.number,
             address=word(death.address),
         )
 
@@ -147,6 +154,12 @@ class TaskObject(Struct, frozen=True):
     """Its stops for job control."""
     exit: ExitObject | None
     """How it ended."""
+    cpu: int | None
+    """CPU time in µs of its process and of the children that this had waited for; null: not told, as of a thread."""
+    peak: int | None
+    """The most memory in KiB that its process had resident, or one of these children; null: not told."""
+    tracer_held: int
+    """For how many ns the tracer held it."""
     gone: ev.GoneWhy | None
     """Why it is seen no more, where that was not its end: ``superseded``, ``released``, ``ended``, ``lost``."""
     t_created: Time
@@ -217,6 +230,9 @@ class Tasks:
             calls=[CallObject.of(call) for call in task.calls],
             stops=[StopObject.of(stop) for stop in task.stops],
             exit=None if task.death is None else ExitObject.of(task.death),
+            cpu=task.cpu,
+            peak=task.peak,
+            tracer_held=task.tracer_held,
             gone=task.gone,
             t_created=task.created,
             t_ended=task.ended,

@@ -20,10 +20,15 @@ from forklore.report.tree.commands import common_text, together, told_apart
 from forklore.report.tree.edges import edges_text, own_name
 from forklore.report.tree.fold import Leaf, TreeRow
 from forklore.report.words import words
+from forklore.report.words.deaths import death_words
 
 _LEAST: Final = 20
 """Columns that a command gets in any case."""
 _SLOWEST: Final = 24
+_HELD_SHARE: Final = 4
+"""A life is marked where forklore held the task for more than this part of it, …"""
+_HELD_LEAST: Final = 5_000_000
+"""… and for more than so many ns."""
 
 
 class Detail(IntEnum):
@@ -131,6 +136,7 @@ def task_parts(row: TreeRow, trace: Trace, detail: Detail, *, verbose: bool = Tr
         parts.append((Piece("its creation was not seen", "loud"),))
     if verbose:
         parts.append(_exec(task, single))
+        parts.append(_took(row.tasks))
         if row.held:
             parts.append((Piece(row.held, "quiet"),))
     notes = [*_unusual(task, trace, single), *row.extras]
@@ -242,7 +248,7 @@ def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> 
     if task.death is None:
         return (Piece(task.gone or "no end seen", "quiet"),)
     good = task.death.code == 0
-    pieces = [] if good and not verbose else [Piece(words.death(task.death), "good" if good else "bad")]
+    pieces = [] if good and not verbose else [Piece(death_words(task.death, task.tgid), "good" if good else "bad")]
     lived = sorted(((t.lifetime, t) for t in row.tasks if t.lifetime is not None), key=itemgetter(0))
     if lived:
         lifetimes = [lifetime for lifetime, _ in lived]
@@ -253,9 +259,27 @@ def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> 
             longest = [f"{total} · slowest {slowest}"] * (lifetimes[0] < lifetimes[-1]) + [total]
             text = next((each for each in longest if room is None or width_of(each) <= room), text)
         pieces.append(Piece((" · " if pieces else "") + text, "quiet"))
+        pieces += _held(row.tasks)
     elif not pieces:
-        pieces.append(Piece(words.death(task.death), "good"))
+        pieces.append(Piece(death_words(task.death, task.tgid), "good"))
     return tuple(pieces)
+
+
+def _held(tasks: list[Task]) -> list[Piece]:
+    # What is much of their life is no doing of the program.
+    held, lived = sum(task.tracer_held for task in tasks), sum(task.lifetime or 0 for task in tasks)
+    if held * _HELD_SHARE <= lived or held <= _HELD_LEAST * len(tasks):
+        return []
+    return [Piece(f" ({words.span(held)} held by forklore)", "loud")]
+
+
+def _took(tasks: list[Task]) -> Line:
+    cpu = [task.cpu for task in tasks if task.cpu is not None]
+    peak = [task.peak for task in tasks if task.peak is not None]
+    if not cpu or not peak or tasks[0].how == "root":  # whose sum stands above all
+        return ()
+    children = " with its children" if tasks[0].children else ""
+    return (Piece(f"cpu {words.span(sum(cpu) * 1000)}{children}, memory {words.size(max(peak) * 1024)}", "quiet"),)
 
 
 def _called(task: Task, others: list[Task]) -> str:

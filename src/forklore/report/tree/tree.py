@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from forklore.events.records import raw_bytes
 from forklore.model.tasks import Failure, Task, Trace
-from forklore.model.timing import most_at_once
+from forklore.model.timing import cpu_of, most_at_once
 from forklore.model.without_gc import uncollected
 from forklore.report.stacks import ShownStacks
 from forklore.report.styled_lines import Line, Piece, cut_text, fit, width_of, wrapped
@@ -207,10 +207,17 @@ def _root_lines(
     unknown = len(inside) - processes - threads
     if unknown:
         counted += f", {words.count(unknown, 'task')} of unknown kind"
-    if len(inside) > 2 and (most := most_at_once(inside)) is not None:
-        counted += f", {most:,} at once at most"
+    if len(inside) > 2 and (side_by_side := most_at_once(inside)) is not None:
+        counted += f", {side_by_side:,} at once at most"
     refused = sum(len(task.failures) for task in inside)
-    parts: list[Line] = [(Piece("→ "), *end), (Piece(counted),)]
+    parts: list[Line] = [(Piece("→ "), *end)]
+    if (cpu := cpu_of(inside)) is not None:
+        peak = max((task.peak for task in inside if task.peak is not None), default=None)
+        most = "" if peak is None else f", {words.size(peak * 1024)} at most"
+        parts.append((Piece(f"cpu {words.span(cpu * 1000)}{most}"),))
+    parts.append((Piece(counted),))
+    if held := sum(task.tracer_held for task in inside):
+        parts.append((Piece(f"held by forklore {words.span(held)}", "quiet"),))
     if refused:
         parts.append((Piece(words.count(refused, "creation") + " refused", "bad"),))
     parts += _by_tracing(root, ended, inside, trace)

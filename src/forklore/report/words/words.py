@@ -12,7 +12,7 @@ from forklore.abi.text import as_text, printable
 from forklore.abi.units import Unavailable
 from forklore.decode.flagset import flag_set
 from forklore.events.records import UNKNOWN_TID, raw_bytes
-from forklore.model.tasks import Death, Task
+from forklore.model.tasks import Task
 
 if TYPE_CHECKING:
     from forklore.decode.rules.table import Reason
@@ -39,6 +39,14 @@ def span(ns: int) -> str:
             return f"{ns / unit:.{digits}f} {name}"
     minutes, rest = divmod(round(ns / _S), 60)
     return f"{minutes} min {rest} s"
+
+
+def size(count: int) -> str:
+    """An amount of memory to at most three figures: ``812 KB``, ``14.2 MB``."""
+    for unit, name in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")):
+        if count >= unit:
+            return f"{count / unit:.{0 if count >= 99.5 * unit else 1}f} {name}"
+    return f"{count} B"
 
 
 def spans(sorted_ns: Sequence[int]) -> str:
@@ -91,16 +99,6 @@ def inside(task: Task) -> str:
 def task_name(task: Task) -> str:
     """What to call a task; empty where nothing is known."""
     return printable(task.name or b"")
-
-
-def death(end: Death) -> str:
-    """How a task ended: ``exit 0``, ``SIGSEGV (core dumped)``."""
-    if end.signal is not None:
-        text = signal_name(end.signal)
-        if end.sender is not None:
-            text += f" from {end.sender}"
-        return text + (" (core dumped)" if end.core else "")
-    return "ended" if end.code is None else f"exit {end.code}"
 
 
 def error(number: int | None) -> str:

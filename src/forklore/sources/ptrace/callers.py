@@ -1,8 +1,10 @@
-"""Who makes a child: what reads call stacks, loaded when the first creation is seen."""
+"""Who makes a child: what reads call stacks, loaded while the program starts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from forklore.abi.arch import Arch
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
     from forklore.sources.stacks.variables import Frames, VariableNames
 
 
+def _load() -> None:
+    for module in ("sources.stacks.call_stacks", "elf.image.debug_files", "elf.image.symbols"):
+        import_module(f"forklore.{module}")
+
+
 class Callers(Observer):
-    """Looks behind each creation call. A program that makes nothing does not pay for it."""
+    """Looks behind each creation call."""
 
     def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
         self._machine = machine
@@ -29,6 +36,10 @@ class Callers(Observer):
         self._emit = emit
         self._made: StackReader | None = None
         self._variables: VariableNames | None = None
+
+    def started(self) -> None:
+        """Load what the first stack takes while the program loads itself: later somebody would be held for it."""
+        Thread(target=_load, name="forklore-load", daemon=True).start()
 
     def _stacks(self) -> StackReader:
         if self._made is None:
@@ -44,6 +55,10 @@ class Callers(Observer):
     def creating(self, task: Tracee, entry: EnteredCall, t: int) -> Work | None:
         """Note in ``entry`` who makes the call."""
         return self._stacks().enter(task, entry, t)
+
+    def falling(self, task: Tracee, t: int) -> None:
+        """Note in ``task`` where it was when it got the signal that ends it."""
+        task.fell = self._stacks().where(task, t)
 
     def names(
         self, tid: Tid, space: CodeSpace, frames: Frames, changes: Sequence[MemoryChange]

@@ -18,6 +18,7 @@ from forklore.sources.ptrace.creations import Creations
 from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.kernel import Kernel
+from forklore.sources.ptrace.killers import Killers
 from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.options import Observe
@@ -36,7 +37,7 @@ class Calls:
 
     def __init__(
         self, kernel: Kernel, machine: Arch, observe: Observe, family: Family, creations: Creations,
-        reader: EntryReader, new: NewTasks, observers: Observers, deferred: Deferred, emit: Emit,
+        reader: EntryReader, new: NewTasks, observers: Observers, killers: Killers, deferred: Deferred, emit: Emit,
         go: Callable[[Tid], None], begin: Callable[[Tracee, WaitStatus, int], None],
     ) -> None:  # fmt: skip
         """``begin`` handles the first status of a child that came before it was told of."""
@@ -51,6 +52,7 @@ class Calls:
         self._entered = observers.call_entered
         self._deferred = deferred
         self._user_tasks = UserTasks(kernel, family)
+        self._killers = killers
         self._emit = emit
         self._go = go
         self._begin = begin
@@ -77,7 +79,9 @@ class Calls:
 
     def _enter(self, task: Tracee, entry: EnteredCall) -> None:
         task.entry = entry
-        if entry.kind is Class.CREATION:
+        if entry.kind is Class.KILL:
+            self._killers.entered(task, entry)
+        elif entry.kind is Class.CREATION:
             self._creations.entered(task, entry)
             self._new.look_behind(task, entry, entry.t)
         elif entry.kind is Class.EXEC:
@@ -114,6 +118,10 @@ class Calls:
         if entry.cleared:
             self._reader.put_back(task.tid, entry)
         if -result in RESTARTS:
+            return
+        if entry.kind is Class.KILL:
+            if result < 0:
+                self._killers.refused(entry)
             return
         if entry.kind is Class.OTHER:
             self._unshared(task, entry, result, t)

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
+from forklore.linux import this_process
 from forklore.linux.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.announcers import Announcers
 from forklore.sources.ptrace.creations import Creations
 from forklore.sources.ptrace.held_pairs import CREATOR_DIED
+from forklore.sources.ptrace.held_time import TimedKernel
 from forklore.sources.ptrace.kernel import Kernel
+from forklore.sources.ptrace.killers import SIGKILL, Killers
 from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.task_names import Renames
@@ -27,7 +30,7 @@ class Ends:
 
     def __init__(
         self, kernel: Kernel, family: Family, creations: Creations, announcers: Announcers, new: NewTasks,
-        renames: Renames, observers: Observers, emit: Emit,
+        renames: Renames, observers: Observers, killers: Killers, times: TimedKernel, emit: Emit,
     ) -> None:  # fmt: skip
         self._kernel = kernel
         self._family = family
@@ -36,7 +39,10 @@ class Ends:
         self._new = new
         self._renames = renames
         self._observers = observers
+        self._killers = killers
+        self._times = times
         self._emit = emit
+        self._own_peak = this_process.peak_memory()
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
         """The wait status of the root, once it has ended."""
@@ -47,16 +53,10 @@ class Ends:
             task = self._executed_unseen(task, t)
         if task.entry is not None and task.entry.kind is Class.EXEC:
             self._emit(records.killed_in_exec(self._kernel, t, task, task.entry))
-        origin = task.last_signal
-        if status.kind is Kind.KILLED and origin is not None and origin.signal == status.signal:
-            self._emit(
-                ev.Signal(
-                    t=t, task=task.id, signal=origin.signal, code=origin.code, sender=origin.sender,
-                    address=origin.address,
-                )
-            )
+        if status.kind is Kind.KILLED:
+            self._told_why(task, status.signal, t)
         self._new.creator_gone(task, CREATOR_DIED)
-        self._emit(ev.Exit(t=t, task=task.id, status=status.status))
+        self._told_end(task, status, t)
         self._creations.ended(task.tid)
         sharing.ended(task)
         for ended in self._observers.ended:
@@ -66,6 +66,7 @@ class Ends:
         group = task.group
         self._renames.look(group, t)
         if self._family.forget(task):
+            self._killers.forget(task.group.tgid)
             for child in list(self._family.orphans(task.group)):
                 self.inherited(child, t)
         if not self._family.live:
@@ -82,6 +83,25 @@ class Ends:
             for tgid, fields, leader in found
             if not isinstance(fields, Unavailable) and not fields.get(b"State", b"").startswith((b"Z", b"X"))
         ]
+
+    def _told_why(self, task: Tracee, number: int, t: int) -> None:
+        origin = task.last_signal
+        if origin is not None and origin.signal == number:
+            self._emit(
+                ev.Signal(
+                    t=t, task=task.id, signal=number, code=origin.code, sender=origin.sender, address=origin.address,
+                    stack=task.fell,
+                )
+            )
+        elif number == SIGKILL and (killer := self._killers.of(task)) is not None:
+            self._emit(ev.Signal(t=t, task=task.id, signal=number, code=0, sender=killer.pid, by=killer.by))
+
+    def _told_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        held, used = self._times.taken(task.tid)
+        cpu, peak = used if used is not None and Pid(task.tid) == task.group.tgid else (None, None)
+        if task is self.root and peak is not None and peak <= self._own_peak:
+            peak = None  # that of the process that executed it, which was ours
+        self._emit(ev.Exit(t=t, task=task.id, status=status.status, held=held, cpu=cpu, peak=peak))
 
     def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
         # A leader's status comes after those of all its threads. One that is left has executed, and was killed before

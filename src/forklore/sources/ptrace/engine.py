@@ -29,12 +29,14 @@ from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.ends import Ends
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.held_pairs import CREATOR_GONE, HeldPairs
+from forklore.sources.ptrace.held_time import timed
 from forklore.sources.ptrace.kernel import LINUX, Kernel
+from forklore.sources.ptrace.killers import Killers
 from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observer, Observers
 from forklore.sources.ptrace.observers import callers_of, observers_of
 from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until, trace_options
-from forklore.sources.ptrace.signal_delivery import Delivery
+from forklore.sources.ptrace.signal_delivery import CRASHES, Delivery
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Tracee
@@ -69,6 +71,7 @@ class Engine:
         observers: Sequence[Observer] = (),
     ) -> None:  # fmt: skip
         leaving.begin()
+        kernel, times = timed(kernel)
         self._machine = machine
         self._kernel = kernel
         self._options = options
@@ -89,6 +92,7 @@ class Engine:
         self._announcers = Announcers(kernel, self._family, self._creations, self._reader, self._stops, machine)
         self._observers = Observers([*observers_of(options, emit, callers), *observers])
         self._renames = Renames(kernel, emit)
+        self._killers = Killers(kernel, self._family)
         self._deferred = Deferred()
         self._new = NewTasks(
             kernel, self._family, self._creations, self._reader, self._renames, self._observers, self._deferred,
@@ -105,11 +109,12 @@ class Engine:
         self._delivery = Delivery(kernel, machine)
         self._calls = Calls(
             kernel, machine, options.observe, self._family, self._creations, self._reader, self._new, self._observers,
-            self._deferred, emit, self._go, self._begin,
+            self._killers, self._deferred, emit, self._go, self._begin,
         )  # fmt: skip
         self._ends = Ends(
-            kernel, self._family, self._creations, self._announcers, self._new, self._renames, self._observers, emit
-        )
+            kernel, self._family, self._creations, self._announcers, self._new, self._renames, self._observers,
+            self._killers, times, emit,
+        )  # fmt: skip
         self.outlived: Callable[[WaitStatus, list[tuple[Pid, bytes]]], None] | None = None
         """Told once, where the root has ended and is outlived: how it ended, and the processes that are waited for."""
         self._handlers: dict[Kind, Handler] = {
@@ -127,6 +132,11 @@ class Engine:
             Kind.EXITED: self._on_end,
             Kind.KILLED: self._on_end,
         }
+
+    def started(self) -> None:
+        """The root is about to run: get ready what would hold somebody later."""
+        for started in self._observers.started:
+            started()
 
     # The loop
 
@@ -299,6 +309,9 @@ class Engine:
     def _on_signal(self, task: Tracee, status: WaitStatus, t: int) -> None:
         root = self.root is not None and task.group is self.root.group
         number = self._delivery.of(task, status.signal, t, to_root=root)
+        if number is not None and number in CRASHES and self._observers.falling and self._delivery.ends(task, number):
+            for falling in self._observers.falling:
+                falling(task, t)
         if number is None:
             self._let_go(task, None)
         else:
@@ -396,7 +409,7 @@ class Engine:
 
     def kill(self) -> None:
         """SIGKILL every group that is traced, and what they make meanwhile; their ends are reported as any other."""
-        self._killing = True
+        self._killing = self._killers.ours = True
         for tgid in list(self._family.groups):
             try:
                 self._kernel.kill(tgid, signal.SIGKILL)

@@ -14,7 +14,7 @@ from forklore.abi.units import Address, Fd, Pid, Tid, Unavailable
 from forklore.linux import caller, limits, memory, observe, proc, ptrace, reader_process, this_process
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ptrace import Entry, Registers, SignalInfo
-from forklore.linux.wait import kill, reap, wait_any
+from forklore.linux.wait import kill, last_usage, reap, wait_any
 
 
 class Kernel(Protocol):
@@ -25,6 +25,9 @@ class Kernel(Protocol):
 
     def wait(self) -> tuple[Tid, int]:
         """The next wait status of any child or tracee (:func:`forklore.linux.wait.wait_any`)."""
+
+    def usage(self) -> tuple[int, int]:
+        """What the task that :meth:`wait` gave last, and which ended, took: :func:`forklore.linux.wait.last_usage`."""
 
     def kill(self, pid: Pid, signal: int) -> None:
         """kill(2)."""
@@ -165,6 +168,7 @@ class Linux:
 
     clock = staticmethod(time.monotonic_ns)
     wait = staticmethod(wait_any)
+    usage = staticmethod(last_usage)
     kill = staticmethod(kill)
     adopts_orphans = staticmethod(this_process.adopts_orphans)
     reap = staticmethod(reap)

@@ -19,6 +19,9 @@ class Observer:
     holds_creations: ClassVar[bool] = False
     """Whether creator and child are to be held while it sees a creation: then neither has run since."""
 
+    def started(self) -> None:
+        """The program is about to run, and nobody is held: what takes long can be got ready meanwhile."""
+
     def creating(self, task: Tracee, entry: EnteredCall, t: int) -> Work | None:
         """``task`` is in a creation call: at its entry stop, or at its event stop if that was not seen."""
 
@@ -33,6 +36,9 @@ class Observer:
 
     def executed(self, task: Tracee, t: int) -> Work | None:
         """PTRACE_EVENT_EXEC: the new image has not run yet, and what was close-on-exec is closed."""
+
+    def falling(self, task: Tracee, t: int) -> None:
+        """A signal that dumps core is about to be delivered to a task that does not take it."""
 
     def exiting(self, task: Tracee, t: int) -> None:
         """PTRACE_EVENT_EXIT: the memory is still there."""
@@ -59,11 +65,13 @@ class Observers:
             nothing = getattr(Observer, name)
             return tuple(getattr(each, name) for each in observers if getattr(type(each), name) is not nothing)
 
+        self.started: tuple[Callable[[], None], ...] = seeing("started")
         self.creating: tuple[Callable[[Tracee, EnteredCall, int], Work | None], ...] = seeing("creating")
         self.created: tuple[Callable[[Tracee, Tracee, EnteredCall, int], None], ...] = seeing("created")
         self.vfork_done: tuple[Callable[[Tracee, int], None], ...] = seeing("vfork_done")
         self.executing: tuple[Callable[[Tracee], None], ...] = seeing("executing")
         self.executed: tuple[Callable[[Tracee, int], Work | None], ...] = seeing("executed")
+        self.falling: tuple[Callable[[Tracee, int], None], ...] = seeing("falling")
         self.exiting: tuple[Callable[[Tracee, int], None], ...] = seeing("exiting")
         self.ended: tuple[Callable[[Tracee, int], None], ...] = seeing("ended")
         self.call_entered: tuple[Callable[[Tracee, int, int, int, Words], bool], ...] = seeing("call_entered")

@@ -133,6 +133,7 @@ class Session:
                 launched.abandon()
                 raise TraceRefusedError(_no_relay(problem)) from problem
         launched.go()
+        engine.started()
         engine.run()
         engine.finish()
         self._explain(launched.failure())

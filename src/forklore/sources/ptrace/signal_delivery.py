@@ -7,6 +7,8 @@ import signal
 from typing import Final
 
 from forklore.abi.arch import X86, Arch
+from forklore.abi.units import Unavailable
+from forklore.linux import proc
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.relayed_signals import Relayed
 from forklore.sources.ptrace.syscall_restarts import Restarts
@@ -16,6 +18,9 @@ _ROUTINE: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, sign
 """Signals that end nobody by default: their origin is not worth a request."""
 _FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 """Signals of an instruction that does not complete: after one of these that nobody takes, it is executed again."""
+
+CRASHES: Final = _FAULTS | {signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGQUIT}
+"""Signals that dump core where nobody takes them: the place at which they come tells what went wrong."""
 
 
 class Delivery:
@@ -48,6 +53,17 @@ class Delivery:
         if origin.code > 0 and number in self._faults and self._kernel.dies_of(task.tid, number):
             return None  # it faults again at once, untraced, and ends as it would have without us
         return number
+
+    def ends(self, task: Tracee, number: int) -> bool:
+        """Whether a signal that dumps core ends ``task``: it has no handler for it, and does not ignore it.
+
+        The kernel takes both away for a fault that is blocked or ignored (kernel/signal.c: force_sig_info_to_task).
+        """
+        fields = self._kernel.status(task.tid)
+        if isinstance(fields, Unavailable):
+            return False
+        caught, ignored = (proc.number(fields, name, 16) or 0 for name in (b"SigCgt", b"SigIgn"))
+        return not (caught | ignored) >> (number - 1) & 1
 
     def _second(self, task: Tracee, number: int, sender: int, t: int) -> bool:
         if sender != self._me:

@@ -25,6 +25,8 @@ class Class(Enum):
     EXEC = auto()
     NAME = auto()
     """prctl(PR_SET_NAME): told at its entry, and nothing waits for its exit."""
+    KILL = auto()
+    """SIGKILL is sent."""
     OTHER = auto()
 
 
@@ -124,6 +126,8 @@ class Tracee(Struct, eq=False):
     time_pending: bool = False
     """It enters another time namespace when it executes, and its children do when they are made."""
     last_signal: SignalInfo | None = None
+    fell: int | None = None
+    """The number of its stack when it got a signal that it does not survive."""
     space: CodeSpace | None = None
     """What is known of the code in its memory; None: nothing yet."""
 

@@ -106,6 +106,17 @@ class StackReader:
         rest.run()
         return None
 
+    def where(self, task: Tracee, t: int) -> int | None:
+        """The number of the stack of a task that is held outside of any call; None where there is no memory for it."""
+        try:
+            self._looked_at = space = self._space(task)
+            self._seen = self.glance(task.tid)
+            held = self._seen.registers
+            found = self._walk(space, task.tid, self._arch(held), dwarf_block(self._arch(held), held.raw), None)
+            return self._number(space, task.tid, self._arch(held), found, t)
+        except MemoryError:
+            return self._unread(t)
+
     def glance(self, tid: Tid) -> Glance:
         """The registers and the stack of a task that is held, and what the last one was asked for besides."""
         held = ptrace.registers(tid)

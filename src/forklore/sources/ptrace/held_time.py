@@ -1,0 +1,73 @@
+"""For how long each tracee was held, and what it took of the machine until it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
+
+from forklore.abi.units import Tid
+
+if TYPE_CHECKING:
+    from forklore.sources.ptrace.kernel import Kernel
+
+_STOPPED: Final = 0x7F
+"""The low bits of the wait status of a task that stopped (wait(2))."""
+_Restart = Callable[[Tid, int], None]
+
+
+class TimedKernel:
+    """A kernel whose waits and restarts are timed.
+
+    A task counts as held from when its stop is read. The stop itself was earlier by the time that the tracer took to
+    wake up.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        for name in dir(kernel):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(kernel, name))
+        self._clock = kernel.clock
+        self._since: dict[Tid, int] = {}
+        self._held: dict[Tid, int] = {}
+        self._used: dict[Tid, tuple[int, int]] = {}
+        self.wait = self._waiting(kernel)
+        self.cont = self._timed(kernel.cont)
+        self.cont_to_syscall = self._timed(kernel.cont_to_syscall)
+        self.detach = self._timed(kernel.detach)
+        listen = self._timed(lambda tid, _signal: kernel.listen(tid))
+        self.listen = lambda tid: listen(tid, 0)
+
+    def _waiting(self, kernel: Kernel) -> Callable[[], tuple[Tid, int]]:
+        since, used, clock, wait_, usage = self._since, self._used, self._clock, kernel.wait, kernel.usage
+
+        def wait() -> tuple[Tid, int]:
+            tid, word = wait_()
+            if word & _STOPPED == _STOPPED:
+                since[tid] = clock()
+            else:
+                used[tid] = usage()
+            return tid, word
+
+        return wait
+
+    def _timed(self, restart: _Restart) -> Callable[[Tid, int], None]:
+        since, held, clock = self._since, self._held, self._clock
+
+        def timed(tid: Tid, signal: int = 0) -> None:
+            restart(tid, signal)
+            began = since.pop(tid, None)
+            if began is not None:
+                held[tid] = held.get(tid, 0) + clock() - began
+
+        return timed
+
+    def taken(self, tid: Tid) -> tuple[int, tuple[int, int] | None]:
+        """Of a task that is gone: for how many ns it was held, and its :meth:`Kernel.usage`, None if not told."""
+        self._since.pop(tid, None)
+        return self._held.pop(tid, 0), self._used.pop(tid, None)
+
+
+def timed(kernel: Kernel) -> tuple[Kernel, TimedKernel]:
+    """A kernel that is timed, as what it is for the engine, and its times."""
+    times = TimedKernel(kernel)
+    return cast("Kernel", times), times

@@ -1,0 +1,70 @@
+"""For how long tasks are held, by a clock that the test turns."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any, cast
+
+from forklore.abi.units import Tid
+from forklore.sources.ptrace.held_time import timed
+from forklore.sources.ptrace.kernel import Kernel
+
+STOPPED, EXITED = 0x057F, 0x0700
+
+
+class Clocked:
+    """A kernel with a clock; each restart takes a tick."""
+
+    def __init__(self, *statuses: tuple[int, int]) -> None:
+        self.now = 0
+        self._statuses = deque(statuses)
+        self.kernel = SimpleNamespace(
+            clock=lambda: self.now,
+            wait=self._statuses.popleft,
+            usage=lambda: (self.now, 4),
+            cont=self._restart,
+            cont_to_syscall=self._restart,
+            detach=self._restart,
+            listen=self._restart,
+            comm=lambda _tid: b"x",
+        )
+
+    def _restart(self, _tid: int, *_signal: int) -> None:
+        self.now += 1
+
+
+def test_each_task_by_itself() -> None:
+    clocked = Clocked((5, STOPPED), (6, STOPPED), (5, STOPPED), (5, EXITED))
+    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    five, six = Tid(5), Tid(6)
+    kernel.wait()
+    clocked.now = 10
+    kernel.wait()
+    clocked.now = 20
+    kernel.cont(five)  # held from 0 to 21
+    kernel.listen(six)  # from 10 to 22
+    clocked.now = 50
+    kernel.wait()
+    kernel.cont_to_syscall(five, 9)  # from 50 to 51
+    clocked.now = 99
+    kernel.wait()
+    assert times.taken(five) == (22, (99, 4))
+    assert times.taken(six) == (12, None)
+    assert times.taken(five) == (0, None)
+
+
+def test_what_is_let_go_was_held_until_then() -> None:
+    clocked = Clocked((5, STOPPED))
+    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    kernel.wait()
+    clocked.now = 7
+    kernel.detach(Tid(5), 0)
+    kernel.cont(Tid(5))  # no stop of it was seen
+    assert times.taken(Tid(5)) == (8, None)
+
+
+def test_the_rest_is_the_kernels_own() -> None:
+    clocked = Clocked()
+    kernel, _ = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    assert kernel.comm is clocked.kernel.comm
