@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -53,6 +54,26 @@ int main(int argc, char **argv)
 	return 7;
 }
 """
+
+
+_UNIT = struct.Struct("<HBBI")
+_ENTRIES = 64 * MIB
+
+
+@pytest.fixture(scope="module")
+def endless(pair: tuple[bytes, bytes], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A program whose debug information takes longer to read than anybody waits: one unit for all of its code, with
+    millions of entries that tell nothing."""
+    folder = tmp_path_factory.mktemp("endless")
+    (folder / "program.c").write_text(TEXT)
+    # A unit from 0x1000 on (DW_AT_low_pc, DW_AT_high_pc), and a base type without attributes.
+    (folder / "abbrev").write_bytes(bytes([1, 0x11, 1, 0x11, 0x01, 0x12, 0x07, 0, 0, 2, 0x24, 0, 0, 0, 0]))
+    unit = _UNIT.pack(5, 1, 8, 0) + b"\x01" + struct.pack("<QQ", 0x1000, 1 << 20) + b"\x02" * _ENTRIES + b"\0"
+    (folder / "info").write_bytes(struct.pack("<I", len(unit)) + unit)
+    sections = "--update-section .debug_info=info --update-section .debug_abbrev=abbrev --remove-section .debug_aranges"
+    for command in ("gcc -g -O1 -o whole program.c", f"objcopy {sections} whole program"):
+        subprocess.run(command.split(), cwd=folder, check=True)
+    return (folder / "program").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -258,14 +279,23 @@ def test_a_debug_file_on_a_file_system_that_does_not_answer(
             assert_leaves(Run(who[1], place, place / "program", "stay"), number)
 
 
-def assert_leaves(run: Run, number: int) -> None:
-    """Ended by a signal that the program and forklore get while forklore looks for the files: at once."""
+def assert_leaves(run: Run, number: int, *, held: bool = False) -> None:
+    """Ended by a signal that the program and forklore get while forklore looks into files: at once.
+
+    ``held``: the program is held for it, and has come no further.
+    """
     run.until("ready")
     run.go()
-    run.until("made 7")
+    if held:
+        children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text()
+        _until_status(int(children.split()[0]), "State:\tt")
+    else:
+        run.until("made 7")
     began = time.monotonic()
     run.process.send_signal(number)
-    assert run.ended() == (-number, "", "")
+    status, _, err = run.ended()
+    assert status == -number
+    assert held or not err
     assert time.monotonic() - began < SECOND + BUSY
 
 
@@ -295,40 +325,73 @@ def test_attach_leaves_a_program_whose_files_do_not_answer(
     (tmp_path / "served").mkdir()
     (place / "mount").mkdir()
     (tmp_path / "served/program").write_bytes(pair[0])
-    prefix = list(who[1][: list(who[1]).index("env")]) if "env" in who[1] else []
     with (
         served(place / "mount", tmp_path / "served") as mounted,
-        subprocess.Popen(
-            [*prefix, mounted.place / "program", "stay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as guest,
+        guest(who, mounted.place / "program") as (process, go),
     ):
-        assert guest.stdin is not None
-        assert guest.stdout is not None
-        assert guest.stdout.readline() == "ready\n"
-        words = [*who[1], "attach", "-q", "-o", str(place / "attached.jsonl"), str(guest.pid)]
+        words = [*who[1], "attach", "-q", "-o", str(place / "attached.jsonl"), str(process.pid)]
         if how == "--duration":
             words[-1:-1] = ["--duration", "1"]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as attached:
-            _until_traced(guest.pid)
+            _until_status(process.pid, lacks="TracerPid:\t0\n")
             mounted.become(silence)
-            guest.stdin.write("\n")
-            guest.stdin.flush()
+            go()
             began = time.monotonic()
             if how != "--duration":
                 attached.send_signal(getattr(signal, how))
             assert attached.communicate(timeout=TIMEOUT)[1] == ""
             assert attached.returncode == 0
             assert time.monotonic() - began < SECOND + BUSY
-        assert guest.stdout.readline() == "made 7\n"
-        assert "State:\tS" in Path(f"/proc/{guest.pid}/status").read_text()
-        guest.kill()
 
 
-def _until_traced(pid: int) -> None:
+def _until_status(pid: int, has: str = "", *, lacks: str = "\0") -> None:
     deadline = time.monotonic() + TIMEOUT
-    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+    while has not in (text := Path(f"/proc/{pid}/status").read_text()) or lacks in text:
         assert time.monotonic() < deadline
         os.sched_yield()
+
+
+@contextmanager
+def guest(who: tuple[Path, Prefix], program: Path) -> Iterator[tuple[subprocess.Popen[str], Callable[[], None]]]:
+    """A program of that user's that runs on its own, and what lets it begin. It goes on to its end and stays there."""
+    prefix = list(who[1][: list(who[1]).index("env")]) if "env" in who[1] else []
+    command = [*prefix, str(program), "stay"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+        def go() -> None:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+
+        yield process, go
+        assert process.stdout.readline() == "made 7\n"
+        _until_status(process.pid, "State:\tS")
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("lines", ["at the end", "at once"])
+def test_debug_information_without_an_end(
+    lines: str, number: int, place: Path, endless: bytes, who: tuple[Path, Prefix]
+) -> None:
+    (place / "program").write_bytes(endless)
+    verb = ["--log"] if lines == "at once" else []
+    assert_leaves(Run(who[1], place, place / "program", "stay", verb=verb), number, held=bool(verb))
+
+
+def test_attach_leaves_debug_information_without_an_end(place: Path, endless: bytes, who: tuple[Path, Prefix]) -> None:
+    (place / "program").write_bytes(endless)
+    with guest(who, place / "program") as (process, go):
+        words = [*who[1], "attach", "--log", "--duration", "1", str(process.pid)]
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT) as attached:
+            _until_status(process.pid, lacks="TracerPid:\t0\n")
+            began = time.monotonic()
+            go()
+            assert attached.wait(TIMEOUT) == 0
+            assert time.monotonic() - began < 1 + SECOND + BUSY
 
 
 def test_a_command_on_a_file_system_that_does_not_answer(tmp_path: Path) -> None:
