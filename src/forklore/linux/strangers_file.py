@@ -3,7 +3,7 @@
 One rule holds for all of them. A file is taken by O_PATH first, which opens nothing; it must be a regular file, and of
 a file system that keeps files; only then it is opened, by that descriptor. It is read and never mapped, for reading a
 mapping behind the end of a file that was cut short ends the reader with SIGBUS. It is not larger than :data:`LARGEST`,
-and no more than :data:`_MOST` of a large one is read. Where a file system may let us wait for somebody (FUSE, NFS),
+and no more than :data:`_MOST` of all large ones is kept. Where a file system may let us wait for somebody (FUSE, NFS),
 names are looked up and files are read by a process that can be given up (:mod:`forklore.linux.reader_process`).
 """
 
@@ -29,7 +29,7 @@ LARGEST: Final = 16 << 30
 _COPIED: Final = 8 << 20
 """Files up to this size are read as a whole: whatever becomes of them, what was read stays."""
 _MOST: Final = 512 << 20
-"""Bytes that are read of one file."""
+"""Bytes that are kept of all large files together."""
 _BLOCK: Final = 1 << 14
 _PIECE: Final = 1 << 20
 _NORESERVE: Final = 0x4000  # MAP_NORESERVE on every machine that is known here
@@ -85,13 +85,16 @@ class _Opened:
 class Pages:
     """What was read so far of a large file, at the same offsets in ``data``: memory of our own."""
 
+    kept = 0
+    """Bytes, by all of them."""
+
     def __init__(self, file: StrangersFile) -> None:
+        self._kept = 0
         self.data: Final = mmap.mmap(-1, file.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
         self.cut = False
         """Whether something could not be read that was there when the file was opened: ``data`` has zeros there."""
         self._file = file
         self._known: set[int] = set()
-        self._left = _MOST
 
     def need(self, offset: int, size: int) -> None:
         """Have these bytes in ``data``."""
@@ -117,11 +120,12 @@ class Pages:
             return
         start = first * _BLOCK
         size = min(count * _BLOCK, self._file.size - start)
-        self._left -= size
         try:
-            got = b"" if self._left < 0 or leaving.overdue() else self._file.read(start, size)
+            got = b"" if Pages.kept + size > _MOST or leaving.overdue() else self._file.read(start, size)
         except OSError:
             got = b""
+        self._kept += len(got)
+        Pages.kept += len(got)
         self.data[start : start + len(got)] = got
         self.cut = len(got) < size
         self._known.update(range(first, first + count))
@@ -130,6 +134,13 @@ class Pages:
         """Let go of the file and the memory."""
         self._file.close()
         self.data.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        Pages.kept -= self._kept
+        self._kept = 0
+
+    __del__ = _forget
 
 
 def content(file: StrangersFile) -> bytes | Pages:

@@ -117,11 +117,14 @@ def test_pages_are_the_file_as_far_as_it_is_there(data: bytes, lost: int, asked:
 
 def test_no_more_than_the_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers_file, "_MOST", 100_000)
-    pages = Pages(Written(bytes(1 << 20), 1 << 20))
-    pages.need(0, 50_000)
-    assert not pages.cut
-    pages.need(500_000, 100_000)
-    assert pages.cut
+    monkeypatch.setattr(Pages, "kept", 0)
+    one, other = Pages(Written(bytes(1 << 20), 1 << 20)), Pages(Written(bytes(1 << 20), 1 << 20))
+    one.need(0, 50_000)
+    assert not one.cut
+    other.need(500_000, 60_000)
+    assert other.cut
+    one.close()
+    assert Pages.kept == 0
 
 
 def test_a_small_file_is_read_as_a_whole_even_if_it_was_cut() -> None:
