@@ -130,6 +130,10 @@ class Pages:
         self.cut = len(got) < size
         self._known.update(range(first, first + count))
 
+    def pieces(self) -> Iterator[bytes]:
+        """All of the file, and none of it kept. OSError."""
+        return _pieces(self._file, 0, self._file.size)
+
     def close(self) -> None:
         """Let go of the file and the memory."""
         self._file.close()
@@ -154,7 +158,7 @@ def content(file: StrangersFile) -> bytes | Pages:
 
 
 def _pieces(file: StrangersFile, offset: int, end: int) -> Iterator[bytes]:
-    while offset < end and (piece := file.read(offset, min(end - offset, _COPIED))):
+    while offset < end and (piece := file.read(offset, min(end - offset, _PIECE))):
         yield piece
         offset += len(piece)
 

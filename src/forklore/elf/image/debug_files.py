@@ -17,7 +17,6 @@ from forklore.linux import leaving
 from forklore.linux.strangers_file import Folder
 
 _DIRECTORIES: Final = ("/usr/lib/debug",)
-_CHUNK = 1 << 20
 _SUMMED: Final = 256 << 20
 """Bytes of the largest file whose CRC is computed."""
 _WORTH_IT: Final = (".symtab", ".debug_info", ".debug_line")
@@ -103,9 +102,13 @@ def _objection(found: ElfImage, image: ElfImage, crc: int | None) -> str | None:
 
 
 def _crc(image: ElfImage) -> int:
-    crc = 0
-    for offset in range(0, image.size, _CHUNK):
-        crc = zlib.crc32(image.read(offset, _CHUNK), crc)
-        if not image.whole or leaving.overdue():
-            return -1
-    return crc
+    crc = size = 0
+    try:
+        for piece in image.pieces():
+            crc = zlib.crc32(piece, crc)
+            size += len(piece)
+            if leaving.overdue():
+                break
+    except OSError:
+        return -1
+    return crc if size == image.size else -1

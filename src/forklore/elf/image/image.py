@@ -160,6 +160,10 @@ class ElfImage:
         self.need(offset, size)
         return self.data[offset : offset + size]
 
+    def pieces(self) -> Iterator[bytes]:
+        """All of its bytes, one after the other, and none of them kept. OSError."""
+        return iter((bytes(self.data),)) if self._pages is None else self._pages.pieces()
+
     def close(self) -> None:
         """Let go of the file. Nothing can be asked of the image, or of what was made from it, after that."""
         if self._pages is not None:
