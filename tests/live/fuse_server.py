@@ -2,8 +2,8 @@
 
 As a program: ``fuse_server.py MOUNTPOINT SOURCE`` serves the files of a directory, read-only, and takes words on stdin:
 ``unread`` (requests are not taken any more, as of a server that is stopped), ``unanswered`` (they are taken and not
-answered, so that no signal ends who waits). At the end of stdin it unmounts and ends. ``ready`` on stdout: it is
-mounted.
+answered, so that no signal ends who waits), ``empty`` (all is answered but what files hold). At the end of stdin it
+unmounts and ends. ``ready`` on stdout: it is mounted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Server:
                 os.write(1, b"done\n")
                 continue
             request = os.read(self._device, 1 << 18)
-            if mood != "unanswered":
+            if mood != "unanswered" and (mood != "empty" or _IN.unpack_from(request)[1] != _READ):
                 self._answer(request)
 
     def _answer(self, request: bytes) -> None:

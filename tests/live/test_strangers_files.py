@@ -372,6 +372,32 @@ def guest(who: tuple[Path, Prefix], program: Path) -> Iterator[tuple[subprocess.
         process.kill()
 
 
+@pytest.mark.parametrize("how", ["SIGINT", "--duration"])
+def test_attach_leaves_an_execve_that_waits_for_its_file(how: str, pair: tuple[bytes, bytes], tmp_path: Path) -> None:
+    """To seize such a task is to wait for its execve, and no signal ends that."""
+    (tmp_path / "served").mkdir()
+    (tmp_path / "mount").mkdir()
+    (tmp_path / "served/program").write_bytes(pair[0])
+    with served(tmp_path / "mount", tmp_path / "served") as mounted:
+        mounted.become("empty")
+        executes = subprocess.Popen(["sh", "-c", f"exec {mounted.place}/program"], stderr=subprocess.DEVNULL)
+        try:
+            _until_in_kernel(executes.pid, "fuse")
+            more = ["--duration", "1"] if how == "--duration" else []
+            words = [*FORKLORE, "attach", "-o", str(tmp_path / "t.jsonl"), "-q", *more, str(executes.pid)]
+            with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as attached:
+                _until_in_kernel(attached.pid, "ptrace_attach")
+                began = time.monotonic()
+                if how == "SIGINT":
+                    attached.send_signal(signal.SIGINT)
+                assert attached.communicate(timeout=TIMEOUT)[1] == ""
+                assert attached.returncode == 0
+                assert time.monotonic() - began < len(more) / 2 + SECOND + BUSY
+        finally:
+            executes.kill()
+    executes.wait()  # the server is gone: nothing waits for it any more
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("lines", ["at the end", "at once"])
 def test_debug_information_without_an_end(
@@ -402,15 +428,23 @@ def test_a_command_on_a_file_system_that_does_not_answer(tmp_path: Path) -> None
         mounted.become("unread")
         for number in (signal.SIGINT, signal.SIGTERM):
             run = Run(FORKLORE, tmp_path, mounted.place / "program")
-            _until_blocked(run.process.pid)
+            _until_in_kernel(run.process.pid, "fuse")
             began = time.monotonic()
             run.process.send_signal(number)
             assert run.ended()[0] in (-number, 128 + number)
             assert time.monotonic() - began < SECOND + BUSY
 
 
-def _until_blocked(pid: int) -> None:
+def _until_in_kernel(pid: int, function: str) -> None:
+    # Any thread of it, in a function of the kernel with that in its name.
     deadline = time.monotonic() + TIMEOUT
-    while "fuse" not in Path(f"/proc/{pid}/wchan").read_text() + Path(f"/proc/{pid}/stack").read_text():
+    while not any(function in _kernel_stack(task) for task in Path(f"/proc/{pid}/task").iterdir()):
         assert time.monotonic() < deadline
         os.sched_yield()
+
+
+def _kernel_stack(task: Path) -> str:
+    try:
+        return (task / "stack").read_text()
+    except ProcessLookupError:
+        return ""

@@ -28,6 +28,8 @@ from forklore.linux.tasks import PF_KTHREAD, thread_ids
 
 _PATIENCE: Final = 0.05
 """Seconds after which a seize is taken to be stuck: it takes a few microseconds."""
+_STUCK: Final = 5
+"""So many times that, and it may stay so."""
 _PASSES: Final = 100
 """How often a list of threads that seems too short is read again."""
 _ENOUGH: Final = 5.0
@@ -60,6 +62,9 @@ class Seizing:
     def __init__(self, options: int) -> None:
         self._options = options
         self._seized = 0
+        self.stuck = False
+        """Whether a seize has waited so long that nobody should wait for it: its execve may wait for a file system that
+        does not answer. No signal ends the seize (kernel/ptrace.c: ptrace_attach), but the end of its thread does."""
         self.statuses: list[tuple[Tid, int]] = []
         self.executed: list[Tid] = []
 
@@ -139,12 +144,16 @@ class Seizing:
             self._over.wait(_PAUSE)
 
     def _watch(self, over: threading.Event) -> None:
-        before = -1
+        before, rounds = -1, 0
         while not over.wait(_PATIENCE):
             # All there are: an execve may wait for thousands of threads.
             while self._seized == before and (taken := _status()) is not None:
                 self.statuses.append(taken)
+                rounds = 0
+            rounds = rounds + 1 if self._seized == before else 0
+            self.stuck = rounds > _STUCK
             before = self._seized
+        self.stuck = False
 
 
 def _settle(tids: Iterable[Tid], over: threading.Event) -> None:

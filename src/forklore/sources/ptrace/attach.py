@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
 
 _REASONS: Final[dict[bool | None, ev.EndReason]] = {None: "done", True: "interrupted", False: "time"}
+_STUCK = 0.1
+"""Seconds after which it is asked whether the tracing thread can end."""
 _REFUSALS = 5
 """Tasks that could not be attached to and are named; the rest is counted."""
 
@@ -55,6 +57,7 @@ class Attachment:
         self.options = options
         self.refused: list[Unavailable] = []
         """Why some tasks could not be attached to."""
+        self._seizing = Seizing(trace_options(options.effective_stops(), ends=options.cow, exitkill=False))
         self._problem: BaseException | None = None
         self._asked = AskedToEnd()
         self._start = time.monotonic_ns()
@@ -95,15 +98,21 @@ class Attachment:
         reason = _REASONS[self._asked.wait(self._seconds)]
         if reason != "done":
             engine.abandon()
-        thread.join()
-        # Joined is before its end, which is what lets go of the programs.
-        while os.path.lexists(f"/proc/self/task/{thread.native_id}"):
-            os.sched_yield()
+        self._join(thread)
         self._asked.close()
         if self._problem is not None:
             raise self._problem
         engine.finish()
         return reason
+
+    def _join(self, thread: threading.Thread) -> None:
+        while thread.is_alive():
+            if self._seizing.stuck:
+                return  # it ends with this process
+            thread.join(_STUCK)
+        # Joined is before its end, which is what lets go of the programs.
+        while os.path.lexists(f"/proc/self/task/{thread.native_id}"):
+            os.sched_yield()
 
     def stop(self) -> None:
         """Leave the programs, which go on."""
@@ -131,7 +140,7 @@ class Attachment:
             self._asked.cancel()
 
     def _attach(self, engine: Engine) -> list[ev.Begin]:
-        seizing = Seizing(trace_options(self.options.effective_stops(), ends=self.options.cow, exitkill=False))
+        seizing = self._seizing
         begun: list[tuple[Tracee, ev.Begin]] = []
         done: set[Pid] = set()
         wanted = self._leaders()
