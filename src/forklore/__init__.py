@@ -22,3 +22,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: start-up time coun
 
         return getattr(api, name)
     raise AttributeError(f"module 'forklore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,21 +7,35 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
 
+import msgspec
+
+from forklore.abi.text import printable
+from forklore.abi.units import TaskId
+from forklore.events.records import raw_bytes
+from forklore.events.rotate import Rotation
 from forklore.features.explain.answers import explain
+from forklore.model import tasks as model
 from forklore.model.build import built
-from forklore.model.tasks import Trace
 from forklore.sources.files import open_any
+from forklore.sources.ptrace.options import Follow, Leave, Observe, Options, Stops, Until
 
-__all__ = ["TraceFailedError", "explain", "load", "trace"]
+__all__ = ["Task", "Trace", "TraceFailedError", "explain", "load", "trace"]
 
 _OWN_FAILURES = (125, 126, 127)
+_NAME = 60
+"""Columns of the command in a trace's repr."""
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class TraceFailedError(Exception):
@@ -32,18 +46,121 @@ class TraceFailedError(Exception):
         self.status = status
 
 
+class Task(model.Task, gc=True, eq=False):
+    """A task, with the tasks that its edges lead to."""
+
+    _tasks: Mapping[TaskId, Task] = MappingProxyType({})
+    """All of the trace."""
+
+    def __repr__(self) -> str:
+        return f"<Task #{self.id}: {self.kind} {self.tid} {printable(self.name or b'?')}>"
+
+    @property
+    def creator_task(self) -> Task | None:
+        """Who made it: see :attr:`creator`."""
+        return self._other(self.creator)
+
+    @property
+    def parent_task(self) -> Task | None:
+        """Whose child it was at first: see :attr:`parent`."""
+        return self._other(self.parent)
+
+    @property
+    def leader_task(self) -> Task | None:
+        """What its thread group began with: see :attr:`leader`."""
+        return self._other(self.leader)
+
+    @property
+    def heir_task(self) -> Task | None:
+        """Whose exec took over its tid: see :attr:`heir`."""
+        return self._other(self.heir)
+
+    @property
+    def child_tasks(self) -> list[Task]:
+        """What it created: see :attr:`children`."""
+        return [self._tasks[number] for number in self.children]
+
+    def _other(self, number: TaskId | None) -> Task | None:
+        return None if number is None else self._tasks.get(number)
+
+
+class Trace(model.Trace):
+    """A whole trace, and its views."""
+
+    tasks: dict[TaskId, Task] = msgspec.field(default_factory=dict)  # type: ignore[assignment] # of which each is one
+
+    def __repr__(self) -> str:
+        from forklore.report.tree.commands import asked_text
+        from forklore.report.words import words
+        from forklore.report.words.deaths import death_words
+
+        command = tuple(map(raw_bytes, self.header.command or ()))
+        what = f" of {asked_text(command, _NAME)}" if command else ""
+        root = next(iter(self.roots), None)
+        ended = f", {death_words(root.death, root.tgid)}" if root is not None and root.death is not None else ""
+        return f"<Trace{what}: {words.count(len(self.tasks), 'task')}{ended}>"
+
+    def __str__(self) -> str:
+        return self.tree()
+
+    @property
+    def roots(self) -> list[Task]:  # type: ignore[override] # as the tasks
+        """The tasks that nothing of the trace stands above."""
+        return [self.tasks[task.id] for task in super().roots]
+
+    @property
+    def by_pid(self) -> dict[int, list[Task]]:
+        """Task by pid and tid, in the order in which they were first seen: pids are used again."""
+        found: dict[int, list[Task]] = {}
+        for task in self.tasks.values():
+            found.setdefault(task.tid, []).append(task)
+        return found
+
+    def tree(
+        self,
+        *,
+        columns: int = 80,
+        depth: int | None = None,
+        siblings: int = 40,
+        verbose: bool = False,
+        stacks: bool = False,
+        everything: bool = False,
+    ) -> str:
+        """The tree as ``forklore show`` prints it; ``everything``: nothing is folded and nothing left out."""
+        from forklore.export.table import ExportOptions
+        from forklore.export.text import write
+
+        out = io.StringIO()
+        options = ExportOptions(
+            columns=columns, depth=depth, siblings=siblings, verbose=verbose, stacks=stacks, everything=everything
+        )
+        write(self, out, options)
+        return out.getvalue()
+
+    def to_json(self) -> bytes:
+        """The trace as ``forklore show --format json`` prints it (docs/json.md); who shared what only as loaded so."""
+        from forklore.export.json_tree.tree import to_json
+
+        return to_json(self)
+
+
 def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
-    """The trace in a file: forklore's own, or a log of ``strace -f``, ``ltrace -f`` or QEMU_STRACE, told by content.
+    """The trace in a file: forklore's own, or a log of ``strace -f`` or ``ltrace -S -f``, told apart by content.
 
     ``sharing``: with who shared what over time, which takes several times as long. What is wrong with a file that can
     still be read is in ``warnings``. Raises OSError, and
     :class:`forklore.events.lines.TraceError` naming file, line and what was expected.
     """
-    return built(open_any(path), sharing=sharing)
+    found = built(open_any(path), sharing=sharing)
+    tasks: dict[TaskId, Task] = {}
+    for number, task in found.tasks.items():
+        tasks[number] = Task(*(getattr(task, name) for name in task.__struct_fields__))
+        tasks[number]._tasks = tasks
+    return Trace(found.header, tasks, *(getattr(found, name) for name in found.__struct_fields__[2:]))
 
 
 def trace(
-    argv: Sequence[str | os.PathLike[str]],
+    argv: Sequence[str | bytes | os.PathLike[str]],
     *,
     follow: str = "all",
     max_depth: int | None = None,
@@ -51,41 +168,85 @@ def trace(
     wait: str = "tree",
     leave: str = "kill",
     stops: str | None = None,
+    observe: str = "auto",
+    record_argv: bool = True,
+    record_env: bool = False,
     stack_depth: int = 32,
     cow: bool = False,
     vfork_writes: bool = False,
     output: str | os.PathLike[str] | None = None,
+    max_events: int | None = None,
+    rotate: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Trace:
     """Run a program to its end under the tracer, with this process's stdin, stdout and stderr, and give its trace.
 
-    The options are those of ``forklore run``. ``output`` keeps the trace file. How the program ended is in the root
-    task's ``death``. The tracer is a process of its own: ptrace belongs to a thread, and waiting for every child
-    would take this program's own children from it.
+    The options are those of ``forklore run``; ``stack_depth`` 0 reads no call stacks. ``output`` keeps the trace file.
+    How the program ended is in the root task's ``death``. The tracer is a process of its own: ptrace belongs to a
+    thread, and waiting for every child would take this program's own children from it.
 
-    Raises :class:`TraceFailedError` where the program cannot be executed or traced; the text says why.
+    Raises TypeError for ``argv`` in one string, ValueError for options that there are not or that exclude each other,
+    and :class:`TraceFailedError` where the program cannot be executed or traced; the text says why.
     """
-    if not argv:
-        raise ValueError("argv is empty: it needs at least the program to run")
+    if isinstance(argv, str | bytes | os.PathLike):
+        raise TypeError(f"argv is a list of words, not one string: split it, as shlex.split({argv!r}) does")
     words = [os.fspath(word) for word in argv]
-    options = [f"--follow={follow}", f"--wait={wait}", f"--leave={leave}"]
-    options += [f"--max-depth={max_depth}"] if max_depth is not None else []
-    options += [] if follow_untraced else ["--no-follow-untraced"]
-    options += [f"--stops={stops}"] if stops is not None else []
-    options += [f"--stack-depth={stack_depth}"] if stack_depth else ["--no-stack"]
-    options += ["--cow"] if cow else []
-    options += ["--vfork-writes"] if vfork_writes else []
+    if not words:
+        raise ValueError("argv is empty: it needs at least the program to run")
+    options = Options(
+        stops=None if stops is None else _one_of(Stops, "stops", stops),
+        follow=_one_of(Follow, "follow", follow),
+        max_depth=None if max_depth is None else _number("max_depth", max_depth, 1),
+        follow_untraced=follow_untraced,
+        until=_one_of(Until, "wait", wait),
+        leave=_one_of(Leave, "leave", leave),
+        observe=_one_of(Observe, "observe", observe),
+        argv=record_argv,
+        env=record_env,
+        stack_depth=_number("stack_depth", stack_depth, 0),
+        lines_at_once=rotate is not None,
+        cow=cow,
+        vfork_writes=vfork_writes,
+    )
+    options.effective_stops()  # raises what excludes what
+    more = [] if max_events is None else [f"--max-events={_number('max_events', max_events, 1)}"]
+    if rotate is not None:
+        Rotation.read(rotate)
+        if output is None:
+            raise ValueError("rotate needs a file to continue in others: give output too")
+        more.append(f"--rotate={rotate}")
     with tempfile.TemporaryDirectory(prefix="forklore-") as folder:
         complaints = Path(folder, "complaints")
         target = Path(folder, "trace.jsonl") if output is None else Path(output).absolute()
         if env is not None:
             entries = Path(folder, "environment")
             entries.write_bytes(b"\0".join(os.fsencode(f"{name}={value}") for name, value in env.items()))
-            options.append(f"--environment={entries}")
-        command = [sys.executable, "-m", "forklore", "run", "-q", f"--complaints={complaints}", "-o", str(target)]
-        done = subprocess.run([*command, *options, "--", *words], check=False, cwd=cwd)
+            more.append(f"--environment={entries}")
+        more += [f"--complaints={complaints}", f"--options={msgspec.json.encode(options).decode()}"]
+        command = [sys.executable, "-m", "forklore", "run", "-q", "-o", str(target), *more, "--", *words]
+        done = subprocess.run(command, check=False, cwd=cwd)
         said = complaints.read_text() if complaints.exists() else ""
         if said and done.returncode in _OWN_FAILURES:
             raise TraceFailedError(said.strip(), done.returncode)
-        return load(target)
+        return load(target if rotate is None else _last_of(target))
+
+
+def _one_of(kind: type[Choice], name: str, given: str) -> Choice:
+    try:
+        return kind(given)
+    except ValueError:
+        raise ValueError(f"{name}={given!r} is none of {', '.join(repr(each.value) for each in kind)}") from None
+
+
+def _number(name: str, given: float, least: int) -> int:
+    if not isinstance(given, int) or given < least:
+        raise ValueError(f"{name}={given!r} is not a number from {least}")
+    return given
+
+
+def _last_of(target: Path) -> Path:
+    """The file that a rotation wrote last."""
+    numbers = [name.rpartition(".")[2] for name in os.listdir(target.parent) if name.startswith(f"{target.name}.")]
+    last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    return target.with_name(f"{target.name}.{last}") if last else target

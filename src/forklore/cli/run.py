@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # For forklore.trace(): what to say goes to a file, and the program's environment may differ from ours.
     parser.add_argument("--complaints", help=argparse.SUPPRESS)
     parser.add_argument("--environment", help=argparse.SUPPRESS)
+    parser.add_argument("--options", help=argparse.SUPPRESS)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD …", help="the program and its arguments")
 
 
@@ -172,8 +173,12 @@ def _os_error(problem: OSError) -> str:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
+    import msgspec
+
     from forklore.sources.ptrace.options import Follow, Leave, Observe, Options, Stops, Until
 
+    if arguments.options is not None:
+        return msgspec.json.decode(arguments.options, type=Options)
     return Options(
         stops=Stops(arguments.stops) if arguments.stops else None,
         follow=Follow(arguments.follow),

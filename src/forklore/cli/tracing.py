@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from forklore.cli.common import positive, view_options, wants_color
 from forklore.cli.main import complain, say
@@ -50,19 +49,13 @@ def _view(text: str) -> str:
     return text
 
 
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
 def _rotation(text: str) -> Rotation:
     from forklore.events.rotate import Rotation
 
-    size, comma, keep = text.partition(",")
-    found = re.fullmatch(r"([0-9]{1,15})([KMG]?)", size)
-    if found is None or int(found[1]) == 0 or (comma and not re.fullmatch(r"0*[1-9][0-9]{0,8}", keep)):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no SIZE[,KEEP]: a number of bytes from 1, with K, M or G if wanted, and of files, like 64M,4"
-        )
-    return Rotation(int(found[1]) * _UNITS[found[2]], int(keep) if comma else None)
+    try:
+        return Rotation.read(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def record(source: Source, arguments: argparse.Namespace) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from errno import EINVAL
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,6 +17,8 @@ from forklore.events.jsonl import Writer
 from forklore.events.output_file import OutputPlace
 from forklore.events.records import Blind, EndReason, Event, Header, Lines, Note, text
 
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
 
 class Rotation(Struct, frozen=True):
     """When a file is full, and how many are kept; None: all."""
@@ -22,6 +26,16 @@ class Rotation(Struct, frozen=True):
     size: int
     """In bytes, what the file begins with for the sake of earlier ones not counted."""
     keep: int | None = None
+
+    @classmethod
+    def read(cls, text: str) -> Rotation:
+        """``64M``, ``1G,4``: the size, and how many are kept. Raises ValueError."""
+        size, comma, keep = text.partition(",")
+        found = re.fullmatch(r"([0-9]{1,15})([KMG]?)", size)
+        if found is None or int(found[1]) == 0 or (comma and not re.fullmatch(r"0*[1-9][0-9]{0,8}", keep)):
+            wanted = "a number of bytes from 1, with K, M or G if wanted, and of files, like 64M,4"
+            raise ValueError(f"{text!r} is no SIZE[,KEEP]: {wanted}")
+        return cls(int(found[1]) * _UNITS[found[2]], int(keep) if comma else None)
 
 
 class RotatingWriter:

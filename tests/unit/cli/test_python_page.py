@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import forklore
-from forklore.model.tasks import Task, Trace
+from forklore.api import Task, Trace
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/python-api.md").read_text()

@@ -1,0 +1,123 @@
+"""The Python interface without a tracer: what it offers, what it refuses, and how one walks through a trace."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import re
+import rlcompleter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import fields
+
+import forklore
+from forklore.cli.main import main, parser_for
+from forklore.sources.ptrace.options import Options
+
+TRACES = Path(__file__).parents[3] / "traces"
+PYTHON = TRACES / "python.forklore.jsonl"
+
+PRINTS = {"help", "log", "quiet", "view", "verbose", "depth", "siblings", "columns", "all", "stack", "color"}
+"""Options of the command for what it prints, which the interface does not: ``tree`` takes those of the view."""
+KEYWORDS = {
+    "command": "argv",
+    "no_follow_untraced": "follow_untraced",
+    "no_argv": "record_argv",
+    "env": "record_env",
+    "no_stack": "stack_depth",
+}
+"""What an option is called where the command's name would say something else in Python."""
+FIELDS = {"until": "wait", "argv": "record_argv", "env": "record_env", "lines_at_once": "rotate"}
+
+
+def keywords() -> set[str]:
+    return set(inspect.signature(forklore.trace).parameters)
+
+
+def test_every_option_of_the_command_is_a_keyword() -> None:
+    hidden = {"complaints", "environment", "options"}  # which the interface gives to the command
+    dests = {action.dest for action in parser_for("run")._actions} - PRINTS - hidden
+    assert {KEYWORDS.get(dest, dest) for dest in dests} == keywords() - {"cwd", "env"}
+    assert {FIELDS.get(each.name, each.name) for each in fields(Options)} <= keywords()
+    assert {"verbose", "depth", "siblings", "columns"} <= set(inspect.signature(forklore.load(PYTHON).tree).parameters)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"follow": "some"}, "follow='some' is none of 'all', 'processes', 'threads', 'none'"),
+        ({"wait": "root "}, "wait='root ' is none of 'tree', 'root'"),
+        ({"leave": None}, "leave=None is none of"),
+        ({"stops": "all"}, "stops='all' is none of 'seccomp', 'syscalls', 'events'"),
+        ({"observe": ""}, "observe='' is none of 'none', 'kcmp', 'auto', 'full'"),
+        ({"max_depth": 0}, "max_depth=0 is not a number from 1"),
+        ({"stack_depth": -1}, "stack_depth=-1 is not a number from 0"),
+        ({"max_events": 1.5}, "max_events=1.5 is not a number from 1"),
+        ({"stops": "seccomp", "leave": "detach"}, "ENOSYS"),
+        ({"rotate": "many", "output": "/tmp/t"}, "'many' is no SIZE"),
+        ({"rotate": "64K"}, "rotate needs a file"),
+    ],
+)
+def test_a_bad_option_is_a_value_error_in_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        forklore.trace(["true"], **options)
+
+
+@pytest.mark.parametrize("argv", ["ls -l", b"ls", Path("ls")])
+def test_one_string_is_not_split(argv: Any) -> None:
+    with pytest.raises(TypeError, match="a list of words, not one string: split it"):
+        forklore.trace(argv)
+    with pytest.raises(ValueError, match="argv is empty"):
+        forklore.trace([])
+
+
+def test_what_there_is_can_be_completed() -> None:
+    assert {"trace", "load", "explain", "__version__"} <= set(dir(forklore))
+    completer = rlcompleter.Completer({"forklore": forklore})
+    assert str(completer.complete("forklore.lo", 0)).startswith("forklore.load")
+
+
+def test_a_trace_in_a_line_and_as_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    trace = forklore.load(PYTHON)
+    assert repr(trace) == "<Trace of python3 -I -S work.py: 8 tasks, exit 0>"
+    assert main(["show", "--columns=80", str(PYTHON)]) == 0
+    assert str(trace) == trace.tree() == capsys.readouterr().out
+    assert main(["show", "--columns=99", "-v", "--depth=1", "--all", str(PYTHON)]) == 0
+    assert trace.tree(columns=99, verbose=True, everything=True) == capsys.readouterr().out
+    shared = forklore.load(PYTHON, sharing=True)
+    assert main(["show", "--format=json", str(PYTHON)]) == 0
+    assert shared.to_json().decode() == capsys.readouterr().out
+
+
+def test_tasks_lead_to_tasks() -> None:
+    trace = forklore.load(TRACES / "takeover.forklore.jsonl")
+    for task in trace.tasks.values():
+        assert trace.by_pid[task.tid].count(task) == 1
+        for other, number in (
+            (task.creator_task, task.creator),
+            (task.parent_task, task.parent),
+            (task.leader_task, task.leader),
+            (task.heir_task, task.heir),
+        ):
+            assert other is (None if number is None else trace.tasks[number])
+        assert [child.id for child in task.child_tasks] == list(task.children)
+        assert all(child.creator_task is task for child in task.child_tasks)
+    (root,) = trace.roots
+    assert repr(root) == f"<Task #1: process {root.tid} takeover>"
+    assert len([each for each in trace.tasks.values() if each.heir_task]) == 1
+    del trace, task, other
+    assert root.child_tasks  # a task keeps the others
+
+
+def test_a_trace_that_nobody_has_any_more_is_freed() -> None:
+    def tasks() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "Task" for each in gc.get_objects())
+
+    before = tasks()
+    trace = forklore.load(PYTHON)
+    assert tasks() == before + 8
+    del trace
+    assert tasks() == before
