@@ -137,7 +137,7 @@ def test_python(tmp_path: Path, traced: Trace_) -> None:
         assert made.script_frame is not None
         assert ev.raw_bytes(made.script_frame.file) == bytes(script)
         name = ev.raw_bytes(made.script_frame.function).decode().rpartition(".")[2]
-        found[name] = task.kind, made.script_call, made.script_frame.line
+        found[name] = task.kind, " → ".join(made.chain[: made.script_calls]), made.script_frame.line
     assert found == {name: (kind, call, line_of(PYTHON, words)) for name, (kind, call, words) in expected.items()}
     last = {frame_name(makers, task): makers.of(task).chain[-1] for task in run.created()}
     assert last["make_fork"] == "fork"

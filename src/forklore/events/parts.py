@@ -170,7 +170,8 @@ class Jumped(msgspec.Struct, frozen=True, array_like=True, gc=False):
     frame: int
     """Of the caller, counted from 0, the innermost."""
     place: Id
-    """Where the function begins."""
+    """Behind its jump to the next inner frame's function, where that was found, else where the function begins: it may
+    have jumped to a third one that did."""
 
 
 class ScriptFrame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -14,9 +14,9 @@ from forklore.abi.syscalls import number
 from forklore.linux.libc import fail, syscall
 from forklore.linux.proc import machine
 
-_STATX: Final = struct.Struct("=IIQIIIHHQQQQ64xIIIIQ")
+_STATX: Final = struct.Struct("=IIQIIIHHQQQQ48xqI4xIIIIQ")
 """include/uapi/linux/stat.h: struct statx, up to stx_mnt_id."""
-_MASK: Final = 0x1 | 0x4 | 0x100 | 0x200 | 0x1000  # STATX_TYPE, _NLINK, _INO, _SIZE, _MNT_ID
+_MASK: Final = 0x1 | 0x4 | 0x40 | 0x100 | 0x200 | 0x1000  # STATX_TYPE, _NLINK, _MTIME, _INO, _SIZE, _MNT_ID
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_STATX_DONT_SYNC: Final = 0x4000
 _buffer: Final = ctypes.create_string_buffer(256)
@@ -32,6 +32,8 @@ class FileStatus(Struct, frozen=True, gc=False):
     links: int
     inode: int
     size: int
+    written: int
+    """When, in nanoseconds since 1970."""
     special: tuple[int, int]
     """Major and minor number of the device that it is."""
     device: tuple[int, int]
@@ -51,9 +53,10 @@ def status(folder: int, path: bytes = b"") -> FileStatus:
     flags = _AT_STATX_DONT_SYNC | (0 if path else _AT_EMPTY_PATH)
     if syscall(_NR, folder, ctypes.addressof(name), flags, _MASK, ctypes.addressof(_buffer), 0) == -1:
         raise fail(os.fsdecode(path) or "statx")
-    (_, _, _, links, _, _, mode, _, inode, size, _, _, *numbers, mount) = _STATX.unpack_from(_buffer)
+    (_, _, _, links, _, _, mode, _, inode, size, _, _, seconds, parts, *numbers, mount) = _STATX.unpack_from(_buffer)
     special_major, special_minor, major, minor = numbers
-    return FileStatus(mode, links, inode, size, (special_major, special_minor), (major, minor), mount)
+    written = 1_000_000_000 * seconds + parts
+    return FileStatus(mode, links, inode, size, written, (special_major, special_minor), (major, minor), mount)
 
 
 def openat2(folder: int, path: bytes, flags: int, resolve: int) -> int:

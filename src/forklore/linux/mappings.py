@@ -6,7 +6,11 @@ a name that really holds those four characters cannot be told from one with a ne
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import re
+import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -22,6 +26,11 @@ _Found = TypeVar("_Found")
 
 _LIMIT: Final = 1 << 26
 """Bytes of a maps or smaps file that are read: 65530 mappings (vm.max_map_count) of smaps are half of it."""
+
+_QUERY: Final = struct.Struct("=9Q4I2Q")
+"""struct procmap_query (include/uapi/linux/fs.h): size, flags and address of the query; start, end, permissions, page
+size, offset, inode of the mapping there, its device, and where its name and build-id are to go."""
+_PROCMAP_QUERY: Final = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17
 
 _LINE: Final = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+)(?: +(.*))?"
@@ -157,6 +166,27 @@ def mappings(tid: Tid) -> Mappings | Unavailable:
 def executable(tid: Tid) -> Mappings | Unavailable:
     """The mappings of /proc/TID/maps that may be executed, and no others: a tenth of the lines, and of the work."""
     return _parsed(f"/proc/{tid}/maps", _executable)
+
+
+def still_mapped(tid: Tid, mapping: Mapping) -> bool:
+    """Whether ``tid`` has the same part of the same file there now: asked for (Linux 6.11), else read from maps."""
+    query = bytearray(_QUERY.size)
+    _QUERY.pack_into(query, 0, _QUERY.size, 0, mapping.start, *(0,) * 12)
+    try:
+        fd = os.open(f"/proc/{tid}/maps", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(fd, _PROCMAP_QUERY, query)
+    except OSError as problem:
+        if problem.errno != errno.ENOTTY:
+            return False  # nothing is mapped there
+        found = executable(tid)
+        return not isinstance(found, Unavailable) and found.find(mapping.start) == mapping
+    finally:
+        os.close(fd)
+    _size, _flags, _address, start, end, _permissions, _page, offset, inode, *_ = _QUERY.unpack(query)
+    return (start, end, offset, inode) == (mapping.start, mapping.end, mapping.offset, mapping.inode)
 
 
 def _executable(raw: bytes) -> Mappings:

@@ -89,6 +89,7 @@ class Remote:
     def __init__(self, place: int) -> None:
         self.size = 0
         self.identity = (0, 0), 0
+        self.written: int | None = None
         self._place = place
         self._number = 0
         self._process = Tid(0)

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux import leaving, proc, reader_process
 from forklore.linux.file_calls import FileStatus, openat2, status
-from forklore.linux.mappings import Mapping, MappingKind
+from forklore.linux.mappings import Mapping, MappingKind, still_mapped
 from forklore.linux.proc import unavailable
 
 LARGEST: Final = 16 << 30
@@ -56,6 +56,8 @@ class StrangersFile(Protocol):
     """In bytes, when it was opened."""
     identity: tuple[tuple[int, int], int]
     """Its device and its inode."""
+    written: int | None
+    """When, in nanoseconds since 1970; None for one that a server answers for."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of it, fewer where it ends now. OSError."""
@@ -69,6 +71,7 @@ class _Opened:
     def __init__(self, descriptor: int, about: FileStatus) -> None:
         self.size = about.size
         self.identity = about.device, about.inode
+        self.written: int | None = about.written
         self._descriptor = descriptor
 
     def read(self, offset: int, size: int) -> bytes:
@@ -236,6 +239,7 @@ def _parts(path: bytes) -> list[bytes]:
     return [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
 
 
+_AT_FDCWD: Final = -100
 _IN_ROOT, _CACHED = 0x10, 0x20  # RESOLVE_IN_ROOT, RESOLVE_CACHED: include/uapi/linux/openat2.h
 
 
@@ -262,6 +266,31 @@ def open_mapped(tid: Tid, mapping: Mapping) -> StrangersFile | Unavailable:
         return named
     mapped = _of(mapping, _by_mapping(tid, mapping))
     return named if isinstance(mapped, Unavailable) and mapped.errno else mapped
+
+
+Stamp = tuple[int, int, int | None]
+"""What tells a file from the next: inode number, size, and when it was written. A compiler writes a new file of the
+same name, and it often gets the inode number of the one before."""
+
+
+def stamp(file: StrangersFile) -> Stamp:
+    """Of an open file."""
+    return file.identity[1], file.size, file.written
+
+
+def is_mapped(tid: Tid, mapping: Mapping, known: Stamp) -> bool:
+    """Whether ``tid`` has that very file mapped just there now. Waits for nobody.
+
+    Without CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE only the mapping is asked for, and so its inode.
+    """
+    try:
+        found = status(_AT_FDCWD, b"/proc/%d/map_files/%x-%x" % (tid, mapping.start, mapping.end))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return still_mapped(tid, mapping)
+    written = found.written if known[2] is not None else None
+    return (found.inode, found.size, written) == known
 
 
 def _of(mapping: Mapping, found: StrangersFile | Unavailable) -> StrangersFile | Unavailable:

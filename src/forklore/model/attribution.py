@@ -34,10 +34,9 @@ class Attribution(Struct, frozen=True):
     caller_line: ev.Line | None
     """The source of that frame: of the innermost function there that is not a library's inlined one."""
     script_frame: ev.ScriptFrame | None
-    """For a program in an interpreter: the innermost frame outside of the standard library's modules for processes and
-    threads."""
-    script_call: str
-    """What of these modules it called, which is the first of ``chain`` then; empty for none."""
+    """For a program in an interpreter: the innermost frame outside of the standard library."""
+    script_calls: int
+    """How many calls of that library ``chain`` begins with."""
     source: Told
     sure: bool
     """No guess is in it: every frame up to the caller was found by rules, and names and call agree."""
@@ -68,6 +67,14 @@ class _Walk(Struct):
     guessed: bool = False
     by_hand: bool = False
     """The system call is made outside of any library."""
+    jumped: bool = False
+    """A function of the program that has left no frame may have made the call."""
+    within: bool = False
+    """The caller may be inlined into a function of a library: there is no debug information of it."""
+
+    @property
+    def certain(self) -> bool:
+        return not (self.guessed or self.within or self.jumped)
 
 
 def attribute(
@@ -82,18 +89,16 @@ def attribute(
     ``library``: the library's function that a log names.
     """
     if library is not None and not _contradiction(creation, (library,)):
-        return Attribution((library,), None, None, None, "", "log", True, "the log has the library's call")
+        return Attribution((library,), None, None, None, 0, "log", True, "the log has the library's call")
     made = fingerprint(creation)
     walked = None if stack is None or not stack.frames else _walk(stack)
-    frame, call = asked(script)
+    frame, calls = asked(script)
     chain, source, sure, why = _told(creation, made, walked, runs)
-    if script is not None and call:
-        chain = (call, *chain)
     caller = None if walked is None else walked.caller
-    line = None if caller is None else _line(caller)
+    line = None if caller is None else _own_line(caller)
     if source == "stack" and caller is None and stack is not None and frame is None and stack.end != "outermost":
         why = f"{why}; the stack ends before its caller: {stack.end}"
-    return Attribution(chain, caller, line, frame, call, source, sure, why)
+    return Attribution((*calls, *chain), caller, line, frame, len(calls), source, sure, why)
 
 
 def _told(
@@ -105,7 +110,7 @@ def _told(
         if runs is not None and runs.how in ("nptl", "musl", "go", "clone", "c++", "rust"):
             return _by_form(made, runs, "the function that makes the system call is not known")
         if not walked.by_name:
-            return (), "stack", not walked.guessed, "the program makes the system call itself"
+            return (), "stack", walked.certain, "the program makes the system call itself"
         if walked.caller is None:
             return _by_form(made, runs, "no function on the stack has a name")
         return (), "stack", False, "the function that makes the system call is none that is known of a C library"
@@ -123,9 +128,15 @@ def _told(
         agrees = by_code or same_form or chain == ("syscall",)
         why = "by the names of functions in a program that its C library is linked into"
         suffix = ", and the form of the call agrees" if agrees else ", which the form of the call cannot confirm"
-        return chain, "stack", agrees and not walked.guessed, why + suffix
+        return chain, "stack", agrees and walked.certain, why + suffix
     if walked.guessed:
         return chain, "stack", False, "by the functions on the stack, of which some frames are guessed"
+    if walked.jumped:
+        why = "by the functions on the stack; one that the caller called went on by a jump, and left no frame"
+        return chain, "stack", False, why
+    if walked.within:
+        why = "by the functions on the stack; one of a library may have the caller inlined in it"
+        return chain, "stack", False, f"{why}, which only debug information would tell"
     if walked.hidden:
         why = "by the functions on the stack; one of the C library without a name lies below the named ones"
         return chain, "stack", False, f"{why}, as do_system() does in system()" if "system" in chain else why
@@ -156,7 +167,9 @@ def _walk(stack: CallStack) -> _Walk:
     in_library = any(_is_libc(frame) for frame in stack.frames)
     walked = _Walk([], by_name=not in_library)
     others = guessed = False
-    for index, (frame, on_stack) in enumerate(_frames(stack)):
+    frames = list(_frames(stack))
+    frames = frames[: _beginning(stack, frames)]
+    for index, (frame, on_stack) in enumerate(frames):
         guessed = guessed or not frame.sure
         place = frame.place
         found = library_calls.known(place.function, place.path)
@@ -164,12 +177,16 @@ def _walk(stack: CallStack) -> _Walk:
             found = library_calls.libc_by_name(place.function)
         if index and found is not None and found.library == LIBC and library_calls.begins(place.function):
             break
-        if found is None:
-            if not on_stack:
-                continue  # a program's own function: what it jumped to need not be what is on the stack
+        own = found is None
+        if found is not None and on_stack and library_calls.takes_in(found, place.function, place.path):
+            own = _takes_in(walked, frame, found)
+        if found is None or own:
+            if not on_stack and place.offset == 0:
+                walked.jumped = True  # what it jumped to need not be what is on the stack
+                continue
             walked.by_hand = index == 0
             if not walked.by_hand or in_library or place.function is not None:
-                walked.caller = frame
+                walked.caller = frame if found is None else _begins(frame, frames[index + 1 :])
             walked.guessed = guessed
             _inlined(walked, frame)
             break
@@ -190,6 +207,39 @@ def outside_library(stack: CallStack) -> tuple[StackFrame, ev.Line | None] | Non
     frames = stack.frames
     found = next((frame for frame in frames if not _is_libc(frame)), frames[0] if frames else None)
     return None if found is None else (found, _line(found))
+
+
+def _beginning(stack: CallStack, frames: list[tuple[StackFrame, bool]]) -> int:
+    """Where the frames begin in which a program or thread of a C library begins, whose names a stripped one lacks."""
+    end = len(frames)
+    while end and (_is_libc(frames[end - 1][0]) or library_calls.begins(frames[end - 1][0].place.function)):
+        end -= 1
+    return end if end and stack.end == "outermost" else len(frames)
+
+
+def _takes_in(walked: _Walk, frame: StackFrame, found: Known) -> bool:
+    """Whether code of the program made the call in a frame of a library's template or generic function."""
+    lines = frame.place.lines
+    if any(_inlined_library(line) is None for line in lines[:-1]):
+        return True
+    if library_calls.runs_given(frame.place.function):
+        return True
+    if found.call or lines:
+        return False  # it makes the call itself, or debug information says that the code is all the library's
+    walked.within = True
+    return all(one.library == LIBC for one in walked.calls)
+
+
+def _begins(frame: StackFrame, outer: list[tuple[StackFrame, bool]]) -> StackFrame:
+    # Functions that run what they are given are alike for many closures, and linkers and compilers make one of them:
+    # the outermost is the one that names this closure.
+    if _own_line(frame) is not None:
+        return frame
+    for following, _on_stack in outer:
+        if not library_calls.runs_given(following.place.function):
+            break
+        frame = following
+    return frame
 
 
 def _frames(stack: CallStack) -> Iterator[tuple[StackFrame, bool]]:
@@ -219,12 +269,18 @@ def _inlined_library(line: ev.Line) -> Known | None:
     return library_calls.inlined(function, b"" if line.file is None else ev.raw_bytes(line.file))
 
 
-def _line(caller: StackFrame) -> ev.Line | None:
-    lines = caller.place.lines
+def _line(frame: StackFrame) -> ev.Line | None:
+    lines = frame.place.lines
     for line in lines[:-1]:
         if _inlined_library(line) is None:
             return line
     return lines[-1] if lines else None
+
+
+def _own_line(caller: StackFrame) -> ev.Line | None:
+    place, line = caller.place, _line(caller)
+    of_library = library_calls.known(place.function, place.path) is not None
+    return None if line is not None and line is place.lines[-1] and of_library else line
 
 
 def _with_system(calls: list[Known]) -> list[Known]:

@@ -75,8 +75,13 @@ _SANITIZER_FILE: Final = re.compile(rb"lib(?:a|t|l|m|ub|hwa)san\.so")
 
 _CPP_FILE: Final = re.compile(rb"lib(?:std)?c\+\+\.so")
 _CPP: Final = re.compile(rb"_ZZ?N?K?St|_ZZ?NK?9__gnu_cxx")
-_CPP_CALLS: Final = ((rb"St5async", rb"_Async_state_impl", rb"_async_assoc_state"), (rb"St7jthread",), (rb"6thread",))
-_CPP_NAMES: Final = ("std::async", "std::jthread", "std::thread")
+_CPP_CALLS: Final = (
+    (re.compile(rb"_ZN?K?St(?:\d__\d)?(?:5async|\d+__future_base\d+_Async_state_impl|\d+__async_assoc_state)"),
+     "std::async"),
+    (re.compile(rb"_ZN?K?St(?:\d__\d)?7jthread"), "std::jthread"),
+    (re.compile(rb"_ZN?K?St(?:\d__\d)?6thread"), "std::thread"),
+)  # fmt: skip
+"""By how a name begins: in template arguments the same words say nothing."""
 _CPP_HEADER: Final = re.compile(rb"/c\+\+/(?:v?\d|experimental)")
 _CPP_INLINED: Final = (
     (re.compile(rb"async\b|_Async_state_|__async_assoc_state"), "std::async"),
@@ -90,9 +95,15 @@ _RUST: Final = re.compile(
     rb"|_R(?:N[a-zA-Z]|I|[MX](?:s[0-9a-zA-Z]*_)?|Y)*C(?:s[0-9a-zA-Z]*_)?(?:3std|4core|5alloc)"
 )
 """By the crate that a name begins with; those of generic arguments come later in it (RFC 2603)."""
-_RUST_SOURCE: Final = re.compile(rb"/(?:rustc[^/]*|src)/(?:[^/]+/)?library/(?:std|core|alloc)/")
+_RUST_SOURCE: Final = re.compile(rb"/(?:rustc[^/]*|src)/(?:[^/]+/)?library/|^/rust/deps/")
 _RUST_PROCESS: Final = re.compile(rb"(?:7process|\.\.process\.\.).*Command")
-_RUST_THREAD: Final = re.compile(rb"6thread|\.\.thread\.\.")
+_RUST_THREAD: Final = re.compile(rb"6thread(?!6scoped5scope)|\.\.thread\.\.")
+_RUNS_GIVEN: Final = re.compile(
+    rb"_ZNSt(?:6thread11_State_impl|13__future_base\d+_Async_state_impl).*6_M_runEv$|_.*28_*rust_begin_short_backtrace"
+    rb"|_ZN4core3ops8function6FnOnce\d+call_once\$u7b\$|_R.*15spawn_unchecked.*9call_once6vtable",
+    re.DOTALL,
+)
+"""What a thread of these libraries begins with, and what calls main in Rust."""
 
 _GO: Final = re.compile(rb"(?:runtime|syscall|os|os/exec|internal/[\w/]+|runtime/[\w/]+)\.[\w(]")
 _GO_CGO: Final = re.compile(rb"_?x?_cgo_(?:sys_)?(?:thread_start|init)|_cgo_try_pthread_create")
@@ -161,14 +172,14 @@ def known(function: bytes | None, path: bytes) -> Known | None:
     if _JVM_FILE.match(base):
         return next((Known(part, call) for form, call, part in _JVM_CALLS if form.match(name)), Known("JVM", ""))
     if _CPP_FILE.match(base):
-        return Known("C++", _cpp_call(name))
+        return Known("C++", _first(_CPP_CALLS, name))
     return by_name(name)
 
 
 def by_name(name: bytes) -> Known | None:
     """The library of a function whose name no program would give to one of its own."""
     if _CPP.match(name):
-        return Known("C++", _cpp_call(name))
+        return Known("C++", _first(_CPP_CALLS, name))
     if _RUST.match(name):
         thread = "std::thread::spawn" if _RUST_THREAD.search(name) else ""
         return Known("Rust", "std::process::Command" if _RUST_PROCESS.search(name) else thread)
@@ -177,6 +188,17 @@ def by_name(name: bytes) -> Known | None:
     if _GO_CGO.match(name):
         return Known("Go", "runtime.newm")
     return _go(name) if _GO.match(name) else None
+
+
+def takes_in(found: Known, function: bytes | None, path: bytes) -> bool:
+    """Whether code of the program can be inlined into that function of a library: it is a template's or generic."""
+    library = _CPP_FILE.match(path.rpartition(b"/")[2])
+    return found.library in ("C++", "Rust") and function is not None and library is None
+
+
+def runs_given(function: bytes | None) -> bool:
+    """Whether that function of C++'s or Rust's library does nothing but run what the program gave to it."""
+    return function is not None and _RUNS_GIVEN.match(function) is not None
 
 
 def inlined(function: bytes, file: bytes) -> Known | None:
@@ -212,11 +234,6 @@ def _bare(function: bytes) -> bytes:
 
 def _libc_call(name: bytes) -> str:
     return _LIBC_CALLS.get(name, "")
-
-
-def _cpp_call(name: bytes) -> str:
-    found = zip(_CPP_CALLS, _CPP_NAMES, strict=True)
-    return next((call for parts, call in found if any(part in name for part in parts)), "")
 
 
 def _go(name: bytes) -> Known:

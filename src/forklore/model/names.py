@@ -22,10 +22,13 @@ _CPP_RUN: Final = re.compile(
     rb"_ZNSt(?:6thread11_State_impl|13__future_base17_Async_state_impl).*6_M_runEv$", re.DOTALL
 )
 _RUST_RUN: Final = re.compile(
-    rb"_R.*15spawn_unchecked.*9call_once6vtable|_ZN4core3ops8function6FnOnce\d+call_once\$u7b\$", re.DOTALL
+    rb"_R.*15spawn_unchecked.*9call_once6vtable|_ZN4core3ops8function6FnOnce\d+call_once\$u7b\$"
+    rb"|_.*28_*rust_begin_short_backtrace", re.DOTALL
 )
+_CLOSURE: Final = b"_RNC"
+"""A closure's name in Rust's newer mangling."""
 _TUPLE: Final = "std::tuple<"
-_SPAWNED: Final = re.compile(r"spawn_unchecked_?(?:::\{closure_env#\d+\})?<")
+_SPAWNED: Final = re.compile(r"(?:spawn_unchecked_?(?:::\{closure_env#\d+\})?|rust_begin_short_backtrace::)<")
 _ANY_CLOSURE: Final = "{{closure}}"
 
 
@@ -34,9 +37,9 @@ def function_name(place: CodePlace, line: ev.Line | None = None) -> str | None:
 
     ``line``: the one of the place's lines that is meant, where that is not the innermost.
     """
-    if place.function is not None and (given := _given(place)):
-        return given
     meant = line if line is not None else place.lines[0] if place.lines else None
+    if place.function is not None and (line is None or _is_closure(line)) and (given := _given(place)):
+        return given
     if meant is None or meant.function is None or (place.function is not None and meant is place.lines[-1]):
         # The symbol of C++ code has its class, which the name in the debug information lacks.
         return None if place.function is None else short_name(place.function)
@@ -68,6 +71,11 @@ def part_of_function(symbol: bytes) -> str:
     """
     found = None if symbol.startswith(_MANGLED) else _PART.search(symbol)
     return "" if found is None else as_text(found[0])
+
+
+def _is_closure(line: ev.Line) -> bool:
+    name = b"" if line.function is None else ev.raw_bytes(line.function)
+    return name == b"operator()" or b"closure" in name or name.startswith(_CLOSURE)
 
 
 def _given(place: CodePlace) -> str:

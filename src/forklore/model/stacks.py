@@ -39,8 +39,8 @@ class StackFrame(Struct, frozen=True):
     place: CodePlace
     how: ev.FrameHow
     called: CodePlace | None = None
-    """Where the function begins that it called, if that is not on the stack: it went on to the next inner frame's by
-    a jump."""
+    """The function that it called, if that is not on the stack: behind its jump to the next inner frame's, or where it
+    begins if that is not known."""
 
     @property
     def sure(self) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
-from forklore.elf.cfi.call_instructions import Fetch, called_at, linked
+from forklore.elf.cfi.call_instructions import Fetch, called_at, jump_to, linked
 
 
 def memory(pieces: Mapping[int, bytes]) -> Fetch:
@@ -61,6 +61,30 @@ def test_a_table_leads_on_once_its_slot_is_filled(arch: Arch) -> None:
     assert linked(arch, memory(filled), entry) == 0x7F_1234_5670
     assert linked(arch, memory({entry: padded(code)}), entry) == entry
     assert linked(arch, memory({entry: padded(b"\x90")}), entry) == entry
+
+
+JUMPS = {
+    Arch.X86_64: (bytes.fromhex("31c0 e9f9efffff"), 0x1000, 7),  # xor eax, eax; jmp
+    Arch.I386: (bytes.fromhex("85c0 0f84f8efffff c3"), 0x1000, 8),  # test eax, eax; je
+    Arch.AARCH64: (words(0xD503201F, 0x17FFFBFF), 0x1000, 8),  # nop; b
+    Arch.RISCV64: (words(0x00000013, 0xFFDFE06F), 0x1000, 8),  # nop; j
+}
+"""The code of a function at 0x2000, where it jumps to, and what lies behind the jump."""
+
+
+@pytest.mark.parametrize("arch", JUMPS)
+def test_the_jump_by_which_a_function_ends(arch: Arch) -> None:
+    code, target, behind = JUMPS[arch]
+    fetch = memory({0x2000: code})
+    assert jump_to(arch, fetch, 0x2000, len(code), target) == 0x2000 + behind
+    assert jump_to(arch, fetch, 0x2000, len(code), target + 4) is None
+    assert jump_to(arch, fetch, 0x2000, len(code) + 1, target) is None  # not all of it can be read
+
+
+def test_of_two_jumps_to_one_function_neither_is_taken() -> None:
+    code = bytes.fromhex("e9fbefffff e9f6efffff")
+    assert jump_to(Arch.X86_64, memory({0x2000: code}), 0x2000, 5, 0x1000) == 0x2005
+    assert jump_to(Arch.X86_64, memory({0x2000: code}), 0x2000, 10, 0x1000) is None
 
 
 def test_a_call_through_a_table() -> None:

@@ -79,6 +79,7 @@ class Written:
     """A file in memory."""
 
     identity = (0, 0), 0
+    written: int | None = 0
 
     def __init__(self, data: bytes, size: int) -> None:
         self.data = data

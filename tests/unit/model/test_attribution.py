@@ -14,6 +14,7 @@ from forklore.decode.creation import Creation, decode_creation
 from forklore.events import records as ev
 from forklore.model import library_calls
 from forklore.model.attribution import Attribution, attribute
+from forklore.model.names import function_name
 from forklore.model.script_calls import asked
 from forklore.model.stacks import CallStack, CodePlace, StackFrame
 
@@ -188,12 +189,16 @@ def test_system_of_a_stripped_library_is_inferred() -> None:
 
 
 def jumping(
-    inner: list[tuple[bytes, str | None]], called: tuple[bytes, str], outer: list[tuple[bytes, str | None]] = MAIN
+    inner: list[tuple[bytes, str | None]], called: tuple[bytes, str], outer: list[tuple[bytes, str | None]] = MAIN,
+    offset: int = 0,
 ) -> CallStack:
-    """A stack where start_pool's call was that of a function that jumped to the one that is on the stack."""
+    """A stack where start_pool's call was that of a function that jumped to the one that is on the stack.
+
+    ``offset``: where in it the jump is, if that is known.
+    """
     found = stack(*inner, *outer)
     frames = list(found.frames)
-    frames[len(inner)] = StackFrame(frames[len(inner)].place, "rule", place_of(*called, number=99))
+    frames[len(inner)] = StackFrame(frames[len(inner)].place, "rule", place_of(*called, number=offset))
     return CallStack(1, tuple(frames), "outermost")
 
 
@@ -215,10 +220,13 @@ def test_a_function_that_jumped_on_is_known_by_the_call_of_it(
     assert who(found) == (chain, "start_pool", "stack", True)
 
 
-def test_a_function_of_the_program_that_jumped_on_is_no_caller() -> None:
-    # What it jumped to may have jumped on in its turn.
-    found = attribute(SPAWN, jumping(libc("clone3", "__spawnix", "posix_spawn"), (PROGRAM, "starts")))
-    assert who(found) == (("posix_spawn",), "start_pool", "stack", True)
+def test_a_function_of_the_program_that_jumped_on_is_the_caller_where_its_jump_is_known() -> None:
+    inner = libc("clone3", "__spawnix", "posix_spawn")
+    found = attribute(SPAWN, jumping(inner, (PROGRAM, "starts"), offset=31))
+    assert who(found) == (("posix_spawn",), "starts", "stack", True)
+    # Else what it jumped to may have jumped on in its turn.
+    found = attribute(SPAWN, jumping(inner, (PROGRAM, "starts")))
+    assert who(found) == (("posix_spawn",), "start_pool", "stack", False)
 
 
 def test_a_function_that_jumped_on_in_a_program_with_its_library_in_it() -> None:
@@ -226,7 +234,7 @@ def test_a_function_that_jumped_on_in_a_program_with_its_library_in_it() -> None
     found = attribute(SPAWN, jumping(inner, (PROGRAM, "posix_spawnp"), MAIN[:2]))
     assert who(found) == (("posix_spawnp",), "start_pool", "stack", True)
     found = attribute(SPAWN, jumping(inner, (PROGRAM, "starts"), MAIN[:2]))
-    assert who(found) == (("posix_spawn",), "start_pool", "stack", True)
+    assert who(found) == (("posix_spawn",), "start_pool", "stack", False)
 
 
 def test_a_stack_that_contradicts_the_call_is_not_believed() -> None:
@@ -365,9 +373,9 @@ def test_the_jvm() -> None:
 PYTHON: Final = b"/usr/bin/python3.11"
 
 
-def script(*frames: tuple[str, str, int]) -> ev.Script:
+def script(*frames: tuple[str, str, int], end: str = "outermost", version: str = "3.11") -> ev.Script:
     told = [ev.ScriptFrame(*frame) for frame in frames]
-    return ev.Script(t=0, script=1, language="CPython 3.11", frames=told, end="outermost")
+    return ev.Script(t=0, script=1, language=f"CPython {version}", frames=told, end=end)
 
 
 BUILD: Final = ("compile_all", "/home/me/build.py", 41)
@@ -382,36 +390,93 @@ def test_a_program_in_python_is_told_by_its_own_frames() -> None:
               (PYTHON, "_PyEval_EvalFrameDefault"), *libc("__libc_start_call_main")]  # fmt: skip
     found = attribute(VFORK, stack(*native), frames)
     assert found.chain == ("subprocess.Popen", "_posixsubprocess.fork_exec", "vfork")
-    assert found.script_call == "subprocess.Popen"
+    assert found.script_calls == 1
     assert found.script_frame == ev.ScriptFrame(*BUILD)
     assert (found.caller, found.source, found.sure) == (None, "stack", True)
 
 
+LIB: Final = "/usr/lib/python3.11/"
+POPEN: Final = ("Popen.__init__", f"{LIB}subprocess.py", 1)
+START: Final = ("Thread.start", f"{LIB}threading.py", 1)
+LOOP: Final = [(f"Base.{name}", f"{LIB}asyncio/{module}.py", 1) for name, module in
+               (("_run", "events"), ("_run_once", "base_events"), ("run", "runners"))]  # fmt: skip
+BOOTSTRAP: Final = [(f"Thread.{name}", f"{LIB}threading.py", 1) for name in ("run", "_bootstrap_inner", "_bootstrap")]
+
+
 @pytest.mark.parametrize(
-    ("frames", "call"),
+    ("frames", "calls"),
     [
-        ([("Popen.__init__", "/usr/lib/python3.13/subprocess.py", 1)], "subprocess.Popen"),
-        ([("Popen.__init__", "/usr/lib/python3.13/subprocess.py", 1), ("run", "/usr/lib/python3.13/subprocess.py", 2)],
-         "subprocess.run"),
-        ([("start", "/opt/py/lib/python3.12/threading.py", 1)], "threading.Thread.start"),
-        ([("start", "/usr/lib/python3.11/threading.py", 1),
-          ("submit", "/usr/lib/python3.11/concurrent/futures/thread.py", 2)], "ThreadPoolExecutor.submit"),
-        ([("_launch", "/src/cpython/Lib/multiprocessing/popen_fork.py", 1),
-          ("start", "/src/cpython/Lib/multiprocessing/process.py", 2)], "multiprocessing.Process.start"),
+        ([POPEN], "subprocess.Popen"),
+        ([POPEN, ("run", f"{LIB}subprocess.py", 2)], "subprocess.run"),
+        ([("start", "/opt/py/lib/python3.11/threading.py", 1)], "threading.Thread.start"),
+        ([START, ("submit", f"{LIB}concurrent/futures/thread.py", 2)], "ThreadPoolExecutor.submit"),
+        ([START, ("ThreadPoolExecutor.submit", f"{LIB}concurrent/futures/thread.py", 2),
+          ("Executor.map.<locals>.<listcomp>", f"{LIB}concurrent/futures/_base.py", 3),
+          ("Executor.map", f"{LIB}concurrent/futures/_base.py", 3)], "ThreadPoolExecutor.map"),
+        ([("_launch", f"{LIB}multiprocessing/popen_fork.py", 1), ("start", f"{LIB}multiprocessing/process.py", 2)],
+         "multiprocessing.Process.start"),
+        ([("Pool.__init__", f"{LIB}multiprocessing/pool.py", 1),
+          ("BaseContext.Pool", f"{LIB}multiprocessing/context.py", 2)], "multiprocessing.Pool"),
         ([("popen", "<frozen os>", 1)], "os.popen"),
-        ([("__init__", "/usr/lib/python3.11/subprocess.py", 1),
-          ("create_subprocess_exec", "/usr/lib/python3.11/asyncio/subprocess.py", 2)],
-         "asyncio.create_subprocess_exec"),
+        ([("popen", "/usr/lib/python311.zip/os.pyc", 1)], "os.popen"),
+        ([POPEN, ("create_subprocess_exec", f"{LIB}asyncio/subprocess.py", 2)], "asyncio.create_subprocess_exec"),
+        ([POPEN, ("create_subprocess_exec", f"{LIB}asyncio/subprocess.py", 2), *LOOP],
+         "asyncio.run → asyncio.create_subprocess_exec"),
+        ([START, ("BaseEventLoop.run_in_executor", f"{LIB}asyncio/base_events.py", 2)], "loop.run_in_executor"),
+        ([POPEN, ("uname_result.processor", f"{LIB}platform.py", 2),
+          ("cached_property.__get__", f"{LIB}functools.py", 3)], "platform.uname_result.processor"),
+        ([POPEN, ("<module>", f"{LIB}antigravity.py", 2), ("_find_and_load", "<frozen importlib._bootstrap>", 3)],
+         "import antigravity"),
         ([], ""),
-        ([("fork", "/home/me/os.py", 3)], ""),
-        ([("start", "/usr/lib/python3.11/site-packages/tool/threading.py", 3)], ""),
     ],
 )  # fmt: skip
-def test_what_of_the_standard_library_was_called(frames: list[tuple[str, str, int]], call: str) -> None:
+def test_what_of_the_standard_library_was_called(frames: list[tuple[str, str, int]], calls: str) -> None:
     frame, called = asked(script(*frames, BUILD))
-    assert called == call
-    own = call or not frames
-    assert frame == ev.ScriptFrame(*(BUILD if own else frames[0]))
+    assert " → ".join(called) == calls
+    assert frame == ev.ScriptFrame(*BUILD)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "/home/me/os.py", "/home/me/threading.py", "/home/me/python3.11/subprocess.py", "subprocess.py",
+        "/home/me/Lib/threading.py", "/usr/lib/python3/dist-packages/tool/threading.py",
+        "/opt/venv/lib/python3.11/site-packages/pip/_internal/utils/subprocess.py",
+        "/usr/lib/python3.11/dist-packages/threading.py", "/usr/lib/python3.12/subprocess.py",
+        "/srv/lib/python3.11/our_own/threading.py", "<frozen our_own>", "<string>",
+    ],
+)  # fmt: skip
+def test_what_has_a_name_of_the_standard_library_is_of_it_by_its_place_alone(file: str) -> None:
+    inner = ("call_subprocess", file, 151)
+    frame, called = asked(script(POPEN, inner, BUILD))
+    assert (frame, called) == (ev.ScriptFrame(*inner), ("subprocess.Popen",))
+
+
+@pytest.mark.parametrize(
+    ("frames", "caller", "calls"),
+    [
+        # A thread of the library's own, a worker process, and a module of it that is a program.
+        ([START, ("Queue.put", f"{LIB}multiprocessing/queues.py", 2),
+          ("_ExecutorManagerThread.run", f"{LIB}concurrent/futures/process.py", 3), *BOOTSTRAP],
+         2, ("multiprocessing.Queue.put",)),
+        ([POPEN, ("call", f"{LIB}subprocess.py", 2), *BOOTSTRAP], 1, ("subprocess.Popen",)),
+        ([START, ("Server.serve_forever", f"{LIB}multiprocessing/managers.py", 2),
+          ("BaseProcess.run", f"{LIB}multiprocessing/process.py", 3),
+          ("BaseProcess._bootstrap", f"{LIB}multiprocessing/process.py", 4), BUILD], 1, ("threading.Thread.start",)),
+        ([("main", f"{LIB}multiprocessing/forkserver.py", 2), ("<module>", "<string>", 1)], 0, ()),
+        ([POPEN, ("EnvBuilder.create", f"{LIB}venv/__init__.py", 2), ("main", f"{LIB}venv/__init__.py", 3),
+          ("_run_code", "<frozen runpy>", 4)], 1, ("subprocess.Popen",)),
+    ],
+)  # fmt: skip
+def test_where_no_frame_is_the_programs(
+    frames: list[tuple[str, str, int]], caller: int, calls: tuple[str, ...]
+) -> None:
+    assert asked(script(*frames)) == (ev.ScriptFrame(*frames[caller]), calls)
+
+
+def test_the_programs_frame_may_be_further_out_than_was_read() -> None:
+    assert asked(script(POPEN, end="depth")) == (None, ("subprocess.Popen",))
+    assert asked(None) == asked(script()) == (None, ())
 
 
 def test_a_thread_of_a_library_that_python_has_loaded_is_that_librarys() -> None:
@@ -419,6 +484,63 @@ def test_a_thread_of_a_library_that_python_has_loaded_is_that_librarys() -> None
     native = [*libc("clone3", "pthread_create"), (openblas, "blas_thread_init"), (PYTHON, None)]
     found = attribute(THREAD, stack(*native), script(BUILD))
     assert who(found) == (("pthread_create",), "blas_thread_init", "stack", True)
+
+
+RUN: Final = "_ZNSt6thread11_State_implINS_8_InvokerISt5tupleIJZ4mainEUlvE_EEEEE6_M_runEv"
+FOR_EACH: Final = "_ZSt8for_eachIPiZ4mainEUliE_ET0_T_S3_S2_"
+STD_THREAD: Final = "/usr/include/c++/12/bits/std_thread.h"
+INVOKE: Final = "/usr/include/c++/12/bits/invoke.h"
+IN_RUN: Final = [
+    ev.Line("operator()", "a.cpp", 11), ev.Line("__invoke_impl<void>", INVOKE, 61), ev.Line(RUN, STD_THREAD),
+]  # fmt: skip
+SHIM: Final = "_ZN4core3ops8function6FnOnce40call_once$u7b$$u7b$vtable.shim$u7d$$u7d$17h4bac87aa766b9dceE"
+SHORT: Final = "_ZN3std3sys9backtrace28__rust_begin_short_backtrace17h40230f4c96ebc44eE"
+
+
+def test_what_is_inlined_in_a_librarys_function_is_the_caller() -> None:
+    place = place_of(PROGRAM, RUN, *IN_RUN)
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), place, (b"/lib/libstdc++.so.6", None), *libc("start_thread")))
+    assert (found.chain, found.sure, found.caller_line) == (("fork",), True, IN_RUN[0])
+    assert found.caller is not None
+    assert function_name(found.caller.place, found.caller_line) == "main::{lambda()#1}"
+    helper = ev.Line("helper", "a.cpp", 9)
+    place = place_of(PROGRAM, RUN, helper, *IN_RUN)
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), place, *libc("start_thread")))
+    assert (found.sure, found.caller_line) == (True, helper)
+    assert function_name(place, found.caller_line) == "helper"
+
+
+def test_what_a_thread_was_given_is_the_caller_without_debug_information_too() -> None:
+    for names in ([RUN], [SHORT, SHIM]):
+        frames = [(PROGRAM, name) for name in names]
+        found = attribute(FORK, stack(*libc("_Fork", "fork"), *frames, *libc("start_thread", "clone3")))
+        assert who(found) == (("fork",), names[-1], "stack", True)
+        assert found.caller_line is None
+        # It may have made the system call itself.
+        found = attribute(RAW_FORK, stack(*frames, *libc("start_thread", "clone3")))
+        assert who(found) == ((), names[-1], "stack", True)
+
+
+def test_the_caller_in_a_librarys_function_that_no_debug_information_tells_is_not_sure() -> None:
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), (PROGRAM, FOR_EACH), *MAIN))
+    assert who(found) == (("fork",), FOR_EACH, "stack", False)
+    # The library's own code, as debug information tells: the caller is beyond.
+    place = place_of(PROGRAM, FOR_EACH, ev.Line("invoke", INVOKE, 1), ev.Line(FOR_EACH))
+    found = attribute(FORK, stack(*libc("_Fork", "fork"), place, *MAIN))
+    assert who(found) == (("fork",), "start_pool", "stack", True)
+    made = [*libc("clone3", "pthread_create"), (b"/lib/libstdc++.so.6", "_ZNSt6thread15_M_start_threadE")]
+    found = attribute(THREAD, stack(*made, (PROGRAM, FOR_EACH), *MAIN))
+    assert who(found) == (("std::thread", "pthread_create"), "start_pool", "stack", False)
+
+
+def test_where_a_program_begins_in_a_stripped_c_library_is_no_call_of_it() -> None:
+    python = [(PYTHON, None), (PYTHON, "Py_BytesMain")]
+    begins = [(LIBC, None), (LIBC, "__libc_start_main"), (PYTHON, "_start")]
+    for outer in (begins, [(LIBC, None), (LIBC, None)]):
+        found = attribute(VFORK, stack(*libc("vfork"), *python, *outer), script(BUILD))
+        assert (found.chain, found.source, found.sure) == (("vfork",), "stack", True)
+    found = attribute(VFORK, stack(*libc("vfork"), *python, (LIBC, None), end="depth"), script(BUILD))
+    assert not found.sure
 
 
 def test_the_caller_is_told_with_its_source_and_without_a_name() -> None:

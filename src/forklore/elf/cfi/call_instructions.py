@@ -7,7 +7,8 @@ function runs. Where the address comes out of a register, the instruction does n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from forklore.abi.arch import X86, Arch
@@ -19,6 +20,9 @@ Fetch = Callable[[int, int], bytes | None]
 _MASK: Final = (1 << 64) - 1
 _LONGEST_X86: Final = 7
 _BTI: Final = 0xD503245F
+_X86_JUMP: Final = re.compile(rb"(?=(?:\xe9|\x0f[\x80-\x8f])(.{4}))", re.DOTALL)
+_LARGEST: Final = 1 << 14
+"""Bytes of a function that is looked through."""
 
 
 def called_at(arch: Arch, fetch: Fetch, returns: int) -> int | None:
@@ -30,6 +34,39 @@ def called_at(arch: Arch, fetch: Fetch, returns: int) -> int | None:
     else:
         target = _riscv64_call(fetch, returns)
     return None if target is None else linked(arch, fetch, target & _MASK)
+
+
+def jump_to(arch: Arch, fetch: Fetch, start: int, size: int, target: int) -> int | None:
+    """The address behind the only jump in a function that leads to the run-time address ``target``; None without one.
+
+    Found in the bytes of the function, of which x86 has some that are no instruction: one that leads just there by
+    chance is not expected.
+    """
+    code = fetch(start, size)
+    if code is None or not 0 < size <= _LARGEST:
+        return None
+    found = {behind for behind, entry in _jumps(arch, code, start) if linked(arch, fetch, entry & _MASK) == target}
+    return found.pop() if len(found) == 1 else None
+
+
+def _jumps(arch: Arch, code: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """The address behind each jump out of a function, and where it leads."""
+    inside = range(start, start + len(code))
+    if arch in X86:
+        mask = 0xFFFFFFFF if arch is Arch.I386 else _MASK
+        for found in _X86_JUMP.finditer(code):
+            behind = start + found.end(1)
+            yield behind, behind + int.from_bytes(found[1], "little", signed=True) & mask
+        return
+    for at in range(0, len(code) - 3, 4 if arch is Arch.AARCH64 else 2):
+        word = int.from_bytes(code[at : at + 4], "little")
+        entry = None
+        if arch is Arch.AARCH64 and word >> 26 == 5:  # b
+            entry = start + at + branch_distance(word)
+        elif arch is Arch.RISCV64 and word & 0xFFF == 0x06F:  # jal zero
+            entry = start + at + _jal(word)
+        if entry is not None and entry not in inside:
+            yield start + at + 4, entry
 
 
 def linked(arch: Arch, fetch: Fetch, entry: int) -> int:
@@ -99,13 +136,16 @@ def _aarch64_slot(fetch: Fetch, entry: int) -> int | None:
     return (entry & ~0xFFF) + (page << 12) + 8 * (load >> 10 & 0xFFF)
 
 
+def _jal(word: int) -> int:
+    return _signed(word >> 31 << 20 | word & 0xFF000 | (word >> 20 & 1) << 11 | word >> 20 & 0x7FE, 21)
+
+
 def _riscv64_call(fetch: Fetch, returns: int) -> int | None:
     first, last = _words(fetch, returns - 8, 2)
     if last >> 16 & 0xF07F == 0x9002:  # may be c.jalr, of two bytes
         return None
     if last & 0xFFF == 0x0EF:  # jal ra
-        distance = last >> 31 << 20 | last & 0xFF000 | (last >> 20 & 1) << 11 | last >> 20 & 0x7FE
-        return returns - 4 + _signed(distance, 21)
+        return returns - 4 + _jal(last)
     if last & 0xFFFFF == 0x080E7 and first & 0xFFF == 0x097:  # auipc ra; jalr ra, n(ra)
         return returns - 8 + _signed(first & 0xFFFFF000, 32) + _signed(last >> 20, 12)
     return None

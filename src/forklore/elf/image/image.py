@@ -29,7 +29,7 @@ _PF_X = 1
 _SHT_NOTE, _SHT_NOBITS = 7, 8
 _SHF_COMPRESSED = 0x800
 _NT_GNU_BUILD_ID = 3
-_DT_FLAGS_1, _DF_1_PIE = 0x6FFFFFFB, 0x08000000
+_DT_FLAGS_1, _DF_1_NODELETE, _DF_1_PIE = 0x6FFFFFFB, 0x8, 0x08000000
 
 _MAX_SEGMENTS = 4096
 _MAX_SECTIONS = 1 << 16
@@ -173,6 +173,14 @@ class ElfImage:
     def program(self) -> bool:
         """Whether it was made to be executed: ET_EXEC, or a position-independent executable."""
         return self.kind == "exec" or bool(self.dynamic.get(_DT_FLAGS_1, 0) & _DF_1_PIE)
+
+    @property
+    def stays(self) -> bool:
+        """Whether what has it mapped keeps it until it executes: the program, and what dlclose(3) leaves.
+
+        glibc's libc.so.6 is one, and told by its PT_INTERP, which other libraries lack.
+        """
+        return self.program or self._interp is not None or bool(self.dynamic.get(_DT_FLAGS_1, 0) & _DF_1_NODELETE)
 
     @property
     def interpreter(self) -> bytes | None:

@@ -104,7 +104,7 @@ class Edges:
         if not routine and not caller and _says_nothing(made, found):
             return None
         # What an interpreter does for its own call is told on the card.
-        library = clipped(found.script_call or " → ".join(found.chain), _LIBRARY)
+        library = clipped(" → ".join(found.chain[: found.script_calls or None]), _LIBRARY)
         if library and routine:
             library += f"({routine})"
         if not (library or caller or routine):
@@ -114,7 +114,7 @@ class Edges:
 
     def routine(self, found: Attribution, runs: ev.Runs | None) -> str:
         """What a task was given to run; empty where that is a helper of a library or interpreter, or not known."""
-        if runs is None or found.script_call:
+        if runs is None or found.script_calls:
             return ""
         if runs.routine is not None or runs.routine_place is not None:
             place = None if runs.routine_place is None else self._trace.code.places[runs.routine_place]

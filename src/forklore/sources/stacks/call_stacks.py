@@ -25,7 +25,8 @@ from forklore.linux import leaving, memory, proc, ptrace
 from forklore.linux.mappings import Mapping, MappingKind
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
-from forklore.sources.stacks.code import CodeSpace, Loaded, TracedCode, Walked
+from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode, Walked
+from forklore.sources.stacks.language_threads import Function
 from forklore.sources.stacks.routines import Routines
 from forklore.sources.stacks.tail_calls import Jumps
 
@@ -42,7 +43,6 @@ _LEAST: Final = 256
 """… and of one that was met before at least, and a multiple of this."""
 _AHEAD: Final = 64
 """Bytes that are worth to be read ahead of being asked for."""
-_LEAST_OFTEN: Final = 10
 _WALKED_LIMIT: Final = 4096
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 _NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
@@ -83,6 +83,8 @@ class StackReader:
         """By the instruction pointer of callers that were met before: how much of the stack was of use."""
         self._ahead: tuple[str, int, int] | None = None
         """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
+        self._checked: list[CodeRegion] = []
+        """Code of this caller's that is known to be there still."""
 
     def enter(self, task: Tracee, entry: EnteredCall, t: int) -> Look | None:
         """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered.
@@ -112,7 +114,8 @@ class StackReader:
             self._looked_at = space = self._space(task)
             self._seen = self.glance(task.tid)
             held = self._seen.registers
-            found = self._walk(space, task.tid, self._arch(held), dwarf_block(self._arch(held), held.raw), None)
+            self._checked.clear()
+            found, _ = self._walk(space, task.tid, self._arch(held), dwarf_block(self._arch(held), held.raw), None)
             return self._number(space, task.tid, self._arch(held), found, t)
         except MemoryError:
             return self._unread(t)
@@ -132,6 +135,7 @@ class StackReader:
 
     def look(self, tid: Tid, space: CodeSpace, held: Registers, entry: EnteredCall, t: int) -> None:
         """Read the stack, the interpreter's frames and what the child is to run, as far as the call tells."""
+        self._checked.clear()
         try:
             entry.stack = self._stack(space, tid, held, entry, t)
             self._script(space, tid, held, entry, t)
@@ -179,13 +183,15 @@ class StackReader:
         registers = dwarf_block(arch, held.raw)
         # The second time from there: a third is likely, and worth to note what this walk goes by.
         needs = _Needs() if start in space.walked else None
-        found = self._walk(space, tid, arch, registers, needs)
+        found, whole = self._walk(space, tid, arch, registers, needs)
         number = self._number(space, tid, arch, found, t)
         if self._keep_frames:
             entry.frames = found.frames
         if len(space.walked) >= _WALKED_LIMIT:
             space.walked.clear()
-        space.walked[start] = None if needs is None else self._walked(arch, held, needs, number)
+        # What was in no code is looked for again: a library may lie there the next time.
+        regions = _leaving(space, found)
+        space.walked[start] = self._walked(arch, held, needs, number, regions) if needs and whole else None
         self._note(start[0], space.walked[start])
         return number
 
@@ -202,13 +208,23 @@ class StackReader:
         if known.registers(held.words()) != known.values:
             return False
         words = self._words()
-        return known.last < len(words) and known.words(words) == known.contents
+        same = known.last < len(words) and known.words(words) == known.contents
+        return same and not self._changed(known.regions, self._seen.tid)
+
+    def _changed(self, regions: Iterable[CodeRegion], tid: Tid) -> bool:
+        unchecked = [region for region in regions if region not in self._checked]
+        if self.code.changed(unchecked, tid):
+            return True
+        self._checked += unchecked
+        return False
 
     def _words(self) -> memoryview:
         window = self._seen.window
         return memoryview(window)[: len(window) & ~7].cast("Q")
 
-    def _walked(self, arch: Arch, held: Registers, needs: _Needs, number: int) -> Walked | None:
+    def _walked(
+        self, arch: Arch, held: Registers, needs: _Needs, number: int, regions: tuple[CodeRegion, ...]
+    ) -> Walked | None:
         base = self._seen.base
         places = sorted({(address - base) // 8 for address, _size in needs.reads})
         aligned = all(size == 8 and (address - base) % 8 == 0 for address, size in needs.reads)
@@ -219,22 +235,19 @@ class StackReader:
         block = [place for number, place in PLACES[arch].items() if number in needs.registers]
         needed = itemgetter(names.index(held.layout.sp), names.index(held.layout.ip), *block)
         pick, words = itemgetter(*places), self._words()
-        return Walked(needed, needed(held.words()), pick, places[-1], pick(words), number)
+        return Walked(needed, needed(held.words()), pick, places[-1], pick(words), number, regions)
 
     def _walk(
         self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
-    ) -> unwind.Walk:
+    ) -> tuple[unwind.Walk, bool]:
+        """The walk, and whether all of it lies in code that is known."""
         found, unknown = self._walk_once(space, tid, arch, registers, needs)
-        if unknown is None:
-            return found
-        space.patience -= 1
-        if space.patience > 0:
-            return found
-        # Code that was mapped since, as a rule. Where it is no code at all, looking again and again is in vain.
-        self.code.survey(space, tid)
-        space.vain = 0 if space.find(unknown) is not None else space.vain + 1
-        space.patience = 1 << min(space.vain, _LEAST_OFTEN) if space.vain else 0
-        return self._walk_once(space, tid, arch, registers, needs)[0]
+        changed = self._changed(_leaving(space, found), tid)
+        # An unknown address is code that was mapped since, or no code at all: what cannot be read needs no survey.
+        mapped = unknown is not None and not isinstance(memory.read(tid, Address(unknown), 1), Unavailable)
+        if (changed or mapped) and self.code.survey(space, tid, anew=changed):
+            found, unknown = self._walk_once(space, tid, arch, registers, needs)
+        return found, unknown is None
 
     def _walk_once(
         self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
@@ -340,7 +353,7 @@ class StackReader:
     def _runs(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> None:
         runs = self._routines.of(
             entry, held, lambda: self._layout(space, tid), self._read, _libc(space),
-            lambda address: self.code.function(space, tid, address),
+            lambda address: self._function(space, tid, address),
         )  # fmt: skip
         if runs is None:
             return
@@ -353,10 +366,19 @@ class StackReader:
     def _code_place(self, space: CodeSpace, tid: Tid, address: int | None, t: int) -> int | None:
         if address is None:
             return None
+        region = space.find(address)
+        if region is None or self._changed((region,), tid):
+            self.code.survey(space, tid, anew=region is not None)
         known = space.places.get(address)
         if known is None and space.find(address) is not None:
             known = self.code.place(space, tid, address, t, returns=False)
         return known
+
+    def _function(self, space: CodeSpace, tid: Tid, address: int) -> Function | None:
+        region = space.find(address)
+        if region is not None and self._changed((region,), tid):
+            self.code.survey(space, tid)
+        return self.code.function(space, tid, address)
 
     def _layout(self, space: CodeSpace, tid: Tid) -> PthreadLayout | Unavailable:
         if space.threads is None:
@@ -418,6 +440,14 @@ class Look(Struct, eq=False):
     def run(self) -> None:
         """Look at it."""
         self.stacks.look(self.tid, self.space, self.held, self.entry, self.t)
+
+
+def _leaving(space: CodeSpace, found: unwind.Walk) -> tuple[CodeRegion, ...]:
+    """The code on a stack that the program can let go of while it runs."""
+    regions = (space.find(pc) for pc, _how, _cfa in found.frames)
+    leaving = {region.entry.start: region for region in regions
+               if region is not None and region.loaded is not None and not region.loaded.stays}  # fmt: skip
+    return tuple(leaving.values())
 
 
 def _relative(held: Registers, address: int, size: int) -> tuple[str, int, int] | None:

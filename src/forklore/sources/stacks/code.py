@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from errno import ETIMEDOUT
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -51,6 +51,11 @@ class Loaded(Struct, eq=False):
     """Why there is no image."""
     refused: Unavailable | None = None
     """Why a debug file that is there is not used."""
+    stays: bool = True
+    """It is mapped until the program executes another, or is no file. Else it is checked whenever a stack goes through
+    it: another library may have been loaded in its place. (The build-id does not tell: linkers leave the names of
+    static functions out of it.)"""
+    stamp: strangers_file.Stamp | None = None
     functions: dict[int, Function] = {}
     """Functions by an address in them, as far as they were asked for."""
     ways: dict[int, Way | None] = {}
@@ -95,7 +100,9 @@ class Walked(Struct, eq=False):
     """… of which that is the highest, …"""
     contents: tuple[int, ...]
     number: int
-    """… to this stack."""
+    """… to this stack, …"""
+    regions: tuple[CodeRegion, ...]
+    """… as long as these have the same code."""
 
 
 class FunctionExtent(Struct, frozen=True):
@@ -105,6 +112,8 @@ class FunctionExtent(Struct, frozen=True):
     """Its run-time address."""
     name: bytes
     """Empty: not known."""
+    size: int = 0
+    """Bytes; 0: not known."""
 
 
 class CodeSpace:
@@ -119,10 +128,6 @@ class CodeSpace:
         """Stacks by the pc and sp that they began at; None: met once."""
         self.libc: str | None = None
         """Which C library is in it: glibc, musl, or empty; None: not looked for yet."""
-        self.patience = 0
-        self.vain = 0
-        """How many walks that met an unknown address are let pass before the regions are read anew, and how often
-        that was in vain so far."""
         self.interpreter: Interpreter | Literal[False] | None = None
         """None: not looked for yet."""
         self.threads: PthreadLayout | Unavailable | None = None
@@ -163,13 +168,17 @@ class TracedCode:
         self.places: list[tuple[int, Loaded, int]] = []
         """Every place: its number, what it lies in, its address there."""
 
-    def survey(self, space: CodeSpace, tid: Tid) -> None:
-        """Read anew where code lies in a held task's memory."""
+    def survey(self, space: CodeSpace, tid: Tid, *, anew: bool = True) -> bool:
+        """Read where code lies in a held task's memory; False where it is as it was, unless it is to be taken anew."""
         found = mappings.executable(tid)
+        entries = [] if isinstance(found, Unavailable) else list(found)
+        if not anew and entries == [region.entry for region in space.regions]:
+            return False
         space.places, space.walked, space.threads, space.libc = {}, {}, None, None
         space.interpreter = space.interpreter or None
-        space.regions = [] if isinstance(found, Unavailable) else [CodeRegion(entry) for entry in found]
+        space.regions = [CodeRegion(entry) for entry in entries]
         space.starts = [region.entry.start for region in space.regions]
+        return True
 
     def loaded(self, region: CodeRegion, tid: Tid) -> Loaded:
         """What lies in a region of a held task."""
@@ -182,6 +191,13 @@ class TracedCode:
             )  # fmt: skip
         return region.loaded
 
+    def changed(self, regions: Iterable[CodeRegion], tid: Tid) -> bool:
+        """Whether other code lies in any of these now, in a held task."""
+        return any(
+            region.loaded is not None and not region.loaded.stays and not _is_there(tid, region.entry, region.loaded)
+            for region in regions
+        )
+
     def _known(self, tid: Tid, entry: Mapping) -> Loaded:
         key: object
         if entry.kind is MappingKind.FILE:
@@ -189,7 +205,7 @@ class TracedCode:
         else:
             key = (entry.path, entry.size) if entry.kind is MappingKind.SPECIAL else b""
         known = self._loaded.get(key)
-        if known is None:
+        if known is None or not _is_there(tid, entry, known):
             known = self._loaded[key] = self._load(tid, entry)
         return known
 
@@ -197,13 +213,16 @@ class TracedCode:
         loaded = Loaded(entry)
         image: ElfImage | Unavailable | None = None
         if entry.kind is MappingKind.FILE:
-            image = _image_of_file(tid, entry)
+            image, loaded.stamp = _image_of_file(tid, entry)
+            if not _is_there(tid, entry, loaded):
+                loaded.stamp = None  # what is asked for here is not told as it was there
         elif entry.path == b"[vdso]":
             image = _image_of_memory(tid, entry)
         if isinstance(image, Unavailable):
             loaded.unknown = image
         elif image is not None:
             loaded.image = image
+            loaded.stays = image.stays or entry.kind is not MappingKind.FILE
             debug = _debug_file(image, tid, entry)
             if isinstance(debug, Unavailable):
                 loaded.refused, debug = debug, None
@@ -275,8 +294,10 @@ class TracedCode:
         symbol = _symbol(loaded, address - region.bias)
         start = None if loaded.table is None else loaded.table.function_start(address - region.bias)
         if start is None:
-            return None if symbol is None else FunctionExtent(symbol.address + region.bias, symbol.name)
-        return FunctionExtent(start + region.bias, b"" if symbol is None else symbol.name)
+            return None if symbol is None else FunctionExtent(symbol.address + region.bias, symbol.name, symbol.size)
+        if symbol is None:
+            return FunctionExtent(start + region.bias, b"")
+        return FunctionExtent(start + region.bias, symbol.name, symbol.size if symbol.address == start else 0)
 
     def _tell(self, number: int, loaded: Loaded | None, address: int, t: int, *, returns: bool) -> None:
         inside = address - 1 if returns else address
@@ -312,6 +333,10 @@ def _made(entry: Mapping) -> bool:
     return entry.kind in (MappingKind.ANONYMOUS, MappingKind.HEAP, MappingKind.STACK)
 
 
+def _is_there(tid: Tid, entry: Mapping, loaded: Loaded) -> bool:
+    return loaded.stamp is None or strangers_file.is_mapped(tid, entry, loaded.stamp)
+
+
 def _symbol(loaded: Loaded, address: int) -> Symbol | None:
     if loaded.symbols is None:
         return None
@@ -334,11 +359,13 @@ def _bias(loaded: Loaded, entry: Mapping) -> int:
     return 0 if address is None else entry.start - address
 
 
-def _image_of_file(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:
+def _image_of_file(tid: Tid, entry: Mapping) -> tuple[ElfImage | Unavailable, strangers_file.Stamp | None]:
     from forklore.elf.image.image import ElfImage
 
     file = strangers_file.open_mapped(tid, entry)
-    return file if isinstance(file, Unavailable) else ElfImage.open(file)
+    if isinstance(file, Unavailable):
+        return file, None
+    return ElfImage.open(file), strangers_file.stamp(file)
 
 
 def _image_of_memory(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Tid
-from forklore.elf.cfi.call_instructions import called_at
+from forklore.elf.cfi.call_instructions import called_at, jump_to
 from forklore.elf.cfi.unwind import Walk
 from forklore.events import records as ev
 from forklore.sources.stacks.code import CodeSpace, TracedCode
@@ -39,9 +39,8 @@ class Jumps:
             pair = places[index - 1], places[index]
             if pair not in self._known:
                 inner = frames[index - 1][0] - (index > 1)
-                target = self._left(arch, space, tid, pc, inner, read)
-                place = None if target is None else self._code.place(space, tid, target, t, returns=False)
-                self._known[pair] = place
+                left = self._left(arch, space, tid, pc, inner, read)
+                self._known[pair] = None if left is None else self._code.place(space, tid, left[0], t, returns=left[1])
             number = self._known[pair]
             if number is not None:
                 jumped.append(ev.Jumped(index, number))
@@ -49,11 +48,14 @@ class Jumps:
 
     def _left(
         self, arch: Arch, space: CodeSpace, tid: Tid, pc: int, inner: int, read: Callable[[int, int], bytes | None]
-    ) -> int | None:
+    ) -> tuple[int, bool] | None:
+        """Behind the jump that leads to the inner function, or, False, where the function begins that was called."""
         target = called_at(arch, read, pc)
         here = self._code.extent(space, tid, inner)
         called = None if target is None else self._code.extent(space, tid, target)
         if here is None or called is None or called.start != target or called.start == here.start:
             return None
-        part = here.name.startswith(called.name + b".")  # foo.cold belongs to foo
-        return None if part or not called.name else target
+        if here.name.startswith(called.name + b".") or not called.name:  # foo.cold belongs to foo
+            return None
+        behind = jump_to(arch, read, target, called.size, here.start) if called.size else None
+        return (target, False) if behind is None else (behind, True)
