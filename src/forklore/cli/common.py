@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import stat
-import sys
 from typing import TYPE_CHECKING, TextIO
 
 from forklore.abi.units import PID_LIMIT
@@ -98,12 +98,17 @@ def columns(arguments: argparse.Namespace, file: TextIO) -> int:
 
 
 def _terminal_columns(file: TextIO) -> int:
-    # Behind a pipe, which leads to less or head, the terminal is the one that messages go to.
+    # Behind a pipe, which leads to less or head, the terminal is the one that messages go to; if these go into the
+    # pipe too (2>&1 |), the one that is typed on.
     try:
         piped = stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
-        return os.get_terminal_size(sys.stderr.fileno() if piped else file.fileno()).columns
+        where = (2, 0) if piped else (file.fileno(),)
     except (OSError, ValueError):
         return 0
+    for number in where:
+        with contextlib.suppress(OSError):
+            return os.get_terminal_size(number).columns
+    return 0
 
 
 def view_options(arguments: argparse.Namespace, file: TextIO) -> ExportOptions:

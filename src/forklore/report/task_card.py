@@ -75,8 +75,7 @@ def card_lines(trace: Trace, task: Task, columns: int, *, verbose: bool = False)
     sharing = trace.sharing
     if sharing is None:
         raise ValueError("the trace was read without its sharing")
-    lines = list(_head(trace, task, columns))
-    lines += _command_lines(task, columns, None if verbose else _WORDS)
+    lines = list(_head(trace, task, columns, verbose=verbose))
     if task.creation is None:
         where = "is in an earlier file" if task.how == "continued" else "was not seen"
         lines += _wrapped("", f"its creation {where}, so what it inherited is not known", columns)
@@ -93,13 +92,14 @@ def card_lines(trace: Trace, task: Task, columns: int, *, verbose: bool = False)
     return [fit(line, columns) for line in lines]
 
 
-def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
+def _head(trace: Trace, task: Task, columns: int, *, verbose: bool) -> Iterator[Line]:
     edges = Edges(trace)
     edge = edges.of(task)
     row = TreeRow([task], each=1, edges=() if edge is None else (edge,))
     behind = (Piece(f"  #{task.id}", "quiet"), Piece("   "), *label.task_end(row))
     room = columns - sum(width_of(piece.text) for piece in behind)
     yield (*label.task_head(row, room, runs=True), *behind)
+    yield from _command_lines(task, columns, None if verbose else _WORDS)
     for part in label.task_parts(row, trace, Detail.FULL):
         yield from _wrapped("  ", plain(part), columns)
     creation = task.creation
@@ -107,7 +107,7 @@ def _head(trace: Trace, task: Task, columns: int) -> Iterator[Line]:
         creator = trace.tasks[task.creator] if task.creator is not None else None
         if creator is not None:
             yield from _wrapped("  ", f"made by {words.tid(creator.tid)} {words.task_name(creator)}".rstrip(), columns)
-        yield from _made(task, edges, columns)
+        yield from _made(task, edges, columns, verbose=verbose)
         for name, text in creation.details():
             yield from _wrapped("  ", f"{name} {text}", columns)
         for problem in creation.problems:
@@ -131,9 +131,9 @@ def _command_lines(task: Task, columns: int, most: int | None) -> Iterator[Line]
             yield (Piece("  "), Piece(part, "exec"))
 
 
-def _made(task: Task, edges: Edges, columns: int) -> Iterator[Line]:
+def _made(task: Task, edges: Edges, columns: int, *, verbose: bool) -> Iterator[Line]:
     found = edges.attribution(task)
-    if found is not None:
+    if found is not None and (verbose or not found.sure):
         chain = " → ".join(found.chain)
         by = f"by {chain}" if chain else "by whom is not known" if found.source == "none" else "by no library call"
         sure = "" if found.sure or found.source == "none" else ", not sure"

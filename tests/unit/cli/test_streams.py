@@ -34,14 +34,17 @@ buffered_or_not = pytest.mark.parametrize("unbuffered", ["", "1"])
 Output = int | IO[bytes]
 
 
-def begun(*words: str, stdout: Output, stderr: Output = subprocess.PIPE, **environment: str) -> subprocess.Popen[bytes]:
+def begun(
+    *words: str, stdout: Output, stderr: Output = subprocess.PIPE, stdin: Output | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
     variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "PYTHONUNBUFFERED")}
     variables |= {"PYTHONPATH": str(ROOT / "src"), **environment}
-    return subprocess.Popen([sys.executable, "-m", "forklore", *words], stdout=stdout, stderr=stderr, env=variables)
+    command = [sys.executable, "-m", "forklore", *words]
+    return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=variables)
 
 
 def ended(*words: str, stdout: Output, **environment: str) -> tuple[int, bytes]:
-    process = begun(*words, stdout=stdout, stderr=subprocess.PIPE, **environment)
+    process = begun(*words, stdout=stdout, stderr=subprocess.PIPE, stdin=None, **environment)
     said = process.communicate()[1]
     return process.returncode, said
 
@@ -125,12 +128,16 @@ def test_errors_are_told_in_any_encoding() -> None:
     assert process.communicate()[1] == b"forklore: /nowhere/->\\xfc: No such file or directory\n"
 
 
+@pytest.mark.parametrize("at", ["stderr", "stdin"])
 @pytest.mark.parametrize(("columns", "wanted"), [(57, 57), (130, 130), (0, 80)])
-def test_behind_a_pipe_the_width_is_that_of_the_terminal_for_messages(columns: int, wanted: int) -> None:
+def test_behind_a_pipe_the_width_is_that_of_the_terminal(at: str, columns: int, wanted: int) -> None:
     master, terminal = os.openpty()
     try:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-        process = begun(*LARGE[::2], stdout=subprocess.PIPE, stderr=terminal)
+        if at == "stderr":
+            process = begun(*LARGE[::2], stdout=subprocess.PIPE, stderr=terminal)
+        else:
+            process = begun(*LARGE[::2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=terminal)
         widest = max(map(len, process.communicate()[0].decode().splitlines()))
         assert wanted - 2 <= widest <= wanted
     finally:
