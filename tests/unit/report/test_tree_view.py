@@ -339,6 +339,14 @@ def test_what_a_log_never_tells_takes_one_line() -> None:
     assert len(view(story, Limits(verbose=True))[1:]) == 3
 
 
+def test_what_an_attached_program_never_tells_takes_one_line() -> None:
+    blind = [ev.Blind("what was before", "attached"), ev.Blind("failed calls", "no filter")]
+    story = Story(blind=blind, options={"attach": "100"})
+    story.begin(100)
+    assert view(story.end())[1:] == ["Not known: as of any program attached to (-v): what was before, failed calls"]
+    assert len(view(story, Limits(verbose=True))[1:]) == 2
+
+
 def test_what_tracing_changed_stands_at_the_root_and_is_not_unknown() -> None:
     blind = [ev.Blind("no_new_privs is set", "of a filter", changed=True)]
     story = Story(blind=blind)

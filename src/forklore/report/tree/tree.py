@@ -405,11 +405,15 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
     most = _CHARACTERS if limits.lines is not None else sys.maxsize
     by_reason: dict[str, list[str]] = {}
     blind = trace.header.blind
-    if (tool := trace.header.source.tool) != "forklore" and not limits.verbose:
+    tool = trace.header.source.tool
+    source = "program attached to" if "attach" in trace.header.options else ""
+    if tool != "forklore":
+        source = f"log of {clipped(tool, most)}"
+    if source and not limits.verbose:
         always = [each for each in blind if not each.why.startswith(f"{tool} was run without")]
         if always:
             whats = clipped(", ".join(each.what for each in always), most)
-            yield from _note(f"as of any log of {clipped(tool, most)} (-v): {whats}", limits)
+            yield from _note(f"as of any {source} (-v): {whats}", limits)
         blind = [each for each in blind if each not in always]
     for what, why in [*((each.what, each.why) for each in blind if not each.changed), *trace.notes]:
         by_reason.setdefault(why, []).append(what)
