@@ -23,13 +23,17 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 from held import Held
+from tracing import Trace_
 
 from forklore.abi.units import Tid, Unavailable
 from forklore.elf.cpython.frames import Interpreter, PyStack
+from forklore.events import records as ev
 from forklore.linux import ptrace
 from forklore.linux.wait import Kind
+from forklore.report.tree.edges import Edges, own_name
 
 PROGRAM = Path(__file__).resolve().parent.parent / "programs" / "python_frames.py"
+THREADS = PROGRAM.parent / "callers" / "threads.py"
 GENERATOR = Path(__file__).resolve().parents[2] / "scripts" / "generate-cpython-layouts"
 MINORS = range(8, 16)
 
@@ -157,6 +161,24 @@ def test_every_creation_has_the_frames_that_python_itself_tells(python: str) -> 
     # What points to a thread's descriptor is among the registers that ptrace tells on x86_64 alone.
     found = "pthread" if os.uname().machine == "x86_64" else "native id"
     assert {stack.found for stack in run.stacks} == {found}
+
+
+def test_threads_have_the_names_and_targets_that_python_gives_them(python: str, traced: Trace_) -> None:
+    run = traced(*shlex.split(python), THREADS)
+    assert run.status == 0, run.err
+    told = [json.loads(line) for line in run.out.splitlines()]
+    found = []
+    for task in run.created():
+        assert task.runs is not None
+        assert task.runs.name is not None
+        name, script = ev.raw_bytes(task.runs.name).decode(), task.runs.script
+        found.append([name, None if script is None else [ev.raw_bytes(script.file).decode(), script.line]])
+    assert found[:-1] == told
+    assert found[-1][0] == "pool_0"
+    assert own_name(run.created()[1]) == "crew of its own"
+    edge = Edges(run.trace).of(run.created()[0])
+    assert edge is not None
+    assert edge.text().startswith("threading.Thread.start(work) ← threads.py:")
 
 
 def test_a_subinterpreter_has_its_own_frames(python: str) -> None:

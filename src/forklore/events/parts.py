@@ -126,6 +126,14 @@ class Standing(
 RunsHow = Literal["clone", "nptl", "musl", "go", "rust", "c++", "raw"]
 
 
+class ScriptFrame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A frame of an interpreted program."""
+
+    function: Text
+    file: Text
+    line: Count | None = None
+
+
 class Runs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """What the creator gave a child to run. Addresses are the creator's; with ``_place``, where that is code."""
 
@@ -139,6 +147,10 @@ class Runs(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     """What the program gave to pthread_create, thrd_create, …, where that is something else than ``fn``."""
     routine_place: Id | None = None
     routine_arg: Word | None = None
+    script: ScriptFrame | None = None
+    """Of a thread that Python's ``threading`` starts: the function that it is to run, and where that begins."""
+    name: Text | None = None
+    """What it is called there."""
     unknown: Unavailable | None = None
     """Why the routine could not be found."""
 
@@ -172,14 +184,6 @@ class Jumped(msgspec.Struct, frozen=True, array_like=True, gc=False):
     place: Id
     """Behind its jump to the next inner frame's function, where that was found, else where the function begins: it may
     have jumped to a third one that did."""
-
-
-class ScriptFrame(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A frame of an interpreted program."""
-
-    function: Text
-    file: Text
-    line: Count | None = None
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):

@@ -54,5 +54,5 @@ def form_of(made: Task | Failure) -> object:
         return None
     runs = runs_of(made)
     script = None if made.script is None else made.script.script
-    ran = None if runs is None else (runs.how, runs.fn, runs.fn_place, runs.routine, runs.routine_place)
+    ran = None if runs is None else (runs.how, runs.fn, runs.fn_place, runs.routine, runs.routine_place, runs.script)
     return (made.stack.number, script, called, ran)

@@ -7,7 +7,7 @@ from typing import Final
 
 from forklore.abi.resources import BY_KEY
 from forklore.abi.signals import signal_name
-from forklore.abi.text import printable
+from forklore.abi.text import as_text, printable
 from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.decode.sharing import Fate, fates
 from forklore.events.records import UNKNOWN_TID, Standing, raw_bytes
@@ -22,6 +22,7 @@ from forklore.report.tree.edges import Edges
 from forklore.report.tree.fold import TreeRow
 from forklore.report.tree.label import Detail
 from forklore.report.words import words
+from forklore.report.words.code import clipped, script_words
 from forklore.report.words.cow import cow_lines
 from forklore.report.words.descriptors import beyond, held_name, origin
 from forklore.report.words.vfork_holds import vfork_lines
@@ -149,6 +150,9 @@ def _made(task: Task, edges: Edges, columns: int, *, verbose: bool) -> Iterator[
         if text:
             given = "" if argument is None else f", argument {argument:#x}"
             yield from _wrapped("  ", f"{name}: {text}{given} [{runs.how}]", columns)
+    if runs.name is not None:
+        target = "" if runs.script is None else f", which runs {script_words(runs.script)}"
+        yield from _wrapped("  ", f'Python\'s thread "{clipped(as_text(raw_bytes(runs.name)))}"{target}', columns)
     if runs.unknown is not None:
         yield from _wrapped("  ", f"what it runs is not known: {runs.unknown.why}", columns)
     for naming in task.names:

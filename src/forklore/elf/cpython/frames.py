@@ -17,6 +17,7 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.units import Unavailable
+from forklore.elf.cpython.attributes import Attributes
 from forklore.elf.cpython.layout import ABSENT, CPythonLayout, Read, Symbol, choose
 from forklore.elf.cpython.lines import NEW_LINE_TABLE
 from forklore.elf.cpython.objects import ObjectMemory, Objects, UnreadableError
@@ -27,6 +28,9 @@ MOST_INTERPRETERS: Final = 256
 MOST_THREADS: Final = 1 << 14
 MOST_KNOWN: Final = 1 << 12
 
+_OF_THREAD: Final = frozenset({b"_name", b"_target"})
+_SHIMS: Final = 4
+"""Frames of the interpreter itself that may lie inside of the innermost one of Python's."""
 _OWNED_BY_GENERATOR: Final = 1
 _FIRST_WITHOUT_CODE: Final = 3
 """The owners from here on are frames of the interpreter itself (FRAME_OWNED_BY_CSTACK, FRAME_OWNED_BY_INTERPRETER)."""
@@ -45,6 +49,15 @@ class PyFrame(Struct, frozen=True):
     file: bytes
     line: int | None
     """None: the instruction belongs to no line."""
+
+
+class StartedThread(Struct, frozen=True):
+    """What Python's ``threading`` is about to start."""
+
+    name: bytes
+    target: PyFrame | None
+    """The function that it is to run, at the line where that begins; None: a method ``run()``, or what is no function
+    of Python's."""
 
 
 class PyStack(Struct, frozen=True):
@@ -66,7 +79,11 @@ class Interpreter:
         self._layout = layout
         self._memory = ObjectMemory(read)
         self._objects = Objects(layout, self._memory, code_type)
+        self._attributes = Attributes(layout, self._memory, self._objects)
         self._known: dict[int, int] = {}
+
+        size = 8 + max(layout.frame_back, layout.frame_code, layout.frame_instruction, layout.frame_bytecode_index)
+        self._frame_size = max(size, layout.frame_owner + 1)
 
     @classmethod
     def find(cls, symbol: Symbol, read: Read, version_hint: str | None) -> Interpreter | Unavailable:
@@ -109,6 +126,42 @@ class Interpreter:
         except UnreadableError as problem:
             end = str(problem)
         return PyStack(tuple(frames), end, found)
+
+    def starts(self, tid: int, thread_pointer: int | None) -> StartedThread | None:
+        """The thread that a held one, whose innermost frame is that of ``threading.Thread.start``, is to make.
+
+        None where that is another function, or cannot be read. Of a thread whose frames were read just now.
+        """
+        try:
+            thread, _found = self._thread(tid, thread_pointer)
+            frame = self._innermost(thread) if thread else 0
+            for _ in range(_SHIMS):
+                if not frame:
+                    return None
+                if self._frame(self._memory.exactly(frame, self._frame_size, "a frame")) is not None:
+                    return self._started(self._memory.pointer(frame + self._layout.frame_locals) & ~_TAGS)
+                frame = self._memory.pointer(frame + self._layout.frame_back)
+        except UnreadableError:
+            return None
+        return None
+
+    def _started(self, thread: int) -> StartedThread | None:
+        found = self._attributes.of(thread, _OF_THREAD)
+        if b"_name" not in found:
+            return None
+        target = found.get(b"_target", 0)
+        return StartedThread(self._objects.text(found[b"_name"]), self._function(target) if target else None)
+
+    def _function(self, address: int) -> PyFrame | None:
+        layout, objects = self._layout, self._objects
+        kind = objects.type_name(address)
+        if kind == b"method":
+            address = self._memory.pointer(address + layout.method_function)
+            kind = objects.type_name(address)
+        if kind != b"function":
+            return None
+        code = objects.code(self._memory.pointer(address + layout.function_code))
+        return PyFrame(objects.text(code.name), objects.text(code.file), code.first_line)
 
     # --- threads
 
@@ -207,9 +260,7 @@ class Interpreter:
 
     def _walk(self, thread: int, limit: int, frames: list[PyFrame]) -> str:
         """Append the frames to ``frames``: what ended them."""
-        layout = self._layout
-        size = 8 + max(layout.frame_back, layout.frame_code, layout.frame_instruction, layout.frame_bytecode_index)
-        size = max(size, layout.frame_owner + 1)
+        layout, size = self._layout, self._frame_size
         address = self._innermost(thread)
         seen: set[int] = set()
         while address:

@@ -84,6 +84,24 @@ class CPythonLayout(Struct, frozen=True, kw_only=True):
     bytecodes_size: int = ABSENT
     bytecodes_entries: int = ABSENT
 
+    frame_locals: int
+    """Where the local variables begin; the first is the first parameter."""
+    function_code: int
+    method_function: int
+    type_size: int
+    """tp_basicsize; ``type_dict``: tp_dictoffset; ``type_keys``: the names of what its objects have in common."""
+    type_dict: int
+    type_keys: int = ABSENT
+    dict_keys: int
+    dict_values: int
+    keys_index_bytes: int = ABSENT
+    """In PyDictKeysObject, as the three behind it; before 3.11 that is in no header."""
+    keys_kind: int = ABSENT
+    keys_count: int = ABSENT
+    keys_indices: int = ABSENT
+    values_first: int = 0
+    """In PyDictValues."""
+
     object_type: int
     type_name: int
     unicode_length: int

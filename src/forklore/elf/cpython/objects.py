@@ -21,6 +21,7 @@ LARGEST_TABLE: Final = 1 << 18
 TABLES_A_STACK: Final = 1 << 19
 """Bytes of all of them in one stack."""
 
+_TYPE_NAME: Final = 12
 _TOP: Final = 1 << 63
 _word = struct.Struct("<Q").unpack_from
 _int = struct.Struct("<i").unpack_from
@@ -142,6 +143,12 @@ class Objects:
                 self._code_type = type_
                 return
         raise UnreadableError(f"a frame whose code at {address:#x} is no code object")
+
+    def type_name(self, address: int) -> bytes:
+        """The first letters of what an object's type calls itself; :class:`UnreadableError`."""
+        type_ = self._memory.pointer(address + self._layout.object_type)
+        name = self._memory.pointer(type_ + self._layout.type_name)
+        return self._memory.exactly(name, _TYPE_NAME, "a type's name").partition(b"\0")[0]
 
     def text(self, address: int) -> bytes:
         """A str as UTF-8, bytes that could not be decoded as they were; :class:`UnreadableError`."""

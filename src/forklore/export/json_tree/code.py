@@ -63,6 +63,10 @@ class RunsObject(Struct, frozen=True):
     """The same as a place."""
     routine_arg: Word | None
     """Its argument."""
+    script: ScriptFrameObject | None
+    """Of a thread that Python's ``threading`` starts: the function that it is to run, and where that begins."""
+    name: ev.Text | None
+    """What it is called there."""
     unknown: UnavailableObject | None
     """Why the routine could not be found."""
 
@@ -77,6 +81,8 @@ class RunsObject(Struct, frozen=True):
             routine=word(runs.routine),
             routine_place=None if runs.routine_place is None else PlaceObject.of(code.places[runs.routine_place]),
             routine_arg=word(runs.routine_arg),
+            script=None if runs.script is None else ScriptFrameObject.of(runs.script),
+            name=runs.name,
             unknown=None if runs.unknown is None else unavailable(runs.unknown),
         )
 

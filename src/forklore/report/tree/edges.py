@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from forklore.abi.text import printable
+from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
 from forklore.model.attributions import Attributions, form_of, runs_of
 from forklore.model.tasks import Failure, Task, Trace
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from forklore.model.attribution import Attribution
 
 _LIBRARY: Final = 60
+_COMM: Final = 15
+"""TASK_COMM_LEN without its NUL."""
+_PYTHON_THREAD: Final = ("threading.Thread.start",)
+"""What executors and pools give to theirs is a function of the library's own."""
 _OWN_ROUTINE: Final = frozenset({"clone", "clone3"})
 """Library calls whose ``fn`` is the program's own; that of the others is a helper of the library."""
 
@@ -114,6 +118,8 @@ class Edges:
 
     def routine(self, found: Attribution, runs: ev.Runs | None) -> str:
         """What a task was given to run; empty where that is a helper of a library or interpreter, or not known."""
+        if runs is not None and runs.script is not None and found.chain[:1] == _PYTHON_THREAD:
+            return clipped(as_text(ev.raw_bytes(runs.script.function)))
         if runs is None or found.script_calls:
             return ""
         if runs.routine is not None or runs.routine_place is not None:
@@ -143,9 +149,15 @@ def _says_nothing(made: Task | Failure, found: Attribution) -> bool:
 
 
 def own_name(task: Task) -> str:
-    """The name that a task was given after its creation or last exec, escaped; empty for one with none of its own."""
+    """The name that a task was given after its creation or last exec, escaped; empty for one with none of its own.
+
+    A thread's in Python is its whole name there, of which the kernel knows no more than 15 bytes.
+    """
+    named = None if task.runs is None or task.images else task.runs.name
+    whole = b"" if named is None else ev.raw_bytes(named)
     if not task.names or task.comm != task.names[-1].comm:
-        return ""
+        return clipped(as_text(whole))
     if task.images and task.images[-1].comm == task.comm:
         return ""
-    return printable(task.comm or b"")
+    comm = task.comm or b""
+    return clipped(as_text(whole)) if whole[:_COMM] == comm else printable(comm)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_UNTRACED
+from forklore.abi.flags import CLONE_THREAD, CLONE_UNTRACED
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.elf.dwarf.registers import PLACES, dwarf_block
@@ -31,7 +31,7 @@ from forklore.sources.stacks.routines import Routines
 from forklore.sources.stacks.tail_calls import Jumps
 
 if TYPE_CHECKING:
-    from forklore.elf.cpython.frames import Interpreter
+    from forklore.elf.cpython.frames import Interpreter, PyFrame, StartedThread
     from forklore.elf.dwarf.source import DwarfSource
     from forklore.elf.image.thread_descriptors import PthreadLayout
     from forklore.linux.pages.whole import Memory
@@ -46,6 +46,8 @@ _AHEAD: Final = 64
 _WALKED_LIMIT: Final = 4096
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 _NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
+_STARTS: Final = (b"Thread.start", b"start")
+"""Python's function that starts a thread of its library ``threading``: what is found there tells whether it is that."""
 _THREAD_LIBRARIES: Final = (b"libc.so", b"libc-2", b"libpthread")
 
 
@@ -138,8 +140,8 @@ class StackReader:
         self._checked.clear()
         try:
             entry.stack = self._stack(space, tid, held, entry, t)
-            self._script(space, tid, held, entry, t)
-            self._runs(space, tid, held, entry, t)
+            started = self._script(space, tid, held, entry, t)
+            self._runs(space, tid, held, entry, t, started)
             if self._lines_at_once:
                 self.write_lines(t)
         except MemoryError:
@@ -304,24 +306,30 @@ class StackReader:
             self._emit(ev.Stack(t=t, stack=number, frames=told, end=end, jumped=list(jumped)))
         return number
 
-    def _script(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> None:
+    def _script(
+        self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int
+    ) -> StartedThread | None:
+        """Note the interpreter's frames: the thread that its own library starts with this call."""
         if space.interpreter is None:
             space.interpreter = self._interpreter(space, tid) or False
         interpreter = space.interpreter
         if not interpreter:
-            return
+            return None
         pointer = held["fs_base"] if held.layout.word == 8 and self._machine is Arch.X86_64 else None
         with self._memory_of(tid):
             found = interpreter.frames(tid, pointer, self._depth)
+            starting = entry.flags & CLONE_THREAD and found.frames and found.frames[0].function in _STARTS
+            started = interpreter.starts(tid, pointer) if starting else None
         if not found.frames:
-            return
+            return None
         key = interpreter.language, found.frames, found.end
         number = self._scripts.get(key)
         if number is None:
             number = self._scripts[key] = len(self._scripts) + 1
-            frames = [ev.ScriptFrame(ev.text(one.function), ev.text(one.file), one.line) for one in found.frames]
+            frames = [_script_frame(one) for one in found.frames]
             self._emit(ev.Script(t=t, script=number, language=interpreter.language, frames=frames, end=found.end))
         entry.script = number
+        return started
 
     def _interpreter(self, space: CodeSpace, tid: Tid) -> Interpreter | None:
         program = os.path.basename(_program(tid))
@@ -350,7 +358,9 @@ class StackReader:
     def _page(self, address: int, size: int) -> bytes | None:
         return None if self._memory is None else self._memory.read(address, size)
 
-    def _runs(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> None:
+    def _runs(
+        self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int, started: StartedThread | None
+    ) -> None:
         runs = self._routines.of(
             entry, held, lambda: self._layout(space, tid), self._read, _libc(space),
             lambda address: self._function(space, tid, address),
@@ -362,6 +372,9 @@ class StackReader:
             fn_place=self._code_place(space, tid, runs.fn, t),
             routine_place=self._code_place(space, tid, runs.routine, t),
         )
+        if started is not None:
+            target = None if started.target is None else _script_frame(started.target)
+            entry.runs = msgspec.structs.replace(entry.runs, script=target, name=ev.text(started.name))
 
     def _code_place(self, space: CodeSpace, tid: Tid, address: int | None, t: int) -> int | None:
         if address is None:
@@ -440,6 +453,10 @@ class Look(Struct, eq=False):
     def run(self) -> None:
         """Look at it."""
         self.stacks.look(self.tid, self.space, self.held, self.entry, self.t)
+
+
+def _script_frame(frame: PyFrame) -> ev.ScriptFrame:
+    return ev.ScriptFrame(ev.text(frame.function), ev.text(frame.file), frame.line)
 
 
 def _leaving(space: CodeSpace, found: unwind.Walk) -> tuple[CodeRegion, ...]:
