@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         pids = [Pid(pid) for pid in arguments.pid]
-        record(Attachment(pids, _options(arguments), tree=arguments.tree, seconds=arguments.duration), arguments)
+        record(Attachment(pids, _options(arguments), tree=arguments.tree, seconds=arguments.duration), arguments, pids)
     except TraceRefusedError as problem:
         complain(str(problem))
         return OWN_FAILURE

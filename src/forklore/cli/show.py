@@ -8,6 +8,7 @@ import sys
 
 from forklore.cli.common import add_view_arguments, view_options
 from forklore.cli.main import USAGE_ERROR, complain
+from forklore.cli.progress import reading
 from forklore.export.table import EXPORTERS, VIEWS
 
 HELP = """\
@@ -62,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     stream = sys.stdout if exporter.text else sys.stdout.buffer
     try:
         source = open_any(arguments.file)
-        exporter.write(source, stream, view_options(arguments, sys.stdout), complain)
+        with reading(arguments.file, stream) as out:
+            exporter.write(source, out, view_options(arguments, sys.stdout), complain)
     except (TraceError, NoSuchTaskError) as problem:
         complain(str(problem))
         return 1

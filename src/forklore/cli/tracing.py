@@ -10,6 +10,9 @@ from forklore.cli.common import positive, view_options, wants_color
 from forklore.cli.main import complain, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forklore.cli.progress import Progress
     from forklore.events.rotate import Rotation
     from forklore.sources.recording import Recording
     from forklore.sources.source import Source
@@ -31,6 +34,13 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
         help="continue the trace in FILE.1, FILE.2, … whenever one has SIZE bytes (64M, 1G), and keep the last KEEP",
     )
     parser.add_argument("--log", action="store_true", help="print each event as it happens, and no tree at the end")
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="on a terminal, a line that is renewed each second: tasks alive, made, refused; auto: where what is traced"
+        " does not write to that terminal itself, as a program of `forklore run` does",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="print neither (for use with -o)")
     parser.add_argument(
         "--view",
@@ -58,10 +68,11 @@ def _rotation(text: str) -> Rotation:
         raise argparse.ArgumentTypeError(str(problem)) from None
 
 
-def record(source: Source, arguments: argparse.Namespace) -> None:
+def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | None = None) -> None:
     """Run a source to its end, record it as asked, say what went wrong, and print the view that was asked for.
 
-    Raises OSError, and what the source raises.
+    ``pids``: what is traced and ran before; None for a program of ours, which has our terminal. Raises OSError, and
+    what the source raises.
     """
     from forklore.sources.recording import Recording
 
@@ -74,11 +85,29 @@ def record(source: Source, arguments: argparse.Namespace) -> None:
         from forklore.export.log import Log
 
         log = Log(source.header, sys.stderr, color=wants_color(arguments.color, sys.stderr), endless=True).event
-    recording.record(source, log)
+    progress = _progress(arguments, pids)
+    if progress is None:
+        recording.record(source, log)
+    else:
+        try:
+            recording.record(source, progress.event, progress.idle)
+        finally:
+            progress.close()
     for text in (*source.warnings, *recording.complaints()):
         complain(text)
     if view:
         _show(recording, arguments)
+
+
+def _progress(arguments: argparse.Namespace, pids: Sequence[int] | None) -> Progress | None:
+    from forklore.cli.progress import Progress, can_renew, shows_on
+
+    if arguments.log or arguments.progress == "never" or not can_renew(sys.stderr):
+        return None
+    # A line between those of the program would spoil both.
+    if arguments.progress == "auto" and (arguments.quiet or pids is None or shows_on(sys.stderr, pids)):
+        return None
+    return Progress(sys.stderr)
 
 
 def _show(recording: Recording, arguments: argparse.Namespace) -> None:

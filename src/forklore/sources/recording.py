@@ -13,7 +13,7 @@ from forklore.events.records import Event, Header, Note
 if TYPE_CHECKING:
     from forklore.events.rotate import RotatingWriter, Rotation
     from forklore.events.trace_file import TraceFile
-    from forklore.sources.source import Emit, Source
+    from forklore.sources.source import Emit, Idle, Source
 
 _FLUSH_AFTER: Final = 0.05
 """Seconds for which an event may wait to be written: a write at every stop of a program would double their price."""
@@ -66,10 +66,15 @@ class Recording:
             self._kept = os.memfd_create("forklore-trace", os.MFD_CLOEXEC)
             self._writers.append(Writer(self._kept, header))
 
-    def record(self, source: Source, also: Emit | None = None) -> None:
-        """Run the source and record it to its end; ``also`` takes each event after it was recorded."""
+    def record(self, source: Source, also: Emit | None = None, idle: Idle | None = None) -> None:
+        """Run the source and record it to its end.
+
+        ``also`` takes each event after it was recorded; ``idle`` is called as a source's is (:class:`Source`).
+        """
         emit = self._emit if self._most is None else self._until(self._most)
-        reason = source.run(emit if also is None else _both(emit, also), self._idle)
+        reason = source.run(
+            emit if also is None else _both(emit, also), self._idle if idle is None else _sooner(self._idle, idle)
+        )
         t = source.elapsed()
         for writer in self._writers:
             writer.end(t, reason, self.left_out)
@@ -151,3 +156,11 @@ def _both(first: Emit, second: Emit) -> Emit:
         second(event)
 
     return emit
+
+
+def _sooner(first: Idle, second: Idle) -> Idle:
+    def idle(t: int) -> float:
+        # 0: to be called again only when something has happened.
+        return min((seconds for seconds in (first(t), second(t)) if seconds), default=0.0)
+
+    return idle

@@ -268,7 +268,7 @@ def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> 
 def _held(tasks: list[Task]) -> list[Piece]:
     # What is much of their life is no doing of the program.
     held, lived = sum(task.tracer_held for task in tasks), sum(task.lifetime or 0 for task in tasks)
-    if held * _HELD_SHARE <= lived or held <= _HELD_LEAST * len(tasks):
+    if held * _HELD_SHARE <= lived or held <= _HELD_LEAST * len(tasks) or tasks[0].how == "root":
         return []
     return [Piece(f" ({words.span(held)} held by forklore)", "loud")]
 

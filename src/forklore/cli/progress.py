@@ -1,0 +1,153 @@
+"""One line on the terminal that is renewed while something takes long, and gone when it is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final, TextIO, cast
+
+if TYPE_CHECKING:
+    from forklore.events.records import Event
+
+_EVERY: Final = 1.0
+"""Seconds between two lines."""
+_S: Final = 1_000_000_000
+_CLEAR: Final = "\r\x1b[K"
+_LONG: Final = 100 << 20
+"""Bytes of a file that takes long to read."""
+
+
+def can_renew(stream: TextIO) -> bool:
+    """Whether a line of ``stream`` can be written over."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def shows_on(stream: TextIO, pids: Sequence[int]) -> bool:
+    """Whether one of ``pids`` has the terminal of ``stream`` as its output, too; True where that cannot be told."""
+    own = os.fstat(stream.fileno()).st_rdev
+    try:
+        return any(os.stat(f"/proc/{pid}/fd/{fd}").st_rdev == own for pid in pids for fd in (1, 2))
+    except OSError:
+        return True
+
+
+class Progress:
+    """How many tasks there are, from the events of a trace."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from forklore.events import records as ev
+
+        self._stream = stream
+        self._alive = self._made = self._refused = 0
+        self._last: int | None = None
+        self._due = 0
+        self._began, self._created, self._failed, self._ended = ev.Begin, ev.Create, ev.Fail, (ev.Exit, ev.Gone)
+
+    def event(self, event: Event) -> None:
+        """The next event."""
+        if isinstance(event, self._created):
+            self._made += 1
+            self._alive += event.traced
+            self._last = event.t
+        elif isinstance(event, self._ended):
+            self._alive -= 1
+        elif isinstance(event, self._began):
+            self._alive += 1
+        elif isinstance(event, self._failed):
+            self._refused += 1
+
+    def idle(self, t: int) -> float:
+        """The source is about to wait, ``t`` ns after the start: after how many seconds it is to call again."""
+        if t >= self._due:
+            self._due = t + int(_EVERY * _S)
+            self._draw(self.text(t))
+        return max((self._due - t) / _S, 0.001)
+
+    def text(self, t: int) -> str:
+        """``12 s: 31 tasks alive, 412 made, the last 3 s ago, 2 creations refused``."""
+        last = "" if self._last is None else f", the last {(t - self._last) // _S} s ago"
+        refused = f", {self._refused:,} creations refused" if self._refused else ""
+        return f"{t // _S} s: {self._alive:,} tasks alive, {self._made:,} made{last}{refused}"
+
+    def _draw(self, text: str) -> None:
+        self._stream.write(f"{_CLEAR}forklore: {text}"[: len(_CLEAR) + _width(self._stream) - 1])
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Take the line away."""
+        self._stream.write(_CLEAR)
+        self._stream.flush()
+
+
+def _width(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
+@contextmanager
+def reading(name: str, out: IO[Any]) -> Iterator[IO[Any]]:
+    """While a file is read that takes long: how much of it has been, on a terminal.
+
+    What is made of it is to be written to the stream that is given, which is ``out`` but for taking that line away.
+    """
+    size = os.stat(name).st_size if os.path.isfile(name) else 0
+    if size < _LONG or not can_renew(sys.stderr):
+        yield out
+        return
+    done = threading.Event()
+    shown = threading.Thread(target=_shown, args=(name, size, done), daemon=True)
+    shown.start()
+
+    def stop() -> None:
+        done.set()
+        shown.join()
+
+    try:
+        yield cast("IO[Any]", _After(out, stop))
+    finally:
+        stop()
+
+
+class _After:
+    """A stream that does something before it is first written to."""
+
+    def __init__(self, stream: IO[Any], first: Callable[[], None]) -> None:
+        self._stream = stream
+        self._first = first
+
+    def write(self, data: str | bytes) -> int:
+        self._first()
+        return self._stream.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def _shown(name: str, size: int, done: threading.Event) -> None:
+    progress = Progress(sys.stderr)
+    try:
+        while not done.wait(_EVERY):
+            at = _position(name)
+            if at is None:
+                return  # it is read; what is made of it comes now
+            progress._draw(f"read {min(at, size) * 100 // size} % of {size >> 20:,} MB")
+    finally:
+        progress.close()
+
+
+def _position(name: str) -> int | None:
+    # Where the descriptor stands that it is read through, as the kernel tells: readers need not know of this.
+    wanted = os.stat(name)
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if os.path.samestat(os.stat(f"/proc/self/fd/{fd}"), wanted):
+                with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+                    return int(next(lines).split()[1])
+        except (OSError, StopIteration, IndexError, ValueError):
+            continue
+    return None
