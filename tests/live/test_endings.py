@@ -178,3 +178,12 @@ def test_what_forklore_ends_itself(tmp_path: Path) -> None:
     _, left = forklore.load(file).tasks.values()
     assert left.death is not None
     assert (left.death.signal, left.death.by) == (9, "tracer")
+
+
+def test_the_command_line_that_a_server_writes_for_itself(program: Program, traced: Trace_) -> None:
+    run = traced(program("titled"))
+    assert run.status == 0
+    worker = run.task(run.line("worker").number("pid"))
+    assert worker.title == (b"titled: worker process",)
+    plain = run.task(run.line("plain").number("pid"))
+    assert plain.title == ()

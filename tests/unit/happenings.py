@@ -277,6 +277,8 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
     elif kind is ev.Exit:
         status = draw(st.none() | st.integers(0, 0xFFFF) | st.integers())
         story.tell(ev.Exit(t=t, task=task, status=status))
+    elif kind is ev.Title:
+        story.tell(ev.Title(t=t, task=task, argv=draw(st.lists(TEXTS, max_size=3))))
     elif kind is ev.Name:
         story.tell(ev.Name(t=t, task=task, comm=draw(TEXTS), how=draw(st.sampled_from(get_args(ev.NameHow)))))
     elif kind is ev.Gone:
@@ -298,5 +300,5 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
 
 KINDS = (
     ev.Begin, ev.Create, ev.Create, ev.Create, ev.Fail, ev.Other, ev.Exec, ev.ExecFail, ev.VforkDone, ev.Descriptors,
-    ev.Borrowed, ev.Cow, ev.Name, ev.Exit, ev.Gone, ev.Signal, ev.GroupStop, ev.Resume, ev.Reparent, ev.Note,
+    ev.Borrowed, ev.Cow, ev.Name, ev.Title, ev.Exit, ev.Gone, ev.Signal, ev.GroupStop, ev.Resume, ev.Reparent, ev.Note,
 )  # fmt: skip

@@ -32,6 +32,7 @@ ONE_OF_EACH: Final[list[ev.Event]] = [
     ev.Stack(t=1, stack=1, frames=[ev.Frame(1, "register")], end="outermost"),
     ev.Script(t=1, script=1, language="CPython 3.11", frames=[ev.ScriptFrame("run", "a.py", 3)], end="outermost"),
     ev.Name(t=2, task=1, comm=ev.Opaque("ff"), how="prctl"),
+    ev.Title(t=2, task=1, argv=["sh: idle"]),
     ev.Create(t=3, task=1, child=2, tid=11, stop="vfork", stack=1, script=1, kcmp=(0, 1, 1, 1, 4, 4), **CLONE),
     ev.Fail(t=4, task=1, errno=11, limits={"uid": 0}, stack=1, **CLONE),
     ev.Other(t=5, task=2, arch=Arch.X86_64, nr=112, args=(), result=11),
@@ -48,7 +49,7 @@ ONE_OF_EACH: Final[list[ev.Event]] = [
     ev.Reparent(t=12, task=2, parent_tid=1),
     ev.Gone(t=13, task=2, why="released"),
     ev.Note(t=14, what="the end", why="it was to be"),
-    ev.End(t=15, reason="done", events=23),
+    ev.End(t=15, reason="done", events=24),
 ]
 """A trace that has every kind of event."""
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, TextIO, cast
 
+from forklore.linux.this_process import output_device, own_positions
+
 if TYPE_CHECKING:
     from forklore.events.records import Event
 
@@ -28,10 +30,7 @@ def can_renew(stream: TextIO) -> bool:
 def shows_on(stream: TextIO, pids: Sequence[int]) -> bool:
     """Whether one of ``pids`` has the terminal of ``stream`` as its output, too; True where that cannot be told."""
     own = os.fstat(stream.fileno()).st_rdev
-    try:
-        return any(os.stat(f"/proc/{pid}/fd/{fd}").st_rdev == own for pid in pids for fd in (1, 2))
-    except OSError:
-        return True
+    return any(output_device(pid, fd) in (own, None) for pid in pids for fd in (1, 2))
 
 
 class Progress:
@@ -142,12 +141,8 @@ def _shown(name: str, size: int, done: threading.Event) -> None:
 
 def _position(name: str) -> int | None:
     # Where the descriptor stands that it is read through, as the kernel tells: readers need not know of this.
-    wanted = os.stat(name)
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            if os.path.samestat(os.stat(f"/proc/self/fd/{fd}"), wanted):
-                with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
-                    return int(next(lines).split()[1])
-        except (OSError, StopIteration, IndexError, ValueError):
-            continue
-    return None
+    try:
+        wanted = os.stat(name)
+    except OSError:
+        return None
+    return next((at for file, at in own_positions() if os.path.samestat(file, wanted)), None)

@@ -37,6 +37,8 @@ class _Alive(Struct):
     """What it executed last."""
     stop: ev.GroupStop | None = None
     """The stop for job control that it is in."""
+    title: ev.Title | None = None
+    """The command line that it wrote for itself since."""
 
 
 class Carried:
@@ -104,6 +106,8 @@ class Carried:
         )  # fmt: skip
         if task.image is not None:
             yield task.image
+        if task.title is not None:
+            yield task.title
         if task.stop is not None:
             yield task.stop
 
@@ -157,6 +161,7 @@ class Carried:
             task.comm = event.comm
         if event.former_tid is not None:
             task.tid = task.tgid
+        task.title = None
         task.image = replace(event, former_tid=None, compared={}, standing=None)
         self._together.executed(event)
 
@@ -167,6 +172,10 @@ class Carried:
     def _note_name(self, event: ev.Name) -> None:
         if event.task in self._alive:
             self._alive[event.task].comm = event.comm
+
+    def _note_title(self, event: ev.Title) -> None:
+        if event.task in self._alive:
+            self._alive[event.task].title = event
 
     def _note_stop(self, event: ev.GroupStop | ev.Resume) -> None:
         if event.task in self._alive:
@@ -196,7 +205,7 @@ def _tasks_of(event: ev.Event) -> Iterator[int]:
 
 _NAMED: Final[dict[type[ev.Event], tuple[str, ...]]] = {
     **dict.fromkeys((ev.Begin, ev.Module, ev.Place, ev.Lines, ev.Stack, ev.Script, ev.End), ()),
-    **dict.fromkeys((ev.Create, ev.Fail, ev.Other, ev.Exec, ev.ExecFail, ev.Name), ("task",)),
+    **dict.fromkeys((ev.Create, ev.Fail, ev.Other, ev.Exec, ev.ExecFail, ev.Name, ev.Title), ("task",)),
     **dict.fromkeys((ev.Exit, ev.Gone, ev.Signal, ev.GroupStop, ev.Resume, ev.Note), ("task",)),
     ev.VforkDone: ("task", "child"),
     ev.Descriptors: ("task", "creator"),
@@ -215,6 +224,7 @@ _RULES: Final[dict[type[ev.Event], Callable[[Carried, Any], None] | None]] = {
     ev.Exec: Carried._note_exec,
     ev.Other: Carried._note_call,
     ev.Name: Carried._note_name,
+    ev.Title: Carried._note_title,
     ev.GroupStop: Carried._note_stop,
     ev.Resume: Carried._note_stop,
     ev.Reparent: Carried._note_reparent,

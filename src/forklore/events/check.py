@@ -31,6 +31,7 @@ from forklore.events.records import (
     Script,
     Signal,
     Stack,
+    Title,
     VforkDone,
 )
 
@@ -229,7 +230,7 @@ def _short(value: object) -> str:
 
 _RULES: Final[dict[type[Event], Callable[[Checker, Any], None] | None]] = {
     # Nothing but that their task is known.
-    **dict.fromkeys((Name, Exec, ExecFail, Exit, Gone, GroupStop, Resume)),
+    **dict.fromkeys((Name, Title, Exec, ExecFail, Exit, Gone, GroupStop, Resume)),
     Signal: Checker._signal,
     Begin: Checker._begin,
     Module: Checker._module,

@@ -226,6 +226,15 @@ class Name(Event, tag="name", frozen=True, kw_only=True):
     """``prctl``: it named itself, seen as it did; ``found``: seen later, set by anyone."""
 
 
+class Title(Event, tag="title", frozen=True, kw_only=True):
+    """The command line of a process as its memory has it (/proc/PID/cmdline), where it is not that of its last exec:
+    programs write there what they do. Read when the process is attached to, when a signal comes that may end it, and
+    at the end of the trace."""
+
+    task: Id
+    argv: list[Text]
+
+
 class Fail(Call, tag="fail", frozen=True, kw_only=True):
     """A creation that was refused."""
 
@@ -466,7 +475,7 @@ class End(Event, tag="end", frozen=True, kw_only=True):
 
 
 AnyEvent = (
-    Begin | Module | Place | Lines | Stack | Script | Name | Create | Fail | Other | Exec | ExecFail | VforkDone
+    Begin | Module | Place | Lines | Stack | Script | Name | Title | Create | Fail | Other | Exec | ExecFail | VforkDone
     | Descriptors | Borrowed | Cow | Exit | Gone | Signal | GroupStop | Resume | Reparent | Note | End
 )
 
@@ -477,6 +486,6 @@ __all__ = [
     "EndReason", "Event", "Exec", "ExecAt", "ExecFail", "Exit", "Fail", "Frame", "FrameHow", "Gone", "GoneWhy",
     "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "KilledBy", "Line", "Lines", "Module", "Name", "NameHow",
     "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "RunsHow",
-    "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Variable", "VforkDone", "Word",
+    "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Title", "Variable", "VforkDone", "Word",
     "Written", "WrittenWhere", "raw_bytes", "text",
 ]  # fmt: skip

@@ -1,10 +1,11 @@
-"""What this process is to the kernel, asked without /proc, which may not be there."""
+"""What this process is to the kernel: of most, asked without /proc, which may not be there."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import resource
+from collections.abc import Iterator
 from typing import Final
 
 from forklore.linux.libc import function, prctl
@@ -39,3 +40,21 @@ def adopts_orphans() -> bool:
     answer = ctypes.c_int(0)
     asked = prctl(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(answer), 0, 0, 0) == 0
     return os.getpid() == 1 or (asked and bool(answer.value))
+
+
+def own_positions() -> Iterator[tuple[os.stat_result, int]]:
+    """Each open file of this process, and where its descriptor stands (/proc/self/fdinfo)."""
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+                yield os.stat(int(fd)), int(next(lines).split()[1])
+        except (OSError, StopIteration, IndexError, ValueError):
+            continue  # closed meanwhile
+
+
+def output_device(pid: int, fd: int) -> int | None:
+    """The device that a descriptor of a process is open to, 0 for none; None where that cannot be told."""
+    try:
+        return os.stat(f"/proc/{pid}/fd/{fd}").st_rdev
+    except OSError:
+        return None

@@ -82,6 +82,7 @@ class Builder:
             ev.Stack: self.trace.code.feed,
             ev.Script: self.trace.code.feed,
             ev.Name: self._name,
+            ev.Title: self._title,
             ev.Create: self._create,
             ev.Fail: self._fail,
             ev.Other: self._other,
@@ -212,6 +213,9 @@ class Builder:
         task.comm = ev.raw_bytes(event.comm)
         task.names = _with(task.names, Naming(_time(event.t), task.comm, event.how))
 
+    def _title(self, event: ev.Title) -> None:
+        self._task(event.task).title = tuple(map(ev.raw_bytes, event.argv))
+
     def _fail(self, event: ev.Fail) -> None:
         creation = decoded(event)
         why: tuple[Reason, ...] = ()
@@ -277,6 +281,7 @@ class Builder:
             at=event.at,
         )
         task.images = _with(task.images, image)
+        task.title = ()
         self._callers.executed(task.id)
         task.comm = image.comm or task.name
         if self._sharing is not None:

@@ -200,6 +200,8 @@ class Task(Struct, eq=False, gc=False):
     """What it was given to run."""
     names: Sequence[Naming] = ()
     """The names it got other than by exec, in order; :attr:`comm` is the last."""
+    title: tuple[bytes, ...] = ()
+    """The command line that it wrote for itself since its last exec; empty where none was seen."""
     vfork_released: Nanoseconds | None = None
     """When its creator went on, for a CLONE_VFORK child."""
     coarse: int = 0

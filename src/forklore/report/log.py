@@ -34,6 +34,7 @@ class LogView:
         self._text: dict[type, Callable[[Any], Line]] = {
             ev.Begin: self._begin,
             **dict.fromkeys(_UNTOLD, lambda _e: ()),
+            ev.Title: lambda e: (Piece(f"calls itself {words.command(tuple(map(ev.raw_bytes, e.argv)))}"),),
             ev.Name: lambda e: (Piece(f"is named {printable(ev.raw_bytes(e.comm))}"),),
             ev.Create: self._create,
             ev.Fail: self._fail,

@@ -29,7 +29,7 @@ Task = TypeVar("Task", bound=LiveTask)
 class ThreadGroup(Generic[Task]):
     """A thread group: its tasks that are traced now, who waits for it, and which groups it waits for."""
 
-    __slots__ = ("children", "next_look", "parent", "pause", "tasks", "tgid")
+    __slots__ = ("argv", "argv_look", "children", "next_look", "parent", "pause", "tasks", "tgid")
 
     def __init__(self, tgid: Pid, parent: Pid | None) -> None:
         self.tgid = tgid
@@ -37,6 +37,10 @@ class ThreadGroup(Generic[Task]):
         self.tasks: set[Task] = set()
         self.next_look = self.pause = 0
         """When the names of its tasks are looked at again, and how long after the last time."""
+        self.argv: list[bytes] | None = None
+        """Its command line as it was last seen; None: not known."""
+        self.argv_look = 0
+        """When that is looked at again."""
         self.children: set[ThreadGroup[Task]] = set()
 
 
@@ -69,6 +73,8 @@ class TaskTable(Generic[Task]):
         """The child of a creation call with ``flags``."""
         place = lineage(flags, Pid(tid), creator.group.tgid, creator.group.parent)
         group = creator.group if place.thread else self._new_group(place.group, place.parent)
+        if not place.thread:
+            group.argv = creator.group.argv
         child = self._new_task(tid, group, creator.depth + 1)
         child.creator = (creator.id, creator.tid)
         child.comm = creator.comm

@@ -68,8 +68,17 @@ class CommandLine(Struct, frozen=True, gc=False):
 
 
 def command_line(task: Task) -> CommandLine | None:
-    """What a task runs now; None where it executed nothing."""
+    """What a task runs now; None where it executed nothing and wrote no command line for itself."""
+    if task.title:
+        return _titled(task.title)
     return _of(task.images[-1]) if task.images else None
+
+
+def _titled(title: tuple[bytes, ...]) -> CommandLine:
+    # One string with blanks in it is what a server wrote: postgres: checkpointer.
+    if len(title) == 1:
+        return CommandLine((printable(as_text(title[0][:_WORD]).strip()),), 0)
+    return _quoted(words.base_name(title[0] or b"?"), title[1:], len(title) - 1)
 
 
 def _of(image: Image) -> CommandLine:

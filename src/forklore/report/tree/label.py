@@ -10,6 +10,7 @@ from typing import Final
 from forklore.abi.flags import CLONE_PARENT, CLONE_VFORK, CLONE_VM
 from forklore.abi.text import printable
 from forklore.abi.units import Unavailable
+from forklore.decode.calls import Setsid
 from forklore.decode.creation import Creation
 from forklore.decode.sharing import shared_names
 from forklore.events.records import raw_bytes
@@ -72,9 +73,10 @@ def task_head(row: TreeRow, room: int | None = None, *, runs: bool = False) -> L
         pieces += [Piece(tids, "tid"), Piece(" ")]
     own = together(list(map(own_name, row.tasks))) if own_name(first) else ""
     ran = _runs(row)
-    name = "" if first.kind == "thread" and not first.images and (own or ran) else words.task_name(first)
+    runs_own = bool(first.images or first.title)
+    name = "" if first.kind == "thread" and not runs_own and (own or ran) else words.task_name(first)
     left = None if room is None else max(room - sum(width_of(piece.text) for piece in pieces), _LEAST)
-    if first.images and name:
+    if runs_own and name:
         text = common_text(row.tasks, left, row.common)
         former = "".join(f"{words.base_name(image.file or b'?')} → " for image in first.images[:-1])
         name, _, arguments = text.partition(" ")
@@ -296,6 +298,11 @@ def leaf_line(row: TreeRow, detail: Detail) -> tuple[Line, Line]:
     mark, *said = text(leaf, detail)
     made: Line = (Piece(by, "maker"), SEPARATOR) if by else ()
     return (*times, mark, *made, *said), why
+
+
+def goes_without_saying(leaf: Leaf) -> bool:
+    """Whether a line of its own takes more room than it is worth: a setsid that succeeded, as each daemon makes one."""
+    return isinstance(leaf, MadeCall) and isinstance(leaf.call, Setsid) and leaf.result is not None and leaf.result >= 0
 
 
 def _refused(leaf: Leaf, detail: Detail) -> Line:

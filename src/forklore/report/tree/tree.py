@@ -152,6 +152,8 @@ class _Level:
 
 
 def _shown(rows: list[TreeRow], limits: Limits) -> list[TreeRow | str]:
+    if not limits.verbose:
+        rows = [row for row in rows if not (row.leaves and label.goes_without_saying(row.leaves[0]))]
     limit = limits.siblings
     if limit is None or len(rows) <= limit:
         return list(rows)

@@ -133,6 +133,7 @@ class Attachment:
         try:
             for event in self._attach(engine):
                 emit(event)
+            engine.read_titles()
             engine.run()
         except BaseException as problem:  # noqa: BLE001 - it is the main thread's to raise
             self._problem = problem

@@ -36,8 +36,8 @@ from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observer, Observers
 from forklore.sources.ptrace.observers import callers_of, observers_of
 from forklore.sources.ptrace.options import Leave, Observe, Options, Stops, Until, trace_options
-from forklore.sources.ptrace.signal_delivery import CRASHES, Delivery
-from forklore.sources.ptrace.task_names import Renames
+from forklore.sources.ptrace.signal_delivery import CRASHES, ENDING, Delivery
+from forklore.sources.ptrace.task_names import Renames, Titles
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Tracee
 from forklore.sources.ptrace.wake import Wake
@@ -92,6 +92,7 @@ class Engine:
         self._announcers = Announcers(kernel, self._family, self._creations, self._reader, self._stops, machine)
         self._observers = Observers([*observers_of(options, emit, callers), *observers])
         self._renames = Renames(kernel, emit)
+        self._titles = Titles(kernel, emit, argv=options.argv)
         self._killers = Killers(kernel, self._family)
         self._deferred = Deferred()
         self._new = NewTasks(
@@ -295,6 +296,7 @@ class Engine:
         options = self._options
         compared = sharing.compared_again(task) if task.shares else {}
         self._emit(records.executed(self._kernel, t, task, entry, former, compared, argv=options.argv, env=options.env))
+        self._titles.executed(task.group, entry)
         for executed in self._observers.executed:
             work = executed(task, t)
             if work is not None:
@@ -309,6 +311,8 @@ class Engine:
     def _on_signal(self, task: Tracee, status: WaitStatus, t: int) -> None:
         root = self.root is not None and task.group is self.root.group
         number = self._delivery.of(task, status.signal, t, to_root=root)
+        if number is not None and number in ENDING:
+            self._titles.look(task.group, self._family.leader(task.group.tgid), t)
         if number is not None and number in CRASHES and self._observers.falling and self._delivery.ends(task, number):
             for falling in self._observers.falling:
                 falling(task, t)
@@ -434,9 +438,15 @@ class Engine:
             self._new.creator_gone(creation.creator, CREATOR_GONE)
             if creation.entry is not None and creation.entry.cleared:
                 self._reader.put_back(creation.creator.tid, creation.entry)
+        self.read_titles()
         for task in self._family.live.values():
             self._emit(ev.Gone(t=self._now(), task=task.id, why=why))
         self._family.live.clear()
+
+    def read_titles(self) -> None:
+        """Look at the command lines of all processes, whoever is held."""
+        for group in self._family.groups.values():
+            self._titles.look(group, self._family.leader(group.tgid), self._now())
 
     def finish(self) -> None:
         """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""

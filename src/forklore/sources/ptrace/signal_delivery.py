@@ -19,6 +19,10 @@ _ROUTINE: Final = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, sign
 _FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 """Signals of an instruction that does not complete: after one of these that nobody takes, it is executed again."""
 
+ENDING: Final = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+)
+"""Signals by which servers are told to end, or are woken."""
 CRASHES: Final = _FAULTS | {signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGQUIT}
 """Signals that dump core where nobody takes them: the place at which they come tells what went wrong."""
 

@@ -1,4 +1,5 @@
-"""Names that tasks are given by others (a write to /proc/TID/comm, as pthread_setname_np(3) makes for another thread).
+"""Names that tasks are given by others (a write to /proc/TID/comm, as pthread_setname_np(3) makes for another thread),
+and command lines that they write for themselves.
 
 No stop tells of them. So the threads of a process are looked at when one of them stops anyway, at most so often: a
 name that is given and lost between two looks, or that the thread which ends next was given last, is not seen.
@@ -13,7 +14,7 @@ from typing import Final
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
 from forklore.sources.ptrace.kernel import Kernel
-from forklore.sources.ptrace.tracee import Group, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Group, Tracee
 
 _FIRST: Final = 1_000_000
 _LONGEST: Final = 100_000_000
@@ -22,6 +23,35 @@ _SHARE: Final = 50
 """A look may take one of so many parts of the time to the next, in processor time."""
 _SETTLES: Final = 1_000_000_000
 """Nanoseconds after which a name that a task was seen to take is sure to be there: it takes it after its stop."""
+
+
+class Titles:
+    """Looks at the command lines that processes write for themselves, as servers do."""
+
+    def __init__(self, kernel: Kernel, emit: Callable[[ev.Event], None], *, argv: bool) -> None:
+        """``argv``: command lines are to be told at all."""
+        self._arguments = kernel.arguments
+        self._emit = emit
+        self._argv = argv
+
+    def executed(self, group: Group, entry: EnteredCall | None) -> None:
+        """The process has the command line of the exec that it entered so."""
+        whole = entry is not None and isinstance(entry.argv, list) and entry.argc is None
+        group.argv = entry.argv if entry is not None and whole and isinstance(entry.argv, list) else None
+
+    def look(self, group: Group, leader: Tracee | None, t: int) -> None:
+        """At a moment at which the process may be about to end, at most so often."""
+        if not self._argv or leader is None or t < group.argv_look:
+            return
+        group.argv_look = t + _LONGEST
+        found = self._arguments(leader.tid)
+        if isinstance(found, Unavailable) or not any(found) or found == group.argv:
+            return
+        group.argv = found
+        # What lies behind a shorter text is what is left of the arguments (prctl(2), PR_SET_MM_ARG_START).
+        while len(found) > 1 and not found[-1]:
+            found = found[:-1]
+        self._emit(ev.Title(t=t, task=leader.id, argv=[ev.text(word) for word in found]))
 
 
 class Renames:
