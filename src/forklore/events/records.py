@@ -279,6 +279,8 @@ class Exec(Event, tag="exec", frozen=True, kw_only=True):
     argv: list[Text] | Unavailable = []
     argc: Count | None = None
     """How many arguments there were, where ``argv`` holds only the first of them."""
+    cut: list[Count] = []
+    """Which of ``argv`` are cut off, counted from 0."""
     exe: Text | Unavailable | None = None
     """The executable that runs now (an interpreter, for a script), as /proc/PID/exe names it."""
     comm: Text | None = None
@@ -303,6 +305,8 @@ class ExecFail(Event, tag="exec-fail", frozen=True, kw_only=True):
     argv: list[Text] | Unavailable = []
     argc: Count | None = None
     """These four as for :class:`Exec`."""
+    cut: list[Count] = []
+    """Which of ``argv`` are cut off, counted from 0."""
     errno: int
     injected: bool = False
     """As for :class:`Fail`."""

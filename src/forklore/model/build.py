@@ -274,6 +274,7 @@ class Builder:
             path=_text(event.path),
             argv=_texts(event.argv),
             argc=event.argc,
+            cut=frozenset(event.cut),
             exe=None if event.exe is None else _text(event.exe),
             comm=None if event.comm is None else ev.raw_bytes(event.comm),
             began=_time(event.began),

@@ -35,6 +35,8 @@ class Image(Struct, frozen=True, gc=False):
     argv: tuple[bytes, ...] | Unavailable
     argc: int | None
     """How many arguments there were, where ``argv`` has only the first."""
+    cut: frozenset[int]
+    """Which of ``argv`` are cut off, counted from 0."""
     exe: bytes | Unavailable | None
     """The executable, which is the interpreter for a script; None where the source does not tell."""
     comm: bytes | None

@@ -107,7 +107,7 @@ class LogView:
         image = self._task(event.task).images[-1]
         pieces = [*_executed(image.path, image.at)]
         if isinstance(image.argv, tuple) and image.argv:
-            pieces.append(Piece("  " + words.command(image.argv)))
+            pieces.append(Piece("  " + words.command(image.argv, image.cut)))
             if image.argc is not None and image.argc > len(image.argv):
                 pieces.append(Piece(f" … {image.argc} arguments", "quiet"))
         if event.former_tid is not None:

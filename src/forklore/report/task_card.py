@@ -122,7 +122,7 @@ def _command_lines(task: Task, columns: int, most: int | None) -> Iterator[Line]
         elif not image.argv:
             continue
         else:
-            text = words.command(image.argv)
+            text = words.command(image.argv, image.cut)
             if cut := most is not None and len(text) > most:
                 text = text[:most]
             if cut or (image.argc or 0) > len(image.argv):

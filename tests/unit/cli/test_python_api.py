@@ -19,7 +19,9 @@ from forklore.sources.ptrace.options import Options
 TRACES = Path(__file__).parents[3] / "traces"
 PYTHON = TRACES / "python.forklore.jsonl"
 
-PRINTS = {"progress", "help", "log", "quiet", "view", "verbose", "depth", "siblings", "columns", "all", "stack", "color"}
+PRINTS = {
+    "progress", "help", "log", "quiet", "view", "verbose", "depth", "siblings", "columns", "all", "stack", "color",
+}  # fmt: skip
 """Options of the command for what it prints, which the interface does not: ``tree`` takes those of the view."""
 KEYWORDS = {
     "command": "argv",

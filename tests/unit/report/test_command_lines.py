@@ -13,6 +13,7 @@ from forklore.events import records as ev
 from forklore.report.styled_lines import plain, width_of
 from forklore.report.tree.commands import command_line, common_text, pattern, together, told_apart
 from forklore.report.tree.tree import Limits, tree_lines
+from forklore.report.words import words
 
 
 def ran(*commands: list[str] | list[bytes]) -> tuple[Story, list[int]]:
@@ -69,6 +70,27 @@ def test_a_long_one_ends_with_the_number_of_its_arguments(room: int, text: str) 
 def test_an_argument_that_is_cut_is_marked() -> None:
     assert common(["/bin/echo", "x" * 5000]).endswith("…")
     assert common(["/bin/echo", *["x"] * 500]).endswith("x … (500 args)")
+
+
+def test_an_argument_that_the_trace_has_not_whole_is_marked() -> None:
+    story = Story()
+    root = story.begin(100)
+    child = story.clone(root, 101)
+    story.exec(child, "/bin/echo", argv=["echo", "ab", "cd"], cut=[1])
+    (image,) = task(story.trace(), child).images
+    assert image.cut == {1}
+    assert isinstance(image.argv, tuple)
+    assert words.command(image.argv, image.cut) == "echo ab… cd"
+
+
+def test_threads_with_a_hash_in_their_name_are_one_pool() -> None:
+    story = Story()
+    root = story.begin(100)
+    for tid, name in enumerate(("opt 0eerwyybnz4", "opt 6s5oionx6pn", "opt 82hp25arqn8", "main"), 101):
+        story.tell(ev.Name(t=story.t, task=story.thread(root, tid), comm=name, how="prctl"))
+    rows = [plain(line) for line in tree_lines(story.trace(), Limits(columns=80))]
+    assert any('3 × thread 101…103 "opt *"' in row for row in rows)
+    assert any('thread 104 "main"' in row for row in rows)
 
 
 def test_files_and_numbers_may_differ_and_words_may_not() -> None:

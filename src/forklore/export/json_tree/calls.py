@@ -117,6 +117,8 @@ class ExecObject(Struct, frozen=True):
     """The arguments."""
     argc: ev.Count | None
     """How many there were, where ``argv`` has only the first ones."""
+    cut: list[int]
+    """Which of ``argv`` are cut off, counted from 0."""
     exe: ev.Text | UnavailableObject | None
     """The file that runs: the interpreter, for a script."""
     comm: ev.Text | None
@@ -135,6 +137,7 @@ class ExecObject(Struct, frozen=True):
             at=ExecAtObject.of(image.at),
             argv=_arguments(image.argv),
             argc=image.argc,
+            cut=sorted(image.cut),
             exe=None if image.exe is None else told(image.exe),
             comm=named(image.comm),
             t_called=image.began,

@@ -60,7 +60,7 @@ class CommandLine(Struct, frozen=True, gc=False):
             shown = longer
         else:
             return shown
-        return cut_text(shown + self._counted, room)
+        return cut_text(shown.removesuffix("…").rstrip() + self._counted, room)
 
     @property
     def _counted(self) -> str:

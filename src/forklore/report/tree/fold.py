@@ -22,7 +22,8 @@ from forklore.report.words.vfork_holds import vfork_words
 
 _SITES: Final = 6
 """Tasks that look the same and come from more sites than that take one line for the rarer of them."""
-_NUMBER: Final = re.compile(r"\d+")
+_NUMBER: Final = re.compile(r"\b(?=\w*\d\w*[a-z]\w*\d)\w{8,}\b|\d+")
+"""A number in a name, or a hash: letters and digits mixed."""
 
 Leaf = Failure | FailedExec | MadeCall
 """Something that a task did and that made no task."""
@@ -207,7 +208,7 @@ def look(task: Task) -> tuple[object, ...]:
     return (
         task.kind,
         # Names that differ in a number are those of one pool.
-        _NUMBER.sub("#", own) if (own := own_name(task)) else task.name,
+        _numberless(own) if (own := own_name(task)) else task.name,
         bool(own),
         form,
         None if task.record is None else task.record.library,
@@ -223,6 +224,10 @@ def look(task: Task) -> tuple[object, ...]:
         bool(task.stops),
         None if form is None else tuple(a.observed for a in object_answers(form.flags, task.kcmp)),
     )
+
+
+def _numberless(name: str) -> str:
+    return _NUMBER.sub("#", name)
 
 
 def leaves(task: Task) -> Iterable[Leaf]:

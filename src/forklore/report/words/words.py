@@ -116,11 +116,12 @@ def signal(number: int) -> str:
     return signal_name(number)
 
 
-def command(argv: tuple[bytes, ...]) -> str:
-    """A command line as a shell would take it, as far as it can be printed."""
+def command(argv: tuple[bytes, ...], cut: frozenset[int] = frozenset()) -> str:
+    """A command line as a shell would take it, as far as it can be printed; ``…`` behind arguments that are ``cut``."""
     import shlex
 
-    return printable(" ".join(shlex.quote(as_text(raw)) for raw in argv))
+    quoted = (shlex.quote(as_text(raw)) + "…" * (index in cut) for index, raw in enumerate(argv))
+    return printable(" ".join(quoted))
 
 
 def because(reasons: tuple[Reason, ...]) -> str:

@@ -165,11 +165,13 @@ class EntryReader:
         addresses, complete = pointers
         strings: list[bytes] = []
         for address in addresses:
-            string = pages.string(address, STRING_LIMIT)
+            string = pages.string(address, STRING_LIMIT + 1)
             if isinstance(string, Unavailable):
-                entry.argv = string
+                entry.argv, entry.cut = string, []
                 return
-            strings.append(string)
+            if len(string) > STRING_LIMIT:
+                entry.cut.append(len(strings))
+            strings.append(string[:STRING_LIMIT])
         entry.argv = strings
         if not complete:
             counted = pages.pointers(argv, entry.arch, _COUNT_LIMIT)

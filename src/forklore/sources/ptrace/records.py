@@ -71,8 +71,9 @@ def fail(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall, errno: int) -
 def exec_fail(t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.ExecFail:
     """A refused execve."""
     return ev.ExecFail(
-        t=t, task=task.id, path=text(entry.path), at=entry.at, argv=texts(entry.argv), argc=entry.argc, errno=errno
-    )
+        t=t, task=task.id, path=text(entry.path), at=entry.at, argv=texts(entry.argv), argc=entry.argc, cut=entry.cut,
+        errno=errno,
+    )  # fmt: skip
 
 
 def standing(kernel: Kernel, tid: Tid) -> ev.Standing | Unavailable:
@@ -144,6 +145,7 @@ def executed(
         at=None if entry is None else entry.at,
         argv=texts(arguments),
         argc=argc,
+        cut=[] if entry is None else entry.cut,
         exe=text(kernel.executable(tid)),
         comm=None if task.comm is None else ev.text(task.comm),
         former_tid=former if former != tid else None,
@@ -170,8 +172,8 @@ def killed_in_exec(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall) -> 
     if wanted and name == wanted and task.comm != wanted:
         gone = Unavailable(0, "killed before it could be read")
         return ev.Exec(
-            t=t, task=task.id, path=text(entry.path), at=entry.at, argv=texts(entry.argv), argc=entry.argc, exe=gone,
-            comm=ev.text(wanted), began=entry.t,
+            t=t, task=task.id, path=text(entry.path), at=entry.at, argv=texts(entry.argv), argc=entry.argc,
+            cut=entry.cut, exe=gone, comm=ev.text(wanted), began=entry.t,
         )
     shown = as_text(path) or "a program"
     return ev.Note(

@@ -36,7 +36,7 @@ class Titles:
 
     def executed(self, group: Group, entry: EnteredCall | None) -> None:
         """The process has the command line of the exec that it entered so."""
-        whole = entry is not None and isinstance(entry.argv, list) and entry.argc is None
+        whole = entry is not None and isinstance(entry.argv, list) and entry.argc is None and not entry.cut
         group.argv = entry.argv if entry is not None and whole and isinstance(entry.argv, list) else None
 
     def look(self, group: Group, leader: Tracee | None, t: int) -> None:

@@ -83,6 +83,8 @@ class EnteredCall(Struct):
     """execveat: how it was told the path."""
     argv: list[bytes] | Unavailable | None = None
     argc: int | None = None
+    cut: list[int] = []
+    """Which of ``argv`` are cut off."""
     target: bytes | Unavailable | None = None
     """setns: what the descriptor refers to."""
     glance: Glance | None = None
