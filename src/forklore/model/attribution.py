@@ -211,10 +211,15 @@ def outside_library(stack: CallStack) -> tuple[StackFrame, ev.Line | None] | Non
 
 def _beginning(stack: CallStack, frames: list[tuple[StackFrame, bool]]) -> int:
     """Where the frames begin in which a program or thread of a C library begins, whose names a stripped one lacks."""
-    end = len(frames)
-    while end and (_is_libc(frames[end - 1][0]) or library_calls.begins(frames[end - 1][0].place.function)):
+    end, whole = len(frames), stack.end == "outermost"
+    while end:
+        frame = frames[end - 1][0]
+        begins = library_calls.begins(frame.place.function)
+        if not (begins or _is_libc(frame)):
+            break
+        whole = whole or begins
         end -= 1
-    return end if end and stack.end == "outermost" else len(frames)
+    return end if end and whole else len(frames)
 
 
 def _takes_in(walked: _Walk, frame: StackFrame, found: Known) -> bool:

@@ -539,6 +539,8 @@ def test_where_a_program_begins_in_a_stripped_c_library_is_no_call_of_it() -> No
     for outer in (begins, [(LIBC, None), (LIBC, None)]):
         found = attribute(VFORK, stack(*libc("vfork"), *python, *outer), script(BUILD))
         assert (found.chain, found.source, found.sure) == (("vfork",), "stack", True)
+    found = attribute(VFORK, stack(*libc("vfork"), *python, *begins[:2], end="depth"), script(BUILD))
+    assert found.sure
     found = attribute(VFORK, stack(*libc("vfork"), *python, (LIBC, None), end="depth"), script(BUILD))
     assert not found.sure
 

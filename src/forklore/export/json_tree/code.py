@@ -152,8 +152,8 @@ class FrameObject(Struct, frozen=True):
     sure: bool
     """False: by the frame pointer, which is a guess."""
     called: PlaceObject | None
-    """Where the function begins that it called, if that is not on the stack: it went on to the next inner frame's by a
-    jump."""
+    """The function that it called, if that is not on the stack: it went on to the next inner frame's by a jump. Behind
+    that jump, or where the function begins if the jump is not known."""
 
     @classmethod
     def of(cls, frame: StackFrame) -> FrameObject:
