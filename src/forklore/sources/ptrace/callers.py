@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Tid
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
     from forklore.sources.stacks.variables import Frames, VariableNames
 
 
+_LATER: Final = (
+    "sources.stacks.call_stacks", "elf.image.debug_files", "elf.image.symbols", "elf.image.thread_descriptors",
+    "elf.dwarf.file", "elf.cpython.frames", "elf.cpython.attributes",
+)  # fmt: skip
+"""What is loaded when the first stack is read, of a program in C and of one in Python."""
+
+
 def _load() -> None:
-    for module in ("sources.stacks.call_stacks", "elf.image.debug_files", "elf.image.symbols"):
+    for module in _LATER:
         import_module(f"forklore.{module}")
 
 
@@ -37,8 +45,13 @@ class Callers(Observer):
         self._made: StackReader | None = None
         self._variables: VariableNames | None = None
 
+    def starting(self) -> None:
+        """Where no processor is free, load what the first stack takes: later somebody would be held long for it."""
+        if os.getloadavg()[0] > (os.cpu_count() or 1):
+            _load()
+
     def started(self) -> None:
-        """Load what the first stack takes while the program loads itself: later somebody would be held for it."""
+        """Load it while the program starts, where that was not done: one that makes nothing does not wait for it."""
         Thread(target=_load, name="forklore-load", daemon=True).start()
 
     def _stacks(self) -> StackReader:

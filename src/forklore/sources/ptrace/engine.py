@@ -134,8 +134,13 @@ class Engine:
             Kind.KILLED: self._on_end,
         }
 
+    def starting(self) -> None:
+        """The root is about to be made: get ready what would hold somebody later."""
+        for starting in self._observers.starting:
+            starting()
+
     def started(self) -> None:
-        """The root is about to run: get ready what would hold somebody later."""
+        """The root runs."""
         for started in self._observers.started:
             started()
 

@@ -19,8 +19,11 @@ class Observer:
     holds_creations: ClassVar[bool] = False
     """Whether creator and child are to be held while it sees a creation: then neither has run since."""
 
+    def starting(self) -> None:
+        """There is no program yet: what takes long can be got ready, and nobody is held for it."""
+
     def started(self) -> None:
-        """The program is about to run, and nobody is held: what takes long can be got ready meanwhile."""
+        """The program runs: the same, beside it, in a thread."""
 
     def creating(self, task: Tracee, entry: EnteredCall, t: int) -> Work | None:
         """``task`` is in a creation call: at its entry stop, or at its event stop if that was not seen."""
@@ -65,6 +68,7 @@ class Observers:
             nothing = getattr(Observer, name)
             return tuple(getattr(each, name) for each in observers if getattr(type(each), name) is not nothing)
 
+        self.starting: tuple[Callable[[], None], ...] = seeing("starting")
         self.started: tuple[Callable[[], None], ...] = seeing("started")
         self.creating: tuple[Callable[[Tracee, EnteredCall, int], Work | None], ...] = seeing("creating")
         self.created: tuple[Callable[[Tracee, Tracee, EnteredCall, int], None], ...] = seeing("created")

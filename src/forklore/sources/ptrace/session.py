@@ -116,8 +116,9 @@ class Session:
             shown = [b"=".join(item) for item in os.environb.items()]
             environment = shown if isinstance(own, Unavailable) else own
         arguments = [os.fsencode(word) for word in self.command]
-        launched = spawn.launch(self._path, arguments, environment, self._filter)
         engine = Engine(self._machine, self.options, self._start, emit, idle)
+        engine.starting()
+        launched = spawn.launch(self._path, arguments, environment, self._filter)
         try:
             engine.seize(launched.pid)
         except OSError as problem:
