@@ -13,7 +13,8 @@ import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Literal
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid, Unavailable
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 
 Handler = Callable[[Tracee, WaitStatus, int], None]
+_WORKERS: Final = 64
+"""Of a process that gets a signal by which servers are told to end, so many children are looked at."""
 
 
 class _Steps(dict[int, tuple[WaitStatus, Handler]]):
@@ -317,7 +320,9 @@ class Engine:
         root = self.root is not None and task.group is self.root.group
         number = self._delivery.of(task, status.signal, t, to_root=root)
         if number is not None and number in ENDING:
-            self._titles.look(task.group, self._family.leader(task.group.tgid), t)
+            # A server tells its workers to end without a signal.
+            for group in (task.group, *islice(task.group.children, _WORKERS)):
+                self._titles.look(group, self._family.leader(group.tgid), t)
         if number is not None and number in CRASHES and self._observers.falling and self._delivery.ends(task, number):
             for falling in self._observers.falling:
                 falling(task, t)
