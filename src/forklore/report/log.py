@@ -16,7 +16,7 @@ from forklore.report.styled_lines import Line, Piece
 from forklore.report.tree.edges import Edge, Edges
 from forklore.report.words import words
 from forklore.report.words.cow import cow_words
-from forklore.report.words.deaths import death_words
+from forklore.report.words.deaths import death_words, gone_words
 from forklore.report.words.descriptors import Key, given, held_words
 from forklore.report.words.vfork_memory import borrowed_words
 
@@ -141,7 +141,7 @@ class LogView:
         return (Piece(death_words(death, task.tgid), "good" if death.code == 0 else "bad"),)
 
     def _gone(self, event: ev.Gone) -> Line:
-        return (Piece(event.why, "quiet"),)
+        return (Piece(gone_words(event.why), "quiet"),)
 
     def _signal(self, event: ev.Signal) -> Line:
         origin = f" from {event.sender}" if event.sender is not None else ""

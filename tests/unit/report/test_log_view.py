@@ -122,6 +122,7 @@ def last(event: ev.Event, task_name: str = "sh") -> str:
         (ev.Exit(t=0, task=1, status=0x8B), "100 sh  SIGSEGV (core dumped)"),
         (ev.Exit(t=0, task=1, status=None), "100 sh  ended"),
         (ev.Gone(t=0, task=1, why="released"), "100 sh  released"),
+        (ev.Gone(t=0, task=1, why="ended"), "100 sh  no end seen"),
         (ev.Signal(t=0, task=1, signal=15, code=0, sender=9), "100 sh  SIGTERM from 9 (si_code 0)"),
         (ev.Signal(t=0, task=1, signal=11, code=1, address=16), "100 sh  SIGSEGV at 0x10 (si_code 1)"),
         (

@@ -21,7 +21,7 @@ from forklore.report.tree.commands import common_text, together, told_apart
 from forklore.report.tree.edges import edges_text, own_name
 from forklore.report.tree.fold import Leaf, TreeRow
 from forklore.report.words import words
-from forklore.report.words.deaths import death_words
+from forklore.report.words.deaths import death_words, gone_words
 
 _LEAST: Final = 20
 """Columns that a command gets in any case."""
@@ -248,7 +248,7 @@ def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> 
     """
     task = row.tasks[0]
     if task.death is None:
-        return (Piece(task.gone or "no end seen", "quiet"),)
+        return (Piece(gone_words(task.gone), "quiet"),)
     good = task.death.code == 0
     pieces = [] if good and not verbose else [Piece(death_words(task.death, task.tgid), "good" if good else "bad")]
     lived = sorted(((t.lifetime, t) for t in row.tasks if t.lifetime is not None), key=itemgetter(0))

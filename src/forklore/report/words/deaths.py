@@ -18,6 +18,11 @@ _OF_DATA: Final = frozenset({signal.SIGSEGV, signal.SIGBUS})
 """Whose address is what was asked of memory; that of the others is the instruction's."""
 
 
+def gone_words(why: ev.GoneWhy | None) -> str:
+    """Of a task whose own end the trace does not have: that the trace ends is no end of the task."""
+    return "no end seen" if why is None or why == "ended" else why
+
+
 def death_words(end: Death, own: Tid | None = None) -> str:
     """``exit 0``, ``SIGSEGV at 0x10 in parse, a.c:7 (core dumped)``, ``SIGKILL from 4711``. ``own``: the pid of the
     process itself, which nothing is said of where it sent the signal."""

@@ -37,6 +37,8 @@ from forklore.sources.logs.tasks import Creating, LoggedTask, Notices, Place, Sl
 
 _HELD_LIMIT: Final = 10_000
 _ABANDONED_LIMIT: Final = 64
+_GENERATIONS: Final = 1024
+"""Whose places are still open. Where there are more, no log that strace wrote has them in a circle."""
 _EXECUTING_LIMIT: Final = 256
 _SOUGHT_LIMIT: Final = 1024
 """Calls whose child is not found; where there are more, nothing that follows is told by them."""
@@ -246,7 +248,7 @@ class Ordering:
         self._creating.pop(creating, None)
         creating.task.creating = None
         slot = self._slot_of.get(tid)
-        claimed = slot is not None and fits(creating, slot, _NOTHING_TOLD)
+        claimed = slot is not None and fits(creating, slot, _NOTHING_TOLD) and not _comes_after(creating.task, slot)
         if inner is None and (creating.task.space or (not claimed and self._may_be_inner(creating.task, tid))):
             self._created_inside(creating, tid, t)
             return
@@ -365,8 +367,7 @@ class Ordering:
         self._unslot(slot)
         self._inner.pop(creating, None)
         slot.event = self._create(creating, slot.task, inner)
-        shown = creating.task.shown
-        slot.after = shown if shown is not None and shown.seq > slot.seq else None
+        slot.after = creating.task.shown
         if creating.returned is None:
             return
         done = self._vfork_done(creating, slot.task, creating.t)
@@ -377,7 +378,7 @@ class Ordering:
             return
         if slot.seq > creating.returned:
             place.event, slot.event = slot.event, done
-            slot.after = None
+            place.after, slot.after = slot.after, place
             slot.void = done is None
         else:
             place.event, place.void = done, done is None
@@ -556,6 +557,16 @@ class Ordering:
         if call.task.space:
             self.note("tid", "the log has it only as its creator's pid namespace numbers it", t, child)
         self.emit(Gone(t=t, task=child.id, why="ended"))
+
+
+def _comes_after(task: LoggedTask, slot: Slot) -> bool:
+    """Whether the task is known to descend from the one that showed there, and so cannot have made it."""
+    place: Place | None = task.shown
+    for _ in range(_GENERATIONS):
+        if place is None or place is slot:
+            break
+        place = place.after
+    return place is slot
 
 
 def _may_have_made(creating: Creating, slot: Slot) -> bool:

@@ -211,6 +211,15 @@ def test_one_that_has_ended_and_made_others_before_it_is_written(tmp_path: Path)
     assert warnings == []
 
 
+@pytest.mark.parametrize("again", ["", f"12 {FORK}) = 13\n"], ids=["once", "in a circle"])
+def test_all_who_made_a_task_s_creators_come_before_it(again: str, tmp_path: Path) -> None:
+    """13 shows before 11, which it made, and after 12, which 11 made. That 12 made 13 is told of another 13."""
+    shown = "".join(f"{tid} brk(NULL) = 0x5\n" for tid in (12, 13))
+    events, _ = read(tmp_path / "log", f"{EXEC}{shown}11 {FORK}) = 12\n13 {FORK}) = 11\n10 {FORK}) = 13\n{again}")
+    assert [(e.task, e.child) for e in only(events, Create)][:3] == [(1, 3), (3, 4), (4, 2)]
+    assert {tid: made(events)[tid] for tid in (11, 12)} == {11: (13, None), 12: (11, None)}
+
+
 def test_inside_a_namespace_the_first_pid_is_the_first_call_s_there_too(tmp_path: Path) -> None:
     events, _ = read(
         tmp_path / "log",

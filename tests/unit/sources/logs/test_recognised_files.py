@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from log_events import DATA, events_of
 
@@ -148,6 +148,8 @@ def test_a_cut_and_corrupted_log(tmp_path: Path, data: st.DataObject) -> None:
 
 @slow
 @given(st.sampled_from(LOGS), st.integers(0, 2**32), st.booleans())
+@example(DATA / "strace-python.log", 2881, True)
+@example(DATA / "strace-pidns.log", 6645, False)
 def test_a_log_in_another_order(tmp_path: Path, source: Path, seed: int, drop: bool) -> None:
     order = random.Random(seed)
     log = source.read_bytes().splitlines(keepends=True)
