@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any, Final, get_args
 
 import msgspec
@@ -19,6 +20,9 @@ def make() -> dict[str, Any]:
     """The schema of one line: the header, or one of the event records."""
     types = (Header, *get_args(AnyEvent))
     references, definitions = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    for definition in definitions.values():
+        if "description" in definition:  # which msgspec has had without the docstring's indentation since 0.23 only
+            definition["description"] = cleandoc(definition["description"])
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"a line of a {FORMAT_NAME} file, version {FORMAT_VERSION[0]}.{FORMAT_VERSION[1]}",
