@@ -1,6 +1,6 @@
 """The loop: one wait status after another becomes a stop, each stop becomes events and a restart.
 
-One thread, waitpid(-1, __WALL), no polling. A successful creation is told by its event stop; the entry stop before
+One thread, wait4(-1, __WALL). A successful creation is told by its event stop; the entry stop before
 it kept the arguments, and the creator is held until the child's own first stop, so that both can be looked at
 together. The child's stop may come before the creator's event (kernel/fork.c: kernel_clone wakes the child first):
 a tid that nobody announced is kept, never taken for a stranger.
