@@ -524,3 +524,19 @@ def test_python_with_threads_and_processes(file: Path) -> None:
     codes = [task.death.code for task in trace.tasks.values() if task.kind == "process" and task.death is not None]
     assert sorted(code for code in codes if code is not None) == list(range(8))
     assert all(task.images for task in trace.tasks.values() if task.kind == "process" and task.how != "attached")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTRAP, signal.SIGUSR1, signal.SIGSYS, 34])
+def test_a_signal_to_the_group_of_both_ends_neither(sent: int, tmp_path: Path) -> None:
+    code = f"import os, signal; signal.signal({sent}, lambda *_: 0); print('ready', flush=True); input(); "
+    code += f"os.kill(0, {sent}); os._exit(7)"
+    pipe, trace = subprocess.PIPE, tmp_path / "trace"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, process_group=0) as target:
+        assert target.stdout is not None
+        assert target.stdout.readline() == b"ready\n"
+        command = [*FORKLORE, "attach", "-q", "-o", trace, str(target.pid)]
+        with subprocess.Popen(command, env=ENVIRONMENT, process_group=target.pid) as tracer:
+            until_event(trace, "begin")
+            target.communicate(b"\n", timeout=TIMEOUT)
+            assert (target.returncode, tracer.wait(TIMEOUT)) == (7, 0)
+    assert [event.status for event in jsonl.read(trace) if isinstance(event, ev.Exit)] == [7 << 8]

@@ -17,6 +17,13 @@ from forklore.linux import leaving
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
+_LEFT: Final = frozenset({
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD,
+    signal.SIGQUIT, signal.SIGALRM,
+})  # fmt: skip
+"""What stops and ends as ever, by the keyboard too, and what the tracer itself needs."""
+
+
 class AskedToEnd:
     """SIGINT, SIGTERM and SIGHUP of this process, for one wait of the main thread."""
 
@@ -29,6 +36,10 @@ class AskedToEnd:
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         for number in _ENDING:
             signal.signal(number, _asked_again)
+        # Sent to the group of a program that is attached to, they end neither this process nor the trace.
+        self._ignored = [n for n in signal.valid_signals() - _LEFT if signal.getsignal(n) is signal.SIG_DFL]
+        for number in self._ignored:
+            signal.signal(number, signal.SIG_IGN)
         self._waits = threading.get_ident()
 
     def wait(self, seconds: float | None) -> bool | None:
@@ -60,6 +71,8 @@ class AskedToEnd:
     def close(self) -> None:
         """Nobody waits any more: what asks to end from now on asks for haste (:mod:`forklore.linux.leaving`)."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+        for number in self._ignored:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _asked_again(_number: int, _frame: FrameType | None) -> None:
