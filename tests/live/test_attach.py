@@ -534,7 +534,7 @@ def test_a_signal_to_the_group_of_both_ends_neither(sent: int, tmp_path: Path) -
     with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, process_group=0) as target:
         assert target.stdout is not None
         assert target.stdout.readline() == b"ready\n"
-        command = [*FORKLORE, "attach", "-q", "-o", trace, str(target.pid)]
+        command = [*FORKLORE, "attach", "-q", "-o", str(trace), str(target.pid)]
         with subprocess.Popen(command, env=ENVIRONMENT, process_group=target.pid) as tracer:
             until_event(trace, "begin")
             target.communicate(b"\n", timeout=TIMEOUT)

@@ -17,7 +17,7 @@ from tracing import SKIPPED, Program, Trace_, bare
 EVERY = [(name, arguments) for name, lists in BARE.items() for arguments in lists]
 CHANGES = re.compile(
     r"\b(pid|parent|tid|creator|child|middle|daemon|before|after|session|orphan|reaper|forker|seen_as|nspid|former"
-    r"|continued_by|ticks|made|inodes|routine|function|address|argument|stack|fn|path|ppid|pgid|sid)=\S+"
+    r"|continued_by|ticks|made|inodes|routine|function|address|argument|stack|fn|path|ppid|pgid|sid|killer|ns|cpu_us|peak_kib)=\S+"
 )
 """Ids, addresses and names that are new in each run."""
 TOUCHY = (

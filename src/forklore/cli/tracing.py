@@ -100,9 +100,11 @@ def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | 
 
 
 def _progress(arguments: argparse.Namespace, pids: Sequence[int] | None) -> Progress | None:
+    if arguments.log or arguments.progress == "never" or not sys.stderr.isatty():
+        return None
     from forklore.cli.progress import Progress, can_renew, shows_on
 
-    if arguments.log or arguments.progress == "never" or not can_renew(sys.stderr):
+    if not can_renew(sys.stderr):
         return None
     # A line between those of the program would spoil both.
     if arguments.progress == "auto" and (arguments.quiet or pids is None or shows_on(sys.stderr, pids)):

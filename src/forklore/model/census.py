@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _OBJECT: Final = re.compile(r"(?<=\[)\d+(?=\])")
 """Of ``net:[4026531840]``, as /proc names what a descriptor refers to."""
+_POINTER: Final = re.compile(r"(?<=set_tid=)0x[0-9a-f]+")
 _NO_FILE: Final = "code without a file"
 _UNKNOWN: Final = b"?"
 
@@ -225,7 +226,7 @@ class _Counting:
         assert creation is not None
         self._created = True
         caller, library = self._site(made)
-        return Maker(program, creation.kind, caller), Manner(creation.text(abbreviate=True), library)
+        return Maker(program, creation.kind, caller), Manner(_POINTER.sub("…", creation.text(abbreviate=True)), library)
 
     def _site(self, made: Task | Failure) -> tuple[str, str]:
         if made.stack is None and made.script is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
-from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from forklore.abi.arch import Arch
@@ -32,7 +33,8 @@ _LATER: Final = (
 
 def _load() -> None:
     for module in _LATER:
-        import_module(f"forklore.{module}")
+        with suppress(ImportError):  # whoever needs it says so
+            import_module(f"forklore.{module}")
 
 
 class Callers(Observer):
@@ -52,7 +54,8 @@ class Callers(Observer):
 
     def started(self) -> None:
         """Load it while the program starts, where that was not done: one that makes nothing does not wait for it."""
-        Thread(target=_load, name="forklore-load", daemon=True).start()
+        with suppress(RuntimeError):  # no room for a thread: it is loaded when it is needed
+            _thread.start_new_thread(_load, ())
 
     def _stacks(self) -> StackReader:
         if self._made is None:
