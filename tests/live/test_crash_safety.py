@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program, bare, run
+from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program, bare, run, until_event
 
 import forklore
 
@@ -26,8 +26,7 @@ def test_a_killed_tracer_takes_all_its_tracees_along(stops: str, tmp_path: Path)
         stdout=held, env=ENVIRONMENT, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(held)
-    for _ in range(41):
-        assert os.read(heard, 1)
+    until_event(file, "create", 41)
     process.kill()
     assert process.wait(TIMEOUT) == -signal.SIGKILL
     while select.select([heard], [], [], TIMEOUT)[0]:
