@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, TextIO, cast
 
-from forklore.linux.this_process import output_device, own_positions
+from forklore.cli.common import DEFAULT_COLUMNS
 
 if TYPE_CHECKING:
+    import threading
+
     from forklore.events.records import Event
 
 _EVERY: Final = 1.0
@@ -29,6 +30,8 @@ def can_renew(stream: TextIO) -> bool:
 
 def shows_on(stream: TextIO, pids: Sequence[int]) -> bool:
     """Whether one of ``pids`` has the terminal of ``stream`` as its output, too; True where that cannot be told."""
+    from forklore.linux.this_process import output_device
+
     own = os.fstat(stream.fileno()).st_rdev
     return any(output_device(pid, fd) in (own, None) for pid in pids for fd in (1, 2))
 
@@ -83,9 +86,9 @@ class Progress:
 
 def _width(stream: TextIO) -> int:
     try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
     except OSError:
-        return 80
+        return DEFAULT_COLUMNS
 
 
 @contextmanager
@@ -98,6 +101,8 @@ def reading(name: str, out: IO[Any]) -> Iterator[IO[Any]]:
     if size < _LONG or not can_renew(sys.stderr):
         yield out
         return
+    import threading  # which a file that is read at once does not pay for
+
     done = threading.Event()
     shown = threading.Thread(target=_shown, args=(name, size, done), daemon=True)
     shown.start()
@@ -140,6 +145,8 @@ def _shown(name: str, size: int, done: threading.Event) -> None:
 
 
 def _position(name: str) -> int | None:
+    from forklore.linux.this_process import own_positions
+
     # Where the descriptor stands that it is read through, as the kernel tells: readers need not know of this.
     try:
         wanted = os.stat(name)

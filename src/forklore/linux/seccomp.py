@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from signal import SIGKILL
 from typing import Final
 
 from forklore.abi import seccomp as sc
@@ -20,14 +21,14 @@ from forklore.linux.libc import fail, prctl, syscall
 
 _CAP_SYS_ADMIN: Final = 21
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_SIGKILL: Final = 9
 
 EXECS: Final = ("execve", "execveat")
 UNSHARING: Final = ("unshare", "setns", "setsid", "close_range")
 NAMING: Final = ("prctl",)
 TRACING: Final = ("ptrace",)
-KILLING: Final = ("kill", "tkill", "tgkill", "pidfd_send_signal")
-TRACED: Final = CREATIONS + EXECS + UNSHARING + NAMING + TRACING + KILLING
+KILLING: Final[Mapping[str, int]] = {"kill": 1, "tkill": 1, "tgkill": 2, "pidfd_send_signal": 1}
+"""The calls that send SIGKILL, and which argument is the signal."""
+TRACED: Final = (*CREATIONS, *EXECS, *UNSHARING, *NAMING, *TRACING, *KILLING)
 PR_SET_NAME: Final = 15
 MARK: Final = 0x464C
 """The data of every RET_TRACE of ours. A filter that the program installed later and that asks for a tracer, too,
@@ -38,10 +39,7 @@ _ONLY_WITH: Final[Mapping[str, tuple[int, int, tuple[int, ...]]]] = {
     "close_range": (2, sc.JUMP_IF_ANY_BIT, (CLOSE_RANGE_UNSHARE,)),
     "prctl": (0, sc.JUMP_IF_EQUAL, (PR_SET_NAME,)),
     "ptrace": (0, sc.JUMP_IF_EQUAL, ASKING),
-    "kill": (1, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
-    "tkill": (1, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
-    "tgkill": (2, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
-    "pidfd_send_signal": (1, sc.JUMP_IF_EQUAL, (_SIGKILL,)),
+    **{name: (argument, sc.JUMP_IF_EQUAL, (SIGKILL,)) for name, argument in KILLING.items()},
 }
 
 

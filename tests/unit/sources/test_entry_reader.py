@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import struct
+from signal import SIGKILL
 from typing import cast
 
 import pytest
@@ -22,7 +23,6 @@ from forklore.linux.ptrace import Registers
 from forklore.linux.seccomp import KILLING, TRACED, host_arches
 from forklore.sources.ptrace.entry import ARGUMENT_LIMIT, EntryReader
 from forklore.sources.ptrace.kernel import LINUX, Kernel, Linux
-from forklore.sources.ptrace.killers import SIGKILL
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 
 OWN = Tid(os.getpid())

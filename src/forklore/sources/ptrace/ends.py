@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from forklore.abi.units import Pid, Tid, Unavailable
@@ -14,7 +15,7 @@ from forklore.sources.ptrace.creations import Creations
 from forklore.sources.ptrace.held_pairs import CREATOR_DIED
 from forklore.sources.ptrace.held_time import TimedKernel
 from forklore.sources.ptrace.kernel import Kernel
-from forklore.sources.ptrace.killers import SIGKILL, Killers
+from forklore.sources.ptrace.killers import Killers
 from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.task_names import Renames

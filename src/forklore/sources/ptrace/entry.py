@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from signal import SIGKILL
 from typing import Final
 
 from forklore.abi import clone_args, syscalls
@@ -15,7 +16,6 @@ from forklore.events import records as ev
 from forklore.linux import memory, seccomp
 from forklore.linux.ptrace import Entry as Words
 from forklore.sources.ptrace.kernel import Kernel
-from forklore.sources.ptrace.killers import SIGKILL
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 
 ARGUMENT_LIMIT: Final = 4096
@@ -28,9 +28,6 @@ _clone3_words: Final = clone_args.reader("flags", "set_tid", "set_tid_size")
 _SET_TID_MAX: Final = 32
 _COUNT_LIMIT: Final = 1 << 22
 _COMM_LENGTH: Final = 15
-
-_SIGNAL_OF: Final = {"kill": 1, "tkill": 1, "tgkill": 2, "pidfd_send_signal": 1}
-"""Which argument is the signal."""
 
 _KINDS: Final = {
     **dict.fromkeys(syscalls.CREATIONS, Class.CREATION),
@@ -81,7 +78,7 @@ class EntryReader:
         arch, kind, name, reader = found
         if name == "ptrace" and words[0] & LOW32 not in ASKING:
             return None  # as the filter has it
-        if kind is Class.KILL and words[_SIGNAL_OF[name]] & LOW32 != SIGKILL:
+        if kind is Class.KILL and words[seccomp.KILLING[name]] & LOW32 != SIGKILL:
             return None
         entry = EnteredCall(kind, name, t, arch, nr, words)
         if reader is not None:

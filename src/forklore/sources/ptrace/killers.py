@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from forklore.sources.ptrace.kernel import Kernel
     from forklore.sources.ptrace.task_table import Family
 
-SIGKILL: Final = 9
 _WORD: Final = 0xFFFFFFFF
 _ALL: Final = -1
 _OOM_KILLS: Final = re.compile(rb"^oom_kill (\d+)$", re.M)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from signal import SIGKILL
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import pytest
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, TaskId, Tid, Unavailable
-from forklore.sources.ptrace.killers import SIGKILL, Killer, Killers
+from forklore.sources.ptrace.killers import Killer, Killers
 from forklore.sources.ptrace.options import DEFAULTS
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Tracee
