@@ -15,9 +15,10 @@ from pathlib import Path
 from forklore.abi import ptrace as pt
 from forklore.abi import syscalls
 from forklore.abi.units import Tid
-from forklore.linux import proc, ptrace
+from forklore.linux import proc
 from forklore.linux.libc import prctl
-from forklore.linux.wait import Kind, WaitStatus, wait_any
+from forklore.linux.tracing import ptrace
+from forklore.linux.tracing.wait import Kind, WaitStatus, wait_any
 
 OPTIONS = int(
     pt.Option.EXITKILL | pt.Option.TRACESYSGOOD | pt.Option.TRACEFORK | pt.Option.TRACEVFORK | pt.Option.TRACECLONE

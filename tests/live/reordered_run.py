@@ -10,7 +10,7 @@ import sys
 from forklore.abi.units import Tid, Unavailable
 from forklore.cli.main import main
 from forklore.linux import proc
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.tracing.wait import Kind, WaitStatus
 from forklore.sources.ptrace.engine import Engine
 
 

@@ -30,7 +30,7 @@ from forklore.linux.pages.cow import (
     over,
     snapshot,
 )
-from forklore.linux.wait import Kind
+from forklore.linux.tracing.wait import Kind
 
 ME = Tid(os.getpid())
 NOBODY = 65534

@@ -28,8 +28,8 @@ from tracing import Trace_
 from forklore.abi.units import Tid, Unavailable
 from forklore.elf.cpython.frames import Interpreter, PyStack
 from forklore.events import records as ev
-from forklore.linux import ptrace
-from forklore.linux.wait import Kind
+from forklore.linux.tracing import ptrace
+from forklore.linux.tracing.wait import Kind
 from forklore.report.tree.edges import Edges, own_name
 
 PROGRAM = Path(__file__).resolve().parent.parent / "programs" / "python_frames.py"

@@ -16,8 +16,9 @@ from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.image.image import ElfImage
 from forklore.elf.image.thread_descriptors import PthreadLayout, layout_from_image
 from forklore.events import records as ev
-from forklore.linux import memory, proc, ptrace
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux import memory, proc
+from forklore.linux.tracing import ptrace
+from forklore.linux.tracing.wait import Kind, WaitStatus
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.kernel import LINUX
 from forklore.sources.stacks.routines import Routines

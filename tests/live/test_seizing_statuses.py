@@ -12,8 +12,8 @@ import pytest
 
 from forklore.abi import ptrace as pt
 from forklore.abi.units import Tid
-from forklore.linux import ptrace, seizing
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.tracing import ptrace, seizing
+from forklore.linux.tracing.wait import Kind, WaitStatus
 
 
 @pytest.fixture

@@ -250,7 +250,7 @@ def test_as_init_it_takes_in_what_the_program_leaves(tmp_path: Path) -> None:
 # Runs as an ordinary user with all modules loaded, for that user may be kept from this checkout or this Python.
 AS_NOBODY = f"""if True:
     import os, sys
-    import forklore.cli.run, forklore.cli.tracing, forklore.events.jsonl, forklore.linux.exit_as
+    import forklore.cli.run, forklore.cli.tracing, forklore.events.jsonl, forklore.linux.ours.exit_as
     import forklore.sources.ptrace.session, forklore.sources.recording, forklore.sources.stacks.call_stacks, locale
     import forklore.sources.ptrace.callers
     from forklore.cli.main import main, parser_for

@@ -28,8 +28,9 @@ from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi.frame_table import FrameTable
 from forklore.elf.cfi.unwind import CodeMapping, Walk, walk
 from forklore.elf.dwarf.registers import dwarf_block
-from forklore.linux import memory, ptrace
-from forklore.linux.wait import Kind
+from forklore.linux import memory
+from forklore.linux.tracing import ptrace
+from forklore.linux.tracing.wait import Kind
 
 CHAIN: Final = ("inner", "middle", "middle", "middle", "outer", "main")
 LEAF: Final = {

@@ -10,10 +10,10 @@ from tracing import Line, Program, said
 
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.linux import ptrace
 from forklore.linux.memory import read
 from forklore.linux.pages.vfork_memory import LIMIT, Before, MemoryChange, MemoryPart, Writes, capture, written
-from forklore.linux.wait import Kind
+from forklore.linux.tracing import ptrace
+from forklore.linux.tracing.wait import Kind
 
 LIVE = {
     "stack": {MemoryPart.LIVE_STACK},

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from forklore.abi.units import Tid
 from forklore.cli.main import main
-from forklore.linux.wait import WaitStatus
+from forklore.linux.tracing.wait import WaitStatus
 from forklore.sources.ptrace.calls import Calls
 from forklore.sources.ptrace.creations import CreationInFlight
 from forklore.sources.ptrace.engine import Engine

@@ -30,7 +30,7 @@ def can_renew(stream: TextIO) -> bool:
 
 def shows_on(stream: TextIO, pids: Sequence[int]) -> bool:
     """Whether one of ``pids`` has the terminal of ``stream`` as its output, too; True where that cannot be told."""
-    from forklore.linux.this_process import output_device
+    from forklore.linux.ours.this_process import output_device
 
     own = os.fstat(stream.fileno()).st_rdev
     return any(output_device(pid, fd) in (own, None) for pid in pids for fd in (1, 2))
@@ -145,7 +145,7 @@ def _shown(name: str, size: int, done: threading.Event) -> None:
 
 
 def _position(name: str) -> int | None:
-    from forklore.linux.this_process import own_positions
+    from forklore.linux.ours.this_process import own_positions
 
     # Where the descriptor stands that it is read through, as the kernel tells: readers need not know of this.
     try:

@@ -99,8 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stack and arguments.no_stack:
         complain("run: --stack shows the stacks that --no-stack leaves unread; give one of the two")
         return OWN_FAILURE
-    from forklore.linux.exit_as import end_as
-    from forklore.linux.spawn import NotExecutableError, NotFoundError
+    from forklore.linux.ours.exit_as import end_as
+    from forklore.linux.tracing.spawn import NotExecutableError, NotFoundError
     from forklore.sources.header import TraceRefusedError
     from forklore.sources.ptrace.session import Session
 

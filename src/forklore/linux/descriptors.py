@@ -21,7 +21,7 @@ from forklore.abi.kcmp import KcmpType
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.syscalls import number
 from forklore.abi.units import Fd, Tid, Unavailable
-from forklore.linux.file_calls import status
+from forklore.linux.files.file_calls import status
 from forklore.linux.kcmp import Order, refused
 from forklore.linux.libc import syscall
 from forklore.linux.proc import machine

@@ -14,8 +14,8 @@ from typing import Final
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.linux import ptrace
 from forklore.linux.libc import Iovec, fail, function
+from forklore.linux.tracing import ptrace
 
 PAGE_SIZE: Final = mmap.PAGESIZE
 

@@ -12,7 +12,7 @@ from forklore.abi.units import Unavailable
 from forklore.elf.image.debug_files import find_debug_file
 from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbols
-from forklore.linux.strangers_file import Folder
+from forklore.linux.files.strangers_file import Folder
 
 SOURCE = "static __attribute__((noinline)) int inner(int n) { return n * 3; } int main(int n) { return inner(n); }"
 

@@ -19,7 +19,7 @@ from forklore.elf.dwarf.source import DwarfSource
 from forklore.elf.image.debug_files import find_debug_file
 from forklore.elf.image.image import ElfImage
 from forklore.elf.image.symbols import Symbols
-from forklore.linux.strangers_file import root_of
+from forklore.linux.files.strangers_file import root_of
 
 
 def opened(path: Path | str) -> ElfImage:
@@ -93,7 +93,7 @@ def test_offsets_become_addresses_as_mmap_moves_whole_pages(program: Path) -> No
 @pytest.fixture
 def in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files are read as a whole: here every file is a large one."""
-    monkeypatch.setattr("forklore.linux.strangers_file._COPIED", 0)
+    monkeypatch.setattr("forklore.linux.files.strangers_file._COPIED", 0)
 
 
 @pytest.mark.usefixtures("in_pages")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from forklore.linux import leaving
-from forklore.linux.asked_to_end import AskedToEnd
+from forklore.linux.ours import leaving
+from forklore.linux.ours.asked_to_end import AskedToEnd
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

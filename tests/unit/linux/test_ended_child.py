@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from forklore.linux.ended_child import ended_child
-from forklore.linux.wait import reap
+from forklore.linux.ours.ended_child import ended_child
+from forklore.linux.tracing.wait import reap
 
 WAITED: str = """if True:
     import os, signal, sys, threading
-    from forklore.linux.ended_child import ended_child
-    from forklore.linux.wait import wait_any
+    from forklore.linux.ours.ended_child import ended_child
+    from forklore.linux.tracing.wait import wait_any
     signal.signal(signal.SIGCHLD, int(sys.argv[1]))
     reader, writer = os.pipe()
     if os.fork() == 0:  # so that there is a child, which does not end, to wait for

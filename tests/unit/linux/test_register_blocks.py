@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forklore.abi.arch import Arch
 from forklore.abi.registers import LAYOUTS
-from forklore.linux.ptrace import Registers
+from forklore.linux.tracing.ptrace import Registers
 
 # syscall(2): the number, then the arguments.
 OF_CALL = {

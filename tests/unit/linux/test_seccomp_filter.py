@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
-from forklore.linux.seccomp import KILLING, MARK, PR_SET_NAME, TRACED, assemble, host_arches, needs_no_new_privs
+from forklore.linux.tracing.seccomp import KILLING, MARK, PR_SET_NAME, TRACED, assemble, host_arches, needs_no_new_privs
 
 MACHINES = (Arch.X86_64, Arch.AARCH64, Arch.RISCV64)
 WANTED = {

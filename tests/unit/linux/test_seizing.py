@@ -8,8 +8,10 @@ import os
 import pytest
 
 from forklore.abi.units import Pid, Tid, Unavailable
-from forklore.linux import proc, ptrace, seizing, this_process
-from forklore.linux.seizing import Seizing
+from forklore.linux import proc
+from forklore.linux.ours import this_process
+from forklore.linux.tracing import ptrace, seizing
+from forklore.linux.tracing.seizing import Seizing
 
 PID = Pid(100)
 

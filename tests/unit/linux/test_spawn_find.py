@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forklore.linux.spawn import NotExecutableError, NotFoundError, find
+from forklore.linux.tracing.spawn import NotExecutableError, NotFoundError, find
 
 
 @pytest.fixture

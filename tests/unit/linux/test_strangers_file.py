@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forklore.abi.units import Unavailable
-from forklore.linux import strangers_file
-from forklore.linux.strangers_file import Folder, Pages, content, open_file
+from forklore.linux.files import strangers_file
+from forklore.linux.files.strangers_file import Folder, Pages, content, open_file
 
 
 @pytest.fixture(params=["by one call", "part by part"])

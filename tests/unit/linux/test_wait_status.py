@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ptrace import binding
 
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.tracing.wait import Kind, WaitStatus
 
 WORDS = st.integers(0, (1 << 32) - 1)
 LIKELY = st.builds(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from forklore.linux import wait
-from forklore.linux.wait import Waiting
+from forklore.linux.tracing import wait
+from forklore.linux.tracing.wait import Waiting
 
 US = 1_000
 

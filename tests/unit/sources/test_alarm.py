@@ -11,7 +11,7 @@ import pytest
 # In a process of its own, for its signals; the child never ends by itself, so that only the alarm ends a wait.
 WAITING = """if True:
     import os, signal, sys, threading
-    from forklore.linux.wait import wait_any
+    from forklore.linux.tracing.wait import wait_any
     from forklore.sources.ptrace.alarm import Alarm, hand_over
 
     def wait():

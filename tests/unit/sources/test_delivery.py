@@ -10,7 +10,7 @@ import pytest
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Tid
-from forklore.linux import ptrace
+from forklore.linux.tracing import ptrace
 from forklore.sources.ptrace.kernel import Linux
 from forklore.sources.ptrace.signal_delivery import Delivery
 from forklore.sources.ptrace.tracee import Tracee

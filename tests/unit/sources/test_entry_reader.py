@@ -18,9 +18,9 @@ from forklore.abi.flags import CLONE_FS, CLONE_INTO_CGROUP, CLONE_THREAD, CLONE_
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Tid, Unavailable
 from forklore.events.records import ExecAt
-from forklore.linux.ptrace import Entry as Words
-from forklore.linux.ptrace import Registers
-from forklore.linux.seccomp import KILLING, TRACED, host_arches
+from forklore.linux.tracing.ptrace import Entry as Words
+from forklore.linux.tracing.ptrace import Registers
+from forklore.linux.tracing.seccomp import KILLING, TRACED, host_arches
 from forklore.sources.ptrace.entry import ARGUMENT_LIMIT, EntryReader
 from forklore.sources.ptrace.kernel import LINUX, Kernel, Linux
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance

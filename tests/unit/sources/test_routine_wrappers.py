@@ -17,7 +17,7 @@ from forklore.abi.units import Unavailable
 from forklore.decode.creation import clone_order
 from forklore.elf.image.thread_descriptors import PthreadLayout
 from forklore.events import records as ev
-from forklore.linux.ptrace import Registers
+from forklore.linux.tracing.ptrace import Registers
 from forklore.sources.ptrace.tracee import Class, EnteredCall
 from forklore.sources.stacks.routines import Routines
 

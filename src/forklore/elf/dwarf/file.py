@@ -17,7 +17,7 @@ from typing import Final
 
 from forklore.abi.units import Unavailable
 from forklore.elf.image.image import ElfImage, Section
-from forklore.linux import leaving
+from forklore.linux.ours import leaving
 
 Input = ElfImage | bytes | bytearray | mmap.mmap | str | os.PathLike[str]
 """An ELF file: as it was opened, its bytes, or its path."""

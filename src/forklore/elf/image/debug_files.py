@@ -13,8 +13,8 @@ from typing import Final
 
 from forklore.abi.units import Unavailable
 from forklore.elf.image.image import ElfImage
-from forklore.linux import leaving
-from forklore.linux.strangers_file import Folder
+from forklore.linux.files.strangers_file import Folder
+from forklore.linux.ours import leaving
 
 _DIRECTORIES: Final = ("/usr/lib/debug",)
 _SUMMED: Final = 256 << 20

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Address, Unavailable
-from forklore.linux import strangers_file
-from forklore.linux.strangers_file import Pages, StrangersFile
+from forklore.linux.files import strangers_file
+from forklore.linux.files.strangers_file import Pages, StrangersFile
 
 _MACHINES: Final = {(62, 64): Arch.X86_64, (62, 32): Arch.X32, (3, 32): Arch.I386,
                     (183, 64): Arch.AARCH64, (243, 64): Arch.RISCV64}

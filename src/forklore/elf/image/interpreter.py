@@ -6,7 +6,7 @@ import os
 from contextlib import closing
 
 from forklore.abi.units import Unavailable
-from forklore.linux.strangers_file import open_file
+from forklore.linux.files.strangers_file import open_file
 
 _SHEBANG_LIMIT = 256
 """BINPRM_BUF_SIZE of include/uapi/linux/binfmts.h."""

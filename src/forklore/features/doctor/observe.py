@@ -1,4 +1,4 @@
-"""What this machine and user allow: read from /proc, and tried (:mod:`forklore.linux.trials`).
+"""What this machine and user allow: read from /proc, and tried (:mod:`forklore.linux.ours.trials`).
 
 :mod:`forklore.features.doctor.conclusions` says what it means.
 """
@@ -15,11 +15,12 @@ import psutil
 
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
 from forklore.features.doctor.conclusions import Answer, Facts
-from forklore.linux import limits, proc, trials
+from forklore.linux import limits, proc
 from forklore.linux.namespaces import namespaces
+from forklore.linux.ours import trials
+from forklore.linux.ours.this_process import effective_capabilities
 from forklore.linux.pages import pagemap
 from forklore.linux.tasks import process_name
-from forklore.linux.this_process import effective_capabilities
 from forklore.sources.ptrace.options import Stops, trace_options
 
 _FIRST_PID_NS: Final = NsInode(0xEFFFFFFC)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux.memory import PAGE_SIZE
-from forklore.linux.own_child import OwnChild, attempt
+from forklore.linux.ours.own_child import OwnChild, attempt
 from forklore.linux.proc import unavailable
 
 ENTRY: Final = 8

@@ -16,7 +16,8 @@ from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_UNTRACED
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Pid, Tid, Unavailable
-from forklore.linux import proc, seccomp
+from forklore.linux import proc
+from forklore.linux.tracing import seccomp
 from forklore.sources.ptrace.creations import CreationInFlight, Creations, State
 from forklore.sources.ptrace.entry import EntryReader
 from forklore.sources.ptrace.kernel import Kernel

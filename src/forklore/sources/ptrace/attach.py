@@ -21,9 +21,9 @@ from forklore.decode.holders import join
 from forklore.decode.object_groups import group
 from forklore.events import records as ev
 from forklore.linux import kcmp
-from forklore.linux.asked_to_end import AskedToEnd
-from forklore.linux.seizing import Seizing
+from forklore.linux.ours.asked_to_end import AskedToEnd
 from forklore.linux.tasks import descendants, leader_of
+from forklore.linux.tracing.seizing import Seizing
 from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace import alarm
 from forklore.sources.ptrace.engine import Engine

@@ -11,8 +11,8 @@ from forklore.abi.errors import RESTARTS
 from forklore.abi.flags import CLONE_NEWTIME, CLONE_PTRACE
 from forklore.abi.units import Tid
 from forklore.events import records as ev
-from forklore.linux import seccomp
-from forklore.linux.wait import WaitStatus
+from forklore.linux.tracing import seccomp
+from forklore.linux.tracing.wait import WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.creations import Creations
 from forklore.sources.ptrace.deferred import Deferred

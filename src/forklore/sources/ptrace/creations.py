@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from forklore.abi.units import TaskId, Tid
 from forklore.events import records as ev
-from forklore.linux.wait import WaitStatus
+from forklore.linux.tracing.wait import WaitStatus
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import this_process
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.ours import this_process
+from forklore.linux.tracing.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.announcers import Announcers
 from forklore.sources.ptrace.creations import Creations

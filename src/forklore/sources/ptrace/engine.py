@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import leaving
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.ours import leaving
+from forklore.linux.tracing.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
 from forklore.sources.ptrace.announcers import Announcers
@@ -44,7 +44,7 @@ from forklore.sources.ptrace.tracee import Tracee
 from forklore.sources.ptrace.wake import Wake
 
 if TYPE_CHECKING:
-    from forklore.linux.seizing import Seizing
+    from forklore.linux.tracing.seizing import Seizing
     from forklore.sources.source import Emit, Idle
 
 
@@ -165,7 +165,7 @@ class Engine:
 
     def attach(self, pid: Pid, seizing: Seizing) -> tuple[list[tuple[Tracee, ev.Begin]], list[Unavailable]]:
         """Take every thread of a running process, and why some could not be taken. Nothing is stopped, but for
-        a moment threads that compute on and on (:mod:`forklore.linux.seizing`).
+        a moment threads that compute on and on (:mod:`forklore.linux.tracing.seizing`).
 
         The records are the caller's to emit, for the tasks that are still alive then.
         """

@@ -13,8 +13,9 @@ from forklore.abi.flags import AT_FDCWD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM
 from forklore.abi.ptrace import ASKING
 from forklore.abi.units import LOW32, Address, Tid, Unavailable, signed
 from forklore.events import records as ev
-from forklore.linux import memory, seccomp
-from forklore.linux.ptrace import Entry as Words
+from forklore.linux import memory
+from forklore.linux.tracing import seccomp
+from forklore.linux.tracing.ptrace import Entry as Words
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 

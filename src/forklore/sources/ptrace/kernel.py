@@ -11,10 +11,13 @@ import time
 from typing import Final, Protocol
 
 from forklore.abi.units import Address, Fd, Pid, Tid, Unavailable
-from forklore.linux import caller, limits, memory, observe, proc, ptrace, reader_process, this_process
+from forklore.linux import caller, limits, memory, observe, proc
+from forklore.linux.files import reader_process
 from forklore.linux.namespaces import Namespaces, namespaces
-from forklore.linux.ptrace import Entry, Registers, SignalInfo
-from forklore.linux.wait import kill, last_usage, reap, wait_any
+from forklore.linux.ours import this_process
+from forklore.linux.tracing import ptrace
+from forklore.linux.tracing.ptrace import Entry, Registers, SignalInfo
+from forklore.linux.tracing.wait import kill, last_usage, reap, wait_any
 
 
 class Kernel(Protocol):
@@ -24,10 +27,10 @@ class Kernel(Protocol):
         """Nanoseconds of CLOCK_MONOTONIC."""
 
     def wait(self) -> tuple[Tid, int]:
-        """The next wait status of any child or tracee (:func:`forklore.linux.wait.wait_any`)."""
+        """The next wait status of any child or tracee (:func:`forklore.linux.tracing.wait.wait_any`)."""
 
     def usage(self) -> tuple[int, int]:
-        """What the task that :meth:`wait` gave last, and which ended, took: :func:`forklore.linux.wait.last_usage`."""
+        """What the task that :meth:`wait` gave last, and which ended, took."""
 
     def kill(self, pid: Pid, signal: int) -> None:
         """kill(2)."""
@@ -42,12 +45,12 @@ class Kernel(Protocol):
         """Take the status of such a child, unless it was taken."""
 
     def reads_for_us(self, tid: Tid) -> bool:
-        """Whether it is a process of ours that reads files (:mod:`forklore.linux.reader_process`)."""
+        """Whether it is a process of ours that reads files (:mod:`forklore.linux.files.reader_process`)."""
 
     def end_reader(self) -> None:
         """End that process: as the child of a reaper it would be waited for."""
 
-    # ptrace(2), as in forklore.linux.ptrace
+    # ptrace(2), as in forklore.linux.tracing.ptrace
 
     def seize(self, tid: Tid, options: int) -> None:
         """PTRACE_SEIZE."""
@@ -213,7 +216,7 @@ class Linux:
     @staticmethod
     def ended_child() -> Pid:
         """Loaded when it is needed, which is when a trace is left."""
-        from forklore.linux.ended_child import ended_child
+        from forklore.linux.ours.ended_child import ended_child
 
         return ended_child()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.tracing.wait import Kind, WaitStatus
 from forklore.sources.ptrace import records
 from forklore.sources.ptrace.creations import CreationInFlight, Creations, State
 from forklore.sources.ptrace.deferred import Deferred

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from forklore.linux.ptrace import Entry as Words
+from forklore.linux.tracing.ptrace import Entry as Words
 from forklore.sources.ptrace.deferred import Work
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 

@@ -19,8 +19,9 @@ from forklore.abi.flags import CLONE_INTO_CGROUP, CLONE_PIDFD
 from forklore.abi.seccomp import Mode
 from forklore.abi.units import Address, Fd, Tid, Unavailable, signed
 from forklore.events import records as ev
-from forklore.linux import filters, memory
+from forklore.linux import memory
 from forklore.linux.caller import Numbers
+from forklore.linux.tracing import filters
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee

@@ -12,9 +12,11 @@ from forklore.abi.text import printable
 from forklore.abi.units import Pid, Unavailable
 from forklore.elf.image.interpreter import interpreter
 from forklore.events import records as ev
-from forklore.linux import proc, seccomp, spawn, this_process
-from forklore.linux.signal_relay import Relay
-from forklore.linux.wait import WaitStatus
+from forklore.linux import proc
+from forklore.linux.ours import this_process
+from forklore.linux.ours.signal_relay import Relay
+from forklore.linux.tracing import seccomp, spawn
+from forklore.linux.tracing.wait import WaitStatus
 from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace import alarm
 from forklore.sources.ptrace.engine import Engine

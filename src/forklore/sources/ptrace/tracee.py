@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import TaskId, Tid, Unavailable
-from forklore.linux.ptrace import Entry as Words
-from forklore.linux.ptrace import Registers, SignalInfo
+from forklore.linux.tracing.ptrace import Entry as Words
+from forklore.linux.tracing.ptrace import Registers, SignalInfo
 from forklore.sources.task_table import ThreadGroup as AnyGroup
 
 if TYPE_CHECKING:

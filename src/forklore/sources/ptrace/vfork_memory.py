@@ -14,9 +14,9 @@ from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Address, TaskId, Tid, Unavailable
 from forklore.decode.creation import decode_creation
 from forklore.events import records as ev
-from forklore.linux import ptrace
 from forklore.linux.mappings import Mapping
 from forklore.linux.pages import vfork_memory
+from forklore.linux.tracing import ptrace
 from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 from forklore.sources.stacks.code import CodeSpace

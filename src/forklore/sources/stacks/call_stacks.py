@@ -21,8 +21,10 @@ from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.elf.dwarf.registers import PLACES, dwarf_block
 from forklore.events import records as ev
-from forklore.linux import leaving, memory, proc, ptrace
+from forklore.linux import memory, proc
 from forklore.linux.mappings import Mapping, MappingKind
+from forklore.linux.ours import leaving
+from forklore.linux.tracing import ptrace
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode, Walked
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from forklore.elf.dwarf.source import DwarfSource
     from forklore.elf.image.thread_descriptors import PthreadLayout
     from forklore.linux.pages.whole import Memory
-    from forklore.linux.ptrace import Registers
+    from forklore.linux.tracing.ptrace import Registers
 
 _WINDOW: Final = 2 * memory.PAGE_SIZE
 """How much of a stack is read at once, …"""

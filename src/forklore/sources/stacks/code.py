@@ -19,7 +19,8 @@ from forklore.abi.text import as_text
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.events import records as ev
-from forklore.linux import mappings, memory, strangers_file
+from forklore.linux import mappings, memory
+from forklore.linux.files import strangers_file
 from forklore.linux.mappings import Mapping, MappingKind
 from forklore.sources.stacks.language_threads import Function
 

@@ -20,8 +20,8 @@ from forklore.abi.registers import LAYOUTS
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import clone_order
 from forklore.events import records as ev
-from forklore.linux import seccomp
-from forklore.linux.ptrace import Registers
+from forklore.linux.tracing import seccomp
+from forklore.linux.tracing.ptrace import Registers
 from forklore.sources.ptrace.tracee import EnteredCall
 from forklore.sources.stacks.language_threads import Named, given
 

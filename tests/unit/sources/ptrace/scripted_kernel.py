@@ -22,12 +22,12 @@ from forklore.abi.flags import CLONE_PARENT, CLONE_PTRACE, CLONE_THREAD, CLONE_U
 from forklore.abi.registers import LAYOUTS
 from forklore.abi.syscalls import number
 from forklore.abi.units import Address, Fd, Pid, Tid, Unavailable
-from forklore.linux import seccomp
 from forklore.linux.namespaces import Namespaces
 from forklore.linux.observe import Pair, TaskState
 from forklore.linux.proc import Status
-from forklore.linux.ptrace import Entry, Registers, SignalInfo
-from forklore.linux.wait import Kind
+from forklore.linux.tracing import seccomp
+from forklore.linux.tracing.ptrace import Entry, Registers, SignalInfo
+from forklore.linux.tracing.wait import Kind
 from forklore.sources.ptrace.options import Stops
 
 LAYOUT: Final = LAYOUTS[Arch.X86_64]

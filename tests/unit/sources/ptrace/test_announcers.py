@@ -10,8 +10,8 @@ import pytest
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid
-from forklore.linux.ptrace import Entry as Words
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.tracing.ptrace import Entry as Words
+from forklore.linux.tracing.wait import Kind, WaitStatus
 from forklore.sources.ptrace.announcers import Announcers
 from forklore.sources.ptrace.creations import Creations
 from forklore.sources.ptrace.entry import EntryReader

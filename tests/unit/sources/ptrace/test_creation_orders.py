@@ -30,7 +30,7 @@ from scripted_runs import Run
 from forklore.abi.flags import CLONE_PARENT, CLONE_PTRACE, CLONE_UNTRACED
 from forklore.abi.units import Unavailable
 from forklore.events import records as ev
-from forklore.linux.wait import Kind
+from forklore.linux.tracing.wait import Kind
 from forklore.sources.ptrace.held_pairs import CHILD_DIED, CREATOR_DIED, CREATOR_GONE
 from forklore.sources.ptrace.options import Follow, Stops
 

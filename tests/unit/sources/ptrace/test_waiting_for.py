@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forklore.abi.units import Pid
-from forklore.linux.wait import WaitStatus
+from forklore.linux.tracing.wait import WaitStatus
 from forklore.sources.ptrace.session import waiting_for
 
 LEFT = [(Pid(14233), b"sleep"), (Pid(14240), b"\x1b[2J"), (Pid(14241), b""), (Pid(14242), b"d"), (Pid(14243), b"e")]

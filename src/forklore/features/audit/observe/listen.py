@@ -15,7 +15,8 @@ from forklore.abi.syscalls import CREATIONS
 from forklore.abi.units import Address, Nanoseconds, Pid, TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.features.audit.record import SAY, Became, Born, Happening, ProbeSaid, ProbeWord, SeenCall, TaskEnded
-from forklore.linux import memory, ptrace, spawn
+from forklore.linux import memory
+from forklore.linux.tracing import ptrace, spawn
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.options import Observe, Options, Stops

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.abi.wait import WaitOption
-from forklore.linux import ptrace
 from forklore.linux.proc import unavailable
+from forklore.linux.tracing import ptrace
 
 
 class OwnChild:

@@ -17,9 +17,9 @@ import warnings
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from forklore.abi.units import Pid, Tid, Unavailable
-from forklore.linux import leaving
-from forklore.linux.file_calls import openat2
-from forklore.linux.wait import reap
+from forklore.linux.files.file_calls import openat2
+from forklore.linux.ours import leaving
+from forklore.linux.tracing.wait import reap
 
 if TYPE_CHECKING:
     import socket
@@ -84,7 +84,7 @@ def opened(descriptor: int) -> Remote | Unavailable:
 
 
 class Remote:
-    """A file that the process opens: a :class:`forklore.linux.strangers_file.StrangersFile`."""
+    """A file that the process opens: a :class:`forklore.linux.files.strangers_file.StrangersFile`."""
 
     def __init__(self, place: int) -> None:
         self.size = 0

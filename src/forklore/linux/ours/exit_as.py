@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 
-from forklore.linux.wait import Kind, WaitStatus
+from forklore.linux.tracing.wait import Kind, WaitStatus
 
 
 def end_as(status: WaitStatus) -> int:

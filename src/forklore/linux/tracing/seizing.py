@@ -21,10 +21,12 @@ from typing import Final
 from forklore.abi.capabilities import NAMES
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.abi.wait import WaitOption
-from forklore.linux import proc, ptrace, this_process
+from forklore.linux import proc
 from forklore.linux.libc import function
 from forklore.linux.observe import state
+from forklore.linux.ours import this_process
 from forklore.linux.tasks import PF_KTHREAD, thread_ids
+from forklore.linux.tracing import ptrace
 
 _PATIENCE: Final = 0.05
 """Seconds after which a seize is taken to be stuck: it takes a few microseconds."""

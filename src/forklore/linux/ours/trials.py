@@ -19,9 +19,10 @@ from forklore.abi.arch import X32_SYSCALL_BIT, Arch
 from forklore.abi.flags import CLONE_NEWUSER
 from forklore.abi.kcmp import KcmpType, Order
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.linux import kcmp, memory, ptrace, seccomp
+from forklore.linux import kcmp, memory
 from forklore.linux.libc import fail, function, prctl, syscall
-from forklore.linux.own_child import OwnChild, attempt, in_child
+from forklore.linux.ours.own_child import OwnChild, attempt, in_child
+from forklore.linux.tracing import ptrace, seccomp
 
 _PR_SET_SECCOMP: Final = 22
 

@@ -12,7 +12,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-from forklore.linux import leaving
+from forklore.linux.ours import leaving
 
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
@@ -69,7 +69,7 @@ class AskedToEnd:
             signal.pthread_kill(self._waits, signal.SIGTERM)
 
     def close(self) -> None:
-        """Nobody waits any more: what asks to end from now on asks for haste (:mod:`forklore.linux.leaving`)."""
+        """Nobody waits any more: what asks to end from now on asks for haste (:mod:`forklore.linux.ours.leaving`)."""
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
         for number in self._ignored:
             signal.signal(number, signal.SIG_DFL)

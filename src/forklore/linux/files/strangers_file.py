@@ -4,7 +4,7 @@ One rule holds for all of them. A file is taken by O_PATH first, which opens not
 a file system that keeps files; only then it is opened, by that descriptor. It is read and never mapped, for reading a
 mapping behind the end of a file that was cut short ends the reader with SIGBUS. It is not larger than :data:`LARGEST`,
 and no more than :data:`_MOST` of all large ones is kept. Where a file system may let us wait for somebody (FUSE, NFS),
-names are looked up and files are read by a process that can be given up (:mod:`forklore.linux.reader_process`).
+names are looked up and files are read by a process that can be given up (:mod:`forklore.linux.files.reader_process`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from forklore.abi.units import Tid, Unavailable
-from forklore.linux import leaving, proc, reader_process
-from forklore.linux.file_calls import FileStatus, openat2, status
+from forklore.linux import proc
+from forklore.linux.files import reader_process
+from forklore.linux.files.file_calls import FileStatus, openat2, status
 from forklore.linux.mappings import Mapping, MappingKind, still_mapped
+from forklore.linux.ours import leaving
 from forklore.linux.proc import unavailable
 
 LARGEST: Final = 16 << 30

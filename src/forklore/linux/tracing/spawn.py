@@ -19,8 +19,8 @@ from msgspec import Struct
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Fd, Pid
-from forklore.linux import seccomp
 from forklore.linux.libc import execve, string_array
+from forklore.linux.tracing import seccomp
 
 # Python ignores these at start-up and cannot tell any more whether they were ignored before.
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)

@@ -11,7 +11,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.seccomp import FILTER, MAX_INSTRUCTIONS, SECCOMP_RET_ACTION_FULL, SECCOMP_RET_DATA, Action
 from forklore.abi.units import Tid
 from forklore.decode.classic_bpf import run
-from forklore.linux import ptrace
+from forklore.linux.tracing import ptrace
 
 _DATA: Final = struct.Struct("<iIQ6Q")
 _LOW64: Final = 0xFFFF_FFFF_FFFF_FFFF

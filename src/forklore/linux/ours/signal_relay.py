@@ -17,8 +17,9 @@ from typing import Final
 
 from forklore.abi.syscalls import number
 from forklore.abi.units import Pid, Unavailable
-from forklore.linux import leaving, proc
+from forklore.linux import proc
 from forklore.linux.libc import syscall
+from forklore.linux.ours import leaving
 
 _LEFT: Final = frozenset(
     {signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT}  # job control
