@@ -10,6 +10,8 @@ from forklore.abi._generated_signals import SIGRTMIN as SIGRTMIN
 
 SIGRTMAX: Final = 64
 """The last signal: the kernel's _NSIG, which its exported headers do not define on x86."""
+NEVER_BLOCKED: Final = NUMBERS["SIGKILL"], NUMBERS["SIGSTOP"]
+"""No task can block, handle or ignore these (include/linux/signal.h: sig_kernel_only)."""
 
 _NAMES: Final = {signal: name for name, signal in reversed(NUMBERS.items())}
 _RT: Final = "SIGRT_"

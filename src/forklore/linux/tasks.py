@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from forklore.abi import clone_args
 from forklore.abi.flags import CLONE_VFORK
+from forklore.abi.signals import NEVER_BLOCKED, SIGRTMAX
 from forklore.abi.syscalls import name
 from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.linux import memory, proc
@@ -29,8 +30,7 @@ Maker = Literal["io_uring", "vhost", "kernel"]
 _PF_IO_WORKER: Final = 0x10
 _PF_USER_WORKER: Final = 0x4000
 PF_KTHREAD: Final = 0x200000
-_SIGKILL, _SIGSTOP = 9, 19
-_ALL_BLOCKED: Final = (1 << 64) - 1 ^ (1 << _SIGKILL - 1) ^ (1 << _SIGSTOP - 1)
+_ALL_BLOCKED: Final = (1 << SIGRTMAX) - 1 ^ sum(1 << signal - 1 for signal in NEVER_BLOCKED)
 
 
 class Seen(Struct, frozen=True):
