@@ -12,11 +12,13 @@ from forklore.decode.calls import Call, decode_call
 from forklore.decode.creation import Creation
 from forklore.events.records import Fail
 from forklore.model.creations import decoded
-from forklore.sources.logs import ltrace, qemu, strace_calls
-from forklore.sources.logs.assembly import PENDING
-from forklore.sources.logs.dialect import CHANGING, CREATING
-from forklore.sources.logs.strace import LINE
-from forklore.sources.logs.text import arguments
+from forklore.sources.logs import qemu
+from forklore.sources.logs.assembly.assembler import PENDING
+from forklore.sources.logs.assembly.dialect import CHANGING, CREATING
+from forklore.sources.logs.ltrace import calls as ltrace
+from forklore.sources.logs.printed.calls import arguments
+from forklore.sources.logs.strace import calls as strace
+from forklore.sources.logs.strace.reader import LINE
 
 PASTED: Final = "pasted"
 """The title of a call that was read from a line."""
@@ -53,7 +55,7 @@ def read_line(text: str, arch: Arch) -> Pasted | None:
     name = match["call"]
     if name not in CREATING | CHANGING:
         return None
-    printed = qemu if _QEMU.search(given) else ltrace if line != given else strace_calls
+    printed = qemu if _QEMU.search(given) else ltrace if line != given else strace
     dialect = printed.DIALECT
     body = PENDING.sub(b"", line).rstrip()
     args, end = arguments(body, match.end())

@@ -11,8 +11,10 @@ from msgspec import Struct
 
 from forklore.events.lines import LineSource
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs import ltrace, qemu, strace
+from forklore.sources.logs import qemu
+from forklore.sources.logs.ltrace import reader as ltrace
 from forklore.sources.logs.pasted import bare
+from forklore.sources.logs.strace import reader as strace
 
 _LINES: Final = 2000
 _BYTES: Final = 1 << 20

@@ -19,8 +19,7 @@ from forklore.abi.units import PID_LIMIT, Unavailable
 from forklore.events.lines import LineSource
 from forklore.events.records import Blind, Clock, Exec, ExecFail, Header, Source, text
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs import words
-from forklore.sources.logs.dialect import (
+from forklore.sources.logs.assembly.dialect import (
     CALLS,
     CHANGING,
     CREATING,
@@ -31,9 +30,10 @@ from forklore.sources.logs.dialect import (
     LoggedImage,
     Returned,
 )
+from forklore.sources.logs.assembly.tasks import Creating, LoggedTask
+from forklore.sources.logs.printed import words
+from forklore.sources.logs.printed.calls import arguments, members
 from forklore.sources.logs.reading import LogReader, trace_file
-from forklore.sources.logs.tasks import Creating, LoggedTask
-from forklore.sources.logs.text import arguments, members
 
 _BLIND: Final = (
     Blind("arch", "QEMU does not name it; x86_64 is assumed"),
@@ -174,7 +174,7 @@ class QemuReader(LogReader):
 
     def _creates(self, task: LoggedTask, name: bytes, rest: bytes, answer: Returned | None, *, alone: bool) -> None:
         if answer is not None and answer.failed and (alone or answer.errno != _ENOSYS):
-            self.order.abandon(task)
+            self.order.matching.abandon(task)
             self.calls.call(task, LoggedCall(name, rest, None), None)
             if not alone:
                 self.order.note("result", "others were in calls: the error may be that of one of theirs", None, task)

@@ -13,11 +13,11 @@ from forklore.abi.text import printable
 from forklore.events.lines import LineSource
 from forklore.events.records import Event, Header
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs.assembly import Assembler
-from forklore.sources.logs.dialect import Dialect
-from forklore.sources.logs.ordering import Ordering
+from forklore.sources.logs.assembly.assembler import Assembler
+from forklore.sources.logs.assembly.dialect import Dialect
+from forklore.sources.logs.assembly.ordering import Ordering
 from forklore.sources.logs.pasted import lines
-from forklore.sources.logs.time_stamps import Stamps
+from forklore.sources.logs.printed.time_stamps import Stamps
 
 _CREATION_NAMED: Final = re.compile(rb"(?:\b|SYS_)(?:v?fork|clone3?)(?:@SYS)?(?:\(| resumed>)")
 

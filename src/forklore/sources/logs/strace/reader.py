@@ -15,15 +15,15 @@ from forklore.abi.units import PID_LIMIT
 from forklore.events.lines import LineSource
 from forklore.events.records import UNKNOWN_TID, Blind, GroupStop, Header, Resume, Source, Text
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs import words
-from forklore.sources.logs.assembly import PENDING
-from forklore.sources.logs.dialect import CALLS, ENDING, EXECUTING, LoggedCall
+from forklore.sources.logs.assembly.assembler import PENDING
+from forklore.sources.logs.assembly.dialect import CALLS, ENDING, EXECUTING, LoggedCall
+from forklore.sources.logs.assembly.tasks import LoggedTask
 from forklore.sources.logs.pasted import bare
+from forklore.sources.logs.printed import words
+from forklore.sources.logs.printed.calls import arguments, members
+from forklore.sources.logs.printed.time_stamps import PATTERN, Stamps
 from forklore.sources.logs.reading import LogReader, trace_file
-from forklore.sources.logs.strace_calls import DIALECT, child_ended
-from forklore.sources.logs.tasks import LoggedTask
-from forklore.sources.logs.text import arguments, members
-from forklore.sources.logs.time_stamps import PATTERN, Stamps
+from forklore.sources.logs.strace.calls import DIALECT, child_ended
 
 _BLIND: Final = (
     Blind("arch", "strace does not name it; x86_64 is assumed until the log tells of another mode"),
@@ -76,7 +76,7 @@ class StraceReader(LogReader):
 
     def __init__(self) -> None:
         super().__init__(DIALECT, Arch.X86_64)
-        self.order.cut_calls = False
+        self.order.matching.cut_calls = False
         self._numbered = False
         self._follows = False
         self._alone: LoggedTask | None = None
@@ -98,8 +98,8 @@ class StraceReader(LogReader):
             if task is None:
                 self.not_understood(line)
                 return
-        if not self.order.cut_calls and _NOT_SUCCESSFUL.search(line):
-            self.order.cut_calls = True
+        if not self.order.matching.cut_calls and _NOT_SUCCESSFUL.search(line):
+            self.order.matching.cut_calls = True
         if task.stopped and match["mark"] is None:
             task.stopped = False
             self.order.emit(Resume(t=t, task=task.id))
@@ -110,19 +110,19 @@ class StraceReader(LogReader):
                 self._behind_text(line, number)
         elif (name := match["resumed"]) is not None:
             if name not in EXECUTING and name not in ENDING:
-                self.order.interleaved = True
+                self.order.matching.interleaved = True
             if name in CALLS:
                 self.calls.resumed(task, name, line[match.end() :], t)
         elif match["mark"] == b"+++":
             self._ended(task, line[match.end() :], t)
         else:
             self._signal(task, line[match.end() :], t)
-        task.seen = self.order.seq
+        task.seen = self.order.matching.seq
 
     def finish(self) -> None:
         """The log has ended: one without the lines of a child is of strace without -f."""
         super().finish()
-        if not self._follows and (self.order.several or self.order.seeks):
+        if not self._follows and (self.order.several or self.order.matching.seeks):
             self.order.note("what its children did", "strace was run without -f, which follows them", self.stamps.last)
 
     # Whose line it is
@@ -229,14 +229,14 @@ class StraceReader(LogReader):
         code = words.SI_CODES.get(raw, words.number(raw))
         sender = words.number(info.get(b"si_pid", b"").partition(b"<")[0])
         task.signal = (number, code, sender, words.word(info.get(b"si_addr", b"")))
-        if code in words.CLD_ENDS and self.order.seeks and (ended := child_ended(info)) is not None:
-            self.order.waited(task, *ended)
+        if code in words.CLD_ENDS and self.order.matching.seeks and (ended := child_ended(info)) is not None:
+            self.order.matching.waited(task, *ended, returned=True)
         if number == _SIGCONT and task.stopped:
             task.stopped = False
             self.order.emit(Resume(t=t, task=task.id))
 
     def _ended(self, task: LoggedTask, line: bytes, t: int | None) -> None:
-        self.order.ends_told = True
+        self.order.matching.ends_told = True
         if exited := _EXITED.match(line):
             self.order.exit(task, t, (int(exited[1]) & 0xFF) << 8)
         elif killed := _KILLED.match(line):

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from forklore.sources.logs.tasks import Creating, Slot
+from forklore.sources.logs.assembly.tasks import Creating, Slot
 
 AT_ANY_TIME: Final = maxsize
 """When a task that is waited for must have ended, where the line of that wait stands where it began."""

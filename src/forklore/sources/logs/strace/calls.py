@@ -12,9 +12,9 @@ from forklore.abi.flags import AT_FDCWD, CLONE_VFORK, CLONE_VM
 from forklore.abi.text import as_text
 from forklore.abi.units import LOW32, Unavailable
 from forklore.events.records import ExecAt, text
-from forklore.sources.logs import words
-from forklore.sources.logs.dialect import Dialect, LoggedImage, Returned
-from forklore.sources.logs.text import members, result, string, strings, unescaped
+from forklore.sources.logs.assembly.dialect import Dialect, LoggedImage, Returned
+from forklore.sources.logs.printed import words
+from forklore.sources.logs.printed.calls import members, result, string, strings, unescaped
 
 POINTER_NOT_PRINTED: Final = words.WORD_MASK
 """Stands in a rebuilt clone_args for a set_tid pointer: the log has what it points to, not the pointer."""

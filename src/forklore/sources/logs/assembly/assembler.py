@@ -10,11 +10,20 @@ from forklore.abi.units import PID_LIMIT
 from forklore.decode.calls import decode_call
 from forklore.decode.unsharing import linked, set_for_children
 from forklore.events.records import Exec, ExecFail, Fail, Other
-from forklore.sources.logs import words
-from forklore.sources.logs.dialect import CREATING, ENDING, EXECUTING, NAMING, WAITING, Dialect, LoggedCall, Returned
-from forklore.sources.logs.ordering import Ordering
-from forklore.sources.logs.tasks import LoggedTask
-from forklore.sources.logs.text import arguments
+from forklore.sources.logs.assembly.dialect import (
+    CREATING,
+    ENDING,
+    EXECUTING,
+    NAMING,
+    WAITING,
+    Dialect,
+    LoggedCall,
+    Returned,
+)
+from forklore.sources.logs.assembly.ordering import Ordering
+from forklore.sources.logs.assembly.tasks import LoggedTask
+from forklore.sources.logs.printed import words
+from forklore.sources.logs.printed.calls import arguments
 
 PENDING: Final = re.compile(rb"<(?:unfinished|no return|pid changed to (\d{1,7})) \.\.\.>\s*+\Z")
 """Ends a line whose call has not returned yet."""
@@ -54,7 +63,7 @@ class Assembler:
     ) -> None:
         """A task makes a call. ``joined``: more text of one that was cut off. ``cut``: something else interrupts it."""
         if (call.name in NAMING and task.tid and task.slot is None) or (
-            call.name in WAITING and not (task.space or self._order.seeks)
+            call.name in WAITING and not (task.space or self._order.matching.seeks)
         ):
             return
         pending = PENDING.search(call.text)
@@ -124,7 +133,7 @@ class Assembler:
             if call.name in CREATING or call.name in EXECUTING:
                 self._cut_off(call)
             if task.creating is not None:
-                self._order.abandon(task)
+                self._order.matching.abandon(task)
         elif call.name in CREATING:
             self._created(task, call, args, answer, t)
         elif call.name in EXECUTING:
@@ -140,7 +149,7 @@ class Assembler:
                 else self._dialect.waited(call.name, args, answer)
             )
             if told is not None:
-                self._order.waited(task, *told, returned=call.cut)
+                self._order.matching.waited(task, *told, returned=call.cut)
         else:
             self._changed(task, call, args, answer, t)
 
@@ -158,25 +167,25 @@ class Assembler:
         made = self._order.begin(task, call.began, fields, flags, again=True)
         if answer is None:
             self._cut_off(call)
-            self._order.abandon(task)
+            self._order.matching.abandon(task)
         elif answer.failed:
-            self._order.drop(made)
+            self._order.matching.drop(made)
             if answer.errno is not None and not answer.restarted:
                 when = _returned_at(t, call, answer)
                 self._order.emit(Fail(t=when, task=task.id, errno=answer.errno, injected=answer.injected, **made.call))
             elif not answer.restarted:
                 self._notices.add("creations that failed with an error of unknown name", self._order.line)
         elif answer.value is None:
-            self._order.abandon(task)
+            self._order.matching.abandon(task)
         elif answer.injected:
-            self._order.drop(made)
+            self._order.matching.drop(made)
             self._not_run(task, call, answer, t)
         elif 0 < answer.value < PID_LIMIT:
             tid = answer.outer or answer.value
             inner = None if answer.outer is None else answer.value
             self._order.created(made, _returned_at(t, call, answer), tid, inner)
         else:
-            self._order.drop(made)
+            self._order.matching.drop(made)
             if answer.value:
                 self._notices.add("creations that returned no possible pid", self._order.line)
 

@@ -9,7 +9,7 @@ from typing import Any
 from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_NEWPID
 from forklore.events.records import Event
-from forklore.sources.logs.dialect import LoggedCall
+from forklore.sources.logs.assembly.dialect import LoggedCall
 
 
 @dataclass(slots=True, eq=False)

@@ -66,7 +66,7 @@ class LoggedImage(Struct, frozen=True):
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """How a tool prints calls. Arguments are texts, as :func:`forklore.sources.logs.text.arguments` gives them."""
+    """How a tool prints calls. Arguments are texts, as :func:`..printed.calls.arguments` gives them."""
 
     creation: Callable[[Arch, bytes, list[bytes]], tuple[dict[str, Any], int | None]]
     """The fields of a creation's record, and its flags (without the signal) as far as they can be known."""

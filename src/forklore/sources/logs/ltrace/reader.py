@@ -11,23 +11,21 @@ import re
 from collections.abc import Set
 from typing import Any, Final
 
-from forklore.abi import syscalls
-from forklore.abi.arch import Arch
-from forklore.abi.errors import MAX_ERRNO, RESTARTS
-from forklore.abi.flags import CLONE_VFORK, CLONE_VM
-from forklore.abi.units import PID_LIMIT, Unavailable
+from forklore.abi.errors import MAX_ERRNO
+from forklore.abi.units import PID_LIMIT
 from forklore.decode.library_forms import PROCESS_CALLS, THREAD_CALLS
 from forklore.events.lines import LineSource
-from forklore.events.records import UNKNOWN_TID, Blind, Exec, Fail, Header, Source, text
+from forklore.events.records import UNKNOWN_TID, Blind, Exec, Fail, Header, Source
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs import words
-from forklore.sources.logs.assembly import PENDING
-from forklore.sources.logs.dialect import CALLS, CREATING, Dialect, LoggedCall, LoggedImage, Returned
+from forklore.sources.logs.assembly.assembler import PENDING
+from forklore.sources.logs.assembly.dialect import CALLS, CREATING, LoggedCall
+from forklore.sources.logs.assembly.tasks import Creating, LoggedTask
+from forklore.sources.logs.ltrace.calls import ARCH, ARGV_NOT_PRINTED, DIALECT, PATH_NOT_PRINTED, call_name
 from forklore.sources.logs.pasted import bare
+from forklore.sources.logs.printed import words
+from forklore.sources.logs.printed.calls import Result, arguments, result
+from forklore.sources.logs.printed.time_stamps import PATTERN, Stamps
 from forklore.sources.logs.reading import LogReader, trace_file
-from forklore.sources.logs.tasks import Creating, LoggedTask
-from forklore.sources.logs.text import Result, arguments, result, string
-from forklore.sources.logs.time_stamps import PATTERN, Stamps
 
 _BLIND: Final = (
     Blind("arch", "ltrace does not name it; x86_64 is assumed"),
@@ -85,14 +83,13 @@ _EXECUTING: Final = frozenset(
 )
 _FAILED: Final = (-1, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
 _SHELL_MISSING: Final = 127 << 8
-_ARCH: Final = Arch.X86_64
 
 
 class LtraceReader(LogReader):
     """The state between two lines."""
 
     def __init__(self) -> None:
-        super().__init__(DIALECT, _ARCH)
+        super().__init__(DIALECT, ARCH)
         self._numbered = False
         self._bracketed = False
         self._system_calls = False
@@ -135,7 +132,7 @@ class LtraceReader(LogReader):
         if self._system_calls or any(one in self.order.executing for one in (task, *threads)):
             self.calls.executes(task, t)
             return
-        self.order.executed(task, Exec(t=t, task=task.id, path=_PATH, argv=_ARGV))
+        self.order.executed(task, Exec(t=t, task=task.id, path=PATH_NOT_PRINTED, argv=ARGV_NOT_PRINTED))
         if threads:
             self.order.note("exec", "the log has no call of it, which any thread of the process can have made", t, task)
 
@@ -181,13 +178,13 @@ class LtraceReader(LogReader):
         """A library call that makes a task: all that there is of it where the log has no system calls (no -S)."""
         pending = PENDING.search(text)
         args, args_end = arguments(text if pending is None else text[: pending.start()], 0)
-        call: dict[str, Any] = {"arch": _ARCH, "nr": None}
+        call: dict[str, Any] = {"arch": ARCH, "nr": None}
         flags = None
         if name == "syscall":
             called = call_name(args[0]) if args else b""
             if called not in CREATING:
                 return
-            call, flags = _creation(_ARCH, called, args[1:])
+            call, flags = DIALECT.creation(ARCH, called, args[1:])
         task.within.append(name)
         if len(task.within) == 1 and (name in _PID or not self._system_calls):
             made = self.order.begin(task, t, call, flags, library=True)
@@ -217,23 +214,23 @@ class LtraceReader(LogReader):
         value = None if answer is None else answer.value
         if value is None:
             self.order.notices.add(f"lines with {name} that are cut off", self.order.line)
-            self.order.abandon(task)
+            self.order.matching.abandon(task)
         elif name in _PID and value not in _FAILED:
             if 0 < value < PID_LIMIT:
                 self.order.created(made, t, value)
             else:
-                self.order.drop(made)
+                self.order.matching.drop(made)
         elif errno := _failed(name, value):
             # What of the others failed can be what the child did.
             mine = name in THREAD_CALLS | _PID
-            if mine or not self.order.returned(made, certain=False):
-                self.order.drop(made)
+            if mine or not self.order.matching.returned(made, certain=False):
+                self.order.matching.drop(made)
                 if mine or self.order.follows:
                     self._refused(made, t, errno)
         elif not self.order.follows:
-            self.order.drop(made)
+            self.order.matching.drop(made)
         else:
-            self.order.returned(made, certain=name in _ERROR or name in ("system", "popen"))
+            self.order.matching.returned(made, certain=name in _ERROR or name in ("system", "popen"))
 
     def _refused(self, made: Creating, t: int | None, errno: int) -> None:
         self.order.emit(Fail(t=t, task=made.task.id, errno=errno if errno > 0 else None, **made.call))
@@ -267,65 +264,6 @@ def _failed(name: str, value: int) -> int:
     if name == "popen":
         return -1 if value == 0 else 0
     return -1 if name != "wordexp" and value in _FAILED else 0
-
-
-def call_name(name: bytes) -> bytes:
-    """The name of a call: one that ltrace has no name for is printed by its number."""
-    if name.isdigit() and len(name) <= 4:
-        return (syscalls.name(_ARCH, int(name)) or "").encode()
-    return name
-
-
-# How ltrace prints calls
-
-_WORDS: Final = {b"fork": 0, b"vfork": 0, b"clone": 5, b"clone3": 2, b"unshare": 1, b"setns": 2, b"close_range": 3}
-"""How many of the six words that ltrace may print are arguments of the call."""
-_INTS: Final = frozenset({b"setns", b"close_range"})
-_PATH: Final = Unavailable(errno=0, why="ltrace prints the path with -S only")
-_ARGV: Final = Unavailable(errno=0, why="ltrace prints only the address of the arguments")
-
-
-def _creation(arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
-    count = _WORDS[name]
-    given: list[int | None] = [words.word(arg) for arg in args[:count]]
-    given += [None] * (count - len(given))
-    call: dict[str, Any] = {"arch": arch, "nr": words.call_number(arch, name.decode()), "args": tuple(given)}
-    if name == b"clone3":
-        call["struct"] = Unavailable(errno=0, why="ltrace prints only the address of the struct")
-        return call, None
-    if name == b"clone":
-        return call, given[0]
-    return call, CLONE_VM | CLONE_VFORK if name == b"vfork" else 0
-
-
-def _change(arch: Arch, name: bytes, args: list[bytes]) -> dict[str, Any]:
-    given = tuple(words.word(arg, 32 if name in _INTS else 64) for arg in args[: _WORDS.get(name, 0)])
-    return {"arch": arch, "nr": words.call_number(arch, name.decode()), "args": given}
-
-
-def _image(name: bytes, args: list[bytes]) -> LoggedImage:
-    place = 0 if name == b"execve" else 1
-    path = string(args[place]) if len(args) > place else None
-    if path is None:
-        return LoggedImage(Unavailable(errno=0, why="ltrace printed no string for it"), _ARGV, None)
-    return LoggedImage(text(path[0]), _ARGV, None if path[1] else ("path", "ltrace printed only its beginning"))
-
-
-def _returned(line: bytes, end: int) -> Returned | None:
-    found = result(line, end)
-    if found is None or found.value is None or not -MAX_ERRNO <= found.value < 0:
-        return None if found is None else Returned(found.value)
-    return Returned(found.value, failed=True, errno=-found.value, restarted=-found.value in RESTARTS)
-
-
-DIALECT: Final = Dialect(
-    creation=_creation,
-    change=_change,
-    image=_image,
-    returned=_returned,
-    interleaved=True,
-    announces_execs=True,
-)
 
 
 def read(source: LineSource, head: list[bytes]) -> TraceFile:

@@ -1,0 +1,1 @@
+"""What tools print: the arguments of a call, names of numbers, time stamps."""
