@@ -38,6 +38,7 @@ with have a substitute in ASCII, all others become backslash escapes."""
 SIGNS: Final = {
     "│": "|", "├": "|", "└": "`", "─": "-", "·": "-", "…": "...", "×": "x", "→": "->", "←": "<-", "≈": "~",
     "✗": "!", "✓": "+", "µ": "u", "Σ": "sum", "“": '"', "”": '"',
+    "▁": ".", "▂": ":", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "#", "█": "@",
 }  # fmt: skip
 """What views are drawn with, all of one column, and what stands for it in ASCII."""
 

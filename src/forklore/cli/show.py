@@ -21,6 +21,7 @@ examples:
   forklore show trace.jsonl
   forklore show --format json trace.jsonl | jq '.tasks[].comm'
   forklore show --view sites trace.jsonl
+  forklore show --view time trace.jsonl
   forklore show --view task 4711 trace.jsonl
   forklore show --format folded trace.jsonl | flamegraph.pl > made.svg
   strace -f -o log.txt make; forklore show log.txt
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--view",
         choices=VIEWS,
         default="tree",
-        help="what of it: the tree; where tasks are made, ranked (also as JSON); who shares what, a letter for each"
+        help="what of it: the tree; where tasks are made, ranked, and where the time went, with the"
+        " critical path (these two also as JSON); who shares what, a letter for each"
         " object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one"
         " task",
     )

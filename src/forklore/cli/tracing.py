@@ -45,16 +45,16 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--view",
         type=_view,
-        choices=("tree", "sites"),
+        choices=("tree", "sites", "time"),
         default="tree",
-        help="what is printed at the end: the tree (default), or where tasks are made, ranked",
+        help="what is printed at the end: the tree (default), where tasks are made, ranked, or where the time went",
     )
 
 
 def _view(text: str) -> str:
     from forklore.export.table import VIEWS
 
-    if text in VIEWS and text not in ("tree", "sites"):
+    if text in VIEWS and text not in ("tree", "sites", "time"):
         raise argparse.ArgumentTypeError(f"{text!r} is of a recording: -o FILE, then forklore show FILE --view {text}")
     return text
 

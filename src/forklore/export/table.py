@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forklore.events.trace_file import TraceFile
     from forklore.model.tasks import Trace
 
-View = Literal["tree", "sites", "sharing", "descriptors", "task"]
+View = Literal["tree", "sites", "time", "sharing", "descriptors", "task"]
 VIEWS: Final[tuple[View, ...]] = get_args(View)
 
 
@@ -95,6 +95,8 @@ def _log() -> WriteEvents:
 def _json(view: View) -> WriteTrace:
     if view == "sites":
         from forklore.export.json_sites import write
+    elif view == "time":
+        from forklore.export.json_times import write
     else:
         from forklore.export.json_tree.tree import write
     return write
@@ -109,6 +111,6 @@ def _folded(_view: View) -> WriteTrace:
 EXPORTERS: Final[dict[str, Exporter | EventExporter]] = {
     "tree": Exporter("text for people, by --view", _text, text=True, sharing=frozenset({"sharing", "task"})),
     "log": EventExporter("every event on a line", _log, text=True),
-    "json": Exporter("one object for programs", _json, sharing=frozenset(VIEWS) - {"sites"}),
+    "json": Exporter("one object for programs", _json, sharing=frozenset(VIEWS) - {"sites", "time"}),
     "folded": Exporter("call stacks, as flame graph tools take them", _folded),
 }

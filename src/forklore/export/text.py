@@ -34,6 +34,10 @@ def _lines(trace: Trace, options: ExportOptions) -> list[Line]:
             from forklore.report.sites import SHOWN, site_lines
 
             return site_lines(trace, columns, None if everything else SHOWN)
+        case "time":
+            from forklore.report.times import time_lines
+
+            return time_lines(trace, columns, everything=everything)
         case "sharing":
             from forklore.report.sharing_table import table_lines
 

@@ -135,6 +135,7 @@ WAYS = {
     "all rows of who shares what": ("tree", ExportOptions(view="sharing", everything=True)),
     "all sites": ("tree", ExportOptions(view="sites", everything=True)),
     "sites as json": ("json", ExportOptions(view="sites")),
+    "times as json": ("json", ExportOptions(view="time")),
     **{name: (name, ExportOptions()) for name in EXPORTERS if name != "tree"},
 }
 
