@@ -18,8 +18,8 @@ class Figure:
     ``wall_ns`` and ``runs`` are of the ``count`` items that were run. All other figures are for the table's
     full count: a tool that was given fewer has its time inside the workload scaled up, its own start and end
     not. Figures named ``inside`` come from the workload's own time and are None where it tells none; the
-    others from the whole command, the tool's start and end included. ``of_strace`` and ``of_floor`` are the
-    added time as a multiple of what that tool adds, None where it was not measured or added nothing.
+    others from the whole command, the tool's start and end included. of_strace, of_floor and of_detail are
+    the added time as a multiple of what that tool adds, None where it was not measured or added nothing.
     """
 
     tool: str
@@ -33,8 +33,10 @@ class Figure:
     added_inside_ns: float | None
     of_strace: float | None = None
     of_floor: float | None = None
+    of_detail: float | None = None
     of_strace_inside: float | None = None
     of_floor_inside: float | None = None
+    of_detail_inside: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,19 @@ def _inside(samples: list[Sample]) -> float | None:
 
 
 def _compared(figure: Figure, raw: dict[tuple[str, str], Figure]) -> Figure:
-    strace, floor = raw.get((plan.STRACE, figure.kind)), raw.get((plan.FLOOR, figure.kind))
+    def of(tool: str) -> tuple[float | None, float | None]:
+        other = raw.get((tool, figure.kind))
+        if other is None:
+            return None, None
+        return _quotient(figure.added_ns, other.added_ns), _quotient(figure.added_inside_ns, other.added_inside_ns)
+
+    of_strace, of_strace_inside = of(plan.STRACE)
+    of_floor, of_floor_inside = of(plan.FLOOR)
+    of_detail, of_detail_inside = of(plan.DETAIL)
     return replace(
-        figure,
-        of_strace=_quotient(figure.added_ns, strace.added_ns if strace else None),
-        of_floor=_quotient(figure.added_ns, floor.added_ns if floor else None),
-        of_strace_inside=_quotient(figure.added_inside_ns, strace.added_inside_ns if strace else None),
-        of_floor_inside=_quotient(figure.added_inside_ns, floor.added_inside_ns if floor else None),
-    )
+        figure, of_strace=of_strace, of_floor=of_floor, of_detail=of_detail,
+        of_strace_inside=of_strace_inside, of_floor_inside=of_floor_inside, of_detail_inside=of_detail_inside,
+    )  # fmt: skip
 
 
 def _quotient(one: float | None, other: float | None) -> float | None:
@@ -123,6 +130,9 @@ def _verdict(budget: plan.Budget, found: dict[tuple[str, str], Figure], title: s
     elif budget.measure == "floor":
         what, limit = f"{title}: added, of what the bare C loop adds", f"{budget.limit:g}"
         value, inside = (figure.of_floor, figure.of_floor_inside) if figure else (None, None)
+    elif budget.measure == "detail":
+        what, limit = f"{title}: added, of what a C loop with default detail adds", f"{budget.limit:g}"
+        value, inside = (figure.of_detail, figure.of_detail_inside) if figure else (None, None)
     elif budget.measure == "ratio":
         what, limit = f"{title}: the program's own time, of its untraced time", f"{budget.limit:g}"
         value = figure.ratio_inside if figure else None

@@ -28,20 +28,23 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"bench: {why}", file=sys.stderr)
             return 2
         tools = [
-            tool for tool in plan.tools(programs.floor, options.python, forklore)
+            tool for tool in plan.tools(programs.floor, programs.detailed_floor, options.python, forklore)
             if not options.tool or tool.name in {*options.tool, plan.UNTRACED}
         ]  # fmt: skip
         workloads = [w for w in plan.WORKLOADS if not options.workload or w.kind in options.workload]
         campaign = Campaign(
             programs, tools, workloads, scratch, options.rounds, options.quick, options.timeout
         )
-        results = campaign.run()
+        with machine.kept_busy(options.busy):
+            results = campaign.run()
         large = _scale(options, programs, forklore, scratch, results)
     found = analysis.figures(results, workloads, quick=options.quick)
     verdicts = analysis.verdicts(found, {workload.kind: workload.title for workload in workloads})
     if isinstance(large, scale.Scale):
         verdicts += large.verdicts()
     facts = machine.facts(options.python)
+    if options.busy:
+        facts["kept busy by"] = f"{options.busy} programs that compute all the time"
     print(
         tables.report(
             facts, tools, workloads, results, found, verdicts, large,
@@ -56,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench/run", description="Measures what tracing costs.")
-    names = [tool.name for tool in plan.tools(Path(), sys.executable, []) if tool.name != plan.UNTRACED]
+    names = [tool.name for tool in plan.tools(Path(), Path(), sys.executable, []) if tool.name != plan.UNTRACED]
     parser.add_argument(
         "--quick", action="store_true", help="small counts, one round: minutes become seconds"
     )
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     option = parser.add_argument
     large = "also record N (default 100000) processes in a row, and show the trace"
     option("--scale", nargs="?", type=_positive, const=100_000, metavar="N", help=large)
+    option("--busy", type=int, default=0, metavar="N", help="N programs compute meanwhile, which takes the processors")
     option("--markdown", action="store_true", help="Markdown tables, for a page")
     option("--json", metavar="FILE", help="all samples and figures")
     option("--check", action="store_true", help="exit 1 if a budget is not met")

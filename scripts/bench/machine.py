@@ -7,7 +7,30 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
+
+_COMPUTES: Final = """
+import select
+while not select.select([0], [], [], 0)[0]:
+    for _ in range(100_000):
+        pass
+"""
+"""Until its standard input ends, which it does with whoever started it."""
+
+
+@contextmanager
+def kept_busy(programs: int) -> Iterator[None]:
+    """So many programs compute all the time."""
+    with ExitStack() as stack:
+        for _ in range(programs):
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", _COMPUTES], stdin=subprocess.PIPE))
+            assert process.stdin is not None
+            stack.callback(process.stdin.close)
+        yield
 
 
 def facts(python: str) -> dict[str, str]:

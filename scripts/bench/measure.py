@@ -41,6 +41,7 @@ class Programs:
     """The compiled C parts."""
 
     floor: Path
+    detailed_floor: Path
     measure: Path
     workload: Path
     static_helper: Path
@@ -63,6 +64,7 @@ def build(directory: Path) -> Programs:
 
     return Programs(
         floor=made("floor.c", "floor"),
+        detailed_floor=made("detailed_floor.c", "detailed_floor"),
         measure=made("measure.c", "measure"),
         workload=made("workload.c", "workload"),
         static_helper=made("nothing.c", "nothing", "-static"),

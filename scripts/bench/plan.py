@@ -12,6 +12,7 @@ from typing import Final
 
 UNTRACED: Final = "untraced"
 FLOOR: Final = "floor"
+DETAIL: Final = "floor-detail"
 FILTER: Final = "filter"
 STRACE: Final = "strace-seccomp"
 FORKLORE: Final = "forklore"
@@ -69,7 +70,7 @@ class Tool:
 class Budget:
     """A promise: ``measure`` of forklore's run of ``kind`` stays at or below ``limit``.
 
-    The measures: ``strace`` and ``floor``, the time added as a multiple of what that tool adds; ``ratio``,
+    The measures: ``strace``, ``floor`` and ``detail``, the time added as a multiple of what that tool adds; ``ratio``,
     the program's own time against its untraced time; ``filter``, the program's own time against that under the bare
     C loop with an empty seccomp filter; ``no-stack``, the traced time against that without call
     stacks; ``python``, the whole process against an empty Python program.
@@ -81,26 +82,32 @@ class Budget:
 
 
 BUDGETS: Final = (
-    Budget("threads", "strace", 0.4),
-    Budget("spawns", "strace", 0.4),
-    Budget("forks", "strace", 1.0),
-    Budget("threads", "floor", 3.0),
-    Budget("spawns", "floor", 3.0),
-    Budget("forks", "floor", 3.0),
+    Budget("threads", "strace", 0.2),
+    Budget("spawns", "strace", 0.1),
+    Budget("forks", "strace", 0.6),
+    Budget("threads", "detail", 2.0),
+    Budget("spawns", "detail", 2.0),
+    Budget("forks", "detail", 2.0),
     Budget("threads", "no-stack", 1.6),
     Budget("spawns", "no-stack", 1.6),
     Budget("calls", "ratio", 1.03),
     Budget("calls", "filter", 1.03),
-    Budget("true", "python", 10.0),
+    Budget("true", "python", 3.0),
 )
 
 
-def tools(floor: Path, python: str, forklore: list[str]) -> list[Tool]:
+def tools(floor: Path, detailed_floor: Path, python: str, forklore: list[str]) -> list[Tool]:
     """Every tool of the comparison; ``forklore`` is the command's words up to its verb."""
     python_ptrace = _python_ptrace(python)
     return [
         Tool(UNTRACED, "untraced", "", lambda _: []),
         Tool(FLOOR, "bare C loop (the floor)", "gcc", lambda out: [str(floor), str(out)]),
+        Tool(
+            DETAIL,
+            "C loop with default detail",
+            "gcc",
+            lambda out: [str(detailed_floor), str(out)],
+        ),
         Tool(
             FILTER,
             "bare C loop, with an empty filter",

@@ -36,7 +36,7 @@ def _table(head: list[str], rows: Rows, *, markdown: bool) -> str:
 def _tool_row(tool: plan.Tool, workload: plan.Workload, results: Results, figure: Figure | None) -> list[str]:
     if figure is None:
         reason = results.failed.get((tool.name, workload.kind), "not run")
-        return [tool.label, "–", reason, *["–"] * 5]
+        return [tool.label, "–", reason, *["–"] * 6]
     own = tool.name == plan.UNTRACED
     return [
         tool.label,
@@ -46,7 +46,8 @@ def _tool_row(tool: plan.Tool, workload: plan.Workload, results: Results, figure
         "–" if own else _milliseconds(figure.added_ns),
         "–" if own else _number(figure.of_strace),
         "–" if own else _number(figure.of_floor),
-        "–" if own else _number(figure.of_floor_inside),
+        "–" if own else _number(figure.of_detail),
+        "–" if own else _number(figure.of_detail_inside),
     ]
 
 
@@ -78,7 +79,7 @@ def report(
     parts = [f"{title}Machine", "\n".join(f"- {name}: {value}" for name, value in facts.items())]
     parts.append(f"Medians of {rounds} interleaved rounds, {how}.")
     parts += [f"{title}Ratios", _summary(tools, workloads, found, markdown=markdown)]
-    head = ["tool", "items", "ms", "ratio", "added ms", "of strace", "of floor", "of floor, inside"]
+    head = ["tool", "items", "ms", "ratio", "added ms", "of strace", "of floor", "of detail", "of detail, inside"]
     for workload in workloads:
         rows = [
             _tool_row(tool, workload, results, found.get((tool.name, workload.kind)))
