@@ -24,6 +24,21 @@ def function(name: str, result: Any, *arguments: Any) -> Any:  # noqa: ANN401 - 
     return found
 
 
+_QUICK: Final = ctypes.PyDLL(None, use_errno=True)
+
+
+def quick_function(name: str) -> Any:  # noqa: ANN401 - as above
+    """A function that gives a long, for calls that cannot block and are made for every stop.
+
+    The interpreter's lock is kept, and there is no prototype, by which ctypes would make an object of every argument:
+    together a third of the price of a short call. So whole numbers must fit a C int, which libffi extends to a
+    register, and addresses are given by ``ctypes.byref``.
+    """
+    found = _QUICK[name]
+    found.restype = ctypes.c_long
+    return found
+
+
 syscall: Final = function(
     "syscall", ctypes.c_long, *[ctypes.c_long] * 1, *[ctypes.c_size_t] * 6
 )

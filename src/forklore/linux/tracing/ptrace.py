@@ -17,11 +17,13 @@ from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
 from forklore.abi.registers import AARCH32, LAYOUTS, Layout, layout_of_size
 from forklore.abi.units import Tid
-from forklore.linux.libc import Iovec, fail, function
+from forklore.linux.libc import Iovec, fail, function, quick_function
 
 _ptrace: Final = function(
     "ptrace", ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t
 )
+_ask: Final = quick_function("ptrace")
+"""For the requests of every stop, of a task that is stopped: they wait for nobody."""
 
 _CONT: Final = int(pt.Request.CONT)
 _SYSCALL: Final = int(pt.Request.SYSCALL)
@@ -39,9 +41,9 @@ _read_exit: Final = pt.SYSCALL_INFO_EXIT.unpack_from
 _BODY: Final = pt.SYSCALL_INFO_HEADER.size
 _INFO_SIZE: Final = pt.SYSCALL_INFO_SIZE
 _info: Final = ctypes.create_string_buffer(_INFO_SIZE)
-_info_address: Final = ctypes.addressof(_info)
+_info_there: Final = ctypes.byref(_info)
 _message: Final = ctypes.c_ulong()
-_message_address: Final = ctypes.addressof(_message)
+_message_there: Final = ctypes.byref(_message)
 _siginfo: Final = ctypes.create_string_buffer(128)
 _siginfo_address: Final = ctypes.addressof(_siginfo)
 
@@ -54,13 +56,13 @@ def seize(tid: Tid, options: int) -> None:
 
 def cont(tid: Tid, signal: int = 0) -> None:
     """Restart until the next event, delivering ``signal`` if it is not 0."""
-    if _ptrace(_CONT, tid, 0, signal) == -1:
+    if _ask(_CONT, tid, 0, signal) == -1:
         raise fail(f"PTRACE_CONT of {tid}")
 
 
 def cont_to_syscall(tid: Tid, signal: int = 0) -> None:
     """Restart until the next event, syscall entry or exit."""
-    if _ptrace(_SYSCALL, tid, 0, signal) == -1:
+    if _ask(_SYSCALL, tid, 0, signal) == -1:
         raise fail(f"PTRACE_SYSCALL of {tid}")
 
 
@@ -84,7 +86,7 @@ def detach(tid: Tid, signal: int = 0) -> None:
 
 def event_message(tid: Tid) -> int:
     """PTRACE_GETEVENTMSG: the new tid, the old tid, the exit status: what the event at hand carries."""
-    if _ptrace(_GETEVENTMSG, tid, 0, _message_address) == -1:
+    if _ask(_GETEVENTMSG, tid, 0, _message_there) == -1:
         raise fail(f"PTRACE_GETEVENTMSG of {tid}")
     return _message.value
 
@@ -97,7 +99,7 @@ def syscall_info(tid: Tid) -> tuple[int, int, int, Entry | int]:
     """PTRACE_GET_SYSCALL_INFO: ``(op, audit arch, nr, words)`` at entry and seccomp stops,
     ``(op, audit arch, 0, result)`` at exit stops, ``(op, audit arch, 0, 0)`` at any other.
     """
-    if _ptrace(_GET_SYSCALL_INFO, tid, _INFO_SIZE, _info_address) == -1:
+    if _ask(_GET_SYSCALL_INFO, tid, _INFO_SIZE, _info_there) == -1:
         raise fail(f"PTRACE_GET_SYSCALL_INFO of {tid}")
     op, _flags, arch, _ip, _sp = _read_header(_info)
     if op in (_OP_SECCOMP, _OP_ENTRY):
@@ -164,7 +166,7 @@ _PEEKUSER: Final = int(pt.Request.PEEKUSR)
 _block: Final = ctypes.create_string_buffer(512)
 _block_view: Final = memoryview(_block)
 _vector: Final = Iovec(ctypes.addressof(_block), 512)
-_vector_address: Final = ctypes.addressof(_vector)
+_vector_there: Final = ctypes.byref(_vector)
 _layouts: Final[dict[int, Layout]] = {}
 _NT_PRSTATUS: Final = int(pt.RegisterSet.NT_PRSTATUS)
 
@@ -205,7 +207,7 @@ class Registers(Struct, frozen=True):
 def registers(tid: Tid) -> Registers:
     """PTRACE_GETREGSET NT_PRSTATUS. The size that comes back tells a 32-bit program from a 64-bit one."""
     _vector.length = len(_block)
-    if _ptrace(_GETREGSET, tid, _NT_PRSTATUS, _vector_address) == -1:
+    if _ask(_GETREGSET, tid, _NT_PRSTATUS, _vector_there) == -1:
         raise fail(f"PTRACE_GETREGSET of {tid}")
     size = _vector.length
     layout = _layouts.get(size) or layout_of_size(size)
