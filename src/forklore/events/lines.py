@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Final, cast
 
 from forklore.abi.text import printable
@@ -24,6 +24,10 @@ BOMB: Final = 400
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BUFFER: Final = 1 << 18
 _SHOWN: Final = 80
+
+Dull = Callable[[bytes, int], int]
+"""Takes a part of a file and where a line begins in it, and gives where the next line of interest begins: the same
+place if that one is. Only lines that are there with their newlines can be passed over."""
 
 
 class TraceError(Exception):
@@ -78,6 +82,42 @@ class LineSource:
             if not self._compressed:
                 yield from self._whole()
 
+    def past(self, dull: Dull) -> Iterator[bytes]:
+        """As iteration, without the lines that ``dull`` passes over: these are counted, and that is all."""
+        while self._ahead or self._taken is not None:
+            yield next(self)
+        block, at = b"", 0
+        while True:
+            if (end := dull(block, at)) > at:
+                self.number += block.count(b"\n", at, end)
+                at = end
+            if (end := block.find(b"\n", at, at + LINE_LIMIT + 1)) >= 0:
+                self.number += 1
+                line = block[at : end + 1]
+                at = end + 1
+                yield line
+            elif len(block) - at > LINE_LIMIT:
+                self.number += 1
+                self.overlong = True
+                yield block[at : at + LINE_LIMIT + 1]
+                self.overlong = False
+                block, at = self._behind(block[at + LINE_LIMIT + 1 :]), 0
+            elif more := self._block():
+                block, at = block[at:] + more, 0
+            else:
+                if rest := block[at:]:
+                    self.number += 1
+                    yield rest
+                return
+
+    def _behind(self, block: bytes) -> bytes:
+        """What comes after the line that the block is in the middle of."""
+        skipped = LINE_LIMIT
+        while block and (end := block.find(b"\n")) < 0:
+            skipped = self._skipped(skipped, block)
+            block = self._block()
+        return block[end + 1 :] if block else block
+
     def _whole(self) -> Iterator[bytes]:
         # As __next__ gives them, for as long as nothing is special: most of a long file comes this way.
         readline, number = self._stream.readline, self.number
@@ -130,12 +170,23 @@ class LineSource:
             line = self._stream.readline(LINE_LIMIT + 1)
         except (EOFError, zlib.error, OSError) as error:
             raise self._unreadable(error) from error
+        return self._counted(line)
+
+    def _block(self) -> bytes:
+        """What there is to read next; empty at the end."""
+        try:
+            block = cast("io.BufferedReader", self._stream).read1(_BUFFER)
+        except (EOFError, zlib.error, OSError) as error:
+            raise self._unreadable(error) from error
+        return self._counted(block)
+
+    def _counted(self, part: bytes) -> bytes:
         if self._compressed:
-            self._total += len(line)
+            self._total += len(part)
             if self._total > INFLATED and self._total > BOMB * self._packed.count:
                 expected = f"at most {BOMB} times as many bytes after decompression as before"
                 raise TraceError(self.name, self.number + 1, expected, "more; decompress the file before reading it")
-        return line
+        return part
 
     def _unreadable(self, error: Exception) -> TraceError:
         expected, found = "a whole gzip file", f"damaged data after line {self.number} ({error})"
@@ -147,9 +198,13 @@ class LineSource:
     def _skip(self) -> None:
         skipped = LINE_LIMIT
         while (part := self._read()) and not part.endswith(b"\n"):
-            skipped += len(part)
-            if skipped > SKIPPED_LIMIT:
-                raise self.error(f"lines of at most {LINE_LIMIT >> 20} MiB", f"one of more than {SKIPPED_LIMIT >> 20}")
+            skipped = self._skipped(skipped, part)
+
+    def _skipped(self, skipped: int, part: bytes) -> int:
+        skipped += len(part)
+        if skipped > SKIPPED_LIMIT:
+            raise self.error(f"lines of at most {LINE_LIMIT >> 20} MiB", f"one of more than {SKIPPED_LIMIT >> 20}")
+        return skipped
 
 
 def open_lines(path: str | os.PathLike[str]) -> LineSource:

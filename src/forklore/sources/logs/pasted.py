@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from forklore.events.lines import LineSource
+from forklore.events.lines import Dull, LineSource
 
 _MARK: Final = b"\xef\xbb\xbf"
 _RESULT: Final = re.compile(rb"[ \t]*= (?:-?\d|0x[0-9a-f]|\?)")
@@ -17,15 +17,16 @@ def bare(line: bytes) -> bytes:
     return _marked_off(line).lstrip(b" \t")
 
 
-def lines(source: LineSource, head: list[bytes]) -> Iterator[tuple[int, bytes, bool]]:
+def lines(source: LineSource, head: list[bytes], dull: Dull) -> Iterator[tuple[int, bytes, bool]]:
     """The lines of a log as its tool wrote them, each with its number and whether it was too long to read whole.
 
-    ``head``: the first of them, which ``source`` gives again; they tell what became of all.
+    ``head``: the first of them, which ``source`` gives again; they tell what became of all. ``dull``: what can be left
+    out, where nothing became of them.
     """
     indent = _indent(head)
     apart = any(_RESULT.match(line) for line in head)
     held: tuple[int, bytes] | None = None
-    for line in source:
+    for line in source if indent or apart else source.past(dull):
         number, overlong = source.number, source.overlong
         if number == 1:
             line = _marked_off(line)

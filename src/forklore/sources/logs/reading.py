@@ -10,7 +10,7 @@ from typing import Final
 
 from forklore.abi.arch import Arch
 from forklore.abi.text import printable
-from forklore.events.lines import LineSource
+from forklore.events.lines import Dull, LineSource
 from forklore.events.records import Event, Header
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs.assembly.assembler import Assembler
@@ -29,6 +29,8 @@ class LogReader(ABC):
         self.order = Ordering(arch)
         self.calls = Assembler(dialect, self.order)
         self.stamps = Stamps()
+        self.dull: Dull = _none
+        """Which lines need not be fed."""
 
     @abstractmethod
     def feed(self, line: bytes, number: int) -> None:
@@ -45,6 +47,10 @@ class LogReader(ABC):
             self.order.notices.add("lines that name a creation and are not understood", self.order.line)
 
 
+def _none(_part: bytes, at: int) -> int:
+    return at
+
+
 def trace_file(header: Header, reader: LogReader, source: LineSource, head: list[bytes]) -> TraceFile:
     """The log that ``source`` gives, from its first line on; ``head`` are its first lines."""
     warnings: list[str] = []
@@ -55,7 +61,7 @@ def _events(reader: LogReader, source: LineSource, head: list[bytes], warnings: 
     order, feed = reader.order, reader.feed
     queue = order.queue
     with closing(source):
-        for number, line, overlong in lines(source, head):
+        for number, line, overlong in lines(source, head, reader.dull):
             if overlong:
                 order.notices.add("lines too long to read", number)
                 continue

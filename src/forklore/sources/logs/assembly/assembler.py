@@ -58,6 +58,11 @@ class Assembler:
             self._cut = None
         self._joins = 0
 
+    @property
+    def in_cut(self) -> bool:
+        """Whether the line before began a call and did not end it."""
+        return self._cut is not None
+
     def call(
         self, task: LoggedTask, call: LoggedCall, t: int | None, *, joined: bool = False, cut: bool = False
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from forklore.events.check import TIME_LIMIT
 from forklore.events.records import Clock
@@ -14,6 +14,8 @@ PATTERN: Final = (
     rb"(?:\(\+ +\d+(?:\.\d+)?\) )?)?"
 )
 """For a larger pattern: the stamp that may stand before a call."""
+
+Kind = Literal["none", "since 1970", "since midnight", "since the line before"]
 
 _BILLION: Final = 1_000_000_000
 _DAY: Final = 86_400 * _BILLION
@@ -28,6 +30,8 @@ class Stamps:
         self.resolution = 0
         """What the first stamp's last digit counts, in nanoseconds."""
         self.last: int | None = None
+        self.kind: Kind = "none"
+        """What the last line had."""
         self._start: int | None = None
         self._days = 0
         self._clock = 0
@@ -45,12 +49,15 @@ class Stamps:
         if seconds is not None:
             value = int(seconds) * _BILLION + int(fraction.ljust(9, b"0"))
             if value < _YEAR_1973:
+                self.kind = "since the line before"
                 # The first line's is the time since strace began, which is no line of the log.
                 self._clock += 0 if self.last is None else value
                 return self._taken(self._clock)
+            self.kind = "since 1970"
             if self._start is None:
                 self.wall = value
         elif (hours := match["h"]) is not None:
+            self.kind = "since midnight"
             value = (int(hours) * 3600 + int(match["m"]) * 60 + int(match["ms"])) * _BILLION
             value += int(fraction.ljust(9, b"0"))
             value = self._past_midnight(value)

@@ -24,6 +24,7 @@ from forklore.sources.logs.printed.calls import arguments, members
 from forklore.sources.logs.printed.time_stamps import PATTERN, Stamps
 from forklore.sources.logs.reading import LogReader, trace_file
 from forklore.sources.logs.strace.calls import DIALECT, child_ended
+from forklore.sources.logs.strace.dull import DullLines
 
 _BLIND: Final = (
     Blind("arch", "strace does not name it; x86_64 is assumed until the log tells of another mode"),
@@ -77,6 +78,7 @@ class StraceReader(LogReader):
     def __init__(self) -> None:
         super().__init__(DIALECT, Arch.X86_64)
         self.order.matching.cut_calls = False
+        self.dull = self._dull = DullLines(self.order, self.calls, self.stamps)
         self._numbered = False
         self._follows = False
         self._alone: LoggedTask | None = None
@@ -131,10 +133,12 @@ class StraceReader(LogReader):
         prefix = match["num"]
         tasks = self.order.tasks
         if prefix is not None:
-            self._numbered = True
+            self._numbered = self._dull.numbered = True
             return tasks.get(int(prefix))
         prefix = match["pid"]
         if prefix is not None:
+            if self._dull.numbered is None:
+                self._dull.numbered = False
             return tasks.get(int(prefix))
         if self._numbered:
             return None
