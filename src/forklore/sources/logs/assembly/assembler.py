@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
-from typing import Final
+from typing import Any, Final
 
+from forklore.abi.arch import Arch
 from forklore.abi.units import PID_LIMIT
 from forklore.decode.calls import decode_call
 from forklore.decode.unsharing import linked, set_for_children
@@ -28,6 +29,8 @@ from forklore.sources.logs.printed.calls import arguments
 PENDING: Final = re.compile(rb"<(?:unfinished|no return|pid changed to (\d{1,7})) \.\.\.>\s*+\Z")
 """Ends a line whose call has not returned yet."""
 
+_KEPT: Final = 1000
+_KEPT_LENGTH: Final = 1000
 _JOINED_LIMIT: Final = 1 << 16
 _JOINS_LIMIT: Final = 64
 
@@ -47,6 +50,8 @@ class Assembler:
         self._cut: tuple[LoggedTask, LoggedCall] | None = None
         """The call that the line before began and did not end."""
         self._joins = 0
+        self._decoded: dict[tuple[Arch, bytes, tuple[bytes, ...]], tuple[dict[str, Any], int | None]] = {}
+        """Creations by their arguments: most are made again and again, and each is decoded where it begins and ends."""
 
     # From lines to calls
 
@@ -117,12 +122,22 @@ class Assembler:
     def _begins(self, task: LoggedTask, call: LoggedCall, *, joined: bool) -> None:
         task.open, call.cut = call, True
         if call.name in CREATING:
-            fields, flags = self._dialect.creation(task.arch, call.name, arguments(call.text, 0)[0])
+            fields, flags = self._creation(task.arch, call.name, arguments(call.text, 0)[0])
             self._order.begin(task, call.began, fields, flags, again=joined)
         elif call.name in EXECUTING:
             self._order.executing[task] = None
         elif call.name in ENDING:
             _leaves(task, call.name, arguments(call.text, 0)[0], call.began)
+
+    def _creation(self, arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
+        key = arch, name, tuple(args)
+        if (made := self._decoded.get(key)) is None:
+            made = self._dialect.creation(arch, name, args)
+            if sum(map(len, args)) <= _KEPT_LENGTH:
+                if len(self._decoded) >= _KEPT:
+                    self._decoded.clear()
+                self._decoded[key] = made
+        return made
 
     # From calls to events
 
@@ -168,7 +183,7 @@ class Assembler:
     def _created(
         self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
     ) -> None:
-        fields, flags = self._dialect.creation(task.arch, call.name, args)
+        fields, flags = self._creation(task.arch, call.name, args)
         made = self._order.begin(task, call.began, fields, flags, again=True)
         if answer is None:
             self._cut_off(call)

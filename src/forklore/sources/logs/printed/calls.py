@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from typing import Final
 
 _TOKEN: Final = re.compile(
-    rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
-    rb"|/\*.*?(?:\*/|\Z)"
-    rb"|(?<=[0-9])<[^<>]*(?:<[^<>]*>[^<>]*)*>"
-    rb"|=>|[()\[\]{},]",
+    rb'["/<=,()\[\]{}](?:'  # one of these first: the search skips all else
+    rb'(?<=")(?:[^"\\]++|\\.)*+(?:"|\\?\Z)'
+    rb"|(?<=/)\*.*?(?:\*/|\Z)"
+    rb"|(?<=[0-9]<)[^<>]*(?:<[^<>]*>[^<>]*)*>"
+    rb"|(?<==)>"
+    rb'|(?<=[(\[{])(?:[^()\[\]{}"<>/]++|"(?:[^"\\]++|\\.)*+")*+[)\]}]'  # brackets, and none in them
+    rb"|(?<=[,()\[\]{}]))",
     re.DOTALL,
 )
 _ARGUMENTS_LIMIT: Final = 1 << 16
 _STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"(\.\.\.)?', re.DOTALL)
+_STRINGS: Final = re.compile(
+    rb'\[(?:"(?:[^"\\]++|\\.)*+"(?:\.\.\.)?+(?:, "(?:[^"\\]++|\\.)*+"(?:\.\.\.)?+)*+(?:, (\.\.\.))?)?\]', re.DOTALL
+)
+_EACH_STRING: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\.\.\.)?', re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _LETTERS: Final = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f", b"a": b"\a", b"b": b"\b"}
 _RESULT: Final = re.compile(
@@ -89,6 +96,9 @@ def string(text: bytes) -> tuple[bytes, bool] | None:
 
 def strings(text: bytes) -> tuple[list[bytes], bool] | None:
     """The strings of ``["a", "b"...]``, and whether the log has them whole; None for any other text."""
+    if (plain := _STRINGS.fullmatch(text)) is not None:
+        each: list[tuple[bytes, bytes]] = _EACH_STRING.findall(text)
+        return [unescaped(value) for value, _ in each], plain[1] is None and not any(cut for _, cut in each)
     if not (text.startswith(b"[") and text.endswith(b"]")):
         return None
     items, _ = arguments(text[1:-1] + b")", 0)

@@ -12,6 +12,8 @@ from forklore.abi.errors import errno_number
 from forklore.abi.signals import signal_number
 
 _CACHED: Final = 512
+_SHORT: Final = 20
+"""Numbers of fewer decimal digits have at most 64 bits."""
 WORD_MASK: Final = (1 << 64) - 1
 _COMMENT: Final = re.compile(rb"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _NUMBER: Final = re.compile(rb"-?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
@@ -45,6 +47,8 @@ def without_comments(text: bytes) -> bytes:
 
 def number(text: bytes) -> int | None:
     """A decimal, octal or hexadecimal number of at most 64 bits, or NULL; None for anything else."""
+    if len(text) < _SHORT and text.isdigit() and not text.startswith(b"0"):
+        return int(text)
     text = without_comments(text)
     if text == b"NULL":
         return 0

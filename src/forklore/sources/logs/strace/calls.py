@@ -19,6 +19,7 @@ from forklore.sources.logs.printed.calls import members, result, string, strings
 POINTER_NOT_PRINTED: Final = words.WORD_MASK
 """Stands in a rebuilt clone_args for a set_tid pointer: the log has what it points to, not the pointer."""
 
+_PLAIN_FIELDS: Final = {name.encode(): name for name in OFFSETS.keys() - {"flags", "exit_signal", "set_tid"}}
 _NAMED: Final = re.compile(rb"[a-z_]+=")
 _TAIL: Final = re.compile(rb'/\* bytes (\d+)\.\.(\d+) \*/ "((?:[^"\\]|\\.)*)"(?!\.)', re.DOTALL)
 _TAMPERED: Final = {
@@ -67,10 +68,12 @@ def _clone3(call: dict[str, Any], args: list[bytes]) -> int | None:
     call["args"] = (None, size)
     fields = members(printed)
     values: dict[str, int] = {}
-    values["flags"] = _or_zero(words.flag_word(fields.get(b"flags", b"")))
+    flags = words.flag_word(fields.get(b"flags", b""))
+    values["flags"] = _or_zero(flags)
     values["exit_signal"] = _or_zero(words.signal_word(fields.get(b"exit_signal", b"0")))
-    for name in OFFSETS.keys() - {"flags", "exit_signal", "set_tid"}:
-        values[name] = _or_zero(words.word(_before_name(fields.get(name.encode(), b"0"))))
+    for printed_name, field in fields.items():
+        if (name := _PLAIN_FIELDS.get(printed_name)) is not None:
+            values[name] = _or_zero(words.word(_before_name(field)))
     values["set_tid"] = _set_tid(call, fields.get(b"set_tid", b"NULL"))
     whole = pack(**values)
     tail = _TAIL.search(printed)
@@ -81,7 +84,7 @@ def _clone3(call: dict[str, Any], args: list[bytes]) -> int | None:
     elif size is not None and size <= 4096 and tail is None:
         whole = whole.ljust(size, b"\0")
     call["struct"] = whole.hex()
-    if words.flag_word(fields.get(b"flags", b"")) is None:
+    if flags is None:
         call["struct"] = Unavailable(errno=0, why="the log has no flags for it that are understood")
         return None
     return values["flags"]

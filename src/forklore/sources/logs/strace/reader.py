@@ -7,6 +7,7 @@ and clone.c): ``[pid N]`` and ``N`` prefixes, -t, -tt, -ttt, -r, -T, -i, -n, -k,
 from __future__ import annotations
 
 import re
+from signal import SIGCHLD
 from typing import Final
 
 from forklore.abi.arch import Arch
@@ -67,6 +68,11 @@ _KILLED: Final = re.compile(rb"killed by (\w+)( \(core dumped\))? \+\+\+")
 _SUPERSEDED: Final = re.compile(rb"superseded by execve in pid (\d{1,7})")
 _STOPPED: Final = re.compile(rb"stopped by (\w+)")
 _SIGNAL: Final = re.compile(rb"(\w+) (\{.*)? ?---", re.DOTALL)
+_CHILD_ENDED: Final = re.compile(
+    rb"SIGCHLD (\{si_signo=SIGCHLD, si_code=(CLD_EXITED|CLD_KILLED|CLD_DUMPED), si_pid=([1-9]\d{0,6})(?:<[^<>]*+>)?"
+    rb", si_uid=\d++, si_status=\w++, si_utime=\d++[^{},\"]*+, si_stime=\d++[^{},\"]*+\}) ---\s*"
+)
+"""What most lines of a signal are."""
 _SIGCONT: Final = signal_number("SIGCONT")
 _NOT_SUCCESSFUL: Final = re.compile(rb"\) += (?:-1 E|\?)")
 """What ``strace -z`` leaves out."""
@@ -193,7 +199,9 @@ class StraceReader(LogReader):
         return True
 
     def _call(self, task: LoggedTask, call: LoggedCall, t: int | None, *, joined: bool = False) -> None:
-        notice = None if PENDING.search(call.text) else _NOTICE.search(call.text)
+        notice = None
+        if b"Process " in call.text and not PENDING.search(call.text):
+            notice = _NOTICE.search(call.text)
         if notice is not None:
             call.text = call.text[: notice.start()]
         self.calls.call(task, call, t, joined=joined, cut=notice is not None)
@@ -223,6 +231,11 @@ class StraceReader(LogReader):
             if number is not None:
                 task.stopped = True
                 self.order.emit(GroupStop(t=t, task=task.id, signal=number))
+            return
+        if (child := _CHILD_ENDED.fullmatch(line)) is not None:
+            task.signal = (SIGCHLD, words.SI_CODES[child[2]], int(child[3]), None)
+            if self.order.matching.seeks and (ended := child_ended(members(child[1]))) is not None:
+                self.order.matching.waited(task, *ended, returned=True)
             return
         match = _SIGNAL.match(line)
         number = None if match is None else words.signal_word(match[1])
