@@ -409,7 +409,7 @@ def test_what_they_share_already(program: Program, file: Path) -> None:
     # And so in the model, which knows each hold.
     assert trace.sharing is not None
     for begin in begins:
-        hold = trace.sharing.holds[TaskId(begin.task)]["mm"][0]
+        hold = trace.sharing.holdings.holds(TaskId(begin.task))["mm"][0]
         assert hold.how == "kcmp"
 
 

@@ -24,7 +24,7 @@ from forklore import load
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.units import Unavailable
 from forklore.events.records import Standing
-from forklore.model.sharing import Hold
+from forklore.model.holds import Hold
 from forklore.model.tasks import Task, Trace
 
 NAMES: Final = tuple(name for name in NAMESPACES if os.path.lexists(f"/proc/self/ns/{name}"))
@@ -174,7 +174,7 @@ def task(trace: Trace, number: int) -> Task:
 def final(trace: Trace, tid: int) -> Mapping[str, Hold]:
     """What a task held last of each namespace: every hold ends with the task."""
     assert trace.sharing is not None
-    return {name: trace.sharing.holds[task(trace, tid).id][name][-1] for name in NAMES}
+    return {name: trace.sharing.holdings.holds(task(trace, tid).id)[name][-1] for name in NAMES}
 
 
 def assert_agrees(run: Run) -> None:
@@ -201,7 +201,7 @@ def assert_stood(trace: Trace) -> None:
         for name in NAMES:
             inode = each.standing.namespaces[name]
             assert not isinstance(inode, Unavailable), inode
-            assert trace.sharing.holds[each.id][name][0].inode == inode
+            assert trace.sharing.holdings.holds(each.id)[name][0].inode == inode
 
 
 def apart(run: Run, tid: int) -> set[str]:
@@ -260,7 +260,7 @@ def test_a_namespace_that_gets_a_dead_ones_number_is_another(tmp_path: Path) -> 
     trace = load(file, sharing=True)
     assert trace.sharing is not None
     for name, count in (("pid", 1 + 3), ("uts", 1 + 3)):
-        holds = [hold for each in trace.tasks for hold in trace.sharing.holds[each][name]]
+        holds = [hold for each in trace.tasks for hold in trace.sharing.holdings.holds(each)[name]]
         assert len({hold.group for hold in holds}) == count, name
 
 
@@ -323,7 +323,7 @@ def test_a_container_runtime(words: tuple[str, ...], level: str, program: Progra
     assert {task(trace, tid).id for tid in by_tid} == set(trace.tasks)
     for tid, lines in by_tid.items():
         for name in NAMES:
-            holds = trace.sharing.holds[task(trace, tid).id][name]
+            holds = trace.sharing.holdings.holds(task(trace, tid).id)[name]
             # A task's first word comes after its first hold; of the runtime, after it became an ordinary user's.
             assert [hold.inode for hold in holds][-len(moves(lines, name)) :] == moves(lines, name), (tid, name)
             assert lines[0]["stage"] == "runtime" or len(holds) == len(moves(lines, name)), (tid, name)

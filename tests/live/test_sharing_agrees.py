@@ -17,7 +17,7 @@ from programs import BARE, Missing, build
 from tracing import SKIPPED
 
 from forklore import load
-from forklore.model.sharing import RESOURCES
+from forklore.model.holds import RESOURCES
 from forklore.model.tasks import Task, Trace
 
 LINE = re.compile(r"shared resource=(\S+) answer=(yes|no) by=\S+ when=(\S+) pid=(\d+) child=(\d+)")
@@ -70,6 +70,6 @@ def test_the_report_says_what_the_program_proved(tmp_path: Path, name: str, word
             assert found.observed == ("shared" if wanted else found.observed), (resource, found)
             assert wanted or found.observed in ("separate", "both-unset"), (resource, found)
         elif when == "after":
-            mine, theirs = (sharing.holds[each.id][short][-1].group for each in (child, task(trace, int(pid))))
-            assert (mine == theirs) == wanted, (resource, sharing.holds[child.id][short])
+            mine, theirs = (sharing.holdings.holds(each.id)[short][-1].group for each in (child, task(trace, int(pid))))
+            assert (mine == theirs) == wanted, (resource, sharing.holdings.holds(child.id)[short])
     assert compared or all(resource.removesuffix("_ns") not in RESOURCES for resource, *_ in proofs)

@@ -24,7 +24,7 @@ from forklore.events.parts import COMPARED
 from forklore.export.json_tree.tree import to_json
 from forklore.linux.namespaces import NAMES
 from forklore.linux.observe import Pair
-from forklore.model.sharing import RESOURCES
+from forklore.model.holds import RESOURCES
 from forklore.model.tasks import Trace
 from forklore.report.sharing_table import table_lines
 from forklore.report.styled_lines import plain
@@ -60,7 +60,7 @@ def modelled(trace: Trace) -> dict[str, bool]:
     sharing = trace.sharing
     assert sharing is not None
     groups = {
-        key: [sharing.holds[task][BY_KEY[key].name][0].group for task in (ROOT, CHILD)]
+        key: [sharing.holdings.holds(task)[BY_KEY[key].name][0].group for task in (ROOT, CHILD)]
         for key, each in BY_KEY.items()
         if each.name in RESOURCES and each.kind in ("object", "namespace")
     }
@@ -177,10 +177,11 @@ def agree_on_the_end(call: str, flags: int) -> None:
         assert {fate.resource for fate in unshare_fates(made)} == told | later
     sharing = trace.sharing
     assert sharing is not None
+    holds = sharing.holdings.holds
     answers = {answer.resource: answer.observed for answer in sharing.answers[GRANDCHILD]}
     for name, each in NAMESPACES.items():
         assert answers[name] == ("separate" if each.key in later else "shared")
-        common = sharing.holds[CHILD][name][-1].group == sharing.holds[GRANDCHILD][name][-1].group
+        common = holds(CHILD)[name][-1].group == holds(GRANDCHILD)[name][-1].group
         assert common == (each.key not in later)
 
 
@@ -202,7 +203,7 @@ def test_a_descriptor_says_what_setns_without_a_type_enters(name: str) -> None:
     assert ended(trace, "setns") == {BY_KEY[key].name for key in ended_by(typed)}
     sharing = trace.sharing
     assert sharing is not None
-    own = sharing.holds[CHILD][name][-1].inode
+    own = sharing.holdings.holds(CHILD)[name][-1].inode
     assert own == (None if "setns" in NAMESPACES[name].later else 17)
 
 
@@ -223,7 +224,7 @@ def test_children_of_one_task_enter_one_namespace_that_it_made_for_them() -> Non
     first, second = story.clone(root, 101), story.clone(root, 102)
     sharing = story.end().trace(sharing=True).sharing
     assert sharing is not None
-    assert sharing.partners(TaskId(first), "pid") == {second}
+    assert set(sharing.holdings.partners(TaskId(first))["pid"]) == {second}
     (answer,) = [answer for answer in sharing.answers[TaskId(first)] if answer.resource == "pid"]
     assert (answer.asked, answer.observed, answer.how) == (True, "separate", "rule")
     assert "unshare(CLONE_NEWPID)" in (answer.sentence or "")
@@ -239,7 +240,7 @@ def test_an_exec_enters_the_time_namespace_that_was_made_for_children(kernel: st
     second = story.clone(root, 102)
     sharing = story.end().trace(sharing=True).sharing
     assert sharing is not None
-    assert sharing.partners(TaskId(child), "time") == ({root, second} if enters else {second})
+    assert set(sharing.holdings.partners(TaskId(child))["time"]) == ({root, second} if enters else {second})
 
 
 def test_every_flag_of_the_table_is_one_of_a_creation() -> None:

@@ -118,6 +118,8 @@ class Builder:
         """Take a task that ended out of :attr:`trace`, for who follows a program that never ends."""
         task = self.trace.tasks.pop(number)
         self._callers.forget(number)
+        if self._sharing is not None:
+            self._sharing.forget(number)
         if self._by_tid.get(task.tid) == number:
             del self._by_tid[task.tid]
         above = task.creator if task.creator is not None else task.found_under

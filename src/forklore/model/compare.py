@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeVar
 from msgspec import Struct
 
 from forklore.model.census import GOOD, UNKNOWN, Act, Census, Ending, Execution, Maker, Manner, Refusal
-from forklore.model.sharing import RESOURCES
+from forklore.model.holds import RESOURCES
 
 Share = Literal["all", "some", "none"]
 """With how many of the tasks that it makes a maker shares something."""

@@ -1,8 +1,4 @@
-"""What tasks share, for how long, and how that is known: groups of tasks that hold one object, over time.
-
-A task's hold on a resource is a list of :class:`Hold`, one after the other, each in one group. All tasks in a group at
-one time share the object. Groups have numbers within a trace; views give them letters.
-"""
+"""What tasks share, for how long, and how that is known: what the events of a trace say of who holds what."""
 
 from __future__ import annotations
 
@@ -21,30 +17,11 @@ from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.decode.calls import Call
 from forklore.decode.creation import Creation
 from forklore.decode.flagset import flag_set
-from forklore.decode.holders import Holders
 from forklore.decode.unsharing import ended_by, linked, set_for_children
 from forklore.events import records as ev
+from forklore.model.holds import RESOURCES, First, Firsts, Holdings, How
 
 Observed = Literal["shared", "separate", "both-unset", "unknown"]
-How = Literal["kcmp", "/proc", "rule", "flag"]
-"""How a hold is known: observed by kcmp(2) or /proc, derived from a named rule, or only asked for by a flag."""
-
-RESOURCES: Final = (*OBJECTS, *NAMESPACES)
-"""Every resource that tasks are grouped by, in the order in which views show them."""
-
-
-class Hold(Struct, gc=False):
-    """One task's hold on one object of a resource. ``until`` None: to the end of the trace, or not known."""
-
-    resource: str
-    group: int
-    since: Nanoseconds | None
-    how: How
-    until: Nanoseconds | None = None
-    ended_by: str | None = None
-    """exec, unshare, setns, close_range, exit: what ended it."""
-    inode: int | None = None
-    """Of a namespace, where it was read."""
 
 
 class Answer(Struct, frozen=True, gc=False):
@@ -121,60 +98,65 @@ class Sharing:
     def __init__(self, kernel: tuple[int, ...] | None = None) -> None:
         """``kernel``: its version, where that is known."""
         self._entered_by_exec = [name for name, each in NAMESPACES.items() if each.entered_by_exec(kernel)]
-        self.holds: dict[TaskId, dict[str, list[Hold]]] = defaultdict(dict)
+        self.holdings: Final = Holdings()
         self.answers: dict[TaskId, tuple[Answer, ...]] = {}
         self.changes: dict[TaskId, list[Change]] = defaultdict(list)
-        self._members: dict[int, set[TaskId]] = defaultdict(set)
-        self._holders: Holders[str, TaskId] = Holders()
         self._by_inode: dict[tuple[str, int], int] = {}
         self._for_children: dict[tuple[TaskId, str], int] = {}
         """The groups that a task's next children enter, where that need not be its own; 0: one that none is in yet."""
-        self._last = 0
-
-    def current(self, task: TaskId, resource: str) -> Hold | None:
-        """The hold that a task has now; None once it has ended, or where nothing is known."""
-        holds = self.holds[task].get(resource)
-        return holds[-1] if holds and holds[-1].until is None and holds[-1].ended_by is None else None
-
-    def partners(self, task: TaskId, resource: str) -> frozenset[TaskId]:
-        """Who shares the resource with a task now, as far as is known."""
-        return self._holders.others(task, resource)
+        self._made: dict[TaskId, tuple[tuple[Answer, ...], Firsts]] = {}
+        """What a living task's last child began with, for the next one that is made alike."""
 
     def began(
         self, task: TaskId, t: Nanoseconds | None, standing: ev.Standing | None, together: dict[str, int] | None = None
     ) -> None:
         """A task of unknown creation: it holds what it was seen to hold with others, else objects of its own."""
+        firsts: list[First] = []
         for resource in RESOURCES:
             other = (together or {}).get(resource)
             if other is None or other == task:
                 how: How = "rule" if other is None else "kcmp"
-                self._enter(task, resource, t, how, self._inode(standing, resource))
+                firsts.append(self._another(resource, how, self._inode(standing, resource)))
             else:
-                self._join(task, TaskId(other), resource, t, "kcmp", None)
+                firsts.append(self._same(TaskId(other), resource, "kcmp", None))
+        self.holdings.begin(task, t, firsts)
 
     def created(self, task: TaskId, creator: TaskId, creation: Creation, event: ev.Create) -> None:
         """A child's holds at its creation, by what was observed and else by rule."""
         t = None if event.t is None else Nanoseconds(event.t)
         standing = event.standing if isinstance(event.standing, ev.Standing) else None
         flags = creation.flags.raw
-        if (standing is None or standing.namespaces is None) and not self._for_children:
+        by_rule = (standing is None or standing.namespaces is None) and not self._for_children
+        if by_rule:
             answers = _answers_by_rule(flags, event.kcmp)
+            alike = self._made.get(creator)
+            if alike is not None and alike[0] is answers:
+                self.answers[task] = answers
+                self.holdings.begin_alike(task, t, alike[1])
+                return
         else:
             told = [self._namespace(creator, creation, standing, name) for name in NAMESPACES]
             answers = (*object_answers(flags, event.kcmp), *told)
         self.answers[task] = answers
+        if creator not in self.holdings:
+            self.holdings.begin(creator, t, [(None, "rule", None)] * len(RESOURCES))
         init = event.ns_tids is not None and event.ns_tids[-1:] == [1]  # of a new pid namespace (pid_namespaces(7))
-        for answer in answers:
-            inode = self._inode(standing, answer.resource)
-            if answer.observed == "shared":
-                self._join(task, creator, answer.resource, t, answer.how, inode)
-            elif answer.observed == "unknown" and answer.asked:
-                self._join(task, creator, answer.resource, t, "flag", inode)
-            elif answer.asked and answer.how == "rule":
-                self._add(task, answer.resource, self._set_for_children(creator, answer.resource), t, "rule", inode)
-            else:
-                fresh = answer.asked is False or (answer.resource == "pid" and init)
-                self._enter(task, answer.resource, t, answer.how, inode, fresh=fresh)
+        firsts = self.holdings.begin(
+            task, t, [self._first(creator, answer, self._inode(standing, answer.resource), init) for answer in answers]
+        )
+        if by_rule and not self.holdings.over(creator):
+            self._made[creator] = answers, firsts
+
+    def _first(self, creator: TaskId, answer: Answer, inode: int | None, init: bool) -> First:
+        resource = answer.resource
+        if answer.observed == "shared":
+            return self._same(creator, resource, answer.how, inode)
+        if answer.observed == "unknown" and answer.asked:
+            return self._same(creator, resource, "flag", inode)
+        if answer.asked and answer.how == "rule":
+            return self._set_for_children(creator, resource), "rule", inode
+        fresh = answer.asked is False or (resource == "pid" and init)
+        return self._another(resource, answer.how, inode, fresh=fresh)
 
     def _namespace(
         self, creator: TaskId, creation: Creation, standing: ev.Standing | None, name: str
@@ -182,15 +164,14 @@ class Sharing:
         new = creation.flags.has(NAMESPACES[name].new_by)
         asked = None if new is None else not new
         inode = self._inode(standing, name)
-        holds = self.holds[creator].get(name)
-        theirs = holds[-1].inode if holds else None
+        theirs = self.holdings.inode(creator, name)
         if inode is None or theirs is None:
             problem = None if standing is None or standing.namespaces is None else standing.namespaces.get(name)
             if isinstance(problem, Unavailable):
                 return Answer(name, asked, "unknown", "/proc", problem.why)
             # But for what was set for children; a thread stays with its process.
-            own = holds[-1].group if holds else None
-            if asked and not creation.is_thread and self._for_children.get((creator, name), own) != own:
+            later = self._for_children.get((creator, name))
+            if asked and not creation.is_thread and later not in (None, self.holdings.group(creator, name)):
                 return Answer(name, asked, "separate", "rule", None, _PENDING[name])
             return _namespace_by_rule(creation.flags.raw, name)
         shared = inode == theirs
@@ -208,55 +189,24 @@ class Sharing:
         inode = standing.namespaces.get(name)
         return inode if isinstance(inode, int) else None
 
-    def _enter(
-        self, task: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None, *, fresh: bool = False
-    ) -> None:
-        self._add(task, resource, self._group(resource, inode, fresh=fresh), t, how, inode)
+    def _another(self, resource: str, how: How, inode: int | None, *, fresh: bool = False) -> First:
+        return None if inode is None else self._namespace_group(resource, inode, fresh=fresh), how, inode
 
-    def _group(self, resource: str, inode: int | None, *, fresh: bool = False) -> int:
+    def _same(self, other: TaskId, resource: str, how: How, inode: int | None) -> First:
+        group = self.holdings.enterable(other, resource)
+        return group, how, inode if inode is not None else self.holdings.inode(other, resource)
+
+    def _namespace_group(self, resource: str, inode: int, *, fresh: bool = False) -> int:
         # A namespace that others were seen in is known by its inode, as long as it lives: the kernel gives the number
         # of one that is gone to the next (fs/proc/generic.c: proc_alloc_inum). A ``fresh`` one is certainly another.
-        group = None if inode is None or fresh else self._by_inode.get((resource, inode))
-        if group is None:
-            self._last += 1
-            group = self._last
-        if inode is not None:
-            self._by_inode[resource, inode] = group
+        group = None if fresh else self._by_inode.get((resource, inode))
+        group = self._by_inode[resource, inode] = self.holdings.new_group() if group is None else group
         return group
 
     def _set_for_children(self, task: TaskId, name: str) -> int:
-        group = self._for_children[task, name] or self._group(name, None)
+        group = self._for_children[task, name] or self.holdings.new_group()
         self._for_children[task, name] = group
-        self._members[group]  # for who enters next
         return group
-
-    def _join(
-        self, task: TaskId, other: TaskId, resource: str, t: Nanoseconds | None, how: How, inode: int | None
-    ) -> None:
-        holds = self.holds[other].get(resource)
-        if not holds:
-            self._enter(other, resource, t, "rule", None)
-            holds = self.holds[other][resource]
-        self._known(other, resource)
-        self._add(task, resource, holds[-1].group, t, how, inode if inode is not None else holds[-1].inode)
-
-    def _known(self, task: TaskId, resource: str) -> None:
-        # Others may enter the task's group from now on. Most groups have one member for ever, and no set.
-        hold = self.current(task, resource)
-        if hold is not None and hold.group not in self._members:
-            self._holders.enter(task, resource, self._members[hold.group])
-
-    def _add(
-        self, task: TaskId, resource: str, group: int, t: Nanoseconds | None, how: How, inode: int | None
-    ) -> None:
-        if inode is not None or group in self._members:
-            self._holders.enter(task, resource, self._members[group])
-        else:
-            self._holders.leave(task, resource)
-        hold = Hold(resource, group, t, how, None, None, inode)
-        before = self.holds[task].setdefault(resource, [hold])
-        if before[-1] is not hold:
-            before.append(hold)
 
     def executed(self, task: TaskId, event: ev.Exec) -> None:
         """execve: a new memory and, where they were shared, a new descriptor table and new handlers."""
@@ -266,9 +216,8 @@ class Sharing:
             inode = self._inode(event.standing, name)
             self._namespace_again(task, name, event.t, "exec", inode)
             if name in self._entered_by_exec and (task, name) in self._for_children:
-                if inode is None:
-                    self._end(task, name, t, "exec")
-                    self._add(task, name, self._set_for_children(task, name), t, "rule", None)
+                if inode is None and not self.holdings.over(task):
+                    self._move(task, name, t, "exec", (self._set_for_children(task, name), "rule", None))
                 del self._for_children[task, name]
         self._by_rule(task, event.t, "exec", [name for name in EXEC_ENDS if name not in event.compared])
 
@@ -295,17 +244,15 @@ class Sharing:
         self, task: TaskId, name: str, at: int | None, cause: str, inode: int | None, *, moved: bool = False
     ) -> None:
         # ``moved``: the task is in another one by rule.
-        hold = self.current(task, name)
-        if hold is None:
+        if (inode is None and not moved) or self.holdings.over(task):
             return
+        before = self.holdings.inode(task, name)
         if inode is None:
-            if moved:
-                self._leave(task, name, at, cause, "rule")
-        elif hold.inode is None and not moved:
-            hold.inode = inode
-            self._by_inode.setdefault((name, inode), hold.group)
-            self._known(task, name)
-        elif hold.inode != inode:
+            self._leave(task, name, at, cause, "rule")
+        elif before is None and not moved:
+            self._by_inode.setdefault((name, inode), self.holdings.learn(task, name, inode))
+            self._made.pop(task, None)
+        elif before != inode:
             self._leave(task, name, at, cause, "/proc", inode, fresh=cause == "unshare")
 
     def _asked_again(
@@ -322,30 +269,34 @@ class Sharing:
     def _by_rule(self, task: TaskId, at: int | None, cause: str, ended: Iterable[str]) -> None:
         # ``ended``: objects that the task has to itself now, if it shared them.
         for resource in ended:
-            if len(self._holders.of(task).get(resource, ())) > 1:
+            if self.holdings.shared(task, resource):
                 self._leave(task, resource, at, cause, "rule")
 
     def _leave(
         self, task: TaskId, resource: str, at: int | None, cause: str, how: How, inode: int | None = None, *,
         fresh: bool = False,
     ) -> None:  # fmt: skip
-        t = None if at is None else Nanoseconds(at)
-        self._end(task, resource, t, cause)
-        self._enter(task, resource, t, how, inode, fresh=fresh)
+        if not self.holdings.over(task):
+            t = None if at is None else Nanoseconds(at)
+            self._move(task, resource, t, cause, self._another(resource, how, inode, fresh=fresh))
 
-    def _end(self, task: TaskId, resource: str, t: Nanoseconds | None, cause: str) -> None:
-        hold = self.current(task, resource)
-        if hold is not None:
-            hold.until, hold.ended_by = t, cause
-            self._holders.leave(task, resource)
+    def _move(self, task: TaskId, resource: str, t: Nanoseconds | None, cause: str, to: First) -> None:
+        self.holdings.move(task, resource, t, cause, to)
+        self._made.pop(task, None)
 
     def ended(self, task: TaskId, at: int | None) -> None:
         """A task's end is the end of all it holds."""
-        t = None if at is None else Nanoseconds(at)
-        for resource in self.holds[task]:
-            self._end(task, resource, t, "exit")
-            self._for_children.pop((task, resource), None)
-        self._holders.end(task)
+        self.holdings.end(task, None if at is None else Nanoseconds(at))
+        self._made.pop(task, None)
+        if self._for_children:
+            for resource in RESOURCES:
+                self._for_children.pop((task, resource), None)
+
+    def forget(self, task: TaskId) -> None:
+        """Nothing is asked any more of a task that ended."""
+        self.holdings.forget(task)
+        self.answers.pop(task, None)
+        self.changes.pop(task, None)
 
 
 _UNSET_SENTENCES: Final = {

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
 from forklore.abi.resources import NAMESPACES, OBJECTS
 from forklore.abi.units import TaskId
 from forklore.decode.object_groups import letter
-from forklore.model.sharing import Hold, Sharing
-from forklore.model.tasks import Task, Trace
+from forklore.model.holds import RESOURCES, Hold
+from forklore.model.sharing import Answer, Sharing
+from forklore.model.tasks import Trace
 from forklore.report.styled_lines import Line, Piece, Role, fit, width_of, wrapped
 from forklore.report.words import words
 
 _NONE: Final = "·"
 _UNKNOWN: Final = "?"
 _LINES: Final = 400
+_TASKS: Final = 5
+"""Of those that one surprise is about."""
+_NO_ANSWERS: Final = (None,) * len(RESOURCES)
 
 
 class Letters:
@@ -36,9 +40,9 @@ def table_lines(trace: Trace, columns: int | None, lines: int | None = _LINES) -
     sharing = trace.sharing
     if sharing is None:
         raise ValueError("the trace was read without its sharing")
-    letters = Letters()
-    shown = [*OBJECTS, *(name for name in NAMESPACES if _differs(sharing, trace.tasks, name))]
-    folded = _fold((_row(task, sharing, shown, letters) for task in trace.tasks.values()), lines)
+    same = sharing.holdings.of_one_group()
+    shown = [*OBJECTS, *(name for name in NAMESPACES if name not in same)]
+    folded = _fold(_rows(trace, sharing, shown), lines)
     hidden = len(trace.tasks) - sum(count for _, count in folded)
     head = ("task", *shown)
     cells = [head, *((_counted(row, count)) for row, count in folded)]
@@ -52,29 +56,25 @@ def table_lines(trace: Trace, columns: int | None, lines: int | None = _LINES) -
     return [fit(line, columns) for line in out]
 
 
-def _differs(sharing: Sharing, tasks: Iterable[TaskId], name: str) -> bool:
-    groups = (hold.group for task in tasks for hold in sharing.holds[task].get(name, ()))
-    first = next(groups, None)
-    return any(group != first for group in groups)
-
-
 Row = tuple[str, ...]
 
 
-def _row(task: Task, sharing: Sharing, shown: list[str], letters: Letters) -> Row:
-    kind = "" if task.kind == "process" else f"{task.kind} "
-    name = f"{kind}{words.tid(task.tid)} {words.task_name(task)}".rstrip()
-    return (name, *(_cell(task.id, name_, sharing, letters) for name_ in shown))
+def _rows(trace: Trace, sharing: Sharing, shown: list[str]) -> Iterator[Row]:
+    letters = Letters()
+    places = [(RESOURCES.index(name), name) for name in shown]
+    for task in trace.tasks.values():
+        kind = "" if task.kind == "process" else f"{task.kind} "
+        name = f"{kind}{words.tid(task.tid)} {words.task_name(task)}".rstrip()
+        groups, answers = sharing.holdings.groups(task.id), sharing.answers.get(task.id, _NO_ANSWERS)
+        yield (name, *(_cell(groups[place], answers[place], letters, resource) for place, resource in places))
 
 
-def _cell(task: TaskId, resource: str, sharing: Sharing, letters: Letters) -> str:
-    answer = next((a for a in sharing.answers.get(task, ()) if a.resource == resource), None)
-    holds = sharing.holds[task].get(resource, [])
-    if not holds:
+def _cell(groups: Sequence[int], answer: Answer | None, letters: Letters, resource: str) -> str:
+    if not groups:
         return _UNKNOWN
-    if answer is not None and answer.observed == "both-unset" and len(holds) == 1:
+    if answer is not None and answer.observed == "both-unset" and len(groups) == 1:
         return _NONE
-    text = "→".join(letters(resource, hold.group) for hold in holds)
+    text = "→".join(letters(resource, group) for group in groups)
     unsure = answer is not None and answer.observed == "unknown"
     return text + (_UNKNOWN if unsure else "") + ("!" if answer is not None and answer.differs else "")
 
@@ -117,19 +117,27 @@ def _legend(shown: list[str], sharing: Sharing, trace: Trace) -> Iterator[str]:
     same = [name for name in NAMESPACES if name not in shown]
     if same:
         yield f"One namespace for all tasks: {' '.join(same)}."
-    kinds = {id(answers): answers for answers in sharing.answers.values()}.values()
-    unknown = {answer.reason for answers in kinds for answer in answers if answer.observed == "unknown"}
+    # Many tasks that were made alike have one tuple of answers.
+    kinds: dict[int, tuple[tuple[Answer, ...], list[TaskId]]] = {}
+    for task, answers in sharing.answers.items():
+        kinds.setdefault(id(answers), (answers, []))[1].append(task)
+    unknown = {answer.reason for answers, _ in kinds.values() for answer in answers if answer.observed == "unknown"}
     if unknown - {None}:
         reasons = "; ".join(sorted(filter(None, unknown)))
         yield f"{_UNKNOWN}: by the call's flags, for it could not be observed: {reasons}."
-    for task, answers in sharing.answers.items():
+    surprises: dict[tuple[str, str], list[TaskId]] = {}
+    for answers, tasks in kinds.values():
         for answer in answers:
-            if answer.differs:
-                yield f"! {words.tid(trace.tasks[task].tid)} {answer.resource}: {answer.sentence}."
+            if answer.sentence is not None:
+                surprises.setdefault((answer.resource, answer.sentence), []).extend(tasks)
+    for (resource, sentence), tasks in surprises.items():
+        few = " ".join(words.tid(trace.tasks[task].tid) for task in sorted(tasks)[:_TASKS])
+        more = f" and {words.count(len(tasks) - _TASKS, 'more task')}" if len(tasks) > _TASKS else ""
+        yield f"! {resource} of {few}{more}: {sentence}."
 
 
 def changes(task: TaskId, sharing: Sharing) -> Iterator[tuple[str, Hold, Hold]]:
     """Each later change of what a task holds: the resource, before and after."""
-    for resource, holds in sharing.holds[task].items():
+    for resource, holds in sharing.holdings.holds(task).items():
         for before, after in pairwise(holds):
             yield resource, before, after

@@ -11,7 +11,8 @@ from forklore.abi.text import as_text, printable
 from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.decode.sharing import Fate, fates
 from forklore.events.records import UNKNOWN_TID, Standing, raw_bytes
-from forklore.model.sharing import Answer, Hold, Sharing
+from forklore.model.holds import Hold
+from forklore.model.sharing import Answer, Sharing
 from forklore.model.tasks import Task, Trace
 from forklore.model.vfork_holds import Holding
 from forklore.report.sharing_table import changes
@@ -225,8 +226,8 @@ def _source(fate: Fate, answer: Answer | None) -> str:
 def _over_time(trace: Trace, task: Task, sharing: Sharing, columns: int) -> Iterator[Line]:
     found = list(changes(task.id, sharing))
     partners = {
-        resource: sorted(trace.tasks[other].tid for other in sharing.partners(task.id, resource))
-        for resource in sharing.holds[task.id]
+        resource: sorted(trace.tasks[other].tid for other in others)
+        for resource, others in sharing.holdings.partners(task.id).items()
     }
     checked = [change for change in sharing.changes.get(task.id, ()) if change.shared is not False]
     if not (found or checked or any(partners.values())):

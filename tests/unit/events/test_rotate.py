@@ -152,8 +152,8 @@ def test_what_lives_goes_on_with_what_it_shares(tmp_path: Path) -> None:
     assert together(files[-1]) == {1: {"io": 1}, 2: of_four, 4: of_four, 5: {"io": 1}}
     sharing = built(jsonl.read(files[-1]), sharing=True).sharing
     assert sharing is not None
-    assert sharing.partners(TaskId(4), "mm") == {2}
-    assert sharing.partners(TaskId(4), "files") == frozenset()
+    assert set(sharing.holdings.partners(TaskId(4))["mm"]) == {2}
+    assert not sharing.holdings.partners(TaskId(4))["files"]
 
 
 def test_what_was_not_compared_is_not_claimed_to_be_shared(tmp_path: Path) -> None:

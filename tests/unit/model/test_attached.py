@@ -16,11 +16,11 @@ def test_groups_of_attached_tasks() -> None:
     sharing.began(one, None, None, {"mm": 1, "files": 1})
     sharing.began(two, None, None, {"mm": 1, "files": 2})
     sharing.began(three, None, None, None)
-    assert sharing.partners(one, "mm") == {two}
-    assert sharing.partners(two, "mm") == {one}
-    assert sharing.partners(one, "files") == frozenset()
-    assert sharing.partners(three, "mm") == frozenset()
-    known = {name: [hold.how for hold in sharing.holds[two][name]] for name in ("mm", "files", "fs")}
+    assert set(sharing.holdings.partners(one)["mm"]) == {two}
+    assert set(sharing.holdings.partners(two)["mm"]) == {one}
+    assert not sharing.holdings.partners(one)["files"]
+    assert not sharing.holdings.partners(three)["mm"]
+    known = {name: [hold.how for hold in sharing.holdings.holds(two)[name]] for name in ("mm", "files", "fs")}
     assert known == {"mm": ["kcmp"], "files": ["kcmp"], "fs": ["rule"]}
 
 

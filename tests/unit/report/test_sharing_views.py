@@ -59,8 +59,8 @@ def test_borrowed_memory_ends_with_exec() -> None:
     trace = vfork_and_exec().trace(sharing=True)
     sharing = trace.sharing
     assert sharing is not None
-    borrowed, own = sharing.holds[TaskId(2)]["mm"]
-    assert borrowed.group == sharing.holds[TaskId(1)]["mm"][0].group
+    borrowed, own = sharing.holdings.holds(TaskId(2))["mm"]
+    assert borrowed.group == sharing.holdings.holds(TaskId(1))["mm"][0].group
     assert borrowed.ended_by == "exec"
     assert borrowed.until is not None
     assert own.group != borrowed.group
@@ -138,10 +138,10 @@ def test_the_cgroup_is_not_the_cgroup_namespace() -> None:
 
 @given(stories())
 def test_whatever_happens_every_hold_is_consistent(story: Story) -> None:
-    sharing = story.trace(sharing=True).sharing
-    assert sharing is not None
-    for resources in sharing.holds.values():
-        for holds in resources.values():
+    trace = story.trace(sharing=True)
+    assert trace.sharing is not None
+    for task in trace.tasks:
+        for holds in trace.sharing.holdings.holds(task).values():
             assert all(hold.ended_by is not None for hold in holds[:-1]), "a task holds one object at a time"
 
 
@@ -157,3 +157,13 @@ def test_a_card_needs_a_task_that_is_there() -> None:
         find(trace, "#7")
     with pytest.raises(ValueError, match="without its sharing"):
         card_lines(trace, find(trace, "#1"), 80, verbose=True)
+
+
+def test_what_surprises_in_very_many_tasks_alike_is_told_once() -> None:
+    story = Story()
+    root = story.begin()
+    for tid in range(1000, 1300):
+        story.clone(root, tid, kcmp=(0, 2, 1, 2, 1, 2))
+    lines = [plain(line) for line in table_lines(story.end().trace(sharing=True), None)]
+    (told,) = [line for line in lines if line.startswith("! ")]
+    assert told.startswith("! mm of 1000 1001 1002 1003 1004 and 295 more tasks: shared, though")

@@ -7,7 +7,8 @@ from msgspec import Struct
 from forklore.abi.units import TaskId
 from forklore.events import records as ev
 from forklore.export.json_tree.parts import TaskNumber, Time, Word, word
-from forklore.model.sharing import Answer, Change, Hold, How, Observed, Sharing
+from forklore.model.holds import Hold, How
+from forklore.model.sharing import Answer, Change, Observed, Sharing
 
 
 class SharingObject(Struct, frozen=True):
@@ -25,7 +26,7 @@ class SharingObject(Struct, frozen=True):
         """All that is known of one task."""
         return cls(
             [AnswerObject.of(answer) for answer in sharing.answers.get(task, ())],
-            [HoldObject.of(hold) for holds in sharing.holds[task].values() for hold in holds],
+            [HoldObject.of(hold) for holds in sharing.holdings.holds(task).values() for hold in holds],
             [ChangeObject.of(change) for change in sharing.changes.get(task, ())],
         )
 
