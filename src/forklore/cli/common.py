@@ -48,6 +48,27 @@ def add_color_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_check_arguments(group: argparse._ActionsContainer) -> None:
+    """What is told, and what fails."""
+    group.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="ID[:SITE]",
+        help="do not tell findings of a rule, everywhere or at a source line, function or program (a shell's pattern)",
+    )
+    group.add_argument(
+        "--fail-on",
+        choices=("error", "warning", "note", "never"),
+        help="from which severity on the exit status is 1 (default: what the configuration says, else warning)",
+    )
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the configuration (default: forklore.toml, or pyproject.toml with [tool.forklore.check], here or above)",
+    )
+
+
 def positive(text: str) -> int:
     """An argument that is a number from 1."""
     return _number(text, 1)

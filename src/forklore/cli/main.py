@@ -18,6 +18,7 @@ VERBS: Final = {
     "run": "trace a program and show the tree of what it created",
     "attach": "trace programs that are running already, without stopping them",
     "show": "show a trace file, ours or strace's or ltrace's",
+    "check": "say what is wrong in a trace: leaks, hangs in the making, crashes, waste",
     "explain": "put flags, calls, clone3 structs and refusals into words",
     "inspect": "show what running tasks share right now",
     "audit": "say how a C library creates processes and threads, function by function",

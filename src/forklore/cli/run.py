@@ -8,7 +8,7 @@ import signal
 from errno import EAGAIN, EMFILE, ENOMEM
 from typing import TYPE_CHECKING, Final
 
-from forklore.cli.common import add_view_arguments, positive
+from forklore.cli.common import add_check_arguments, add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
 from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, record
 
@@ -23,12 +23,14 @@ stdout and terminal, and forklore ends as the program ended.
 EPILOG = """\
 exit status:
   the program's own; or, if a signal ended it, forklore ends by the same signal
+  1    with --check, where the program ended with 0 and something was found
   125  forklore itself failed, 126 the program cannot be executed, 127 it was not found
 
 examples:
   forklore run -- sh -c 'ls | sort'
   forklore run -o trace.jsonl -- make -j4
   forklore run --log -- ./server
+  forklore run -q --check -- make test
 """
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _DESCRIPTORS: Final = 16
@@ -82,6 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find out which bytes of its creator's memory each child changes that runs in it (vfork, CLONE_VM): the"
         " creator waits while up to 64 MiB are copied and compared",
     )
+    found = parser.add_argument_group("what is wrong")
+    found.add_argument(
+        "--check",
+        action="store_true",
+        help="say at the end what is wrong, as `forklore check` does; where the program ended with 0 and a finding is"
+        " as bad as --fail-on, the exit status is 1",
+    )
+    add_check_arguments(found)
     add_view_arguments(parser)
     # For forklore.trace(): what to say goes to a file, and the program's environment may differ from ours.
     parser.add_argument("--complaints", help=argparse.SUPPRESS)
@@ -110,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         say = complain if arguments.complaints is None else None  # else stderr is the program's alone
         session = Session(command, _options(arguments), _environment(arguments), relay_signals=True, say=say)
-        record(session, arguments)
+        found = record(session, arguments)
     except NotFoundError as problem:
         _say(arguments, f"{problem}{_for_a_shell(command)}")
         return _NOT_FOUND
@@ -122,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as problem:
         _say(arguments, _os_error(problem))
     else:
-        return end_as(session.status)
+        return end_as(session.status) or found
     return OWN_FAILURE
 
 

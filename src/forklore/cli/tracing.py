@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from forklore.cli.progress import Progress
     from forklore.events.rotate import Rotation
+    from forklore.findings.settings import Settings
     from forklore.sources.recording import Recording
     from forklore.sources.source import Source
 
@@ -68,17 +69,23 @@ def _rotation(text: str) -> Rotation:
         raise argparse.ArgumentTypeError(str(problem)) from None
 
 
-def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | None = None) -> None:
+def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | None = None) -> int:
     """Run a source to its end, record it as asked, say what went wrong, and print the view that was asked for.
 
-    ``pids``: what is traced and ran before; None for a program of ours, which has our terminal. Raises OSError, and
-    what the source raises.
+    ``pids``: what is traced and ran before; None for a program of ours, which has our terminal. The exit status that
+    ``--check`` asks for; 0 without it. Raises OSError, and what the source raises.
     """
+    said = None
+    if getattr(arguments, "check", False):
+        from forklore.cli.checking import settings_of  # before anything runs: what is wrong there is told at once
+
+        said = settings_of(arguments)
     from forklore.sources.recording import Recording
 
     view = not (arguments.log or arguments.quiet)
+    reread = view or said is not None
     recording = Recording(
-        source.header, arguments.output, rotation=arguments.rotate, most=arguments.max_events, reread=view
+        source.header, arguments.output, rotation=arguments.rotate, most=arguments.max_events, reread=reread
     )
     log = None
     if arguments.log:
@@ -97,6 +104,15 @@ def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | 
         complain(text)
     if view:
         _show(recording, arguments)
+    return 0 if said is None else _check(recording, said, arguments)
+
+
+def _check(recording: Recording, said: Settings, arguments: argparse.Namespace) -> int:
+    from forklore.cli.checking import judge
+    from forklore.model.build import built
+
+    file = recording.trace_file()
+    return 0 if file is None else judge(built(file), recording.name or "", said, sys.stderr, arguments)
 
 
 def _progress(arguments: argparse.Namespace, pids: Sequence[int] | None) -> Progress | None:

@@ -75,7 +75,7 @@ class Carried:
         elif isinstance(event, ev.Stack):
             for number in (*(frame.place for frame in event.frames), *(one.place for one in event.jumped)):
                 yield from self._missing(ev.Place, number)
-        elif isinstance(event, ev.Signal):
+        elif isinstance(event, ev.Signal | ev.Borrowed):
             yield from self._missing(ev.Stack, event.stack)
         elif isinstance(event, ev.Create | ev.Fail):
             yield from self._missing(ev.Stack, event.stack)

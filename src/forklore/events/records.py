@@ -78,6 +78,9 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ``observe``, ``argv``, ``env``, ``stack_depth``, ``cow``, ``vfork_writes``."""
     uid: int | None = None
     """Who ran it."""
+    limits: dict[str, int] = {}
+    """Numbers that bound how many tasks there can be, and how many there were, as they were when the trace began:
+    see :class:`forklore.decode.rules.rule.Context`."""
     blind: list[Blind] = []
     """What the recorder could not see, or could not leave as it was."""
     continues: Text | None = None
@@ -157,6 +160,8 @@ class Create(Call, tag="create", frozen=True, kw_only=True):
     runs: Runs | None = None
     library: str | None = None
     """The library's function that made the call, where a log tells it: ``fork``, ``system``, ``pthread_create``."""
+    took: Count = 0
+    """For how many ns the creator was in the call, until the tracer saw its event; 0: less than 1 ms, or not seen."""
 
 
 class Module(Event, tag="module", frozen=True, kw_only=True):
@@ -348,6 +353,8 @@ class Borrowed(Event, tag="borrowed", frozen=True, kw_only=True):
     left_out: list[NotCompared] = []
     threads: int | None = None
     """Threads of the creator's process: with more than one, each change can be another thread's."""
+    stack: Id | None = None
+    """Where a vfork child was when it ended: a :class:`Stack`; null: it executed, was killed, or it was not read."""
     ran_on: bool = False
     """The creator itself ran meanwhile (no CLONE_VFORK): each change can be its own. That nothing changed is sure."""
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 
 from forklore.abi.arch import Arch
+from forklore.abi.units import Tid
 from forklore.events import records as ev
-from forklore.linux import proc
+from forklore.linux import limits, proc
 from forklore.version import VERSION
 
 
@@ -48,5 +49,6 @@ def header(
         command=[ev.text(os.fsencode(word)) for word in command],
         options=options,
         uid=os.getuid(),
+        limits=limits.room(Tid(os.getpid())),
         blind=blind,
     )

@@ -57,7 +57,7 @@ class Attachment:
         self.options = options
         self.refused: list[Unavailable] = []
         """Why some tasks could not be attached to."""
-        self._seizing = Seizing(trace_options(options.effective_stops(), ends=options.cow, exitkill=False))
+        self._seizing = Seizing(trace_options(options.effective_stops(), ends=options.looks_at_ends, exitkill=False))
         self._problem: BaseException | None = None
         self._asked = AskedToEnd()
         self._start = time.monotonic_ns()

@@ -74,7 +74,11 @@ class Callers(Observer):
 
     def falling(self, task: Tracee, t: int) -> None:
         """Note in ``task`` where it was when it got the signal that ends it."""
-        task.fell = self._stacks().where(task, t)
+        task.fell = self.where(task, t)
+
+    def where(self, task: Tracee, t: int) -> int | None:
+        """The number of the stack of a task that is held; None where there is no memory for it."""
+        return self._stacks().where(task, t)
 
     def names(
         self, tid: Tid, space: CodeSpace, frames: Frames, changes: Sequence[MemoryChange]

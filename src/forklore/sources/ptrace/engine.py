@@ -100,7 +100,7 @@ class Engine:
         self._deferred = Deferred()
         self._new = NewTasks(
             kernel, self._family, self._creations, self._reader, self._renames, self._observers, self._deferred,
-            HeldPairs(kernel, machine, options.observe, emit, self._observers), emit, self._go,
+            HeldPairs(kernel, machine, options.observe, emit, self._observers), emit, self._go, times.ran,
         )  # fmt: skip
         self._before: deque[tuple[Tid, int]] = deque()
         """Statuses that came while tasks were attached to."""
@@ -151,7 +151,7 @@ class Engine:
 
     def seize(self, pid: Pid) -> None:
         """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
-        self._kernel.seize(Tid(pid), trace_options(self._stops, ends=self._options.cow))
+        self._kernel.seize(Tid(pid), trace_options(self._stops, ends=self._options.looks_at_ends))
         root = self._ends.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
         self._emit(
             ev.Begin(

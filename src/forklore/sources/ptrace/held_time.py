@@ -30,6 +30,7 @@ class TimedKernel:
         self._since: dict[Tid, int] = {}
         self._held: dict[Tid, int] = {}
         self._used: dict[Tid, tuple[int, int]] = {}
+        self._let_go: dict[Tid, int] = {}
         self.wait = self._waiting(kernel)
         self.cont = self._timed(kernel.cont)
         self.cont_to_syscall = self._timed(kernel.cont_to_syscall)
@@ -51,19 +52,26 @@ class TimedKernel:
         return wait
 
     def _timed(self, restart: _Restart) -> Callable[[Tid, int], None]:
-        since, held, clock = self._since, self._held, self._clock
+        since, held, let_go, clock = self._since, self._held, self._let_go, self._clock
 
         def timed(tid: Tid, signal: int = 0) -> None:
             restart(tid, signal)
             began = since.pop(tid, None)
             if began is not None:
-                held[tid] = held.get(tid, 0) + clock() - began
+                let_go[tid] = now = clock()
+                held[tid] = held.get(tid, 0) + now - began
 
         return timed
+
+    def ran(self, tid: Tid) -> int:
+        """Of a task that is held: for how many ns it ran before; 0 where it was never let go."""
+        since = self._since.get(tid, 0)
+        return max(0, since - self._let_go.get(tid, since))
 
     def taken(self, tid: Tid) -> tuple[int, tuple[int, int] | None]:
         """Of a task that is gone: for how many ns it was held, and its :meth:`Kernel.usage`, None if not told."""
         self._since.pop(tid, None)
+        self._let_go.pop(tid, None)
         return self._held.pop(tid, 0), self._used.pop(tid, None)
 
 

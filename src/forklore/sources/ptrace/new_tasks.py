@@ -33,8 +33,9 @@ class NewTasks:
     def __init__(
         self, kernel: Kernel, family: Family, creations: Creations, reader: EntryReader, renames: Renames,
         observers: Observers, deferred: Deferred, pairs: HeldPairs, emit: Emit, go: Callable[[Tid], None],
+        ran: Callable[[Tid], int],
     ) -> None:  # fmt: skip
-        """``go`` restarts a creator."""
+        """``go`` restarts a creator; ``ran``: for how long a task that is held ran before."""
         self._kernel = kernel
         self._family = family
         self._creations = creations
@@ -45,10 +46,16 @@ class NewTasks:
         self._pairs = pairs
         self._emit = emit
         self._go = go
+        self._ran = ran
 
     def announced(self, creator: Tracee, tid: Tid, kind: Kind, t: int) -> tuple[Tracee, WaitStatus | None]:
         """A creator's event tells of ``tid``: the child, which is held if it has a status already."""
-        entry = creator.entry if self._creations.is_in_call(creator) else self._made_by(creator, t)
+        if self._creations.is_in_call(creator):
+            entry = creator.entry
+            if entry is not None:
+                entry.took = self._ran(creator.tid)
+        else:
+            entry = self._made_by(creator, t)
         creator.entry = None
         child = self._family.born(creator, tid, entry.flags if entry is not None else 0)
         early = self._creations.announced(creator, child, entry, t, _CREATION_STOPS[kind])

@@ -36,5 +36,5 @@ def observers_of(options: Options, emit: Emit, callers: Callers | None) -> list[
     if options.vfork_writes:
         from forklore.sources.ptrace.vfork_memory import VforkMemory
 
-        observers.append(VforkMemory(emit, None if callers is None else callers.names))
+        observers.append(VforkMemory(emit, callers.names if callers else None, callers.where if callers else None))
     return observers

@@ -89,6 +89,11 @@ class Options(Struct, frozen=True, kw_only=True):
             or self.leave is Leave.DETACH  # with Until.TREE too: a signal to forklore may end the trace before the tree
         )
 
+    @property
+    def looks_at_ends(self) -> bool:
+        """Whether tasks are to be looked at just before they end, which is one more stop of each."""
+        return self.cow or self.vfork_writes
+
     def effective_stops(self) -> Stops:
         """The way to see calls: as asked, else the filter, else events alone.
 

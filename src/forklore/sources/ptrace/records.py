@@ -12,6 +12,8 @@ from forklore.sources.ptrace import refused
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
+_LONG: Final = 1_000_000
+"""In ns: a call that makes a child within this time is like all others, and its time is not written down."""
 NOT_RECORDED: Final = Unavailable(0, "not recorded")
 
 
@@ -55,7 +57,7 @@ def create(
         t=t, task=creator, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
         set_tid=hexadecimal(entry.set_tid), child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids,
         untraced_cleared=entry.cleared, kcmp=kcmp, standing=standing,  # type: ignore[arg-type]
-        stack=entry.stack, script=entry.script, runs=entry.runs,
+        stack=entry.stack, script=entry.script, runs=entry.runs, took=entry.took if entry.took >= _LONG else 0,
     )
 
 

@@ -95,6 +95,8 @@ class EnteredCall(Struct):
     frames: tuple[tuple[int, str, int], ...] = ()
     """The frames of that stack (pc, how it was found, canonical frame address), where they are needed later."""
     filters: Filters = "unseen"
+    took: int = 0
+    """Creations: for how many ns the task was in the call."""
     cleared: bool = False
     """CLONE_UNTRACED is cleared in the tracee and has to be put back."""
 

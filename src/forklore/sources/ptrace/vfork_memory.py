@@ -22,6 +22,8 @@ from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 from forklore.sources.stacks.code import CodeSpace
 from forklore.sources.stacks.variables import Frames
 
+Where = Callable[[Tracee, int], int | None]
+"""Reads the call stack of a task that is held."""
 Names = Callable[[Tid, CodeSpace, Frames, Sequence[vfork_memory.MemoryChange]], list[list[ev.Variable]]]
 """Finds the variables that were changed."""
 
@@ -45,9 +47,12 @@ class VforkMemory(Observer):
 
     holds_creations = True
 
-    def __init__(self, emit: Callable[[ev.Event], None], names: Names | None) -> None:
+    def __init__(self, emit: Callable[[ev.Event], None], names: Names | None, where: Where | None = None) -> None:
         self._emit = emit
         self._names = names
+        self._where = where
+        self._stacks: dict[TaskId, int | None] = {}
+        """Of vfork children that are about to end, until their creators go on."""
         self._lent: dict[TaskId, _Lent] = {}
         """By creator, of vfork children."""
         self._shared: dict[TaskId, _Lent] = {}
@@ -64,6 +69,12 @@ class VforkMemory(Observer):
     def executed(self, task: Tracee, t: int) -> None:
         """A child that shared its creator's memory has one of its own."""
         self._told(self._shared.pop(task.id, None), t, ran_on=True)
+
+    def exiting(self, task: Tracee, t: int) -> None:
+        """Where a vfork child is that ends without an exec: in the memory that it borrows."""
+        lent = None if task.creator is None else self._lent.get(task.creator[0])
+        if self._where is not None and lent is not None and lent.child == task.id:
+            self._stacks[task.id] = self._where(task, t)
 
     def ended(self, task: Tracee, t: int) -> None:
         """Its memory is gone, but for a child that shared its creator's."""
@@ -87,7 +98,8 @@ class VforkMemory(Observer):
         names: list[list[ev.Variable]] | None = None
         if self._names is not None and space is not None and isinstance(now, vfork_memory.Writes):
             names = self._names(creator.tid, space, found.frames, now.changes)
-        self._emit(_borrowed(t, found.child, creator.id, now, names, ran_on=ran_on))
+        stack = self._stacks.pop(found.child, None)
+        self._emit(_borrowed(t, found.child, creator.id, now, names, stack, ran_on=ran_on))
 
     def _keep(self, creator: Tracee, entry: EnteredCall) -> vfork_memory.Before | Unavailable:
         for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:
@@ -107,10 +119,10 @@ class VforkMemory(Observer):
 
 def _borrowed(
     t: int, child: TaskId, creator: TaskId, found: vfork_memory.Writes | Unavailable,
-    names: list[list[ev.Variable]] | None, *, ran_on: bool,
+    names: list[list[ev.Variable]] | None, stack: int | None, *, ran_on: bool,
 ) -> ev.Borrowed:  # fmt: skip
     if isinstance(found, Unavailable):
-        return ev.Borrowed(t=t, task=child, creator=creator, changes=found, ran_on=ran_on)
+        return ev.Borrowed(t=t, task=child, creator=creator, changes=found, stack=stack, ran_on=ran_on)
     return ev.Borrowed(
         t=t,
         task=child,
@@ -131,6 +143,7 @@ def _borrowed(
             for each in found.left_out
         ],
         threads=found.threads,
+        stack=stack,
         ran_on=ran_on,
     )
 

@@ -1,0 +1,1 @@
+"""The rules, by what they are about. Each module has one table of them; :mod:`forklore.findings.table` has them all."""
