@@ -189,12 +189,14 @@ class CompileError(Exception):
     """A test program that its compiler refused: a mistake in the program, whatever the machine."""
 
 
-def build(name: str, *, static: bool = False, libc: Libc = "glibc", m32: bool = False) -> Path:
+def build(
+    name: str, *, static: bool = False, libc: Libc = "glibc", m32: bool = False, more: tuple[str, ...] = ()
+) -> Path:
     """The executable of ``tests/programs/NAME.c``, compiled now unless an earlier call or run left it.
 
     It lies in ``FORKLORE_BUILD_DIR``, or in a directory of the user's under the system's temporary one, in a
     folder named after the sources and flags, so that its own name (and so its comm) is NAME. ``m32`` makes an
-    i386 program.
+    i386 program; ``more``: further words for the compiler.
 
     Raises :class:`Missing` where a compiler or its libraries are not installed, :class:`CompileError` with
     the compiler's own messages, and ValueError for musl with ``m32``, for which there is no compiler driver.
@@ -203,11 +205,12 @@ def build(name: str, *, static: bool = False, libc: Libc = "glibc", m32: bool = 
         raise ValueError("musl-gcc makes programs of the host's own word size only: build with glibc for m32")
     compiler = _compiler(libc, static=static, m32=m32)
     source = SOURCES / f"{name}.c"
-    command = (*compiler, *FLAGS)
+    base = source.stem
+    command = (*compiler, *FLAGS, f"-I{SOURCES}", *more)
     parts = [os.fsencode(word) for word in command]
     parts += [_identity(compiler[0]), *(header.read_bytes() for header in HEADERS), source.read_bytes()]
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    target = build_directory() / f"{name}-{key}" / name
+    target = build_directory() / f"{base}-{key}" / base
     if not target.exists():
         _compile(command, source, target)
     return target

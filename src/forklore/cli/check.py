@@ -72,10 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE_ERROR
     try:
         said = settings_of(arguments)
-        source = open_any(arguments.file)
-        with _output(arguments.output) as file, reading(arguments.file, file) as out:
-            trace = built(source)
-            return judge(trace, arguments.file, said, cast("TextIO", out), arguments, shape=file)
+        with _output(arguments.output) as file:
+            source = open_any(arguments.file)
+            with reading(arguments.file, file) as out:
+                trace = built(source)
+                return judge(trace, arguments.file, said, cast("TextIO", out), arguments, shape=file)
     except (TraceError, SettingsError, IgnoreError) as problem:
         complain(str(problem))
     except OSError as problem:

@@ -29,10 +29,6 @@ def _log(header: Header, what: str) -> str:
     return "" if _own(header) else f"a log of {header.source.tool} does not tell {what}"
 
 
-def _option(header: Header, name: str, wanted: object, instead: str) -> str:
-    return "" if not _own(header) or header.options.get(name) == wanted else instead
-
-
 def _descriptors(header: Header) -> str:
     seen = header.options.get("observe") in ("auto", "full", None)
     return _log(header, "which descriptors survived an exec") or (
@@ -47,9 +43,8 @@ def _times(header: Header) -> str:
 
 
 def _written(header: Header) -> str:
-    return _log(header, "what a child writes") or _option(
-        header, "vfork_writes", True, "the trace was made without --vfork-writes"
-    )
+    asked = header.options.get("vfork_writes")
+    return _log(header, "what a child writes") or ("" if asked else "the trace was made without --vfork-writes")
 
 
 def _refusals(header: Header) -> str:
@@ -61,7 +56,7 @@ def _stacks(header: Header) -> str:
 
 
 def _arguments(header: Header) -> str:
-    return _option(header, "argv", True, "--no-argv leaves arguments out")
+    return "--no-argv leaves arguments out" if header.options.get("argv") is False else ""
 
 
 def _senders(header: Header) -> str:

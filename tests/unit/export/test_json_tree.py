@@ -96,7 +96,7 @@ STANDING = ev.Standing(
 def full_story() -> Story:
     known: dict[str, Any] = {"arch": "x86_64", "boot_id": "4e08", "options": {"follow": "all"}, "continues": "t.1"}
     known["clock"] = ev.Clock(5, 7, 1000)
-    story = Story(host="vm", uid=0, blind=[ev.Blind("a", "b")], **known)
+    story = Story(host="vm", uid=0, blind=[ev.Blind("a", "b")], limits={"pids_max": 9}, **known)
     root = story.begin(100, comm="sh")
     child = story.clone(
         root,

@@ -22,6 +22,8 @@ SOON: Final = 100_000_000
 """In ns: an exec that comes later is not what the child was made for alone."""
 _COSTLY: Final = 5_000_000
 """In ns: a fork that took longer than this copied much."""
+_LARGE: Final = 100 << 10
+"""In KiB: what a fork of a smaller process took was not for its memory."""
 _NAMED: Final = 3
 """Names of threads that a sentence has."""
 
@@ -97,9 +99,10 @@ def _stale_descriptor(subject: Subject) -> Iterator[Finding]:
             f"{subject.who(task)} was made by {made}, past the C library's fork(), and executed nothing: what the"
             f" library has for its thread still says {words.tid(creator.tid)}"
         )
+        lived = task.lifetime
         yield Finding(
             rule="stale-thread-descriptor",
-            severity="warning",
+            severity="note" if lived is not None and lived <= SOON and not task.children else "warning",
             text=text,
             tasks=(task.id, creator.id),
             t=task.created,
@@ -120,9 +123,9 @@ def _costly(subject: Subject) -> Iterator[Finding]:
         if took < _COSTLY or flags is None or flags & CLONE_VM or not task.images or not executes_soon(task):
             continue
         creator = subject.creator(task)
-        if creator is None:
+        if creator is None or (creator.peak or 0) < _LARGE:
             continue
-        peak = f", whose process had up to {words.size(creator.peak << 10)} resident," if creator.peak else ""
+        peak = f", whose process had up to {words.size((creator.peak or 0) << 10)} resident,"
         other = f"; calls that share memory took {words.span(int(median(cheap)))} here" if cheap else ""
         text = (
             f"{subject.in_words(task)} of {subject.who_was(creator, task.created)}{peak} took {words.span(took)} for a"
@@ -169,7 +172,8 @@ RULES: Final = (
         about=(
             "fork() of a C library tells the child's thread descriptor its own tid and runs pthread_atfork's handlers."
             " A clone by syscall() or clone() without CLONE_SETTLS does neither: raise(), abort(), recursive and"
-            " error-checking mutexes then act on the creator's tid (glibc nptl: struct pthread's tid)."
+            " error-checking mutexes then act on the creator's tid (glibc nptl: struct pthread's tid). A note where the"
+            " child ended within 100 ms and made nothing."
         ),
         right=(
             "fork(), vfork() and posix_spawn(); a clone with CLONE_SETTLS or CLONE_CHILD_SETTID; a child that executes"
@@ -186,7 +190,7 @@ RULES: Final = (
         about=(
             "fork copies the page tables of all memory, and the first writes after it copy pages. posix_spawn and vfork"
             " share the memory until the exec and take the same time whatever its size. Found where the call took 5 ms"
-            " or more and the child executed within 100 ms."
+            " or more, the process had 100 MB resident and the child executed within 100 ms."
         ),
         right="A fork of a small process; posix_spawn and vfork; a child that goes on without an exec.",
         advice="call posix_spawn; in Python subprocess with close_fds=False and no preexec_fn, or os.posix_spawn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -37,25 +38,28 @@ class _Survivor(Struct, frozen=True):
     opener: Task
     """Who had it first, as far as was seen."""
     t: Nanoseconds | None
+    sure: bool = True
+    """False: its creator has nothing at that number any more, and closed it after the fork, or never had it."""
 
 
 def _survivors(subject: Subject) -> Iterator[_Survivor]:
     handed = given(subject.trace)
     for task in subject.tasks:
         for record in task.descriptors:
-            yield from (
-                _Survivor(task, held, _opener(subject, task, held), None if record.t is None else Nanoseconds(record.t))
-                for held in beyond(record)
-                if key(held) not in handed and not _meant(subject, task, record, held)
-            )
+            t = None if record.t is None else Nanoseconds(record.t)
+            for held in beyond(record):
+                if key(held) in handed or record.creator is None or _meant(subject, task, record, held):
+                    continue
+                if held.same == 0 and held.creators_cloexec is False:
+                    yield _Survivor(task, held, _opener(subject, task, held), t)
+                elif held.same == -errno.EBADF and held.kind in _PIPES:
+                    yield _Survivor(task, held, _opener(subject, task, held), t, sure=False)
 
 
 def _meant(subject: Subject, task: Task, record: Descriptors, held: Held) -> bool:
-    """Whether something shows that the program was to have it, or nothing shows that its creator had it before."""
-    if record.creator is None or held.same != 0 or held.creators_cloexec is not False:
-        return True  # opened, or moved to that number, between fork and exec: for this very program
+    """Whether something shows that the program was to have it."""
     t = None if record.t is None else Nanoseconds(record.t)
-    creator = subject.trace.tasks[TaskId(record.creator)]
+    creator = subject.trace.tasks[TaskId(record.creator or task.id)]
     if held.fd < _OF_A_SHELL and subject.program_at(creator, task.created) in SHELLS:
         return True
     argv = argv_of(subject.image_at(task, t))
@@ -88,9 +92,9 @@ def _opener(subject: Subject, task: Task, held: Held) -> Task:
 
 
 def _survived(subject: Subject) -> Iterator[Finding]:
-    told = {(hanging.holder.task, hanging.holder.fd) for hanging in _bystanders(subject)}
+    told = {(hanging.holder.task, hanging.name) for hanging in _bystanders(subject)}
     for each in _survivors(subject):
-        if (each.task.id, each.held.fd) in told:
+        if not each.sure or (each.task.id, printable(raw_bytes(each.held.target))) in told:
             continue  # the worse is told of it
         creator = subject.creator(each.task)
         opener = subject.who_was(each.opener, each.task.created)
@@ -132,21 +136,31 @@ class _Bystander(Struct, frozen=True):
     waiting: list[PipeHolder]
     """Who holds the other one."""
     sure: bool
+    executed: bool
+    """It survived an exec; False: a child that executed nothing has it by fork."""
 
 
 def _bystanders(subject: Subject) -> Iterator[_Bystander]:
-    astray = {(each.task.id, each.held.fd) for each in _survivors(subject) if each.held.kind in _PIPES}
+    astray = {(each.task.id, each.held.fd): each.sure for each in _survivors(subject) if each.held.kind in _PIPES}
     for pipe in pipes(subject.trace):
+        told = set()
         for end, holders, waiting in (("write", pipe.writers, pipe.readers), ("read", pipe.readers, pipe.writers)):
             for holder in holders:
+                if holder.task in told:
+                    continue  # who holds both ends is told by the worse one
                 others = [each for each in holders if each.task != holder.task]
                 at_other = [each for each in waiting if each.task != holder.task]
                 if not others or not at_other:
                     continue  # it is the one that this end is for, or nobody waits
-                executed = (holder.task, holder.fd) in astray
-                if executed or (end == "write" and _forked(subject, holder, others, at_other)):
-                    name = printable(raw_bytes(pipe.name))
-                    yield _Bystander(holder, name, end, others, at_other, executed)
+                sure = astray.get((holder.task, holder.fd))
+                if sure is None and not (end == "write" and _forked(subject, holder, others, at_other)):
+                    continue
+                both = any(each.task == holder.task for each in waiting)
+                if sure is False and not both and _outlasted(subject, holder, others, at_other) is None:
+                    continue  # handed over: its creator closed it, as who makes a pipe for a child does
+                told.add(holder.task)
+                name = printable(raw_bytes(pipe.name))
+                yield _Bystander(holder, name, end, others, at_other, sure=sure is True, executed=sure is not None)
 
 
 def _forked(subject: Subject, holder: PipeHolder, others: list[PipeHolder], waiting: list[PipeHolder]) -> bool:
@@ -154,16 +168,20 @@ def _forked(subject: Subject, holder: PipeHolder, others: list[PipeHolder], wait
     task = subject.trace.tasks[holder.task]
     if holder.executed or task.images or task.creator is None or holder.fd <= 2:
         return False
-    creator = task.creator
-    return any(each.task == creator for each in (*others, *waiting)) and _outlasted(subject, holder, others) is not None
+    if not any(each.task == task.creator for each in (*others, *waiting)):
+        return False
+    return _outlasted(subject, holder, others, waiting) is not None
 
 
-def _outlasted(subject: Subject, holder: PipeHolder, others: list[PipeHolder]) -> Nanoseconds | None:
-    """For how long it held the end after everybody else who did had ended; None where it did not."""
+def _outlasted(
+    subject: Subject, holder: PipeHolder, others: list[PipeHolder], waiting: list[PipeHolder]
+) -> Nanoseconds | None:
+    """For how long it held the end after everybody else who writes there had ended; None where it did not."""
     task = subject.trace.tasks[holder.task]
     until = task.ended if task.ended is not None else subject.trace.ended
-    ends = [subject.trace.tasks[each.task].ended for each in others]
-    if until is None or any(end is None for end in ends):
+    both = {each.task for each in waiting}  # whoever waits at the other end has closed its own copy of this one
+    ends = [subject.trace.tasks[each.task].ended for each in others if each.task not in both]
+    if until is None or not ends or any(end is None for end in ends):
         return None
     longer = until - max(end for end in ends if end is not None)
     return Nanoseconds(longer) if longer > _LASTING else None
@@ -172,9 +190,9 @@ def _outlasted(subject: Subject, holder: PipeHolder, others: list[PipeHolder]) -
 def _held_by_bystander(subject: Subject) -> Iterator[Finding]:
     for each in _bystanders(subject):
         task = subject.trace.tasks[each.holder.task]
-        longer = _outlasted(subject, each.holder, each.others) if each.end == "write" else None
+        longer = _outlasted(subject, each.holder, each.others, each.waiting) if each.end == "write" else None
         waiting = subject.several([subject.trace.tasks[other.task] for other in each.waiting], 2)
-        why = "which it got by fork" if not each.sure else "which survived its exec"
+        why = "which survived its exec" if each.executed else "which it got by fork"
         if longer is not None:
             after = f"for {words.span(longer)} after all others that held it had ended"
             text = f"{waiting} could not see the end of {each.name}: {subject.who(task)} held its write end"

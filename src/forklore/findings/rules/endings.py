@@ -100,6 +100,8 @@ def _by(subject: Subject, task: Task, death: Death) -> tuple[Severity, str]:
         if death.signal == signal.SIGKILL:
             return "warning", "; who sent it was not seen"
         return "note", "; by the terminal, or by nobody that was seen"
+    if death.sender in (task.tgid, task.tid):
+        return "note", " from itself"
     sender = _sender(subject, task, death)
     if sender is not None:
         return "note", f" from {subject.who_was(sender, task.ended)}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from forklore.abi.flags import CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Nanoseconds
-from forklore.events.records import Borrowed, Written
+from forklore.events.records import Borrowed, Written, raw_bytes
 from forklore.findings.finding import Finding
 from forklore.findings.rule import Rule
 from forklore.findings.subject import Subject
@@ -25,6 +26,8 @@ _LONG: Final = 250_000_000
 """In ns."""
 _PID: Final = 4
 """Bytes of a pid_t."""
+_POINTER: Final = 8
+_LOADER: Final = re.compile(rb"ld-|ld\.so|ld64\.so")
 _EXITS: Final = frozenset({b"exit", b"quick_exit", b"err", b"errx", b"error"})
 """Functions that run atexit's handlers, or at_quick_exit's."""
 _BY_LIBRARY: Final = frozenset({"posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp"})
@@ -42,18 +45,29 @@ def _is_pid(change: Written) -> bool:
     return change.where == "live stack" and change.length <= _PID and not any(bytes.fromhex(change.new))
 
 
+def _without_binding(changes: list[Written]) -> list[Written]:
+    """Without what the dynamic loader did to bind functions that the child was the first to call: it counts them in its
+    own data, and writes their addresses into the calling file's (.got.plt), which are no variables."""
+    loader = [change for change in changes if _LOADER.match(raw_bytes(change.mapping).rpartition(b"/")[2])]
+    if not loader:
+        return changes
+    return [c for c in changes if c not in loader and (c.variables or c.where != "data" or c.length > _POINTER)]
+
+
 def _writes(subject: Subject) -> Iterator[Finding]:
     for task, creator in _children(subject):
         chain = subject.chain(task)
         if chain is not None and _BY_LIBRARY & set(chain):
             continue  # a library's own child: it knows what it may do
         for record in task.borrowed:
-            kept = [change for change in lasting(record) if not _is_pid(change)]
+            if record.threads != 1:
+                continue  # any change can be one of the other threads', which ran meanwhile
+            kept = _without_binding([change for change in lasting(record) if not _is_pid(change)])
             if not kept and not record.remaps and not record.more:
                 continue
             told = Borrowed(
                 t=record.t, task=record.task, creator=record.creator, changes=kept, more=record.more,
-                remaps=record.remaps, left_out=record.left_out, threads=record.threads,
+                remaps=record.remaps, left_out=record.left_out,
             )  # fmt: skip
             yield Finding(
                 rule="vfork-child-writes",
@@ -63,7 +77,6 @@ def _writes(subject: Subject) -> Iterator[Finding]:
                 t=task.created,
                 where=subject.where(task),
                 program=subject.program(creator, task.created),
-                sure=record.threads == 1,
             )
 
 
@@ -107,14 +120,15 @@ def _returns(subject: Subject) -> Iterator[Finding]:
         caller = next((f for f in task.stack.frames if (f.place.function or b"") not in (b"vfork", b"__vfork")), None)
         if caller is None or caller.place.start is None:
             continue
-        if any(frame.place.start == caller.place.start for frame in stack.frames):
+        function = caller.place.module, caller.place.start
+        if any((frame.place.module, frame.place.start) == function for frame in stack.frames):
             continue
-        function = short_name(caller.place.function or b"")
+        name = short_name(caller.place.function or b"")
         yield Finding(
             rule="vfork-child-returns",
             severity="error",
             text=(
-                f"{subject.who(task)}, a vfork child, returned from {function}, which had called vfork: what it called"
+                f"{subject.who(task)}, a vfork child, returned from {name}, which had called vfork: what it called"
                 f" next overwrote the stack on which {subject.who(creator)} was to go on"
             ),
             tasks=(task.id, creator.id),
@@ -181,11 +195,13 @@ RULES: Final = (
         title="a vfork child wrote into its creator's memory",
         about=(
             "POSIX lets the child of vfork write nothing but the variable that has vfork's result. What else it writes"
-            " stays written in its creator. Not sure where the creator has other threads, which ran meanwhile."
+            " stays written in its creator. Not told of a creator with other threads: they ran meanwhile, and each"
+            " change can be theirs."
         ),
         right=(
             "A pid_t on the stack that becomes 0; the part of the stack below the creator's; posix_spawn's own child,"
-            " which tells an error to its caller through memory."
+            " which tells an error to its caller through memory; functions that the loader binds when the child is the"
+            " first to call them."
         ),
         advice="let the child do nothing but execute or _exit(); or call posix_spawn or fork",
         find=_writes,

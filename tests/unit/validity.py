@@ -10,10 +10,13 @@ from msgspec import Struct
 from schemas import tree
 from struct_schema import schema
 
+from forklore.export.findings.json_findings import FindingsObject
 from forklore.export.json_sites import SitesObject
 from forklore.export.json_times import TimeObject
 
-_OTHERS: dict[str, type[Struct]] = {"forklore-sites": SitesObject, "forklore-time": TimeObject}
+_OTHERS: dict[str, type[Struct]] = {
+    "forklore-sites": SitesObject, "forklore-time": TimeObject, "forklore-findings": FindingsObject,
+}  # fmt: skip
 
 
 @cache

@@ -1,0 +1,229 @@
+/* wrong WHAT: does one thing that a rule of `forklore check` finds, or what looks like it and is right. */
+#include "programs.h"
+
+#include <signal.h>
+#include <time.h>
+
+static const char *self;
+
+static void pass_time(long ms)
+{
+	struct timespec span = {ms / 1000, ms % 1000 * 1000000};
+	nanosleep(&span, NULL);
+}
+
+static void execute(const char *what)
+{
+	execl(self, "wrong", what, (char *)NULL);
+	_exit(127);
+}
+
+static pid_t child_that(void (*run)(void))
+{
+	pid_t child = (pid_t)must(fork(), "fork");
+	if (child == 0)
+		run();
+	return child;
+}
+
+static void ends(void) { _exit(0); }
+static void runs_ends(void) { execute("end"); }
+static void runs_lasts(void) { execute("last"); }
+static void lasts(void)
+{
+	pass_time(300);
+	_exit(0);
+}
+static void runs_nothing(void)
+{
+	execl("/nowhere/tool", "tool", (char *)NULL);
+	_exit(0);
+}
+static void runs_nothing_and_says_so(void)
+{
+	execl("/nowhere/tool", "tool", (char *)NULL);
+	_exit(127);
+}
+
+static void leak(int flags)
+{
+	must(open("/tmp", O_TMPFILE | O_RDWR | flags, 0600), "open");
+	expect_exit(child_that(runs_ends), 0);
+}
+
+/* A writer, and a helper that is started beside it and lives longer. */
+static void hold_pipe(int flags)
+{
+	int data[2];
+	must(pipe2(data, flags), "pipe2");
+	pid_t writer = (pid_t)must(fork(), "fork");
+	if (writer == 0) {
+		dup2(data[1], STDOUT_FILENO);
+		if (!flags) {
+			close(data[0]);
+			close(data[1]);
+		}
+		execute("say");
+	}
+	pid_t helper = child_that(runs_lasts);
+	close(data[1]);
+	char text[16];
+	while (read(data[0], text, sizeof text) > 0)
+		continue;
+	expect_exit(writer, 0);
+	expect_exit(helper, 0);
+}
+
+static void *waits(void *gate)
+{
+	char text;
+	return read(*(int *)gate, &text, 1) < 0 ? gate : NULL;
+}
+
+static void fork_beside_threads(void (*run)(void))
+{
+	int gate[2];
+	pthread_t thread;
+	must(pipe2(gate, O_CLOEXEC), "pipe2");
+	pthread_create(&thread, NULL, waits, &gate[0]);
+	expect_exit(child_that(run), 0);
+	close(gate[1]);
+	pthread_join(thread, NULL);
+}
+
+__attribute__((noinline)) static pid_t bare_clone(unsigned long flags)
+{
+	return (pid_t)syscall(SYS_clone, flags, 0, 0, 0, 0);
+}
+
+static void clone_with(unsigned long flags, void (*run)(void))
+{
+	pid_t child = bare_clone(flags);
+	must(child, "clone");
+	if (child == 0)
+		run();
+	must(waitpid(child, NULL, __WALL), "waitpid");
+}
+
+static int shared;
+
+static int alone(void *stack)
+{
+	(void)stack;
+	pass_time(150);
+	_exit(0);
+}
+
+static void share_handlers(void)
+{
+	static char stack[STACK_BYTES] __attribute__((aligned(16)));
+	pid_t child = (pid_t)must(clone(alone, stack + sizeof stack, CLONE_VM | CLONE_SIGHAND | SIGCHLD, NULL), "clone");
+	expect_exit(child, 0);
+}
+
+__attribute__((noinline)) static void vfork_that(const char *what)
+{
+	pid_t child = vfork();
+	if (child == 0) {
+		if (strcmp(what, "vfork-exit") == 0)
+			exit(0);
+		if (strcmp(what, "vfork-write") == 0)
+			*(volatile int *)&shared = 7;
+		if (strcmp(what, "vfork-long") == 0)
+			pass_time(400);
+		_exit(0);
+	}
+	must(child, "vfork");
+	expect_exit(child, 0);
+}
+
+__attribute__((noinline)) static pid_t returns_twice(void) { return vfork(); }
+
+static void vfork_returns(void)
+{
+	pid_t child = returns_twice();
+	if (child == 0)
+		_exit(0);
+	must(child, "vfork");
+	expect_exit(child, 0);
+}
+
+__attribute__((noinline)) static void fall(void)
+{
+	*(volatile int *)16 = 1;
+}
+
+static void handled(int signal)
+{
+	(void)signal;
+	_exit(0);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2)
+		usage("WHAT");
+	const char *what = argv[1];
+	self = own_path();
+	unsigned long fork_flags = CLONE_CHILD_SETTID | SIGCHLD;
+	if (!strcmp(what, "end"))
+		return 0;
+	if (!strcmp(what, "last"))
+		lasts();
+	if (!strcmp(what, "say"))
+		return write(STDOUT_FILENO, "x", 1) != 1;
+	if (!strcmp(what, "leak"))
+		leak(0);
+	if (!strcmp(what, "leak-cloexec"))
+		leak(O_CLOEXEC);
+	if (!strcmp(what, "pipe"))
+		hold_pipe(0);
+	if (!strcmp(what, "pipe-cloexec"))
+		hold_pipe(O_CLOEXEC);
+	if (!strcmp(what, "threads-fork"))
+		fork_beside_threads(ends);
+	if (!strcmp(what, "threads-exec"))
+		fork_beside_threads(runs_ends);
+	if (!strcmp(what, "raw"))
+		clone_with(SIGCHLD, lasts);
+	if (!strcmp(what, "raw-exec"))
+		clone_with(SIGCHLD, runs_ends);
+	if (!strncmp(what, "vfork-", 6) && strcmp(what, "vfork-return"))
+		vfork_that(what);
+	if (!strcmp(what, "vfork-return"))
+		vfork_returns();
+	signal(SIGUSR1, SIG_IGN);
+	if (!strcmp(what, "signal"))
+		clone_with(SIGUSR1 | CLONE_CHILD_SETTID, ends);
+	if (!strcmp(what, "signal-exec"))
+		clone_with(SIGUSR1 | CLONE_CHILD_SETTID, runs_ends);
+	if (!strcmp(what, "newtime"))
+		clone_with(fork_flags | CLONE_NEWTIME, ends);
+	if (!strcmp(what, "fs"))
+		clone_with(fork_flags | CLONE_FS, runs_ends);
+	if (!strcmp(what, "fs-end"))
+		clone_with(fork_flags | CLONE_FS, ends);
+	if (!strcmp(what, "handlers"))
+		share_handlers();
+	if (!strcmp(what, "crash"))
+		fall();
+	if (!strcmp(what, "crash-handled")) {
+		signal(SIGSEGV, handled);
+		fall();
+	}
+	if (!strcmp(what, "kill")) {
+		pid_t child = child_that(lasts);
+		must(kill(child, SIGKILL), "kill");
+		must(waitpid(child, NULL, 0), "waitpid");
+	}
+	if (!strcmp(what, "left"))
+		child_that(runs_lasts);
+	if (!strcmp(what, "waited"))
+		expect_exit(child_that(runs_lasts), 0);
+	if (!strcmp(what, "unnoticed"))
+		expect_exit(child_that(runs_nothing), 0);
+	if (!strcmp(what, "noticed"))
+		expect_exit(child_that(runs_nothing_and_says_so), 127);
+	say("ok pid=%d\n", (int)getpid());
+	return 0;
+}
