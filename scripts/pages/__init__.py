@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from . import json_tree, rules, sharing
+from . import findings, json_tree, rules, sharing
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "findings.md": findings.page,
     "json.md": json_tree.page,
     "rules.md": rules.page,
     "sharing.md": sharing.page,

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -29,6 +29,9 @@ from forklore.model import tasks as model
 from forklore.model.build import built
 from forklore.sources.files import open_any
 from forklore.sources.ptrace.options import Follow, Leave, Observe, Options, Stops, Until
+
+if TYPE_CHECKING:
+    from forklore.findings.check import Checked
 
 __all__ = ["Task", "Trace", "TraceFailedError", "explain", "load", "trace"]
 
@@ -136,6 +139,15 @@ class Trace(model.Trace):
         )
         write(self, out, options)
         return out.getvalue()
+
+    def check(self, ignore: Sequence[str] = ()) -> Checked:
+        """What is wrong in it, as ``forklore check`` says; ``ignore``: entries as ``--ignore`` takes them.
+
+        Raises ValueError for a rule that there is not.
+        """
+        from forklore.findings.check import Ignored, check
+
+        return check(self, [Ignored.read(each) for each in ignore])
 
     def to_json(self) -> bytes:
         """The trace as ``forklore show --format json`` prints it (docs/json.md); who shared what only as loaded so."""

@@ -56,6 +56,8 @@ def _stacks(header: Header) -> str:
 
 
 def _arguments(header: Header) -> str:
+    if header.source.tool == "ltrace":
+        return "a log of ltrace has only the addresses of arguments"
     return "--no-argv leaves arguments out" if header.options.get("argv") is False else ""
 
 
