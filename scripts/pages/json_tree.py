@@ -30,7 +30,10 @@ The trace file itself, which is what was seen and not what it means, is [another
 
 Times are nanoseconds since the start of the trace, null where a log has no time stamps. A **word** is a number of up
 to 64 bits; one of more than 53, which many readers of JSON round, is a string in hexadecimal: `"0x20000000000000"`. Of
-other numbers only `clock.wall` is that large: a reader that rounds has it to 256 ns. **Text** is a JSON string;
+other numbers only times are that large: `clock.wall` always, `clock.start` where the machine has run for more than 104
+days, and all in a trace that lasts so long. A reader that rounds has the one to 256 ns and the others to 2 or 4.
+The rest of forklore's JSON (`--view sites`, `diff`, `audit`, `inspect`, `explain`, `doctor`) has no number of more than
+53 bits. **Text** is a JSON string;
 bytes that are not valid UTF-8 are `{"kind": "opaque", "hex": "…"}`. **Task numbers** are forklore's own, from 1; pids
 are attributes, because the kernel uses them again. Objects have all of their keys unless their section says otherwise.
 """

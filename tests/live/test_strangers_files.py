@@ -212,6 +212,27 @@ def named(events: Iterable[ev.Event]) -> bool:
     return any(isinstance(event, ev.Place) and event.function == "make" for event in events)
 
 
+@pytest.mark.parametrize("verb", [["-q"], ["--log"]], ids=["lines at the end", "lines at once"])
+def test_no_debug_file_is_looked_into_while_somebody_is_held(
+    verb: list[str], place: Path, pair: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    (place / "program.debug").write_bytes(pair[1])
+    log, trace = tmp_path / "log", tmp_path / "t.jsonl"
+    script = Path(__file__).with_name("files_while_held_run.py")
+    words = [sys.executable, str(script), str(log), "run", *verb, "-o", str(trace), "--", str(place / "program")]
+    done = subprocess.run(words, input=b"\n", capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT, check=False)
+    assert done.returncode == 7
+    assert named(jsonl.read(trace))
+    lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    held = {what for when, what in lines if when == "held"}
+    free = {what for when, what in lines if when == "free"}
+    assert str(place / "program.debug") in free
+    assert "lines" in free
+    # Where code lies has to be known for the next frame to be found: the file that a program has mapped is read then.
+    assert not [what for what in held if what == "lines" or what.endswith(".debug")]
+    assert str(place / "program") in held
+
+
 ADVERSARY = """
 import itertools, os, sys
 name, true, mood = sys.argv[1:]
@@ -288,7 +309,7 @@ def assert_leaves(run: Run, number: int, *, held: bool = False) -> None:
     run.go()
     if held:
         children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text()
-        _until_status(int(children.split()[0]), "State:\tt")
+        until_status(int(children.split()[0]), "State:\tt")
     else:
         run.until("made 7")
     began = time.monotonic()
@@ -333,7 +354,7 @@ def test_attach_leaves_a_program_whose_files_do_not_answer(
         if how == "--duration":
             words[-1:-1] = ["--duration", "1"]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as attached:
-            _until_status(process.pid, lacks="TracerPid:\t0\n")
+            until_status(process.pid, lacks="TracerPid:\t0\n")
             mounted.become(silence)
             go()
             began = time.monotonic()
@@ -344,7 +365,7 @@ def test_attach_leaves_a_program_whose_files_do_not_answer(
             assert time.monotonic() - began < SECOND + BUSY
 
 
-def _until_status(pid: int, has: str = "", *, lacks: str = "\0") -> None:
+def until_status(pid: int, has: str = "", *, lacks: str = "\0") -> None:
     deadline = time.monotonic() + TIMEOUT
     while has not in (text := Path(f"/proc/{pid}/status").read_text()) or lacks in text:
         assert time.monotonic() < deadline
@@ -368,7 +389,7 @@ def guest(who: tuple[Path, Prefix], program: Path) -> Iterator[tuple[subprocess.
 
         yield process, go
         assert process.stdout.readline() == "made 7\n"
-        _until_status(process.pid, "State:\tS")
+        until_status(process.pid, "State:\tS")
         process.kill()
 
 
@@ -413,7 +434,7 @@ def test_attach_leaves_debug_information_without_an_end(place: Path, endless: by
     with guest(who, place / "program") as (process, go):
         words = [*who[1], "attach", "--log", "--duration", "1", str(process.pid)]
         with subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT) as attached:
-            _until_status(process.pid, lacks="TracerPid:\t0\n")
+            until_status(process.pid, lacks="TracerPid:\t0\n")
             began = time.monotonic()
             go()
             assert attached.wait(TIMEOUT) == 0

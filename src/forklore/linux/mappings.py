@@ -170,23 +170,50 @@ def executable(tid: Tid) -> Mappings | Unavailable:
 
 def still_mapped(tid: Tid, mapping: Mapping) -> bool:
     """Whether ``tid`` has the same part of the same file there now: asked for (Linux 6.11), else read from maps."""
+    answer = _asked(tid, mapping.start)
+    if answer is _NOT_THERE:
+        return False
+    if answer is None:
+        found = executable(tid)
+        return not isinstance(found, Unavailable) and found.find(mapping.start) == mapping
+    _size, _flags, _address, start, end, _permissions, _page, offset, inode, *_ = answer
+    return (start, end, offset, inode) == (mapping.start, mapping.end, mapping.offset, mapping.inode)
+
+
+def device_at(tid: Tid, address: int) -> tuple[int, int] | None:
+    """The device of the file that is mapped there, (0, 0) where it is none, None where nothing is mapped.
+
+    Asked for as in :func:`still_mapped`.
+    """
+    answer = _asked(tid, address)
+    if answer is _NOT_THERE:
+        return None
+    if answer is None:
+        every = mappings(tid)
+        found = None if isinstance(every, Unavailable) else every.find(address)
+        return None if found is None else (found.major, found.minor)
+    major, minor = answer[9:11]
+    return major, minor
+
+
+_NOT_THERE: Final = ()
+
+
+def _asked(tid: Tid, address: int) -> tuple[int, ...] | None:
+    # The kernel's struct; _NOT_THERE where nothing is mapped there; None: it does not know the question.
     query = bytearray(_QUERY.size)
-    _QUERY.pack_into(query, 0, _QUERY.size, 0, mapping.start, *(0,) * 12)
+    _QUERY.pack_into(query, 0, _QUERY.size, 0, address, *(0,) * 12)
     try:
         fd = os.open(f"/proc/{tid}/maps", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return _NOT_THERE
     try:
         fcntl.ioctl(fd, _PROCMAP_QUERY, query)
     except OSError as problem:
-        if problem.errno != errno.ENOTTY:
-            return False  # nothing is mapped there
-        found = executable(tid)
-        return not isinstance(found, Unavailable) and found.find(mapping.start) == mapping
+        return None if problem.errno == errno.ENOTTY else _NOT_THERE
     finally:
         os.close(fd)
-    _size, _flags, _address, start, end, _permissions, _page, offset, inode, *_ = _QUERY.unpack(query)
-    return (start, end, offset, inode) == (mapping.start, mapping.end, mapping.offset, mapping.inode)
+    return _QUERY.unpack(query)
 
 
 def _executable(raw: bytes) -> Mappings:

@@ -2,6 +2,11 @@
 
 Reading answers :class:`Unavailable` where memory cannot be read: a bad pointer of the traced program is a fact, not
 an error.
+
+To read a page that is not in memory is to read the file that it is mapped from, and of FUSE or a network's file system
+to wait for a server, deaf to every signal. So it is asked first which pages are there (move_pages(2), which brings none
+in). Of the others it is looked up what is mapped there, and what may wait is read by the process for that
+(:mod:`forklore.linux.files.reader_process`).
 """
 
 from __future__ import annotations
@@ -13,11 +18,14 @@ from collections.abc import Callable
 from typing import Final
 
 from forklore.abi.arch import Arch
+from forklore.abi.syscalls import number
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.linux.libc import Iovec, fail, function
+from forklore.linux.libc import Iovec, fail, function, syscall
+from forklore.linux.proc import machine
 from forklore.linux.tracing import ptrace
 
 PAGE_SIZE: Final = mmap.PAGESIZE
+_WORD: Final = (1 << 64) - 1
 
 
 _PROTOTYPE: Final = (
@@ -35,6 +43,42 @@ _view: Final = memoryview(_buffer)
 _local: Final = Iovec(ctypes.addressof(_buffer), 0)
 _remote: Final = Iovec(0, 0)
 
+_arch: Final = machine()
+_MOVE_PAGES: Final = None if _arch is None else number(_arch, "move_pages")
+_ENOENT: Final = 2
+_MOST_PAGES: Final = 16
+_pages: Final = (ctypes.c_size_t * _MOST_PAGES)()
+_found: Final = (ctypes.c_int * _MOST_PAGES)()
+_pages_at: Final = ctypes.addressof(_pages)
+_found_at: Final = ctypes.addressof(_found)
+
+
+def may_wait(tid: Tid, address: int, size: int, further: int = 0, length: int = 0) -> bool:
+    """Whether to read ``size`` bytes at ``address``, or ``length`` at ``further``, may be to wait for a server.
+
+    At most seven pages each. Other threads of the program can make it so just after that was asked.
+    """
+    count = 0
+    for start, end in ((address, address + size), (further, further + length)):
+        for page in range(start & -PAGE_SIZE, end, PAGE_SIZE):
+            _pages[count] = page & _WORD
+            count += 1
+    if _MOVE_PAGES is None or syscall(_MOVE_PAGES, tid, count, _pages_at, 0, _found_at, 0):
+        absent = [_pages[index] for index in range(count)]  # no NUMA in this kernel
+    else:
+        absent = [_pages[index] for index in range(count) if _found[index] == -_ENOENT]
+    if not absent:
+        return False
+    from forklore.linux.files.served_memory import is_served
+
+    return any(is_served(tid, Address(page)) for page in absent)
+
+
+def _served(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
+    from forklore.linux.files import reader_process
+
+    return reader_process.memory(tid, address, size)
+
 
 def read(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
     """``size`` bytes (at most a page) at ``address``, all of them or :class:`Unavailable`."""
@@ -46,6 +90,14 @@ def read(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
 
 def read_some(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
     """Up to ``size`` bytes (at most a page) at ``address``: fewer where unmapped memory follows."""
+    size = min(size, PAGE_SIZE)
+    if may_wait(tid, address, size):
+        return _served(tid, address, size)
+    return read_whatever(tid, address, size)
+
+
+def read_whatever(tid: Tid, address: Address, size: int) -> bytes | Unavailable:
+    """:func:`read_some`, though it may be to wait."""
     _local.length = _remote.length = min(size, PAGE_SIZE)
     _remote.base = address
     got = _readv(tid, _local, 1, _remote, 1, 0)
@@ -62,7 +114,11 @@ _wide_local: Final = Iovec(ctypes.addressof(_wide), 0)
 
 def window(tid: Tid, address: Address, size: int) -> bytes:
     """Up to ``size`` bytes (at most four pages) at ``address``: fewer where unmapped memory follows, or none."""
-    _wide_local.length = _remote.length = min(size, 4 * PAGE_SIZE)
+    size = min(size, 4 * PAGE_SIZE)
+    if may_wait(tid, address, size):
+        served = _served(tid, address, size)
+        return b"" if isinstance(served, Unavailable) else served
+    _wide_local.length = _remote.length = size
     _remote.base = address
     got = _readv(tid, _wide_local, 1, _remote, 1, 0)
     return bytes(_wide_view[:got]) if got > 0 else b""
@@ -77,6 +133,10 @@ def with_window(tid: Tid, address: Address, size: int, start: Address, length: i
 
     All of it at most four pages.
     """
+    if may_wait(tid, address, size, start, length):
+        beside = read_some(tid, address, size)
+        whole = isinstance(beside, bytes) and len(beside) == size
+        return beside if isinstance(beside, bytes) and whole else None, window(tid, start, length)
     _one.base, _one.length = address, size
     _other.base, _other.length = start, length
     _wide_local.length = size + length

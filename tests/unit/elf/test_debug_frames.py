@@ -82,7 +82,7 @@ def test_a_compressed_section_has_the_same_rules(program: Path, form: str) -> No
     assert section is not None
     if not section.compressed:
         pytest.skip("objcopy leaves so small a section as it is")
-    found, expected = further_rules(image, None, NATIVE), in_place(program)
+    found, expected = further_rules(image, lambda: None, NATIVE), in_place(program)
     assert found is not None
     addresses = code(program, "deep", "other", "main", *(["stays"] if FUNCTIONS else []))
     assert [found.rule_at(address) for address in addresses] == [expected.rule_at(address) for address in addresses]
@@ -94,15 +94,15 @@ def test_the_rules_of_a_debug_file_are_the_programs(program: Path) -> None:
     debug, stripped = program.with_name("kept.debug"), program.with_name("stripped")
     run("objcopy", "--only-keep-debug", program, debug)
     run("strip", "-o", stripped, program)
-    found, expected = further_rules(opened(stripped), opened(debug), NATIVE), in_place(program)
+    found, expected = further_rules(opened(stripped), lambda: opened(debug), NATIVE), in_place(program)
     assert found is not None
     for address in code(program, "deep", "main"):
         assert found.rule_at(address) == expected.rule_at(address)
-    assert further_rules(opened(stripped), None, NATIVE) is None
+    assert further_rules(opened(stripped), lambda: None, NATIVE) is None
 
 
 def test_a_section_that_is_read_in_place_is_not_read_again(program: Path) -> None:
-    assert further_rules(opened(program), None, NATIVE) is None
+    assert further_rules(opened(program), lambda: None, NATIVE) is None
 
 
 def test_a_section_is_unpacked_up_to_a_limit(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +114,9 @@ def test_a_section_is_unpacked_up_to_a_limit(program: Path, monkeypatch: pytest.
     assert section.compressed
     (size,) = struct.unpack_from("<Q", image.data, section.offset + 8)
     monkeypatch.setattr(debug_frames, "_MOST_UNPACKED", size)
-    assert further_rules(image, None, NATIVE) is not None
+    assert further_rules(image, lambda: None, NATIVE) is not None
     monkeypatch.setattr(debug_frames, "_MOST_UNPACKED", size - 1)
-    assert further_rules(image, None, NATIVE) is None
+    assert further_rules(image, lambda: None, NATIVE) is None
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 24, b"\xff" * 24])
@@ -131,14 +131,14 @@ def test_a_damaged_section_has_no_rules(program: Path, damage: bytes) -> None:
         content[at : at + len(damage)] = damage
         broken = ElfImage.of_bytes(bytes(content))
         assert isinstance(broken, ElfImage)
-        assert further_rules(broken, None, NATIVE) is None
+        assert further_rules(broken, lambda: None, NATIVE) is None
 
 
 @x86_64_only
 def test_rules_of_code_that_takes_another_stack_do_not_hold(program: Path) -> None:
     packed = program.with_name("packed-switch")
     run("objcopy", "--compress-debug-sections=zlib", program, packed)
-    found, trusting = further_rules(opened(packed), None, NATIVE), in_place(program)
+    found, trusting = further_rules(opened(packed), lambda: None, NATIVE), in_place(program)
     assert found is not None
     for name in ("switches", "loads", "aligns"):
         for address in code(program, name):

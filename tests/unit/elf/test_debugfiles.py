@@ -56,7 +56,16 @@ def test_the_link_is_followed(pair: tuple[Path, Path], tmp_path: Path, place: st
     found = found_for(image, str(program), directories=[str(store)])
     assert isinstance(found, ElfImage), found
     assert Symbols(image).find(b"inner") is None
-    symbols = Symbols(image, found)
+    asked: list[int] = []
+
+    def give() -> ElfImage:
+        asked.append(1)
+        assert isinstance(found, ElfImage)
+        return found
+
+    symbols = Symbols(image, give)
+    assert symbols.find(b"inner", own=True) is None
+    assert not asked
     inner = symbols.find(b"inner")
     assert inner is not None
     assert inner == Symbols(opened(tmp_path / "whole")).find(b"inner")

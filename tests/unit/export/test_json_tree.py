@@ -181,14 +181,14 @@ def test_a_whole_task() -> None:
 def test_a_word_that_readers_of_json_would_round_is_text(value: int, shown: int | str) -> None:
     story = Story()
     root = story.begin(100)
-    story.fail(root, 22, args=(value, 0, 0, 0, 0, 0))
+    story.fail(root, 22, args=(value, 0, 0, 0, 0, 0), limits={"rlimit_nproc": value})
     story.clone(root, 101, FORK, runs=ev.Runs(how="clone", fn=value, arg=value))
     story.tell(ev.Signal(t=story.t, task=root, signal=11, code=1, address=value))
     story.tell(ev.Descriptors(t=story.t, task=2, table=[ev.Held(fd=4, kind="file", target="/x", inode=value)]))
     story.killed(root, 11)
     data = to_data(story.end().trace())
     (failure,), (root_, child) = data["failures"], data["tasks"]
-    assert failure["creation"]["args"][0] == shown
+    assert (failure["creation"]["args"][0], failure["limits"]["rlimit_nproc"]) == (shown, shown)
     assert (child["runs"]["fn"], child["runs"]["arg"], root_["exit"]["address"]) == (shown, shown, shown)
     assert child["descriptors"][0]["table"][0]["inode"] == shown
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -33,12 +34,14 @@ _I386_SWITCH: Final = re.compile(
 _SWITCHES: Final = {Arch.X86_64: _X86_64_SWITCH, Arch.X32: _X86_64_SWITCH, Arch.I386: _I386_SWITCH}
 
 
-def further_rules(image: ElfImage, debug: ElfImage | None, arch: Arch) -> FrameTable | None:
+def further_rules(image: ElfImage, debug: Callable[[], ElfImage | None], arch: Arch) -> FrameTable | None:
     """The rules in the .debug_frame of an image where that is compressed, else of its debug file. None without any.
+
+    ``debug`` gives that file.
 
     Takes up to a quarter of a second of the processor's time, and 32 MiB.
     """
-    for place in (image, debug):
+    for place in (image, debug()):
         section = None if place is None else place.section(".debug_frame")
         if place is None or section is None or not section.size or (place is image and not section.compressed):
             continue

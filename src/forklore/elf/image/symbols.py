@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Final
 
 from msgspec import Struct
@@ -45,61 +46,78 @@ class Symbols:
     The images stay the caller's, and open while this is used. Of a table, the first two million entries are looked at.
     """
 
-    def __init__(self, image: ElfImage, debug: ElfImage | None = None) -> None:
+    def __init__(self, image: ElfImage, debug: Callable[[], ElfImage | None] = lambda: None) -> None:
+        """``debug`` gives the separate debug file, and is asked for it when that is needed for the first time."""
         self._image = image
         self._dynamic = DynamicSymbols(image)
-        full = [table for place in (image, debug) if place is not None
-                and (table := section_table(place, ".symtab")) is not None]
-        self._tables = [*full, *([self._dynamic.table] if self._dynamic.table is not None else [])]
-        self._stripped = not full
+        self._full = section_table(image, ".symtab")
+        self._debug = debug
         self._mini: Table | Unavailable | None = None
-        self._at: dict[tuple[int, int | None], Symbol | None] = {}
-        self._named: dict[bytes, Symbol | None] = {}
+        self._at: dict[tuple[int, int | None, bool], Symbol | None] = {}
+        self._named: dict[tuple[bytes, bool], Symbol | None] = {}
 
-    def at(self, address: int, start: int | None = None) -> Symbol | None:
+    def at(self, address: int, start: int | None = None, *, own: bool = False) -> Symbol | None:
         """The function that covers an address; None where no symbol does.
 
         ``start`` is where the function begins, if call-frame information says so; without it a function is found up
         to 256 KiB from its beginning. Of several names for one place the one from the manual is given: ``fork``, not
         ``__libc_fork``. A symbol without a size (assembly) reaches to the next one in its section,
         and in a stripped file no further than its code goes on.
+
+        ``own``: as far as the file itself tells; its debug file is not asked.
         """
-        key = (address, start)
+        key = (address, start, own)
         if key in self._at:
             return self._at[key]
         if self._image.loads and self._image.executable(address) is None:
             return None
         found = None if start is None or start > address else self._first(
-            _best(table, table.starting(start)) for table in self._readable())
+            _best(table, table.starting(start)) for table in self._readable(own=own))
         if found is None:
-            found = self._first(_covering(table, address, start, stripped=self._stripped) for table in self._readable())
+            stripped = self._full is None and (own or self._of_debug is None)
+            found = self._first(_covering(table, address, start, stripped=stripped)
+                                for table in self._readable(own=own))
         if len(self._at) >= _MAX_CACHED:
             self._at.clear()
         self._at[key] = found
         return found
 
-    def find(self, name: bytes) -> Symbol | None:
-        """The function or object of that name, exported ones first; None for thread-local and undefined ones."""
+    def find(self, name: bytes, *, own: bool = False) -> Symbol | None:
+        """The function or object of that name, exported ones first; None for thread-local and undefined ones.
+
+        ``own`` as in :meth:`at`.
+        """
         if not name or b"\0" in name:
             return None
-        if name not in self._named:
+        key = (name, own)
+        if key not in self._named:
             if len(self._named) >= _MAX_CACHED:
                 self._named.clear()
-            entries = (entry for entry in self._called(name)
+            entries = (entry for entry in self._called(name, own=own)
                        if entry.defined and (entry.type == STT_OBJECT or entry.code))
             found = next(entries, None)
-            self._named[name] = None if found is None else Symbol(name, Address(found.value), found.size)
-        return self._named[name]
+            self._named[key] = None if found is None else Symbol(name, Address(found.value), found.size)
+        return self._named[key]
 
-    def _called(self, name: bytes) -> Iterator[SymbolEntry]:
+    def _called(self, name: bytes, *, own: bool) -> Iterator[SymbolEntry]:
         if self._dynamic.hashed:
             yield from self._dynamic.called(name)
-        for table in self._readable():
+        for table in self._readable(own=own):
             if table is not self._dynamic.table or not self._dynamic.hashed:
                 yield from table.called(name)
 
-    def _readable(self) -> Iterator[Table]:
-        yield from self._tables
+    @cached_property
+    def _of_debug(self) -> Table | None:
+        debug = self._debug()
+        return None if debug is None else section_table(debug, ".symtab")
+
+    def _readable(self, *, own: bool) -> Iterator[Table]:
+        if self._full is not None:
+            yield self._full
+        if not own and (of_debug := self._of_debug) is not None:
+            yield of_debug
+        if self._dynamic.table is not None:
+            yield self._dynamic.table
         if self._mini is None:
             self._mini = _mini_table(self._image)
         if isinstance(self._mini, Table):

@@ -254,7 +254,7 @@ class FailureObject(Struct, frozen=True):
     """As in a task."""
     script: ev.Id | None
     """As in a task."""
-    limits: dict[str, int]
+    limits: dict[str, Word]
     """Numbers read right after that may have decided for this error, by name: of EAGAIN ``uid``, ``cap_eff``,
     ``rlimit_nproc``, ``user_tasks``, ``threads_max``, ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``; of
     others fewer. In a run of refusals ``user_tasks`` may be the count of an earlier one: while no traced task came or
@@ -279,7 +279,7 @@ class FailureObject(Struct, frozen=True):
             attribution=attribution,
             stack=None if failure.stack is None else failure.stack.number,
             script=None if failure.script is None else failure.script.script,
-            limits=failure.limits,
+            limits={name: word(value) for name, value in failure.limits.items()},
             injected=failure.injected,
             reasons=[ReasonObject.of(reason) for reason in failure.reasons],
         )

@@ -1,5 +1,7 @@
 """A process that looks up and reads files whose file system may not answer: FUSE without a server, a network's.
 
+It reads memory that is mapped from them as well.
+
 Who waits for such a file system is deaf: to what Python does at a signal, and where the server has taken note of the
 request, to every signal. So nobody here waits for longer than :data:`_PATIENCE`, and what all such waits take is
 :data:`_IN_ALL`. The process is no child of ours (the tracer waits for any child), holds nothing but its socket, and is
@@ -16,7 +18,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.linux.files.file_calls import openat2
 from forklore.linux.ours import leaving
 from forklore.linux.tracing.wait import reap
@@ -34,7 +36,7 @@ _REQUEST: Final = struct.Struct("=cQQQ")
 """What is asked; the number of an opened file, offset and size. A name follows."""
 _ANSWER: Final = struct.Struct("=iQQQQ")
 """errno; number, size, device and inode of an opened file. Bytes follow."""
-_WALK, _OPEN, _READ, _CLOSE = b"w", b"o", b"r", b"c"
+_WALK, _OPEN, _READ, _CLOSE, _MEMORY = b"w", b"o", b"r", b"c", b"m"
 _IN_ROOT: Final = 0x10
 _READING: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _SILENT: Final = Unavailable(
@@ -81,6 +83,15 @@ def opened(descriptor: int) -> Remote | Unavailable:
         return file
     file.close()
     return why
+
+
+def memory(tid: Tid, address: int, size: int) -> bytes | Unavailable:
+    """Memory of a task that is mapped from such a file: up to ``size`` bytes, fewer where unmapped memory follows.
+
+    The process is not its tracer, so that an ordinary user's may be refused (Yama).
+    """
+    answer = _ask(_REQUEST.pack(_MEMORY, tid, address, min(size, _PIECE)), [])
+    return answer if isinstance(answer, Unavailable) else answer[0][_ANSWER.size :]
 
 
 class Remote:
@@ -232,11 +243,27 @@ def _done(
     """The answer, and a descriptor that goes with it."""
     if what == _READ:
         return _ANSWER.pack(0, 0, 0, 0, 0) + os.pread(number, size, offset), None
+    if what == _MEMORY:
+        return _ANSWER.pack(0, 0, 0, 0, 0) + _memory(Tid(number), offset, size), None
     if what == _WALK:
         return _ANSWER.pack(0, 0, 0, 0, 0), _walked(received[0] if received else None, path)
     descriptor = os.open(f"/proc/self/fd/{received[0]}", _READING)
     about = os.fstat(descriptor)
     return _ANSWER.pack(0, descriptor, about.st_size, about.st_dev, about.st_ino), None
+
+
+def _memory(tid: Tid, address: int, size: int) -> bytes:
+    from forklore.linux.memory import PAGE_SIZE, read_whatever
+
+    got = b""
+    while len(got) < size:
+        piece = read_whatever(tid, Address(address + len(got)), min(size - len(got), PAGE_SIZE))
+        if isinstance(piece, Unavailable):
+            if not got:
+                raise OSError(piece.errno, piece.why)
+            break
+        got += piece
+    return got
 
 
 def _walked(folder: int | None, path: bytes) -> int:

@@ -394,6 +394,17 @@ def _answers_of(tid: Tid | None, wanted: bytes) -> _Answers:
     return _Answers.KERNEL if kind in _LOCAL else _Answers.SERVER
 
 
+def kind_of_device(tid: Tid, major: int, minor: int) -> bytes:
+    """The name of the file system on a device, as we or ``tid`` have it mounted; empty where neither has."""
+    wanted = b" %d:%d " % (major, minor)
+    return _mounted("self", wanted) or _mounted(str(tid), wanted)
+
+
+def is_servers(kind: bytes) -> bool:
+    """Whether somebody who may not answer answers for a file system of that name."""
+    return kind not in _LOCAL and kind not in _NO_FILES and kind != b"overlay"
+
+
 def _mounted(who: str, wanted: bytes) -> bytes:
     """The file system in the line of mountinfo that has these bytes (proc_pid_mountinfo(5)); empty: none has."""
     found = proc.read_file(f"/proc/{who}/mountinfo")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from forklore.abi.arch import Arch
 from forklore.abi.units import Tid
 from forklore.events import records as ev
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.deferred import Work
 from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.options import Options
@@ -40,10 +41,10 @@ def _load() -> None:
 class Callers(Observer):
     """Looks behind each creation call."""
 
-    def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
+    def __init__(self, machine: Arch, options: Options, out: Outbox) -> None:
         self._machine = machine
         self._options = options
-        self._emit = emit
+        self._out = out
         self._made: StackReader | None = None
         self._variables: VariableNames | None = None
 
@@ -61,7 +62,7 @@ class Callers(Observer):
         if self._made is None:
             from forklore.sources.stacks.call_stacks import StackReader
 
-            self._made = StackReader(self._machine, self._options, self._emit)
+            self._made = StackReader(self._machine, self._options, self._out)
         return self._made
 
     def glance(self, tid: Tid) -> Glance:
@@ -94,6 +95,7 @@ class Callers(Observer):
         """Write the source lines."""
         if self._made is not None:
             try:
+                self._out.empty()
                 self._made.write_lines(t)
             except MemoryError:
                 return  # the lines that were found are written, and how the program ended is still to be told

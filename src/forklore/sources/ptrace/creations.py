@@ -214,6 +214,11 @@ class Creations:
         creation = self.by_creator.get(creator)
         return creation is not None and creation.state is State.ENTERED
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether somebody is held for another, or will be in a moment."""
+        return bool(self.unannounced) or self.is_anyone_creating() or next(self.held(), None) is not None
+
     def held(self) -> Iterator[CreationInFlight]:
         """Those whose creator is held."""
         return (creation for creation in list(self.awaited.values()) if creation.state is State.ANNOUNCED)

@@ -21,6 +21,7 @@ from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux.ours import leaving
 from forklore.linux.tracing.wait import Kind, WaitStatus
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.alarm import Alarm
 from forklore.sources.ptrace.announcers import Announcers
@@ -75,6 +76,7 @@ class Engine:
     ) -> None:  # fmt: skip
         leaving.begin()
         kernel, times = timed(kernel)
+        emit = self._out = Outbox(emit)
         self._machine = machine
         self._kernel = kernel
         self._options = options
@@ -215,11 +217,13 @@ class Engine:
         clock, start, idle = self._kernel.clock, self._start, self._idle
         live, awaited, unannounced = self._family.live, self._creations.awaited, self._creations.unannounced
         wait, steps, deferred = self._wait, _Steps(self._handlers, self._on_other), self._deferred
-        alarm = self._alarm
+        alarm, out = self._alarm, self._out
         t = clock() - start
         while not self._asked:
             if deferred.work:
                 deferred.run()
+            if out.waits and (out.full or not self._creations.in_flight):
+                out.empty()
             if unannounced:
                 self._adopt_unannounced()
             if (seconds := idle(t)) != alarm.seconds:
@@ -461,5 +465,6 @@ class Engine:
     def finish(self) -> None:
         """After :meth:`run`, in any thread, when nothing is traced any more: what may take its time."""
         leaving.finishing()
+        self._out.empty()
         for finish in self._observers.finish:
             finish(self._now())

@@ -9,17 +9,18 @@ from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.options import Observe, Options
 
 if TYPE_CHECKING:
+    from forklore.sources.outbox import Outbox
     from forklore.sources.ptrace.callers import Callers
     from forklore.sources.source import Emit
 
 
-def callers_of(machine: Arch, options: Options, emit: Emit) -> Callers | None:
+def callers_of(machine: Arch, options: Options, out: Outbox) -> Callers | None:
     """Who reads call stacks."""
     if options.stack_depth == 0:
         return None
     from forklore.sources.ptrace.callers import Callers
 
-    return Callers(machine, options, emit)
+    return Callers(machine, options, out)
 
 
 def observers_of(options: Options, emit: Emit, callers: Callers | None) -> list[Observer]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ from forklore.linux import memory, proc
 from forklore.linux.mappings import Mapping, MappingKind
 from forklore.linux.ours import leaving
 from forklore.linux.tracing import ptrace
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode, Walked
@@ -63,12 +65,12 @@ class _Needs(Struct):
 class StackReader:
     """Reads stacks and writes each that is new, with the code that it goes through."""
 
-    def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
+    def __init__(self, machine: Arch, options: Options, out: Outbox) -> None:
         self._machine = machine
         self._depth = options.stack_depth
         self._keep_frames = options.vfork_writes
-        self._emit = emit
-        self.code = TracedCode(emit, machine)
+        self._out = out
+        self.code = TracedCode(out, machine)
         self._jumps = Jumps(self.code)
         self._stacks: dict[tuple[tuple[tuple[int, ev.FrameHow], ...], str], int] = {}
         self._routines = Routines(machine)
@@ -145,7 +147,7 @@ class StackReader:
             started = self._script(space, tid, held, entry, t)
             self._runs(space, tid, held, entry, t, started)
             if self._lines_at_once:
-                self.write_lines(t)
+                self._out.later(partial(self.write_lines, t))
         except MemoryError:
             entry.stack = self._unread(t)
 
@@ -296,17 +298,28 @@ class StackReader:
         if number is not None:
             return number
         places = [place for place, _how in frames]
-        return self._numbered(tuple(frames), end, t, self._jumps.of(arch, space, tid, found, places, self._read, t))
+        jumps = self._jumps.of(arch, space, tid, found, places, self._read)
+        return self._numbered(tuple(frames), end, t, partial(self._jumps.told, space.copy(), tid, jumps, t))
 
     def _numbered(
-        self, frames: tuple[tuple[int, ev.FrameHow], ...], end: str, t: int, jumped: Sequence[ev.Jumped] = ()
-    ) -> int:
+        self, frames: tuple[tuple[int, ev.FrameHow], ...], end: str, t: int,
+        jumped: Callable[[], list[ev.Jumped]] = list,
+    ) -> int:  # fmt: skip
         number = self._stacks.get((frames, end))
         if number is None:
             number = self._stacks[frames, end] = len(self._stacks) + 1
-            told = [ev.Frame(*frame) for frame in frames]
-            self._emit(ev.Stack(t=t, stack=number, frames=told, end=end, jumped=list(jumped)))
+            self._out.later(partial(self._tell, number, frames, end, t, jumped))
         return number
+
+    def _tell(
+        self, number: int, frames: tuple[tuple[int, ev.FrameHow], ...], end: str, t: int,
+        jumped: Callable[[], list[ev.Jumped]],
+    ) -> None:  # fmt: skip
+        try:
+            between = jumped()
+        except MemoryError:
+            between = []  # the stack is told all the same
+        self._out(ev.Stack(t=t, stack=number, frames=[ev.Frame(*frame) for frame in frames], end=end, jumped=between))
 
     def _script(
         self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int
@@ -329,7 +342,7 @@ class StackReader:
         if number is None:
             number = self._scripts[key] = len(self._scripts) + 1
             frames = [_script_frame(one) for one in found.frames]
-            self._emit(ev.Script(t=t, script=number, language=interpreter.language, frames=frames, end=found.end))
+            self._out(ev.Script(t=t, script=number, language=interpreter.language, frames=frames, end=found.end))
         entry.script = number
         return started
 
@@ -358,7 +371,11 @@ class StackReader:
             yield
 
     def _page(self, address: int, size: int) -> bytes | None:
-        return None if self._memory is None else self._memory.read(address, size)
+        if self._memory is None:
+            return None
+        if memory.may_wait(self._seen.tid, address, size):
+            return self._read(address, size)
+        return self._memory.read(address, size)
 
     def _runs(
         self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int, started: StartedThread | None
@@ -415,14 +432,17 @@ class StackReader:
         return why
 
     def write_lines(self, t: int) -> None:
-        """Write the source lines of all places that are new, as far as there is debug information."""
+        """Write the source lines of all places that are new, as far as there is debug information.
+
+        Nothing of the outbox waits.
+        """
         new, self._lined = self.code.places[self._lined :], len(self.code.places)
         for number, loaded, address in new:
             source = self._source(loaded)
             found = () if source is None else source.at(address)
             if found:
                 lines = [ev.Line(one.function, one.file, one.line) for one in found]
-                self._emit(ev.Lines(t=t, place=number, lines=lines))
+                self._out(ev.Lines(t=t, place=number, lines=lines))
 
     def _source(self, loaded: Loaded) -> DwarfSource | None:
         if loaded.number not in self._sources:

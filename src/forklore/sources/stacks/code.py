@@ -10,6 +10,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from errno import ETIMEDOUT
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Struct
@@ -19,9 +20,10 @@ from forklore.abi.text import as_text
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.events import records as ev
-from forklore.linux import mappings, memory
+from forklore.linux import mappings, memory, proc
 from forklore.linux.files import strangers_file
 from forklore.linux.mappings import Mapping, MappingKind
+from forklore.sources.outbox import Outbox
 from forklore.sources.stacks.language_threads import Function
 
 if TYPE_CHECKING:
@@ -46,12 +48,10 @@ class Loaded(Struct, eq=False):
     image: ElfImage | None = None
     table: FrameTable | None = None
     symbols: Symbols | None = None
-    debug: ElfImage | None = None
-    """Its separate debug file."""
+    debug_file: DebugFile | None = None
+    """Its separate debug file, which is looked for when it is needed."""
     unknown: Unavailable | None = None
     """Why there is no image."""
-    refused: Unavailable | None = None
-    """Why a debug file that is there is not used."""
     stays: bool = True
     """It is mapped until the program executes another, or is no file. Else it is checked whenever a stack goes through
     it: another library may have been loaded in its place. (The build-id does not tell: linkers leave the names of
@@ -71,10 +71,65 @@ class Loaded(Struct, eq=False):
     @property
     def described(self) -> ElfImage | None:
         """The image that has debug information: the separate debug file, or the file itself."""
-        image = self.debug or self.image
+        debug = None if self.debug_file is None else self.debug_file()
+        image = debug or self.image
         if image is None or not (image.section(".debug_info") or image.section(".zdebug_info")):
             return None
         return image
+
+
+class DebugFile:
+    """The separate debug file of an image, looked for at the first call, and why one that is there is not used."""
+
+    def __init__(self, image: ElfImage, tid: Tid, entry: Mapping, refuse: Callable[[Unavailable], None]) -> None:
+        """``tid`` is held and has it mapped. ``refuse`` takes why a file that is there is not used."""
+        self._image = image
+        self._path = os.fsdecode(entry.path)
+        self._refuse = refuse
+        self._root: strangers_file.Folder | None = _other_root(tid)
+        self._found: ElfImage | None = None
+        self._looked = False
+
+    def __call__(self) -> ElfImage | None:
+        """It; None where there is none."""
+        if not self._looked:
+            self._looked = True
+            found = self._look()
+            if isinstance(found, Unavailable):
+                self._refuse(found)
+            else:
+                self._found = found
+        return self._found
+
+    def _look(self) -> ElfImage | Unavailable | None:
+        from forklore.elf.image.debug_files import find_debug_file
+        from forklore.elf.image.image import ElfImage
+
+        theirs, self._root = self._root, None
+        try:
+            with strangers_file.root_of(None) as ours:
+                found = find_debug_file(self._image, self._path, ours)
+            if not isinstance(found, ElfImage) and theirs is not None:
+                found = find_debug_file(self._image, self._path, theirs) or found
+        except OSError:
+            return None
+        finally:
+            if theirs is not None:
+                theirs.close()
+        return found
+
+
+def _other_root(tid: Tid) -> strangers_file.Folder | None:
+    """The root directory of a task where it is another than ours."""
+    try:
+        theirs = strangers_file.Folder(proc.root(tid), tid)
+        with strangers_file.root_of(None) as ours:
+            if not theirs.same(ours):
+                return theirs
+        theirs.close()
+    except OSError:
+        return None  # it was killed: it has no root any more
+    return None
 
 
 class CodeRegion(Struct, eq=False):
@@ -158,14 +213,19 @@ class CodeSpace:
 
 
 class TracedCode:
-    """All code of a trace. Writes a record of each module and place before it is first referred to."""
+    """All code of a trace. Writes a record of each module and place before it is first referred to.
 
-    def __init__(self, emit: Callable[[ev.Event], None], machine: Arch) -> None:
-        self._emit = emit
+    A place gets its number while its task is held, and its name when nobody is.
+    """
+
+    def __init__(self, out: Outbox, machine: Arch) -> None:
+        self._out = out
         self._machine = machine
         self._loaded: dict[object, Loaded] = {}
         self._modules = 0
         self._places: dict[tuple[int, int], int] = {}
+        self._t = 0
+        """When the place was met that is told of."""
         self.places: list[tuple[int, Loaded, int]] = []
         """Every place: its number, what it lies in, its address there."""
 
@@ -224,12 +284,14 @@ class TracedCode:
         elif image is not None:
             loaded.image = image
             loaded.stays = image.stays or entry.kind is not MappingKind.FILE
-            debug = _debug_file(image, tid, entry)
-            if isinstance(debug, Unavailable):
-                loaded.refused, debug = debug, None
-            loaded.debug = debug
-            loaded.table, loaded.symbols = _tables(image, loaded.debug, self._machine)
+            loaded.debug_file = DebugFile(image, tid, entry, lambda why: self._refused(loaded.path, why))
+            loaded.table, loaded.symbols = _tables(image, loaded.debug_file, self._machine)
         return loaded
+
+    def _refused(self, path: bytes, why: Unavailable) -> None:
+        self._out(
+            ev.Note(t=self._t, what=f"the debug file of {as_text(path)}", why=as_text(os.fsencode(why.why)))
+        )
 
     def place(self, space: CodeSpace, tid: Tid, address: int, t: int, *, returns: bool) -> int:
         """The number of the place at a run-time address.
@@ -248,7 +310,7 @@ class TracedCode:
         number = self._places.get(key)
         if number is None:
             number = self._places[key] = len(self._places) + 1
-            self._tell(number, loaded, key[1], t, returns=returns)
+            self._out.later(partial(self._tell, number, loaded, key[1], t, returns=returns))
         if region is not None:
             space.places[address] = number
         return number
@@ -258,7 +320,7 @@ class TracedCode:
             self._modules += 1
             loaded.number = self._modules
             image = loaded.image
-            self._emit(
+            self._out(
                 ev.Module(
                     t=t, module=loaded.number, path=ev.text(loaded.path),
                     build_id=None if image is None else image.build_id,
@@ -266,9 +328,6 @@ class TracedCode:
                     unknown=loaded.unknown,
                 )
             )  # fmt: skip
-            if loaded.refused is not None:
-                why = as_text(os.fsencode(loaded.refused.why))
-                self._emit(ev.Note(t=t, what=f"the debug file of {as_text(loaded.path)}", why=why))
         return loaded.number
 
     def function(self, space: CodeSpace, tid: Tid, address: int) -> Function | None:
@@ -287,12 +346,13 @@ class TracedCode:
         return found
 
     def extent(self, space: CodeSpace, tid: Tid, address: int) -> FunctionExtent | None:
-        """The function at a run-time address of a held task; None where it is not known where one begins."""
+        """The function at a run-time address of a held task, as far as its own file tells; None where it is not known
+        where one begins."""
         region = space.find(address)
         if region is None:
             return None
         loaded = self.loaded(region, tid)
-        symbol = _symbol(loaded, address - region.bias)
+        symbol = _symbol(loaded, address - region.bias, own=True)
         start = None if loaded.table is None else loaded.table.function_start(address - region.bias)
         if start is None:
             return None if symbol is None else FunctionExtent(symbol.address + region.bias, symbol.name, symbol.size)
@@ -301,13 +361,17 @@ class TracedCode:
         return FunctionExtent(start + region.bias, symbol.name, symbol.size if symbol.address == start else 0)
 
     def _tell(self, number: int, loaded: Loaded | None, address: int, t: int, *, returns: bool) -> None:
+        self._t = t
         inside = address - 1 if returns else address
         if returns and loaded is not None and loaded.table is not None:
             rule = loaded.table.rule_at(inside)
             if rule is not None and rule.signal:  # a handler returns to where the trampoline begins
                 inside = address
-        symbol = None if loaded is None else _symbol(loaded, inside)
-        self._emit(
+        try:
+            symbol = None if loaded is None else _symbol(loaded, inside)
+        except MemoryError:
+            symbol = None  # the place is told all the same
+        self._out(
             ev.Place(
                 t=t, place=number, module=None if loaded is None else loaded.number, address=address,
                 function=None if symbol is None else ev.text(symbol.name),
@@ -317,13 +381,21 @@ class TracedCode:
         if loaded is not None:
             self.places.append((number, loaded, inside))
 
+    def name(self, space: CodeSpace, address: int) -> bytes:
+        """The name of the function at a run-time address of code that was loaded; empty where it is not known."""
+        region = space.find(address)
+        if region is None or region.loaded is None:
+            return b""
+        symbol = _symbol(region.loaded, address - region.bias)
+        return b"" if symbol is None else symbol.name
+
     def symbol(self, space: CodeSpace, tid: Tid, name: bytes, wanted: Callable[[Mapping], bool]) -> int | None:
-        """The run-time address of a symbol in one of the files whose mapping ``wanted`` accepts."""
+        """The run-time address of a symbol that one of the files has whose mapping ``wanted`` accepts."""
         for region in space.regions:
             if not wanted(region.entry):
                 continue
             symbols = self.loaded(region, tid).symbols
-            found = None if symbols is None else symbols.find(name)
+            found = None if symbols is None else symbols.find(name, own=True)
             if found is not None:
                 return found.address + region.bias
         return None
@@ -338,11 +410,11 @@ def _is_there(tid: Tid, entry: Mapping, loaded: Loaded) -> bool:
     return loaded.stamp is None or strangers_file.is_mapped(tid, entry, loaded.stamp)
 
 
-def _symbol(loaded: Loaded, address: int) -> Symbol | None:
+def _symbol(loaded: Loaded, address: int, *, own: bool = False) -> Symbol | None:
     if loaded.symbols is None:
         return None
     start = None if loaded.table is None else loaded.table.function_start(address)
-    return loaded.symbols.at(address, start)
+    return loaded.symbols.at(address, start, own=own)
 
 
 def _bias(loaded: Loaded, entry: Mapping) -> int:
@@ -376,22 +448,7 @@ def _image_of_memory(tid: Tid, entry: Mapping) -> ElfImage | Unavailable:
     return ElfImage.of_bytes(b"".join(memory.window(tid, Address(page), memory.PAGE_SIZE) for page in pages))
 
 
-def _debug_file(image: ElfImage, tid: Tid, entry: Mapping) -> ElfImage | Unavailable | None:
-    from forklore.elf.image.debug_files import find_debug_file
-    from forklore.elf.image.image import ElfImage
-
-    path = os.fsdecode(entry.path)
-    try:
-        with strangers_file.root_of(None) as ours, strangers_file.root_of(tid) as theirs:
-            found = find_debug_file(image, path, ours)
-            if not isinstance(found, ElfImage) and not theirs.same(ours):
-                found = find_debug_file(image, path, theirs) or found
-    except OSError:
-        return None  # it was killed: it has no root any more
-    return found
-
-
-def _tables(image: ElfImage, debug: ElfImage | None, machine: Arch) -> tuple[FrameTable, Symbols]:
+def _tables(image: ElfImage, debug: DebugFile, machine: Arch) -> tuple[FrameTable, Symbols]:
     from forklore.elf.cfi.frame_table import FrameTable
     from forklore.elf.image.symbols import Symbols
 
@@ -408,7 +465,7 @@ def _tables(image: ElfImage, debug: ElfImage | None, machine: Arch) -> tuple[Fra
     return table, Symbols(image, debug)
 
 
-def _further(image: ElfImage, debug: ElfImage | None, arch: Arch) -> FrameTable | None:
+def _further(image: ElfImage, debug: DebugFile, arch: Arch) -> FrameTable | None:
     from forklore.elf.cfi.debug_frames import further_rules
 
     return further_rules(image, debug, arch)

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from forklore.abi.arch import Arch
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace import callers
 from forklore.sources.ptrace.callers import Callers
 from forklore.sources.ptrace.options import DEFAULTS
@@ -19,6 +20,6 @@ def test_before_the_program_where_no_processor_is_free(
     loaded: list[str] = []
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     monkeypatch.setattr(callers, "import_module", loaded.append)
-    observer = Callers(Arch.X86_64, DEFAULTS, lambda _event: None)
+    observer = Callers(Arch.X86_64, DEFAULTS, Outbox(lambda _event: None))
     observer.starting()
     assert bool(loaded) is before
