@@ -15,7 +15,18 @@ from forklore.decode.rules.table import Reason
 from forklore.decode.sharing import shared_names
 from forklore.events import records as ev
 from forklore.export.json_tree.code import AttributionObject
-from forklore.export.json_tree.parts import TaskNumber, Time, UnavailableObject, Word, named, told, unavailable, word
+from forklore.export.json_tree.parts import (
+    Limit,
+    TaskNumber,
+    Time,
+    UnavailableObject,
+    Word,
+    limit,
+    named,
+    told,
+    unavailable,
+    word,
+)
 from forklore.model.tasks import FailedExec, Failure, Image, MadeCall
 
 
@@ -254,7 +265,7 @@ class FailureObject(Struct, frozen=True):
     """As in a task."""
     script: ev.Id | None
     """As in a task."""
-    limits: dict[str, Word]
+    limits: dict[str, Limit]
     """Numbers read right after that may have decided for this error, by name: of EAGAIN ``uid``, ``cap_eff``,
     ``rlimit_nproc``, ``user_tasks``, ``threads_max``, ``threads_now``, ``pid_max``, ``pids_max``, ``pids_current``; of
     others fewer. In a run of refusals ``user_tasks`` may be the count of an earlier one: while no traced task came or
@@ -279,7 +290,7 @@ class FailureObject(Struct, frozen=True):
             attribution=attribution,
             stack=None if failure.stack is None else failure.stack.number,
             script=None if failure.script is None else failure.script.script,
-            limits={name: word(value) for name, value in failure.limits.items()},
+            limits={name: limit(value) for name, value in failure.limits.items()},
             injected=failure.injected,
             reasons=[ReasonObject.of(reason) for reason in failure.reasons],
         )

@@ -17,6 +17,9 @@ Span = Annotated[int, Meta(title="nanoseconds")]
 Word = Annotated[int, Meta(title="word", ge=0, le=2**53 - 1)] | Annotated[str, Meta(pattern="^0x[0-9a-f]{14,}$")]
 """A number of up to 64 bits; where it has more than 53, which many readers of JSON do not keep, in hexadecimal."""
 
+Limit = Annotated[int, Meta(title="number", le=2**53 - 1)] | Annotated[str, Meta(pattern="^0x[0-9a-f]{14,}$")]
+"""The same of what was read of a limit."""
+
 
 @overload
 def word(value: int) -> Word: ...
@@ -25,6 +28,11 @@ def word(value: int | None) -> Word | None: ...
 def word(value: int | None) -> Word | None:
     """A number as a :data:`Word`."""
     return value if value is None or value >> 53 == 0 else hex(value)
+
+
+def limit(value: int) -> Limit:
+    """A number as a :data:`Limit`."""
+    return value if value < 1 << 53 else hex(value)
 
 
 class UnavailableObject(Struct, frozen=True, gc=False):
