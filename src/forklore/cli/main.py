@@ -21,6 +21,7 @@ VERBS: Final = {
     "check": "say what is wrong in a trace: leaks, hangs in the making, crashes, waste",
     "explain": "put flags, calls, clone3 structs and refusals into words",
     "inspect": "show what running tasks share right now",
+    "why": "say what hanging programs wait for, to the root of the chain",
     "audit": "say how a C library creates processes and threads, function by function",
     "diff": "say in words what changed between two traces, or two audits of C libraries",
     "doctor": "say what this machine allows, and what to do about what it does not",

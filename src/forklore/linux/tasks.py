@@ -15,10 +15,11 @@ from msgspec import Struct
 
 from forklore.abi import clone_args
 from forklore.abi.flags import CLONE_VFORK
+from forklore.abi.kcmp import KcmpType, Order
 from forklore.abi.signals import NEVER_BLOCKED, SIGRTMAX
 from forklore.abi.syscalls import name
 from forklore.abi.units import Address, Pid, Tid, Unavailable
-from forklore.linux import memory, proc
+from forklore.linux import kcmp, memory, proc
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.observe import Cgroup, TaskState, cgroup, read_stat, refused, state
 from forklore.linux.proc import machine
@@ -94,21 +95,22 @@ def leader_of(tid: Tid) -> Pid | Unavailable:
 def descendants(pid: Pid) -> list[Pid]:
     """A process and all that /proc has as its descendants, each after its parent."""
     children: dict[int, list[int]] = {}
-    for each, parent in _parents():
-        children.setdefault(parent, []).append(each)
+    for child, parent in parents():
+        children.setdefault(int(parent), []).append(int(child))
     found = {int(pid): None}
     queue = [int(pid)]
     for each in queue:
-        queue += [child for child in children.get(each, ()) if child not in found]
+        queue += [one for one in children.get(each, ()) if one not in found]
         found.update(dict.fromkeys(queue))
     return [Pid(each) for each in found]
 
 
-def _parents() -> Iterable[tuple[int, int]]:
+def parents() -> Iterable[tuple[Pid, Pid]]:
+    """Every process with its parent (the tgid of the kernel's real_parent)."""
     for pid in all_pids():
         words = _stat(Tid(pid))
         if words:
-            yield pid, int(words[_PPID])
+            yield pid, Pid(int(words[_PPID]))
 
 
 def thread_ids(pid: Pid) -> list[Tid] | Unavailable:
@@ -161,7 +163,29 @@ def started(tid: Tid) -> int | None:
     return int(words[_START]) if words else None
 
 
-_PPID, _START = 4 - 3, 22 - 3
+def shares_memory(one: Tid, other: Tid) -> bool | None:
+    """Whether two tasks have one memory; None where they may not be compared."""
+    answer = kcmp.raw(one, other, KcmpType.VM)
+    return None if answer < 0 else answer == Order.EQUAL
+
+
+def tracer_of(tid: Tid) -> Tid | None:
+    """Who traces a task; None: nobody, or it is gone."""
+    fields = proc.status(tid)
+    found = None if isinstance(fields, Unavailable) else proc.number(fields, b"TracerPid")
+    return Tid(found) if found else None
+
+
+def memory_size(tid: Tid) -> int | None:
+    """Bytes of address space that a task's memory takes (vsize), which everybody may read; None for one that is gone.
+
+    Tasks that share their memory have the same.
+    """
+    words = _stat(tid)
+    return int(words[_VSIZE]) if words else None
+
+
+_PPID, _START, _VSIZE = 4 - 3, 22 - 3, 23 - 3
 
 
 def _stat(tid: Tid) -> list[bytes]:

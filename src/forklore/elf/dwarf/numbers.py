@@ -59,6 +59,8 @@ class At:
     abstract_origin: Final = 0x31
     count: Final = 0x37
     data_member_location: Final = 0x38
+    decl_file: Final = 0x3A
+    decl_line: Final = 0x3B
     declaration: Final = 0x3C
     encoding: Final = 0x3E
     external: Final = 0x3F

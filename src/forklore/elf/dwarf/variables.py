@@ -12,6 +12,7 @@ from forklore.elf.dwarf.abbrev import Abbreviation
 from forklore.elf.dwarf.code import CodeIndex, scopes
 from forklore.elf.dwarf.expressions import Read
 from forklore.elf.dwarf.file import FAILURES, Budget, Input
+from forklore.elf.dwarf.line_program import LineTable
 from forklore.elf.dwarf.locations import FrameState, frame_address, static_address
 from forklore.elf.dwarf.numbers import At, Tag
 from forklore.elf.dwarf.types import Type, Types, render
@@ -84,6 +85,31 @@ class Variables:
             self._statics.sort()
             self._sorted = True
         return list(self._overlapping(self._code.units, address, address + size))
+
+    def declared(self, variable: FoundVariable) -> str | None:
+        """Where a variable that :meth:`globals_at` gave is declared, ``log.c:12``; None where that is not said."""
+        if self._code is None:
+            return None
+        places = ((unit, entry) for at, unit, entry in self._statics if at == variable.address)
+        place = next((each for each in places if self._known.get(each) == variable), None)
+        if place is None:
+            return None
+        try:
+            with self._budget.running():
+                return self._declared(self._code.units.at(place[0]), place[1])
+        except FAILURES as problem:
+            self.problem = str(problem) or type(problem).__name__
+            return None
+
+    def _declared(self, unit: Unit, offset: int) -> str | None:
+        entry = unit.entry(offset)
+        for each in () if entry is None else origins(entry):
+            line, number = each.unit.number(each, At.decl_line), each.unit.number(each, At.decl_file)
+            program = each.unit.number(each.unit.top, At.stmt_list)
+            if line is not None and number is not None and program is not None:
+                file = LineTable(each.unit, program, b"").file(number)
+                return None if file is None else f"{file.rpartition('/')[2]}:{line}"
+        return None
 
     def locals_at(
         self, pc: int, cfa: int | None, registers: dict[int, int], read: Read | None = None

@@ -82,6 +82,14 @@ class Symbols:
         self._at[key] = found
         return found
 
+    def object_at(self, address: int) -> Symbol | None:
+        """The variable that covers an address; None where no symbol with a size does."""
+        for table in self._readable():
+            entry = table.object_at(address)
+            if entry is not None:
+                return Symbol(table.name(entry), Address(entry.value), entry.size)
+        return None
+
     def find(self, name: bytes, *, own: bool = False) -> Symbol | None:
         """The function or object of that name, exported ones first; None for thread-local and undefined ones.
 

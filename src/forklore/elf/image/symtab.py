@@ -28,6 +28,7 @@ _MAX_BLOCKS = 4
 _MAX_IN_BLOCK = 1 << 16
 _MAX_CACHED_BLOCKS = 1 << 12
 _BLOCK_BITS = 16
+_MAX_OBJECT_BLOCKS = 16
 _LOW = 2
 """Bytes of an address that are below its block."""
 
@@ -128,6 +129,19 @@ class Table:
                 yield self.entry(number)
             left -= min(left, end)
 
+    def object_at(self, address: int) -> SymbolEntry | None:
+        """The variable whose size covers an address; of several the smallest. It may begin some blocks before."""
+        found: SymbolEntry | None = None
+        block = address >> _BLOCK_BITS
+        for place in range(block, max(block - _MAX_OBJECT_BLOCKS, -1), -1):
+            for entry in self._in_block(place):
+                covers = entry.value <= address < entry.value + entry.size
+                if covers and entry.type == STT_OBJECT and entry.defined and (found is None or entry.size < found.size):
+                    found = entry
+            if found is not None:
+                return found
+        return None
+
     def called(self, name: bytes) -> Iterator[SymbolEntry]:
         """The symbols of that name, by a search through the strings: for tables without a hash."""
         for offset in self._spelled(name):
@@ -156,19 +170,23 @@ class Table:
         """
         found = self._blocks.get(block)
         if found is None:
-            size = self._layout.value_size - _LOW
-            needle = (block & (1 << 8 * min(size, 4)) - 1).to_bytes(min(size, 4), "little")
-            pairs = []
-            for number in self._find(self._layout.value_at + _LOW, needle, _MAX_IN_BLOCK):
-                entry = self.entry(number)
-                if entry.code and entry.value >> _BLOCK_BITS == block:
-                    pairs.append((entry.value, number))
-            pairs.sort()
+            pairs = sorted((entry.value, number) for number, entry in self._numbered(block) if entry.code)
             if len(self._blocks) >= _MAX_CACHED_BLOCKS:
                 self._blocks.clear()
             found = array("Q", [value for value, _ in pairs]), array("I", [number for _, number in pairs])
             self._blocks[block] = found
         return found
+
+    def _numbered(self, block: int) -> Iterator[tuple[int, SymbolEntry]]:
+        size = self._layout.value_size - _LOW
+        needle = (block & (1 << 8 * min(size, 4)) - 1).to_bytes(min(size, 4), "little")
+        for number in self._find(self._layout.value_at + _LOW, needle, _MAX_IN_BLOCK):
+            entry = self.entry(number)
+            if entry.value >> _BLOCK_BITS == block:
+                yield number, entry
+
+    def _in_block(self, block: int) -> Iterator[SymbolEntry]:
+        return (entry for _number, entry in self._numbered(block))
 
     def _find(self, at: int, needle: bytes, limit: int) -> Iterator[int]:
         """The entries that have these bytes at that offset in them."""

@@ -1,0 +1,141 @@
+"""What is asked of the machine as a whole, each once: descriptor tables, sockets, file locks, frozen control groups."""
+
+from __future__ import annotations
+
+import errno
+from functools import cached_property
+from typing import TypeVar
+
+from forklore.abi.kcmp import KcmpType, Order
+from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.linux import kcmp, proc, tasks
+from forklore.linux.pages.whole import Memory, open_memory
+from forklore.linux.waits import file_locks, sock_diag
+from forklore.linux.waits.freezer import Freezers
+from forklore.linux.waits.look import Look, look
+from forklore.linux.waits.tables import Tables
+
+_Found = TypeVar("_Found")
+
+
+class Machine:
+    """One observation. Each task is read once; see :meth:`look`."""
+
+    def __init__(self) -> None:
+        self.looks: dict[Tid, Look | Unavailable] = {}
+        self.tables = Tables()
+        self.freezers = Freezers()
+        self._memories: dict[Pid, Memory | Unavailable] = {}
+        self._threads: dict[Pid, list[Tid]] = {}
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        for memory in self._memories.values():
+            if isinstance(memory, Memory):
+                memory.__exit__()
+        self._memories.clear()
+
+    def look(self, tid: Tid) -> Look | Unavailable:
+        """A task, as it was when it was first asked for."""
+        found = self.looks.get(tid)
+        if found is None:
+            found = self.looks[tid] = look(tid)
+        return found
+
+    def threads(self, pid: Pid) -> list[Tid]:
+        """The threads of a process; none of one that is gone."""
+        found = self._threads.get(pid)
+        if found is None:
+            listed = tasks.thread_ids(pid)
+            found = self._threads[pid] = [] if isinstance(listed, Unavailable) else listed
+        return found
+
+    def alive(self, pid: Pid) -> list[Look]:
+        """The threads of a process that have not ended."""
+        found = [self.look(tid) for tid in self.threads(pid)]
+        return [each for each in found if not isinstance(each, Unavailable) and not each.ended]
+
+    def reader(self, pid: Pid) -> Tid:
+        """A thread whose tables are the process's: the first, unless it has ended."""
+        first = self.look(Tid(int(pid)))
+        if isinstance(first, Unavailable) or not first.ended:
+            return Tid(int(pid))
+        return next((each.tid for each in self.alive(pid)), Tid(int(pid)))
+
+    def memory(self, pid: Pid, address: int, size: int) -> bytes | None:
+        """Bytes of a process's memory; None where they cannot be read."""
+        found = self._memories.get(pid)
+        if found is None:
+            found = self._memories[pid] = open_memory(self.reader(pid))
+        if isinstance(found, Unavailable) or not 0 < address < 1 << 63:
+            return None
+        raw = found.read(address, size)
+        return raw if raw is not None and len(raw) == size else None
+
+    def closed_memory(self, pid: Pid) -> Unavailable | None:
+        """Why a process's memory may not be read; None: it may."""
+        self.memory(pid, 1, 1)
+        found = self._memories[pid]
+        if not isinstance(found, Unavailable):
+            return None
+        rule = kcmp.access_rule(Tid(int(pid))) if found.errno in (1, 13) else found.why
+        return Unavailable(found.errno, f"its memory may not be read: {rule}")
+
+    @cached_property
+    def unix(self) -> dict[int, sock_diag.UnixSocket] | Unavailable:
+        """The Unix sockets of our network namespace."""
+        return sock_diag.unix_sockets()
+
+    @cached_property
+    def tcp(self) -> list[sock_diag.InetSocket] | Unavailable:
+        """The TCP sockets of our network namespace."""
+        return sock_diag.tcp_sockets()
+
+    @cached_property
+    def tcp_by_inode(self) -> dict[int, sock_diag.InetSocket]:
+        """Those with an inode: the others are nobody's any more."""
+        return {} if isinstance(self.tcp, Unavailable) else {each.inode: each for each in self.tcp if each.inode}
+
+    @cached_property
+    def locks(self) -> list[file_locks.FileLock] | Unavailable:
+        """The locks on files."""
+        return file_locks.file_locks()
+
+    @cached_property
+    def children(self) -> dict[Pid, list[Pid]]:
+        """The children of every process, and those that it traces."""
+        found: dict[Pid, list[Pid]] = {}
+        for pid, parent in tasks.parents():
+            found.setdefault(parent, []).append(pid)
+        return found
+
+    def executable(self, pid: Pid) -> bytes | None:
+        """What a process executes; None where that may not be read."""
+        found = proc.executable(Tid(int(pid)))
+        return None if isinstance(found, Unavailable) else found
+
+    def arguments(self, pid: Pid) -> list[bytes] | None:
+        """The arguments of a process."""
+        found = proc.arguments(Tid(int(pid)))
+        return None if isinstance(found, Unavailable) else found
+
+    def sharers(self, pid: Pid) -> list[Pid] | Unavailable:
+        """The other processes that share a process's memory (CLONE_VM without CLONE_THREAD)."""
+        mine = self.reader(pid)
+        size = tasks.memory_size(mine)
+        found = []
+        for other in tasks.all_pids():
+            if other == pid:
+                continue
+            answer = kcmp.raw(mine, other, KcmpType.VM)
+            if answer == Order.EQUAL:
+                found.append(other)
+            elif answer < 0 and answer != -errno.ESRCH and tasks.memory_size(Tid(int(other))) == size:
+                # Of one that may not be compared: only where it is of another size it is another memory.
+                return kcmp.refused(mine, Tid(int(other)), -answer)
+        return found
+
+    def network(self, tid: Tid) -> bool:
+        """Whether a task is in our network namespace."""
+        ours, theirs = proc.read_link("/proc/self/ns/net"), proc.read_link(f"/proc/{tid}/ns/net")
+        return isinstance(ours, Unavailable) or isinstance(theirs, Unavailable) or ours == theirs

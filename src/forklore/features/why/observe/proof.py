@@ -1,0 +1,150 @@
+"""Before a wait is told as certain to last: what the claim rests on is read a second time, and the whole machine asked.
+
+What is looked for is whatever could end a wait and was not seen: other processes that share the memory of a futex,
+holders of a pipe that came meanwhile or may not be read, descriptors in messages that nobody has taken yet, threads
+with descriptor tables of their own, io_uring, tracees that a wait would be for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from forklore.abi.kcmp import KcmpType, Order
+from forklore.abi.units import Fd, Pid, Tid, Unavailable
+from forklore.features.why.graph import LOCKS, Graph, Role, Task, WaitKind
+from forklore.features.why.observe.machine import Machine
+from forklore.linux import kcmp, tasks
+from forklore.linux.waits import tables
+from forklore.linux.waits.look import look
+from forklore.linux.waits.tables import Tables
+
+_MEMORY: Final = frozenset({
+    WaitKind.MUTEX, WaitKind.RWLOCK, WaitKind.JOIN, WaitKind.SEMAPHORE, WaitKind.CONDITION, WaitKind.FUTEX,
+})  # fmt: skip
+_ENDS: Final = frozenset({Role.WRITER, Role.READER, Role.PEER})
+
+
+class Proof:
+    """Looks for what would make a claim of certainty wrong."""
+
+    def __init__(self, machine: Machine, graph: Graph) -> None:
+        self._machine = machine
+        self._graph = graph
+        self._sharers: dict[Pid, str] = {}
+        self._fresh: Tables | None = None
+
+    def doubts(self, candidates: Iterable[Tid]) -> dict[Tid, str]:
+        """By task, why its wait may end after all."""
+        found = {}
+        for tid in sorted(candidates):
+            why = self._doubt(self._graph.tasks[tid])
+            if why:
+                found[tid] = why
+        return found
+
+    def _doubt(self, task: Task) -> str:
+        wait = task.wait
+        if wait.kind in LOCKS and any(ender.able for ender in wait.enders):
+            return ""  # whoever else shares the memory, only the owner unlocks it
+        if wait.kind in _MEMORY:
+            return self._memory(task.pid)
+        if wait.kind is WaitKind.CHILD:
+            return self._children(task)
+        if any(ender.role in _ENDS for ender in wait.enders):
+            return self._descriptors(task)
+        return ""
+
+    def _memory(self, pid: Pid) -> str:
+        if pid not in self._sharers:
+            self._sharers[pid] = self._sharing(pid)
+        return self._sharers[pid]
+
+    def _sharing(self, pid: Pid) -> str:
+        threads = {task.tid for task in self._graph.threads(pid)}
+        new = set(_threads(pid)) - threads
+        if new:
+            return f"thread {min(new)} was made while {pid} was looked at"
+        found = self._machine.sharers(pid)
+        if isinstance(found, Unavailable):
+            return f"whether another process shares its memory is not known: {found.why}"
+        if found:
+            return f"{found[0]}, another process, shares its memory"
+        if self._uring(pid):
+            return "it has an io_uring, by which the kernel can wake a futex"
+        return ""
+
+    def _uring(self, pid: Pid) -> bool:
+        return any(each.pid == pid for each in self._machine.tables.anonymous(b"anon_inode:[io_uring]"))
+
+    def _children(self, task: Task) -> str:
+        # The children that were seen are all: another can only come from one of the process's own threads, or be
+        # handed to it when one of its descendants ends.
+        known = {ender.pid for ender in task.wait.enders}
+        new = [child for child, parent in tasks.parents() if parent == task.pid and child not in known]
+        if new and task.wait.object is None:
+            return f"{new[0]} has become its child while it was looked at"
+        for pid in tasks.all_pids():
+            if pid in known or pid == task.pid:
+                continue
+            tracer = tasks.tracer_of(Tid(int(pid)))
+            if tracer is not None and int(tracer) == int(task.pid):
+                return f"it traces {pid}, whose stops end its wait"
+        return ""
+
+    # Descriptors
+
+    def _descriptors(self, task: Task) -> str:
+        name = (task.wait.object or "").encode()
+        fresh = self._again()
+        if fresh.unread:
+            pid, why = next(iter(fresh.unread.items()))
+            return f"the descriptors of {_processes(len(fresh.unread))} may not be read ({pid}: {why.why})"
+        known = {(ender.pid, held.fd) for ender in task.wait.enders for held in ender.held}
+        wanted = Role.READER if task.wait.kind is WaitKind.WRITE else Role.WRITER
+        now = {
+            (each.pid, each.fd) for each in fresh.holders(name)
+            if (access := tables.access(each.tid, each.fd)) is not None and access[wanted is Role.WRITER]
+        }  # fmt: skip
+        if now - known:
+            return f"{min(now - known)[0]} has come to hold its other end while it was looked at"
+        for pid in {pid for pid, _fd in known}:
+            if self._uring(pid):
+                return f"{pid} has an io_uring, by which the kernel can use the other end"
+            apart = self._apart(pid)
+            if apart:
+                return apart
+        return self._in_messages(fresh)
+
+    def _again(self) -> Tables:
+        if self._fresh is None:
+            self._fresh = self._machine.tables.fresh()
+            self._fresh.read_all()
+        return self._fresh
+
+    def _apart(self, pid: Pid) -> str:
+        reader = self._machine.reader(pid)
+        for tid in _threads(pid):
+            found = look(tid)
+            if tid != reader and not isinstance(found, Unavailable) and not found.ended:
+                answer = kcmp.raw(reader, tid, KcmpType.FILES)
+                if answer != Order.EQUAL:
+                    return f"thread {tid} has a descriptor table of its own, which was not read"
+        return ""
+
+    def _in_messages(self, fresh: Tables) -> str:
+        # A descriptor in a message that nobody has taken is in no table (unix(7), SCM_RIGHTS).
+        for held in fresh.sockets():
+            info = tables.info(held.tid, Fd(held.fd))
+            if not isinstance(info, Unavailable) and info.number(b"scm_fds"):
+                return f"descriptors are on their way in a message to {held.pid}, and which they are is not told"
+        return ""
+
+
+def _processes(number: int) -> str:
+    return "one process" if number == 1 else f"{number} processes"
+
+
+def _threads(pid: Pid) -> list[Tid]:
+    found = tasks.thread_ids(pid)
+    return [] if isinstance(found, Unavailable) else found

@@ -1,0 +1,117 @@
+"""`forklore why` of programs that hang, each with a root cause that is known because it was built in.
+
+A proof that a pipe's other end is held by nobody else takes that the descriptors of all processes may be read. Where
+some may not, that is what keeps the answer from being certain, and no other reason may.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from hanging import hanging, made, scenarios
+from programs import Missing
+
+from forklore.features.why.conclude import Certainty, conclude
+from forklore.features.why.observe.observe import observe
+from forklore.features.why.sentences import headline
+
+CERTAIN, LIKELY, OPEN = Certainty.CERTAIN, Certainty.LIKELY, Certainty.OPEN
+ALL_READ: Final = "certain if the descriptors of all processes may be read"
+Row = tuple[str, str, str, tuple[str, ...]]
+
+LOCKS: Final[dict[str, Row]] = {
+    "relock": ("self", CERTAIN, "has locked itself", ("first (locks.c:", "a mutex")),
+    "abba": ("cycle", CERTAIN, "deadlocked for certain", ("first (locks.c:", "second (locks.c:")),
+    "abba_recursive": ("cycle", CERTAIN, "a recursive mutex", ()),
+    "abba_errorcheck": ("cycle", CERTAIN, "an errorcheck mutex", ()),
+    "abba_adaptive": ("cycle", CERTAIN, "an adaptive mutex", ()),
+    "abba_robust": ("cycle", CERTAIN, "a robust mutex", ()),
+    "inherit_join": ("cycle", CERTAIN, "a mutex with priority inheritance", ("the end of its thread",)),
+    "owner_ended": ("owner_gone", CERTAIN, "of its own, which has ended since, has left locked", ("first (locks.c:",)),
+    "rwlock_writer": ("cycle", CERTAIN, "table (locks.c:", ("a read-write lock",)),
+    "join_ring": ("cycle", CERTAIN, "the end of its thread", ()),
+    "semaphore": ("nobody", CERTAIN, "items (locks.c:", ("a semaphore", "no other task shares its memory")),
+    "condition": ("nobody", CERTAIN, "changed (locks.c:", ("a condition variable",)),
+    "lost_wakeup": ("cycle", CERTAIN, "its other thread waits for ever as well", ("a condition variable",)),
+    "barrier": ("cycle", CERTAIN, "meeting (locks.c:", ("a barrier",)),
+    "once_recursive": ("nobody", CERTAIN, "once (locks.c:", ("a pthread_once",)),
+    "stdio": ("owner_gone", CERTAIN, "no other task shares its memory", ()),
+    "leader_ended": ("signal", OPEN, "the end of its other thread", ()),
+}
+FORKED: Final[dict[str, Row]] = {
+    "logging_lock": ("copied_lock", CERTAIN, "a thread of its creator", ("log_lock (forked.c:", "was forked")),
+    "own_lock": ("copied_lock", CERTAIN, "its creator, had locked when", ("log_lock (forked.c:",)),
+    "allocator_lock": ("copied_lock", CERTAIN, "arena_lock (forked.c:", ("no other task shares its memory",)),
+    "stdio_lock": ("copied_lock", CERTAIN, "a lock of stdio", ("a thread of its creator",)),
+    "vfork_sleeps": ("signal", OPEN, "its vfork child", ("to execute a program or to end",)),
+    "vfork_lock": ("cycle", CERTAIN, "its vfork child", ("log_lock (forked.c:",)),
+    "stopped_child": ("stopped", LIKELY, "is stopped", ("SIGCONT",)),
+    "zombie": ("unreaped", LIKELY, "is a zombie", ("exit 3", "its parent, has not waited for it")),
+    "init_reaps_nothing": ("signal", OPEN, "It has not waited for 1 child that has ended", ()),
+    "traced": ("traced", OPEN, "is its tracer", ()),
+}
+ENDS: Final[dict[str, Row]] = {
+    "pipe_self": ("self", ALL_READ, "it holds the only write end itself", ("which is empty",)),
+    "pipe_two_ends": ("held", OPEN, "still holds its write end (fd", ()),
+    "pipe_one_generation": ("held", OPEN, "still holds its write end (fd", ("started",)),
+    "pipe_three_generations": ("held", OPEN, "still holds its write end (fd", ("started",)),
+    "pipes_full": ("cycle", ALL_READ, "which is full", ()),
+    "wait_for_reader": ("cycle", ALL_READ, "its child", ("which is empty",)),
+    "fifo_open": ("nobody", OPEN, "somebody to open the other end of the FIFO fifo", ()),
+    "socket_self": ("self", LIKELY, "it holds the only other end itself", ("SO_RCVTIMEO",)),
+    "socket_both_read": ("cycle", LIKELY, "whose other end", ("SO_RCVTIMEO",)),
+    "tcp_both_read": ("cycle", LIKELY, "TCP 127.0.0.1:", ()),
+    "server": ("idle", OPEN, "connections on TCP 0.0.0.0:", ()),
+    "poll_self": ("self", ALL_READ, "it holds the only write end itself", ()),
+    "epoll_held": ("held", OPEN, "still holds its write end", ()),
+    "select_held": ("held", OPEN, "still holds its write end", ()),
+    "event_counter": ("self", LIKELY, "an event on eventfd", ()),
+    "pidfd": ("signal", OPEN, "the end of", ()),
+    "flock_cycle": ("cycle", CERTAIN, "a lock (flock) on /tmp/forklore-lock-", ()),
+    "ofd_cycle": ("cycle", CERTAIN, "a lock (fcntl, of an open file) on /tmp/forklore-lock-", ()),
+    "posix_lock": ("held", OPEN, "has the lock", ()),
+    "sysv_semaphore": ("word", OPEN, "was the last to change it", ()),
+    "sysv_queue": ("word", OPEN, "a message in SysV queue", ()),
+    "posix_queue": ("self", LIKELY, "a message in the queue /forklore-", ()),
+    "terminal_held": ("held", OPEN, "output on the terminal /dev/pts/", ()),
+    "background_read": ("stopped", LIKELY, "it is in the background, and was stopped (SIGTTIN)", ()),
+    "prompt": ("input", OPEN, "somebody to type on /dev/pts/", ()),
+    "waits_for_signal": ("signal", OPEN, "the signal SIGUSR1", ()),
+    "sleeps_long": ("sleeps", OPEN, "sleeps, for 166 min", ()),
+    "spins": ("runs", OPEN, "runs", ()),
+}
+ZOO: Final = {"locks.c": LOCKS, "forked.c": FORKED, "ends.c": ENDS}
+NEEDS_ROOT: Final = frozenset({"init_reaps_nothing"})
+
+
+def program(source: str, **how: bool) -> str:
+    try:
+        return str(made(source, **how))
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("source", ZOO)
+def test_every_scenario_has_its_answer(source: str) -> None:
+    assert scenarios(made(source)) == list(ZOO[source])
+
+
+@pytest.mark.parametrize(("source", "name"), [(source, name) for source, rows in ZOO.items() for name in rows])
+def test_the_root_cause_is_named(source: str, name: str) -> None:
+    root, certainty, phrase, more = ZOO[source][name]
+    with hanging([program(source), name]) as found:
+        graph = observe([found.asked])
+        (answer,) = conclude(graph)
+    said = headline(graph, answer.chain)
+    assert answer.chain.root == root, said
+    for part in (phrase, *more):
+        assert part in said, said
+    check(answer.chain.certainty, certainty, answer.chain.why, said)
+
+
+def check(found: Certainty, wanted: str, doubt: str, said: str) -> None:
+    if wanted == ALL_READ and doubt.startswith("the descriptors of "):
+        assert found is LIKELY, said
+        return
+    assert found is (CERTAIN if wanted == ALL_READ else wanted), f"{said} (doubt: {doubt})"

@@ -1,0 +1,59 @@
+"""What /proc and sock_diag say of waits, taken apart."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forklore.linux.waits.file_locks import FileLock, parse_lock, parse_locks
+from forklore.linux.waits.prototypes import written
+from forklore.linux.waits.sock_diag import messages
+from forklore.linux.waits.tables import parse_info
+
+
+def test_a_lock_and_who_waits_for_it() -> None:
+    held, waits = parse_locks(
+        b"1: FLOCK  ADVISORY  WRITE 12025 fe:00:2146387 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 12026 fe:00:2146387 0 EOF\n"
+    )
+    assert (held.number, held.waits, held.kind, held.pid, held.file, held.end) == (
+        1, False, "FLOCK", 12025, (0xFE, 0, 2146387), None)  # fmt: skip
+    assert (waits.number, waits.waits, waits.pid) == (1, True, 12026)
+
+
+def test_a_lock_of_a_description_has_no_pid() -> None:
+    found = parse_lock(b"2: OFDLCK ADVISORY  READ -1 00:1a:77 128 255")
+    assert isinstance(found, FileLock)
+    assert (found.pid, found.start, found.end) == (None, 128, 255)
+
+
+def test_a_lease_that_is_being_broken() -> None:
+    found = parse_lock(b"3: LEASE  BREAKING  READ 4711 fe:00:99 0 EOF")
+    assert found is not None
+    assert found.breaking
+
+
+def test_fdinfo_has_several_lines_of_one_name() -> None:
+    found = parse_info(b"pos:\t0\nflags:\t02000002\ntfd:        5 events:       19 data: 5\ntfd:        6 events:  1\n")
+    assert (found.flags, found.cloexec) == (0o2000002, True)
+    assert [line.split()[0] for line in found.all(b"tfd")] == [b"5", b"6"]
+    assert found.number(b"nothing") is None
+
+
+@given(st.binary(max_size=300))
+def test_no_text_breaks_them(raw: bytes) -> None:
+    parse_locks(raw)
+    parse_info(raw)
+    list(messages(raw))
+
+
+def test_messages_of_netlink_are_aligned() -> None:
+    one = struct.pack("=IHHII", 19, 20, 0, 1, 0) + b"abc" + b"\0"
+    assert list(messages(one + one)) == [(20, b"abc"), (20, b"abc")]
+
+
+def test_calls_are_written_by_their_prototypes() -> None:
+    assert written("read", (5, 0x7FFF12340000, 4096, 0, 0, 0)) == "read(5, 0x7fff12340000, 4096)"
+    assert written("wait4", (0xFFFF_FFFF_FFFF_FFFF, 0, 0, 0, 0, 0)) == "wait4(-1, NULL, 0, NULL)"
+    assert written("no_such_call", (1, 2)) == "no_such_call(0x1, 0x2)"
