@@ -19,10 +19,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from forklore.abi.units import Pid, Tid, Unavailable
 from programs import CompileError, Missing, build_directory
 
 from forklore.abi import syscalls
+from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import proc, tasks
 from forklore.linux.waits.look import RawCall, look
 

@@ -42,7 +42,8 @@ _RUNTIMES: Final = (
     ),
     Runtime(
         ("std::sys::sync::rwlock", "std::sys::unix::locks::futex_rwlock"),
-        "RwLock of Rust", "a std::sync::RwLock of Rust", "Rust's RwLock does not note who has it", c_library=False, lock=True,
+        "RwLock of Rust", "a std::sync::RwLock of Rust",
+        "Rust's RwLock does not note who has it", c_library=False, lock=True,
     ),
     Runtime(
         ("std::sys::sync::condvar", "std::sys::unix::locks::futex_condvar"), "Condvar of Rust",
