@@ -97,6 +97,14 @@ class Hanging:
         self.asked = 0
         """The process that the question is about."""
         self.said: list[list[str]] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def let_go(self) -> int:
+        """Close its standard input; its exit status."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self._process.wait(_PATIENCE)
 
     def words(self, first: str) -> list[list[str]]:
         """What follows a word in the lines that begin with it."""
@@ -107,10 +115,14 @@ class Hanging:
 def hanging(command: Sequence[str | os.PathLike[str]], *, stdin: int = subprocess.DEVNULL) -> Iterator[Hanging]:
     """Run a program until all that it says blocks does."""
     process = subprocess.Popen(
-        [os.fspath(word) for word in command], stdin=stdin, stdout=subprocess.PIPE, start_new_session=True
+        [os.fspath(word) for word in command],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     found = Hanging()
-    found.pid = process.pid
+    found.pid, found._process = process.pid, process
     try:
         _listen(process, found)
         _settle(process, found)
@@ -181,6 +193,8 @@ def _kill(process: subprocess.Popen[bytes], found: Hanging) -> None:
     process.wait()
     assert process.stdout is not None
     process.stdout.close()
+    if process.stdin is not None:
+        process.stdin.close()
     for words in found.words("file"):
         with suppress(FileNotFoundError):
             os.unlink(words[0])

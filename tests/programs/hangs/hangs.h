@@ -4,7 +4,9 @@
 #ifndef HANGS_H
 #define HANGS_H
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -8,7 +8,7 @@ owner is gone (nobody could end the wait), cycles, a pipe that its only reader h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum, auto
 from typing import Final
 
@@ -108,9 +108,10 @@ class Conclusion(Struct, frozen=True):
 def conclude(graph: Graph) -> list[Conclusion]:
     """The chains of all processes that were asked about, in the order in which they were asked for."""
     stuck = stuck_tasks(graph)
+    knot = _greatest(graph, looks_stuck)
     found = []
     for pid in graph.asked:
-        chains = [_chain(graph, task, stuck) for task in graph.threads(pid)]
+        chains = [_chain(graph, task, stuck, knot) for task in graph.threads(pid)]
         if chains:
             best = min(range(len(chains)), key=lambda index: (_rank(chains[index]), index))
             found.append(Conclusion(pid, chains[best], tuple(c for i, c in enumerate(chains) if i != best)))
@@ -118,17 +119,38 @@ def conclude(graph: Graph) -> list[Conclusion]:
 
 
 def _rank(chain: Chain) -> int:
-    # The thread that tells most: one that is stuck for certain, then the first, unless that only waits to be told.
+    # The thread that tells most: one that is stuck, then the first, unless it only waits to be woken by another.
     if chain.certainty is Certainty.CERTAIN:
-        return 0 if chain.root is not RootKind.SIGNAL else 1
-    if chain.first.leads and chain.root is not RootKind.ENDED:
+        return 0
+    if chain.root is RootKind.ENDED:
+        return 8
+    if chain.first.leads and chain.root is not RootKind.WORD:
+        return 1
+    if chain.certainty is Certainty.LIKELY:
         return 2
-    return {Certainty.LIKELY: 3, Certainty.OPEN: 4}[chain.certainty] + 4 * (chain.root is RootKind.ENDED)
+    return {RootKind.HELD: 3, RootKind.WORD: 4 if chain.first.leads else 6}.get(chain.root, 5)
 
 
 def stuck_tasks(graph: Graph) -> frozenset[Tid]:
     """The tasks that nothing but a signal can set going again: see the module."""
-    stuck = {task.tid for task in graph.tasks.values() if may_be_stuck(task)}
+    return _greatest(graph, may_be_stuck)
+
+
+def looks_stuck(task: Task) -> bool:
+    """Whether a wait lasts as far as those go who are seen: what else could end it is left out.
+
+    Of words that nobody owns that is how a program's idle threads stand, too.
+    """
+    wait = task.wait
+    helpers = [ender for ender in wait.enders if ender.able]
+    words = all(ender.role is Role.SIBLING for ender in helpers)
+    return may_be_stuck(task) or (
+        bool(helpers) and not words and task.steady and not task.ended and not wait.timed and not wait.idle
+    )
+
+
+def _greatest(graph: Graph, may: Callable[[Task], bool]) -> frozenset[Tid]:
+    stuck = {task.tid for task in graph.tasks.values() if may(task)}
     awaited: dict[Tid, list[Tid]] = {}
     for tid in stuck:
         for helper in _helpers(graph, graph.tasks[tid].wait):
@@ -164,17 +186,18 @@ def _helpers(graph: Graph, wait: Wait) -> Iterable[Tid]:
         yield from (task.tid for task in threads if not task.ended)
 
 
-def _chain(graph: Graph, task: Task, stuck: frozenset[Tid]) -> Chain:
+def _chain(graph: Graph, task: Task, stuck: frozenset[Tid], knot: frozenset[Tid]) -> Chain:
     steps: list[Step] = [Step(task, None)]
     places = {task.tid: 0}
     while True:
         last = steps[-1].task
-        following = _next(graph, last, stuck, places)
+        following = _next(graph, last, stuck, knot, places)
         if following is None:
             return _ended(tuple(steps), stuck)
         ender, other = following
         if other.tid in places:
-            if other.tid == last.tid or all(_only(graph, step.task.wait) for step in steps[places[other.tid] :]):
+            alone = all(_only(step.task.wait) for step in steps[places[other.tid] :])
+            if other.tid == last.tid or alone or last.tid in knot:
                 return _cycle(tuple(steps), places[other.tid], stuck)
             return _ended(tuple(steps), stuck)
         places[other.tid] = len(steps)
@@ -183,12 +206,14 @@ def _chain(graph: Graph, task: Task, stuck: frozenset[Tid]) -> Chain:
             return _ended(tuple(steps), stuck)
 
 
-def _only(graph: Graph, wait: Wait) -> bool:
+def _only(wait: Wait) -> bool:
     # Whether one process alone could end it: then a cycle is one.
     return len({ender.pid for ender in wait.enders if ender.able}) == 1
 
 
-def _next(graph: Graph, task: Task, stuck: frozenset[Tid], places: dict[Tid, int]) -> tuple[Ender, Task] | None:
+def _next(
+    graph: Graph, task: Task, stuck: frozenset[Tid], knot: frozenset[Tid], places: dict[Tid, int]
+) -> tuple[Ender, Task] | None:
     """Whom to follow: of those who could end a wait, one that is on no round, and that tells most."""
     wait = task.wait
     if task.ended and any(ender.role is Role.PARENT for ender in wait.enders):
@@ -199,10 +224,13 @@ def _next(graph: Graph, task: Task, stuck: frozenset[Tid], places: dict[Tid, int
         return None
     found: list[tuple[tuple[int, ...], Ender, Task]] = []
     for index, ender in enumerate(wait.enders):
+        if ender.role is Role.SIBLING and task.tid not in stuck and task.tid not in knot:
+            continue  # any of them could, and nothing says which is to
         for other in _threads_of(graph, ender):
             if other.tid == task.tid and not _alone(graph, ender):
                 continue
-            found.append(((*_interest(task, ender, other, stuck, places), index), ender, other))
+            group = stuck if task.tid in stuck else knot
+            found.append(((*_interest(task, ender, other, group, places), index), ender, other))
     if not found:
         return None
     _, ender, other = min(found, key=lambda item: item[0])
@@ -302,9 +330,9 @@ def _root(task: Task) -> RootKind:
     if task.ended:
         return RootKind.UNREAPED if wait.enders else RootKind.ENDED
     if wait.kind in LOCKS and not any(ender.able for ender in wait.enders):
-        if wait.copied:
-            return RootKind.COPIED_LOCK
-        return RootKind.OWNER_GONE if wait.closed else RootKind.WORD
+        if wait.copied or wait.owner:
+            return RootKind.COPIED_LOCK if wait.copied else RootKind.OWNER_GONE
+        return RootKind.NOBODY if wait.closed else RootKind.WORD
     if wait.copied and wait.closed and not any(ender.able for ender in wait.enders):
         return RootKind.COPIED_LOCK
     if wait.kind in _ROOTS:

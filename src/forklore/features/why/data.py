@@ -91,6 +91,7 @@ def _wait(wait: Wait) -> dict[str, Any]:
         "ends_in_ns": wait.ends_in,
         "enders_are_all": wait.closed,
         "also": wait.beyond or None,
+        "place": wait.place or None,
         "signals": wait.by_signal or None,
         "note": wait.note or None,
         "enders": [_ender(each) for each in wait.enders],

@@ -133,6 +133,8 @@ class Wait(Struct, frozen=True):
     """Of a futex."""
     idle: bool = False
     """Whether that is how a server or a prompt stands while nobody wants something of it."""
+    place: str = ""
+    """Where in the program it waits: ``in append, log.c:31``."""
     owner: str = ""
     """Of a lock: who has it that is not there, as a phrase: ``27895, a thread of its creator 27872,``."""
     copied: bool = False
@@ -176,6 +178,11 @@ class Task(Struct, frozen=True):
     def ended(self) -> bool:
         """Whether it is a zombie."""
         return self.state[:1] in ("Z", "X")
+
+    @property
+    def address_of_futex(self) -> int | None:
+        """Where the word lies that it waits for; None: it waits for something else."""
+        return self.wait.address
 
     @property
     def leads(self) -> bool:

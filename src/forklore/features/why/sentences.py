@@ -67,7 +67,8 @@ class _Headline:
 
     def _lock(self, subject: str) -> str:
         wait, chain = self._last.wait, self._chain
-        waits = f"{subject} waits for {wait.what}"
+        place = f" ({wait.place})" if wait.place and not wait.name else ""
+        waits = f"{subject} waits for {wait.what}{place}"
         if chain.root is RootKind.COPIED_LOCK and wait.owner:
             return (
                 f"{waits}, which {wait.owner} had locked when {self._last.pid} was forked. fork copies a locked mutex,"
@@ -89,7 +90,7 @@ class _Headline:
     def _round(self) -> str:
         start = self._chain.cycle or 0
         members = self._chain.steps[start:]
-        if any(step.task.wait.kind not in LOCKS and _waker(step.task) for step in members):
+        if _waker(members[0].task) and len({step.task.pid for step in members}) == 1:
             return self._all_wait(members[0].task)
         parts = []
         for index, step in enumerate(members):
@@ -102,7 +103,10 @@ class _Headline:
         # Nothing says which of the threads would have to wake which.
         threads = [other for other in self._graph.threads(task.pid) if other.tid != task.tid and not other.ended]
         rest = "its other thread waits" if len(threads) == 1 else f"all its {count(len(threads), 'other thread')} wait"
-        return f"it waits for {task.wait.what}, which another thread would have to wake, and {rest} for ever as well"
+        place = f" ({task.wait.place})" if task.wait.place and not task.wait.name else ""
+        return (
+            f"it waits for {task.wait.what}{place}; another thread would have to wake it, and {rest} for ever as well"
+        )
 
     def _self(self) -> str:
         wait = self._last.wait
@@ -159,7 +163,8 @@ _STOPS: Final = frozenset({RootKind.STOPPED, RootKind.FROZEN})
 
 
 def _waker(task: Task) -> bool:
-    return any(ender.role is Role.SIBLING for ender in task.wait.enders) and task.wait.kind not in _TOLD_BY_WAIT
+    """Whether it waits for a word that has no owner, so that another thread would have to wake it."""
+    return task.wait.kind not in _TOLD_BY_WAIT and any(ender.role is Role.SIBLING for ender in task.wait.enders)
 
 
 def _object(task: Task, following: Task) -> str:
@@ -167,10 +172,12 @@ def _object(task: Task, following: Task) -> str:
     ender = next((each for each in wait.enders if each.able and each.pid == following.pid), None)
     if wait.kind in _TOLD_BY_WAIT:
         return wait.what
-    if wait.kind in LOCKS or (ender is not None and ender.role is Role.LOCK_HOLDER):
+    if (wait.kind in LOCKS and not _waker(task)) or (ender is not None and ender.role is Role.LOCK_HOLDER):
         return f"{wait.what}, which {who(following)} has locked"
     if ender is not None and ender.held:
         return f"{wait.what}, whose other end {who(following)} holds{_fds(ender)}"
+    if ender is not None and ender.role is Role.SIBLING:
+        return f"{wait.what}, for which {who(following)} would have to wake it"
     return f"{wait.what}, which {who(following)} could end"
 
 

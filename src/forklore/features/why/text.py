@@ -85,7 +85,7 @@ class _View:
         return f"{name}: {task.wait.what}" if name else task.wait.what
 
     def _details(self, task: Task, indent: str) -> Iterator[Line]:
-        said = []
+        said = [task.wait.place] if task.wait.place and not task.stack else []
         if self._verbose:
             said += [f"waits for {task.wait.what}", f"state {task.state}: {state_text(task.state)}"]
             said.append(f"started {span(task.age)} ago, {span(task.cpu or 0)} of processor time")

@@ -18,7 +18,7 @@ from forklore.elf.cfi import unwind
 from forklore.elf.dwarf.registers import NUMBERS
 from forklore.elf.image.thread_descriptors import PthreadLayout
 from forklore.linux import mappings
-from forklore.linux.mappings import MappingKind, Mappings
+from forklore.linux.mappings import Mapping, MappingKind, Mappings
 from forklore.linux.waits.look import Look, RawCall
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode
 
@@ -149,6 +149,10 @@ class Code:
                     return found.tid
         return None
 
+    def symbol(self, pid: Pid, tid: Tid, name: bytes, wanted: Callable[[Mapping], bool]) -> int | None:
+        """The run-time address of a symbol in a file that a process has mapped."""
+        return self._code.symbol(self._space(pid, tid), tid, name, wanted)
+
     def uses(self, pid: Pid, tid: Tid, name: bytes) -> bool:
         """Whether a program, or a library of its own, has a symbol of that name."""
         return (
@@ -206,12 +210,10 @@ class Code:
         return f"{path} ({declared})" if declared else path
 
 
-_FIELDS: Final = (".__data", ".__size", ".__align", ".__lock", ".__i", ".__u", "._M_mutex", ".__val")
-
-
 def _outer(path: str) -> str:
-    cut = min((at for field in _FIELDS if (at := path.find(field)) > 0), default=len(path))
-    return path[:cut]
+    # Names that begin with an underscore belong to the implementation: table._M_impl._M_rwlock is table.
+    cut = path.find("._")
+    return path if cut < 0 else path[:cut]
 
 
 def _base(path: bytes) -> str:

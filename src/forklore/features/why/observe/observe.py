@@ -18,6 +18,7 @@ from forklore.features.why.conclude import stuck_tasks
 from forklore.features.why.graph import Gone, Graph, Task, Wait, WaitKind
 from forklore.features.why.observe.code import Code, Stack
 from forklore.features.why.observe.machine import Machine
+from forklore.features.why.observe.places import Places
 from forklore.features.why.observe.proof import Proof
 from forklore.features.why.observe.waits import TaskWaits
 from forklore.linux import proc, tasks
@@ -81,8 +82,12 @@ class _Observation:
         self._gone = gone
         arch = proc.machine()
         self._arch = arch
-        self._code = Code(arch) if names and arch is not None else None
-        self._waits = TaskWaits(machine, arch, self._code)
+        self._code = Code(arch) if arch is not None else None
+        self._places = None if self._code is None else Places(self._code, self._reader)
+        self._named = names
+        """Whether locks have their names looked up; else only those that look wrong."""
+        self._waits = TaskWaits(machine, arch)
+        self._with_names = TaskWaits(machine, arch, self._code)
         self._stacks = stacks
         self._found: dict[Tid, Task] = {}
         self._seen: set[Pid] = set()
@@ -94,6 +99,10 @@ class _Observation:
         self._again()
         graph = self._made()
         candidates = stuck_tasks(graph)
+        if not self._named and candidates:
+            self._name(candidates)
+            graph = self._made()
+            candidates = stuck_tasks(graph)
         if candidates:
             doubts = Proof(self._machine, graph).doubts(candidates)
             for tid, why in doubts.items():
@@ -103,6 +112,19 @@ class _Observation:
             self._again()
             graph = self._made()
         return graph
+
+    def _name(self, tids: Iterable[Tid]) -> None:
+        """Look the locks of these up by their names after all, of so many processes."""
+        self._named = True
+        pids = list(dict.fromkeys(self._found[tid].pid for tid in sorted(tids)))[:_NAMES]
+        for pid in pids:
+            for task in [task for task in self._found.values() if task.pid == pid]:
+                found = self._machine.looks[task.tid]
+                if not isinstance(found, Unavailable) and task.address_of_futex is not None:
+                    again = self._task(found)
+                    self._found[task.tid] = msgspec.structs.replace(again, steady=task.steady)
+                    self._spread(ender.pid for ender in again.wait.enders)
+        self._again()
 
     def _made(self) -> Graph:
         there = {task.pid for task in self._found.values()}
@@ -136,7 +158,9 @@ class _Observation:
         call = self._waits.call(found)
         asleep = asleep_since(found.tid) if found.state != "R" and found.call is not None else None
         stack = self._stack(found, call)
-        wait = self._waits.of(found, asleep, stack)
+        wait = (self._with_names if self._named else self._waits).of(found, asleep, stack)
+        if stack is not None and self._places is not None:
+            wait = msgspec.structs.replace(wait, place=self._places.place(found, stack))
         waiting = None if call is None else CALLS.get(call[0])
         unread = () if not isinstance(found.call, Unavailable) else (found.call,)
         frames = [] if stack is None or self._stacks is Stacks.NO else _frames(found.tid, stack)
@@ -151,7 +175,7 @@ class _Observation:
         )  # fmt: skip
 
     def _stack(self, found: Look, call: tuple[str, str] | None) -> Stack | None:
-        if self._code is None or not isinstance(found.call, RawCall) or found.ended:
+        if self._code is None or not self._named or not isinstance(found.call, RawCall) or found.ended:
             return None
         waiting = None if call is None else CALLS.get(call[0])
         futex = waiting is not None and waiting.waits is Waits.FUTEX
@@ -160,10 +184,13 @@ class _Observation:
         if self._machine.closed_memory(found.pid) is not None:
             return None
 
-        def read(address: int, size: int) -> bytes | None:
-            return self._machine.memory(found.pid, address, size)
+        return self._code.stack(found, found.call, self._reader(found.pid))
 
-        return self._code.stack(found, found.call, read)
+    def _reader(self, pid: Pid) -> Callable[[int, int], bytes | None]:
+        def read(address: int, size: int) -> bytes | None:
+            return self._machine.memory(pid, address, size)
+
+        return read
 
     def _zombies(self, found: Look) -> tuple[Pid, ...]:
         if found.pid not in self._few or int(found.tid) != int(found.pid):

@@ -33,7 +33,7 @@ _RUNTIMES: Final = (
     ),
     Runtime(
         ("PyThread_acquire_lock", "_PyMutex_LockTimed", "PyMutex_Lock", "_PySemaphore_", "_PyParkingLot_Park"),
-        "lock of CPython", "a lock of CPython (threading, queue, import, …)", _PYTHON, lock=True, only_flags=True,
+        "lock of CPython", "a lock of CPython", _PYTHON, lock=True, only_flags=True,
     ),
     Runtime(
         ("std::sys::sync::mutex", "std::sys_common::mutex", "std::sys::unix::locks::futex_mutex"),
@@ -50,15 +50,19 @@ _RUNTIMES: Final = (
         "a std::sync::Condvar of Rust", "a condition variable has no owner: any thread can signal it", c_library=False,
     ),
     Runtime(
-        ("std::thread::park", "std::thread::Thread::park", "std::sys::sync::thread_parking",
-         "std::sys_common::thread_parking", "std::thread::current::"), "parked thread of Rust",
+        ("std::thread::park", "std::thread::Thread::park", "std::thread::thread::Thread",
+         "std::sys::sync::thread_parking", "std::sys_common::thread_parking"), "parked thread of Rust",
         "another thread to unpark it (Rust: thread::park, a channel, or an idle worker)", "nothing says who will",
         c_library=False,
     ),
     Runtime(
+        ("std::__atomic_futex_unsigned_base",), "future of C++", "a std::future of C++ to become ready",
+        "nothing says which thread is to fulfil it", c_library=False,
+    ),
+    Runtime(
         ("runtime.futex", "runtime.notesleep", "runtime.mPark", "runtime.stopm", "runtime.lock2"), "futex of Go",
-        "Go's scheduler to have work for this thread (what goroutines wait for is not seen from here)",
-        "Go's scheduler wakes its threads itself", c_library=False,
+        "Go's scheduler to have work for it",
+        "what goroutines wait for is not seen from here", c_library=False,
     ),
     Runtime(
         ("Monitor::", "ObjectMonitor::", "Parker::park", "ParkEvent::park", "PlatformMonitor::", "os::PlatformEvent"),

@@ -52,7 +52,7 @@ _KERNEL_FUNCTIONS: Final = (
 class TaskWaits:
     """Finds out what tasks wait for."""
 
-    def __init__(self, machine: Machine, arch: Arch | None, code: Code | None) -> None:
+    def __init__(self, machine: Machine, arch: Arch | None, code: Code | None = None) -> None:
         self._machine = machine
         self._arch = arch
         self._code = code
