@@ -23,6 +23,10 @@ from programs import CompileError, Missing, build_directory
 
 from forklore.abi import syscalls
 from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.features.why.conclude import Conclusion, conclude
+from forklore.features.why.graph import Graph
+from forklore.features.why.observe.observe import observe
+from forklore.features.why.sentences import headline
 from forklore.linux import proc, tasks
 from forklore.linux.waits.look import RawCall, look
 
@@ -129,6 +133,21 @@ def hanging(command: Sequence[str | os.PathLike[str]], *, stdin: int = subproces
         yield found
     finally:
         _kill(process, found)
+
+
+def answered(found: Hanging, root: str, certainty: str) -> tuple[Graph, Conclusion]:
+    """The answer about a program that does not say itself that it blocks: looked for until it is the one that is wanted,
+    or the patience is over.
+    """
+    end = time.monotonic() + _PATIENCE
+    nothing = select.poll()
+    while True:
+        graph = observe([found.asked])
+        told = conclude(graph)
+        if told and told[0].chain.root == root and (told[0].chain.certainty == certainty or time.monotonic() > end):
+            return graph, told[0]
+        assert time.monotonic() < end, [(headline(graph, each.chain), each.chain) for each in told]
+        nothing.poll(_PAUSE_MS)
 
 
 def _listen(process: subprocess.Popen[bytes], found: Hanging) -> None:
