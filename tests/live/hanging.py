@@ -136,7 +136,7 @@ def hanging(command: Sequence[str | os.PathLike[str]], *, stdin: int = subproces
 
 
 def answered(found: Hanging, root: str, certainty: str) -> tuple[Graph, Conclusion]:
-    """The answer about a program that does not say itself that it blocks: looked for until it is the one that is wanted,
+    """The answer about a program that does not say itself that it blocks: asked for until it is what is wanted,
     or the patience is over.
     """
     end = time.monotonic() + _PATIENCE

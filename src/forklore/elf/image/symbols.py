@@ -84,7 +84,7 @@ class Symbols:
 
     def object_at(self, address: int) -> Symbol | None:
         """The variable that covers an address; None where no symbol with a size does."""
-        for table in self._readable():
+        for table in self._readable(own=False):
             entry = table.object_at(address)
             if entry is not None:
                 return Symbol(table.name(entry), Address(entry.value), entry.size)

@@ -20,6 +20,7 @@ from forklore.elf.image.thread_descriptors import PthreadLayout
 from forklore.linux import mappings
 from forklore.linux.mappings import Mapping, MappingKind, Mappings
 from forklore.linux.waits.look import Look, RawCall
+from forklore.sources.outbox import Outbox
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Code:
 
     def __init__(self, machine: Arch) -> None:
         self._machine = machine
-        self._code = TracedCode(lambda _event: None, machine)
+        self._code = TracedCode(Outbox(lambda _event: None), machine)
         self._spaces: dict[Pid, CodeSpace] = {}
         self._maps: dict[Pid, Mappings | None] = {}
         self._tid_offsets: dict[Pid, int | None] = {}

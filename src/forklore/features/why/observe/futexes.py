@@ -92,7 +92,7 @@ class Futexes:
             return self._machine.memory(task.pid, address, size)
 
         lives = runtime(functions)
-        musl = self._code is not None and self._code.libc(task.pid, task.tid) == "musl"
+        musl = _is_musl(functions) or (self._code is not None and self._code.libc(task.pid, task.tid) == "musl")
         waits = _of_libc(functions)
         if lives is not None and not lives.c_library:
             lock = Lock(LockKind.OTHER, lives.what, futex.address, no_owner=lives.no_owner)
@@ -264,7 +264,13 @@ _TAKEN: Final = 2
 _NEAR: Final = 8
 """Frames in which the function of the C library is looked for that waits."""
 _PUBLIC: Final = ("pthread_", "sem_", "new_sem_", "mtx_", "cnd_")
-_INNER: Final = ("lll_lock", "timedwait")
+_INNER: Final = ("lll_lock",)
+_MUSL: Final = frozenset({"timedwait", "timedwait_cp", "sccp", "syscall_cp", "syscall_cp_asm", "do_wait"})
+"""Functions of musl that wait, which static programs have too."""
+
+
+def _is_musl(functions: list[str]) -> bool:
+    return any(function.lstrip("_") in _MUSL for function in functions[:_INNERMOST])
 
 
 def _of_libc(functions: list[str]) -> str:
