@@ -1,5 +1,7 @@
 """Hangs as Python programs have them."""
 
+from __future__ import annotations
+
 import concurrent.futures
 import multiprocessing
 import os
@@ -9,19 +11,19 @@ import sys
 import threading
 
 
-def say(text):
+def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def blocks(call):
+def blocks(call: str) -> None:
     say(f"wait {threading.get_native_id()} {call}")
 
 
-def ask(tasks, pid=None):
-    say(f"ask {pid or os.getpid()} {tasks}")
+def ask(tasks: int) -> None:
+    say(f"ask {os.getpid()} {tasks}")
 
 
-def relock():
+def relock() -> None:
     lock = threading.Lock()
     lock.acquire()
     blocks("futex")
@@ -29,16 +31,16 @@ def relock():
     lock.acquire()
 
 
-def queue_get():
+def queue_get() -> None:
     blocks("futex")
     ask(1)
     queue.Queue().get()
 
 
-def abba():
+def abba() -> None:
     first, second, ready = threading.Lock(), threading.Lock(), threading.Event()
 
-    def other():
+    def other() -> None:
         with second:
             ready.set()
             blocks("futex")
@@ -52,11 +54,11 @@ def abba():
         second.acquire()
 
 
-def fork_lock():
+def fork_lock() -> None:
     # A thread has the lock when another forks: CPython sets its own locks right in the child, and not the program's.
     lock, ready = threading.Lock(), threading.Event()
 
-    def holds():
+    def holds() -> None:
         with lock:
             ready.set()
             threading.Event().wait()
@@ -72,7 +74,7 @@ def fork_lock():
     os.waitpid(pid, 0)
 
 
-def communicate():
+def communicate() -> None:
     # What the command leaves behind keeps the pipe (python/cpython: subprocess.communicate() and grandchildren).
     child = subprocess.Popen(["sh", "-c", "sleep 10000 & echo kill $! >&2"], stdout=subprocess.PIPE)
     child.wait()
@@ -81,7 +83,7 @@ def communicate():
     child.communicate()
 
 
-def wait_full_pipe():
+def wait_full_pipe() -> None:
     # Popen.wait() with stdout=PIPE, of which the documentation warns.
     child = subprocess.Popen([sys.executable, "-c", "import os; os.write(1, bytes(1 << 20))"], stdout=subprocess.PIPE)
     say(f"wait {child.pid} write")
@@ -90,13 +92,13 @@ def wait_full_pipe():
     child.wait()
 
 
-def puts(items):
+def puts(items: multiprocessing.Queue[bytes]) -> None:
     items.put(bytes(1 << 20))
 
 
-def join_before_get():
+def join_before_get() -> None:
     # A process that has put something into a queue ends only when its feeder has written all of it.
-    items = multiprocessing.get_context("fork").Queue()
+    items: multiprocessing.Queue[bytes] = multiprocessing.get_context("fork").Queue()
     process = multiprocessing.get_context("fork").Process(target=puts, args=(items,))
     process.start()
     blocks("wait4")
@@ -105,10 +107,10 @@ def join_before_get():
     process.join()
 
 
-def pool_waits_for_itself():
+def pool_waits_for_itself() -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
 
-        def outer():
+        def outer() -> int:
             blocks("futex")
             return pool.submit(int).result()
 
