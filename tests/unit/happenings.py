@@ -293,6 +293,13 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
     elif kind is ev.Reparent:
         parent = draw(st.none() | st.sampled_from(tasks))
         story.tell(ev.Reparent(t=t, task=task, parent_tid=draw(TIDS), parent=parent))
+    elif kind is ev.Reap:
+        story.tell(
+            ev.Reap(
+                t=t, task=task, how=draw(st.sampled_from(get_args(ev.ReapHow))), since=draw(st.integers(0, 1 << 40)),
+                parent_tid=draw(TIDS), parent=draw(st.sampled_from(tasks)),
+            )
+        )
     else:
         who = draw(st.none() | st.just(task))
         story.tell(ev.Note(t=t, what=draw(st.text(max_size=8)), why=draw(st.text(max_size=8)), task=who))
@@ -300,5 +307,6 @@ def _happen(draw: st.DrawFn, story: Story, task: int, tasks: list[int]) -> None:
 
 KINDS = (
     ev.Begin, ev.Create, ev.Create, ev.Create, ev.Fail, ev.Other, ev.Exec, ev.ExecFail, ev.VforkDone, ev.Descriptors,
-    ev.Borrowed, ev.Cow, ev.Name, ev.Title, ev.Exit, ev.Gone, ev.Signal, ev.GroupStop, ev.Resume, ev.Reparent, ev.Note,
+    ev.Borrowed, ev.Cow, ev.Name, ev.Title, ev.Exit, ev.Gone, ev.Signal, ev.GroupStop, ev.Resume, ev.Reparent, ev.Reap,
+    ev.Note,
 )  # fmt: skip

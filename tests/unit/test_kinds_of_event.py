@@ -47,9 +47,10 @@ ONE_OF_EACH: Final[list[ev.Event]] = [
     ev.Signal(t=11, task=1, signal=9, code=0, sender=1),
     ev.Exit(t=11, task=1, status=9),
     ev.Reparent(t=12, task=2, parent_tid=1),
+    ev.Reap(t=12, task=1, how="left", since=11, parent_tid=1, parent=1),
     ev.Gone(t=13, task=2, why="released"),
     ev.Note(t=14, what="the end", why="it was to be"),
-    ev.End(t=15, reason="done", events=24),
+    ev.End(t=15, reason="done", events=25),
 ]
 """A trace that has every kind of event."""
 

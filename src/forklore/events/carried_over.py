@@ -211,12 +211,12 @@ _NAMED: Final[dict[type[ev.Event], tuple[str, ...]]] = {
     ev.Descriptors: ("task", "creator"),
     ev.Borrowed: ("task", "creator"),
     ev.Cow: ("task", "creator", "side"),
-    ev.Reparent: ("task", "parent"),
+    **dict.fromkeys((ev.Reparent, ev.Reap), ("task", "parent")),
 }
 _RULES: Final[dict[type[ev.Event], Callable[[Carried, Any], None] | None]] = {
     # What they tell is over when the next file begins.
     **dict.fromkeys((ev.Fail, ev.ExecFail, ev.VforkDone, ev.Descriptors, ev.Borrowed, ev.Cow, ev.Signal, ev.Note)),
-    ev.End: None,
+    **dict.fromkeys((ev.Reap, ev.End)),
     **dict.fromkeys((ev.Module, ev.Place, ev.Stack, ev.Script), Carried._note_code),
     ev.Lines: Carried._note_lines,
     ev.Begin: Carried._note_begin,

@@ -25,6 +25,7 @@ from forklore.events.records import (
     Note,
     Other,
     Place,
+    Reap,
     Reparent,
     Resume,
     Runs,
@@ -187,6 +188,12 @@ class Checker:
         if event.creator is not None:
             self._known(event.creator)
 
+    def _reap(self, event: Reap) -> None:
+        self._known(event.task)
+        self._known(event.parent)
+        if not -TIME_LIMIT < event.since < TIME_LIMIT:
+            raise InconsistentError("a time of at most 62 bits, in nanoseconds", f"since {_short(event.since)}")
+
     def _reparent(self, event: Reparent) -> None:
         self._known(event.task)
         if event.parent is not None:
@@ -246,6 +253,7 @@ _RULES: Final[dict[type[Event], Callable[[Checker, Any], None] | None]] = {
     Borrowed: Checker._with_creator,
     Cow: Checker._cow,
     Reparent: Checker._reparent,
+    Reap: Checker._reap,
     Note: Checker._note,
     End: Checker._end,
 }

@@ -462,6 +462,30 @@ class Reparent(Event, tag="reparent", frozen=True, kw_only=True):
     parent: Id | None = None
 
 
+ReapHow = Literal["waited", "ignored", "at once", "left", "stands", "unknown"]
+
+
+class Reap(Event, tag="reap", frozen=True, kw_only=True):
+    """What became of the zombie of a process whose parent is in the trace. ``t``: the first time that it was seen to be
+    so."""
+
+    task: Id
+    """Whose it was."""
+    how: ReapHow
+    """``waited``: its parent took its status, some time from ``since`` to ``t``. ``ignored``: the parent ignores
+    SIGCHLD, so there was no zombie. ``at once``: it was gone in the moment in which its parent could take its status,
+    which was waiting for it, or has SA_NOCLDWAIT. ``left``: it still stood when its parent ended, which never waited
+    for it; who takes its status then is in a record of its own if that is a task of the trace. ``stands``: it still
+    does as the trace ends. ``unknown``: its parent ended, and whether it took the status before or a reaper did after
+    is not known."""
+    since: int
+    """When it was last seen as a zombie, in ns as ``t``; its end, if never."""
+    parent_tid: int
+    """Its parent, …"""
+    parent: Id
+    """… and the task that led that process."""
+
+
 class Note(Event, tag="note", frozen=True, kw_only=True):
     """Something that the tracer could not see or had to change at this point."""
 
@@ -487,7 +511,7 @@ class End(Event, tag="end", frozen=True, kw_only=True):
 
 AnyEvent = (
     Begin | Module | Place | Lines | Stack | Script | Name | Title | Create | Fail | Other | Exec | ExecFail | VforkDone
-    | Descriptors | Borrowed | Cow | Exit | Gone | Signal | GroupStop | Resume | Reparent | Note | End
+    | Descriptors | Borrowed | Cow | Exit | Gone | Signal | GroupStop | Resume | Reparent | Reap | Note | End
 )
 
 __all__ = [
@@ -496,7 +520,7 @@ __all__ = [
     "Call", "Clock", "Count", "Cow", "CowMoment", "CowToldBy", "Create", "CreateStop", "Descriptors", "End",
     "EndReason", "Event", "Exec", "ExecAt", "ExecFail", "Exit", "Fail", "Frame", "FrameHow", "Gone", "GoneWhy",
     "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "KilledBy", "Line", "Lines", "Module", "Name", "NameHow",
-    "NotCompared", "Note", "Opaque", "Other", "Place", "Remapped", "Reparent", "Resume", "Runs", "RunsHow",
-    "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Title", "Variable", "VforkDone", "Word",
-    "Written", "WrittenWhere", "raw_bytes", "text",
+    "NotCompared", "Note", "Opaque", "Other", "Place", "Reap", "ReapHow", "Remapped", "Reparent", "Resume", "Runs",
+    "RunsHow", "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Title", "Variable",
+    "VforkDone", "Word", "Written", "WrittenWhere", "raw_bytes", "text",
 ]  # fmt: skip

@@ -77,6 +77,26 @@ def parent_of(pid: Pid) -> Pid | None:
     return None if ppid is None else Pid(ppid)
 
 
+def exists(pid: Pid) -> bool:
+    """Whether there is a process with that pid, be it a zombie (kill(2) with signal 0)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def zombie_of(pid: Pid) -> Pid | None:
+    """Whose zombie a process is (proc_pid_stat(5)); None if it is none, or gone."""
+    stat = read_file(f"/proc/{pid}/stat", 512)
+    if isinstance(stat, Unavailable):
+        return None
+    state, parent, _ = stat[stat.rindex(b")") + 2 :].split(b" ", 2)
+    return Pid(int(parent)) if state == b"Z" else None
+
+
 def call(tid: Tid) -> tuple[int, tuple[int, int, int, int, int, int]] | None:
     """The number and the argument words of the call that a task sleeps or is held in; None: in none, or not to be read.
 

@@ -16,7 +16,19 @@ from forklore.events import records as ev
 from forklore.model.creations import Forms, decoded
 from forklore.model.refusals import ChildNamespaces, target_of
 from forklore.model.stacks import CallStack
-from forklore.model.tasks import Death, FailedExec, Failure, Image, JobStop, MadeCall, Naming, Reaper, Task, Trace
+from forklore.model.tasks import (
+    Death,
+    FailedExec,
+    Failure,
+    Image,
+    JobStop,
+    MadeCall,
+    Naming,
+    Reaper,
+    Reaping,
+    Task,
+    Trace,
+)
 from forklore.model.without_gc import uncollected
 
 if TYPE_CHECKING:
@@ -98,6 +110,7 @@ class Builder:
             ev.GroupStop: self._group_stop,
             ev.Resume: self._resume,
             ev.Reparent: self._reparent,
+            ev.Reap: self._reap,
             ev.Note: self._note,
             ev.End: self._end,
         }
@@ -371,6 +384,15 @@ class Builder:
         heir = None if event.parent is None else TaskId(event.parent)
         task = self._task(event.task)
         task.reapers = _with(task.reapers, Reaper(_time(event.t), Tid(event.parent_tid), heir))
+
+    def _reap(self, event: ev.Reap) -> None:
+        task = self.trace.tasks.get(TaskId(event.task))
+        if task is None:
+            return  # forgotten: it stood for long after its end
+        found = Reaping(
+            _time(event.t), event.how, Nanoseconds(event.since), Tid(event.parent_tid), TaskId(event.parent)
+        )
+        task.reaped = _with(task.reaped, found)
 
     def _cow(self, event: ev.Cow) -> None:
         task = self._task(event.task)

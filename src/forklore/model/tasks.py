@@ -134,6 +134,18 @@ class Reaper(Struct, frozen=True, gc=False):
     task: TaskId | None
 
 
+class Reaping(Struct, frozen=True, gc=False):
+    """What became of a process's zombie, as :class:`forklore.events.records.Reap` has it."""
+
+    t: Nanoseconds | None
+    how: ev.ReapHow
+    since: Nanoseconds
+    tid: Tid
+    """Its parent's, …"""
+    task: TaskId
+    """… and the task that led that."""
+
+
 class JobStop(Struct, frozen=True, gc=False):
     """A stop for job control: by which signal, and when it went on."""
 
@@ -176,6 +188,9 @@ class Task(Struct, eq=False, gc=False):
     failures: Sequence[Failure] = ()
     stops: Sequence[JobStop] = ()
     reapers: Sequence[Reaper] = ()
+    reaped: Sequence[Reaping] = ()
+    """What became of its zombie: of one that was left, also what its reaper did. Empty where its parent is not in the
+    trace."""
     children: Sequence[TaskId] = ()
     """What it created, in order, and what was found under it."""
     ended: Nanoseconds | None = None
@@ -228,6 +243,15 @@ class Task(Struct, eq=False, gc=False):
     def lifetime(self) -> Nanoseconds | None:
         """From creation to death."""
         return self.age(self.ended) if self.death is not None else None
+
+    @property
+    def zombie(self) -> tuple[Nanoseconds, Nanoseconds] | None:
+        """For how long it stood as a zombie at least and at most, until its parent took its status or ended; None:
+        not known."""
+        if not self.reaped or self.ended is None or (first := self.reaped[0]).t is None:
+            return None
+        least = first.t if first.how in ("left", "stands") else first.since
+        return Nanoseconds(max(least - self.ended, 0)), Nanoseconds(max(first.t - self.ended, 0))
 
     @property
     def exec_after(self) -> Nanoseconds | None:

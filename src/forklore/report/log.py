@@ -18,6 +18,7 @@ from forklore.report.words import words
 from forklore.report.words.cow import cow_words
 from forklore.report.words.deaths import death_words, gone_words
 from forklore.report.words.descriptors import Key, given, held_words
+from forklore.report.words.reaping import reaped_words, stood_long
 from forklore.report.words.vfork_memory import borrowed_words
 
 _UNTOLD: Final[tuple[type, ...]] = (ev.Module, ev.Place, ev.Lines, ev.Stack, ev.Script)
@@ -51,6 +52,7 @@ class LogView:
             ev.GroupStop: lambda e: (Piece(f"stopped by {words.signal(e.signal)}"),),
             ev.Resume: lambda _e: (Piece("goes on"),),
             ev.Reparent: self._reparent,
+            ev.Reap: self._reap,
             ev.Note: lambda e: (Piece(f"{printable(e.what)}: {printable(e.why)}", "loud"),),
             ev.End: lambda _e: (),
         }
@@ -150,6 +152,14 @@ class LogView:
 
     def _reparent(self, event: ev.Reparent) -> Line:
         return (Piece(f"orphan, now of {event.parent_tid}"),)
+
+
+    def _reap(self, event: ev.Reap) -> Line:
+        # As a rule somebody waits at once, and then that is no line more.
+        task = self._trace.tasks.get(TaskId(event.task))
+        if task is None or not stood_long(task):
+            return ()
+        return (Piece(reaped_words(task, task.reaped[-1]), "loud"),)
 
 
 def _executed(path: bytes | Unavailable, at: ev.ExecAt | None) -> Line:

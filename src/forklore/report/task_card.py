@@ -26,6 +26,7 @@ from forklore.report.words import words
 from forklore.report.words.code import clipped, script_words
 from forklore.report.words.cow import cow_lines
 from forklore.report.words.descriptors import beyond, held_name, origin
+from forklore.report.words.reaping import reaped_words
 from forklore.report.words.vfork_holds import vfork_lines
 from forklore.report.words.vfork_memory import borrowed_lines
 
@@ -114,6 +115,8 @@ def _head(trace: Trace, task: Task, columns: int, *, verbose: bool) -> Iterator[
             yield from _wrapped("  ", f"{name} {text}", columns)
         for problem in creation.problems:
             yield from _wrapped("  ", f"in its call: {problem}", columns)
+    for reaping in task.reaped:
+        yield from _wrapped("  ", f"{reaped_words(task, reaping)} [/proc]", columns)
 
 
 def _command_lines(task: Task, columns: int, most: int | None) -> Iterator[Line]:

@@ -16,7 +16,7 @@ from forklore.export.json_tree.memory import BorrowedObject, CowObject, VforkObj
 from forklore.export.json_tree.parts import Span, TaskNumber, Time, Word, named, word
 from forklore.export.json_tree.sharing import SharingObject
 from forklore.model.attributions import Attributions
-from forklore.model.tasks import Death, Failure, JobStop, Kind, Reaper, Task, Trace
+from forklore.model.tasks import Death, Failure, JobStop, Kind, Reaper, Reaping, Task, Trace
 from forklore.model.vfork_holds import Holding
 
 
@@ -34,6 +34,29 @@ class ReaperObject(Struct, frozen=True, gc=False):
     def of(cls, reaper: Reaper) -> ReaperObject:
         """One of a task's reapers."""
         return cls(reaper.t, reaper.tid, reaper.task)
+
+
+class ReapingObject(Struct, frozen=True, gc=False):
+    """What became of a process's zombie."""
+
+    how: ev.ReapHow
+    """``waited``: its parent took its status; ``ignored``: that ignores SIGCHLD, and there was no zombie; ``at once``:
+    it was gone in the moment in which its parent could take its status (which was waiting for it, or has
+    SA_NOCLDWAIT); ``left``: its parent ended and never waited for it; ``stands``: the zombie is there as the trace
+    ends; ``unknown``: its parent waited or, after that one's end, a reaper."""
+    since: int
+    """When it was last seen as a zombie."""
+    t: Time
+    """When it was first seen to be so."""
+    tid: int
+    """The pid of its parent then, …"""
+    task: TaskNumber
+    """… and the task that led that."""
+
+    @classmethod
+    def of(cls, reaping: Reaping) -> ReapingObject:
+        """One of a task's."""
+        return cls(reaping.how, reaping.since, reaping.t, reaping.tid, reaping.task)
 
 
 class StopObject(Struct, frozen=True, gc=False):
@@ -122,6 +145,9 @@ class TaskObject(Struct, frozen=True):
     """The thread whose exec took over this leader's tid."""
     reaper: list[ReaperObject]
     """Who inherited it when its parent ended."""
+    reaped: list[ReapingObject]
+    """What became of its zombie: after ``left`` also what its reaper did. Empty where its parent is not in the
+    trace."""
     creation: CreationObject | None
     """The call that made it."""
     attribution: AttributionObject | None
@@ -214,6 +240,7 @@ class Tasks:
             leader=task.leader,
             heir=task.heir,
             reaper=[ReaperObject.of(reaper) for reaper in task.reapers],
+            reaped=[ReapingObject.of(reaping) for reaping in task.reaped],
             creation=None if creation is None else CreationObject.of(creation, task.stop, task.untraced_cleared),
             attribution=self.attribution(task),
             runs=None if task.runs is None else RunsObject.of(task.runs, self._trace.code),

@@ -54,6 +54,12 @@ def seize(tid: Tid, options: int) -> None:
         raise fail(f"PTRACE_SEIZE of {tid}")
 
 
+def set_options(tid: Tid, options: int) -> None:
+    """PTRACE_SETOPTIONS: other PTRACE_O_* for a tracee that is held. What it makes has them, too."""
+    if _ptrace(pt.Request.SETOPTIONS, tid, 0, options) == -1:
+        raise fail(f"PTRACE_SETOPTIONS of {tid}")
+
+
 def cont(tid: Tid, signal: int = 0) -> None:
     """Restart until the next event, delivering ``signal`` if it is not 0."""
     if _ask(_CONT, tid, 0, signal) == -1:

@@ -62,7 +62,7 @@ class Seizing:
     """
 
     def __init__(self, options: int) -> None:
-        self._options = options
+        self.options = options
         self._seized = 0
         self.stuck = False
         """Whether a seize has waited so long that nobody should wait for it: its execve may wait for a file system that
@@ -132,7 +132,7 @@ class Seizing:
         until = time.monotonic() + _ENOUGH
         while True:
             try:
-                ptrace.seize(tid, self._options)
+                ptrace.seize(tid, self.options)
             except ProcessLookupError:
                 return None  # it ended in between
             except OSError as problem:

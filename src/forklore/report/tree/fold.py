@@ -18,6 +18,7 @@ from forklore.report.tree.commands import command_line, pattern
 from forklore.report.tree.edges import Edge, Edges, own_name
 from forklore.report.tree.extras import Extras
 from forklore.report.words.descriptors import given
+from forklore.report.words.reaping import kind_of
 from forklore.report.words.vfork_holds import vfork_words
 
 _SITES: Final = 6
@@ -219,6 +220,7 @@ def look(task: Task) -> tuple[object, ...]:
         task.traced,
         task.untraced_cleared,
         bool(task.reapers),
+        kind_of(task) if task.reaped else "",
         bool(task.ns_tids),
         task.heir is not None,
         bool(task.stops),

@@ -22,6 +22,7 @@ from forklore.report.tree.edges import edges_text, own_name
 from forklore.report.tree.fold import Leaf, TreeRow
 from forklore.report.words import words
 from forklore.report.words.deaths import death_words, gone_words
+from forklore.report.words.reaping import zombie_words
 
 _LEAST: Final = 20
 """Columns that a command gets in any case."""
@@ -142,6 +143,8 @@ def task_parts(row: TreeRow, trace: Trace, detail: Detail, *, verbose: bool = Tr
         if row.held:
             parts.append((Piece(row.held, "quiet"),))
     notes = [*_unusual(task, trace, single), *row.extras]
+    if text := zombie_words(row.tasks, verbose=verbose):
+        notes.append(text)
     if verbose and row.descriptors:
         notes.append(row.descriptors)
     parts.extend((Piece(text, "loud"),) for text in notes)

@@ -21,6 +21,7 @@ from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Class, Group, Tracee
+from forklore.sources.ptrace.zombies import Zombies
 
 if TYPE_CHECKING:
     from forklore.sources.source import Emit
@@ -31,7 +32,7 @@ class Ends:
 
     def __init__(
         self, kernel: Kernel, family: Family, creations: Creations, announcers: Announcers, new: NewTasks,
-        renames: Renames, observers: Observers, killers: Killers, times: TimedKernel, emit: Emit,
+        renames: Renames, observers: Observers, killers: Killers, zombies: Zombies, times: TimedKernel, emit: Emit,
     ) -> None:  # fmt: skip
         self._kernel = kernel
         self._family = family
@@ -42,6 +43,7 @@ class Ends:
         self._observers = observers
         self._killers = killers
         self._times = times
+        self._zombies = zombies
         self._emit = emit
         self._own_peak = this_process.peak_memory()
         self.root: Tracee | None = None
@@ -57,7 +59,7 @@ class Ends:
         if status.kind is Kind.KILLED:
             self._told_why(task, status.signal, t)
         self._new.creator_gone(task, CREATOR_DIED)
-        self._told_end(task, status, t)
+        vanished = self._told_end(task, status, t)
         self._creations.ended(task.tid)
         sharing.ended(task)
         for ended in self._observers.ended:
@@ -70,6 +72,8 @@ class Ends:
             self._killers.forget(task.group.tgid)
             for child in list(self._family.orphans(task.group)):
                 self.inherited(child, t)
+            self._zombies.parent_ended(task.group, t)
+            self._zombies.ended(task, t, vanished=vanished)
         if not self._family.live:
             self._kernel.end_reader()
         if task is self.root:
@@ -97,12 +101,14 @@ class Ends:
         elif number == SIGKILL and (killer := self._killers.of(task)) is not None:
             self._emit(ev.Signal(t=t, task=task.id, signal=number, code=0, sender=killer.pid, by=killer.by))
 
-    def _told_end(self, task: Tracee, status: WaitStatus, t: int) -> None:
-        held, used = self._times.taken(task.tid)
+    def _told_end(self, task: Tracee, status: WaitStatus, t: int) -> bool:
+        # Whether its zombie was gone at once.
+        held, used, vanished = self._times.taken(task.tid)
         cpu, peak = used if used is not None and Pid(task.tid) == task.group.tgid else (None, None)
         if task is self.root and peak is not None and peak <= self._own_peak:
             peak = None  # that of the process that executed it, which was ours
         self._emit(ev.Exit(t=t, task=task.id, status=status.status, held=held, cpu=cpu, peak=peak))
+        return vanished
 
     def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
         # A leader's status comes after those of all its threads. One that is left has executed, and was killed before

@@ -43,6 +43,7 @@ from forklore.sources.ptrace.task_names import Renames, Titles
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Tracee
 from forklore.sources.ptrace.wake import Wake
+from forklore.sources.ptrace.zombies import Zombies
 
 if TYPE_CHECKING:
     from forklore.linux.tracing.seizing import Seizing
@@ -99,6 +100,7 @@ class Engine:
         self._renames = Renames(kernel, emit)
         self._titles = Titles(kernel, emit, argv=options.argv)
         self._killers = Killers(kernel, self._family)
+        self._zombies = Zombies(kernel, self._family, emit, trace_options(self._stops, ends=options.looks_at_ends))
         self._deferred = Deferred()
         self._new = NewTasks(
             kernel, self._family, self._creations, self._reader, self._renames, self._observers, self._deferred,
@@ -119,7 +121,7 @@ class Engine:
         )  # fmt: skip
         self._ends = Ends(
             kernel, self._family, self._creations, self._announcers, self._new, self._renames, self._observers,
-            self._killers, times, emit,
+            self._killers, self._zombies, times, emit,
         )  # fmt: skip
         self.outlived: Callable[[WaitStatus, list[tuple[Pid, bytes]]], None] | None = None
         """Told once, where the root has ended and is outlived: how it ended, and the processes that are waited for."""
@@ -153,7 +155,7 @@ class Engine:
 
     def seize(self, pid: Pid) -> None:
         """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
-        self._kernel.seize(Tid(pid), trace_options(self._stops, ends=self._options.looks_at_ends))
+        self._kernel.seize(Tid(pid), self._zombies.options)
         root = self._ends.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
         self._emit(
             ev.Begin(
@@ -171,6 +173,7 @@ class Engine:
 
         The records are the caller's to emit, for the tasks that are still alive then.
         """
+        self._zombies.options = seizing.options
         begun: list[tuple[Tracee, ev.Begin]] = []
         refused: list[Unavailable] = []
         parent = self._kernel.parent_of(pid)
@@ -218,6 +221,7 @@ class Engine:
         live, awaited, unannounced = self._family.live, self._creations.awaited, self._creations.unannounced
         wait, steps, deferred = self._wait, _Steps(self._handlers, self._on_other), self._deferred
         alarm, out = self._alarm, self._out
+        zombies, standing = self._zombies, self._zombies.standing
         t = clock() - start
         while not self._asked:
             if deferred.work:
@@ -226,7 +230,12 @@ class Engine:
                 out.empty()
             if unannounced:
                 self._adopt_unannounced()
-            if (seconds := idle(t)) != alarm.seconds:
+            seconds = idle(t)
+            if standing:
+                if t >= zombies.due:
+                    zombies.look(t)
+                seconds = min(seconds or zombies.seconds, zombies.seconds or seconds)
+            if seconds != alarm.seconds:
                 alarm.set(seconds)
             try:
                 tid, word = wait()
@@ -245,6 +254,8 @@ class Engine:
                         continue
                 elif deferred.work:
                     deferred.assert_done(task)
+                if task.group.tgid in standing and not status.ended:
+                    zombies.stopped(task, status, t)
                 if self._leaving and not status.ended:
                     self._let_go(task, status)
                 else:
@@ -453,6 +464,7 @@ class Engine:
             if creation.entry is not None and creation.entry.cleared:
                 self._reader.put_back(creation.creator.tid, creation.entry)
         self.read_titles()
+        self._zombies.close(self._now())
         for task in self._family.live.values():
             self._emit(ev.Gone(t=self._now(), task=task.id, why=why))
         self._family.live.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from forklore.abi.units import Tid
+from forklore.abi.units import Pid, Tid
 
 if TYPE_CHECKING:
     from forklore.sources.ptrace.kernel import Kernel
@@ -29,6 +29,7 @@ class TimedKernel:
         self._clock = kernel.clock
         self._since: dict[Tid, int] = {}
         self._held: dict[Tid, int] = {}
+        self._vanished: set[Tid] = set()
         self._used: dict[Tid, tuple[int, int]] = {}
         self._let_go: dict[Tid, int] = {}
         self.wait = self._waiting(kernel)
@@ -40,6 +41,7 @@ class TimedKernel:
 
     def _waiting(self, kernel: Kernel) -> Callable[[], tuple[Tid, int]]:
         since, used, clock, wait_, usage = self._since, self._used, self._clock, kernel.wait, kernel.usage
+        vanished, exists = self._vanished, kernel.exists
 
         def wait() -> tuple[Tid, int]:
             tid, word = wait_()
@@ -47,6 +49,8 @@ class TimedKernel:
                 since[tid] = clock()
             else:
                 used[tid] = usage()
+                if not exists(Pid(tid)):
+                    vanished.add(tid)
             return tid, word
 
         return wait
@@ -68,11 +72,14 @@ class TimedKernel:
         since = self._since.get(tid, 0)
         return max(0, since - self._let_go.get(tid, since))
 
-    def taken(self, tid: Tid) -> tuple[int, tuple[int, int] | None]:
-        """Of a task that is gone: for how many ns it was held, and its :meth:`Kernel.usage`, None if not told."""
+    def taken(self, tid: Tid) -> tuple[int, tuple[int, int] | None, bool]:
+        """Of a task that is gone: for how many ns it was held, its :meth:`Kernel.usage`, None if not told, and whether
+        there was no task of that tid any more as soon as its status was taken."""
         self._since.pop(tid, None)
         self._let_go.pop(tid, None)
-        return self._held.pop(tid, 0), self._used.pop(tid, None)
+        vanished = tid in self._vanished
+        self._vanished.discard(tid)
+        return self._held.pop(tid, 0), self._used.pop(tid, None), vanished
 
 
 def timed(kernel: Kernel) -> tuple[Kernel, TimedKernel]:

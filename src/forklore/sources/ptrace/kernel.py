@@ -55,6 +55,9 @@ class Kernel(Protocol):
     def seize(self, tid: Tid, options: int) -> None:
         """PTRACE_SEIZE."""
 
+    def set_options(self, tid: Tid, options: int) -> None:
+        """PTRACE_SETOPTIONS."""
+
     def cont(self, tid: Tid, signal: int = 0) -> None:
         """PTRACE_CONT."""
 
@@ -122,6 +125,12 @@ class Kernel(Protocol):
     def parent_of(self, pid: Pid) -> Pid | None:
         """Who waits for a process now."""
 
+    def exists(self, pid: Pid) -> bool:
+        """Whether there is a process with that pid, be it a zombie."""
+
+    def zombie_of(self, pid: Pid) -> Pid | None:
+        """Whose zombie a process is; None if it is none, or gone."""
+
     def call(self, tid: Tid) -> tuple[int, Entry] | None:
         """The call that a task is in."""
 
@@ -178,6 +187,7 @@ class Linux:
     reads_for_us = staticmethod(reader_process.is_ours)
     end_reader = staticmethod(reader_process.end)
     seize = staticmethod(ptrace.seize)
+    set_options = staticmethod(ptrace.set_options)
     cont = staticmethod(ptrace.cont)
     cont_to_syscall = staticmethod(ptrace.cont_to_syscall)
     listen = staticmethod(ptrace.listen)
@@ -199,6 +209,8 @@ class Linux:
     link = staticmethod(proc.read_link)
     status = staticmethod(proc.status)
     parent_of = staticmethod(proc.parent_of)
+    exists = staticmethod(proc.exists)
+    zombie_of = staticmethod(proc.zombie_of)
     call = staticmethod(proc.call)
     dies_of = staticmethod(proc.dies_of)
     ns_tids = staticmethod(proc.ns_tids)

@@ -132,6 +132,8 @@ class Tracee(Struct, eq=False):
     last_signal: SignalInfo | None = None
     fell: int | None = None
     """The number of its stack when it got a signal that it does not survive."""
+    tells_end: bool = False
+    """It stops at its end (PTRACE_O_TRACEEXIT), where it does not by the options of all."""
     space: CodeSpace | None = None
     """What is known of the code in its memory; None: nothing yet."""
 

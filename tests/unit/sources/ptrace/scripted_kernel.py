@@ -494,6 +494,10 @@ class ScriptedKernel:
         self.tasks[0].traced = self.tasks[0].was_traced = True
         self.tasks[0].to_syscall = self._stops is Stops.SYSCALLS  # as after its execve
 
+    def set_options(self, tid: Tid, options: int) -> None:
+        """PTRACE_SETOPTIONS: what stops at its end is not scripted."""
+        self._held(tid, "PTRACE_SETOPTIONS")
+
     def cont(self, tid: Tid, signal: int = 0) -> None:
         """PTRACE_CONT."""
         self._restart(tid, "PTRACE_CONT", signal, to_syscall=False)
@@ -630,6 +634,15 @@ class ScriptedKernel:
         """Who waits for it now."""
         task = self._there(pid)
         return None if task is None else Pid(task.group.parent)
+
+    def exists(self, pid: Pid) -> bool:
+        """No script waits for anybody: a zombie stays one."""
+        return any(task.tid == pid for task in self.tasks)
+
+    def zombie_of(self, pid: Pid) -> Pid | None:
+        """The same."""
+        found = next((task for task in reversed(self.tasks) if task.tid == pid), None)
+        return None if found is None or found.ended is None else Pid(found.group.parent)
 
     def file(self, path: str) -> bytes | Unavailable:
         """/proc/TID/syscall, and nothing else."""

@@ -28,6 +28,7 @@ class Clocked:
             detach=self._restart,
             listen=self._restart,
             comm=lambda _tid: b"x",
+            exists=lambda pid: pid != 5,
         )
 
     def _restart(self, _tid: int, *_signal: int) -> None:
@@ -49,9 +50,9 @@ def test_each_task_by_itself() -> None:
     kernel.cont_to_syscall(five, 9)  # from 50 to 51
     clocked.now = 99
     kernel.wait()
-    assert times.taken(five) == (22, (99, 4))
-    assert times.taken(six) == (12, None)
-    assert times.taken(five) == (0, None)
+    assert times.taken(five) == (22, (99, 4), True)
+    assert times.taken(six) == (12, None, False)
+    assert times.taken(five) == (0, None, False)
 
 
 def test_what_is_let_go_was_held_until_then() -> None:
@@ -61,7 +62,7 @@ def test_what_is_let_go_was_held_until_then() -> None:
     clocked.now = 7
     kernel.detach(Tid(5), 0)
     kernel.cont(Tid(5))  # no stop of it was seen
-    assert times.taken(Tid(5)) == (8, None)
+    assert times.taken(Tid(5)) == (8, None, False)
 
 
 def test_the_rest_is_the_kernels_own() -> None:

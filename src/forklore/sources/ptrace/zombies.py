@@ -1,0 +1,186 @@
+"""What becomes of processes after their end: who takes their status, who never does, and how long they stand.
+
+A wait is no stop. So zombies are looked for in /proc where their parent stops anyway (it does for SIGCHLD) and a few
+times besides, ever more rarely: when one went is known from the last look that found it to the first that did not. A
+parent that has zombies when SIGCHLD comes stops once more, at its end (PTRACE_O_TRACEEXIT): what it never waited for is
+still there then, before the kernel gives it to a reaper (kernel/exit.c: do_exit, exit_notify).
+"""
+
+from __future__ import annotations
+
+import signal
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from forklore.abi.ptrace import Option
+from forklore.abi.units import Pid, TaskId, Unavailable
+from forklore.events import records as ev
+from forklore.linux import proc
+from forklore.linux.tracing.wait import Kind, WaitStatus
+from forklore.sources.ptrace.tracee import Group, Tracee
+
+if TYPE_CHECKING:
+    from forklore.sources.ptrace.kernel import Kernel
+    from forklore.sources.ptrace.task_table import Family
+    from forklore.sources.source import Emit
+
+_SIGCHLD: Final = int(signal.SIGCHLD)
+_SIGKILL: Final = int(signal.SIGKILL)
+_FIRST: Final = 10_000_000
+"""Nanoseconds after which a zombie is looked for where nobody stops; then after twice as many, and so on."""
+_LONGEST: Final = 600_000_000_000
+_SHARE: Final = 50
+"""Looks at a parent's stops may take one of so many parts of the time."""
+_FEW: Final = 4
+"""Where a parent has no more zombies, they are looked for at each SIGCHLD all the same."""
+_MOST: Final = 256
+"""So many zombies of one parent are looked for at a time, …"""
+_MOST_AT_END: Final = 4096
+"""… and so many at its end."""
+
+
+class _Zombie(Struct):
+    task: TaskId
+    seen: int
+    """When it was last seen to stand there."""
+
+
+class _Parent(Struct):
+    # A process that has zombies.
+    number: TaskId
+    """The task that leads it."""
+    zombies: dict[Pid, _Zombie]
+    next_look: int = 0
+    """At its stops."""
+    due: int = 0
+    pause: int = _FIRST
+    """When it is looked at whether it stops or not, and how long after the last time."""
+    ends: int | None = None
+    """When it was seen to end: it takes no status any more."""
+
+
+class Zombies:
+    """Follows each process from its end to the end of its zombie."""
+
+    def __init__(self, kernel: Kernel, family: Family, emit: Emit, options: int) -> None:
+        """``options``: PTRACE_O_* that every tracee has."""
+        self._kernel = kernel
+        self._family = family
+        self._emit = emit
+        self.options = options
+        self.standing: dict[Pid, _Parent] = {}
+        """Who has zombies."""
+        self.due = 0
+        """When to call :meth:`look`, …"""
+        self.seconds = 0.0
+        """… and so how often a wait is to be interrupted meanwhile; 0: not at all."""
+
+    def ended(self, task: Tracee, t: int, *, vanished: bool) -> None:
+        """A process ended as ``task``, whose status the tracer took at ``t``: its parent can from then on.
+
+        ``vanished``: it was gone in that moment.
+        """
+        pid, parent = task.group.tgid, task.group.parent
+        leader = None if parent is None else self._family.leader(parent)
+        if parent is None or leader is None:
+            return
+        if vanished:
+            how: ev.ReapHow = "ignored" if self._ignores(leader) else "at once"
+            self._emit(ev.Reap(t=t, task=task.id, how=how, since=t, parent_tid=parent, parent=leader.id))
+            return
+        self._stands(parent, leader.id, pid, _Zombie(task.id, t), t)
+
+    def _ignores(self, parent: Tracee) -> bool:
+        fields = self._kernel.status(parent.tid)
+        ignored = None if isinstance(fields, Unavailable) else proc.number(fields, b"SigIgn", 16)
+        return bool((ignored or 0) >> (_SIGCHLD - 1) & 1)
+
+    def _stands(self, parent: Pid, number: TaskId, pid: Pid, zombie: _Zombie, t: int) -> None:
+        found = self.standing.get(parent)
+        if found is None:
+            found = self.standing[parent] = _Parent(number, {})
+        found.zombies[pid] = zombie
+        found.pause, found.due = _FIRST, t + _FIRST
+        self.due, self.seconds = min(self.due, found.due) if self.seconds else found.due, _FIRST / 1e9
+
+    def stopped(self, task: Tracee, status: WaitStatus, t: int) -> None:
+        """A task of a process that has zombies is held."""
+        parent = self.standing[task.group.tgid]
+        told = status.kind is Kind.SIGNAL and status.signal == _SIGCHLD
+        leaving = status.kind is Kind.EXIT
+        if t >= parent.next_look or leaving or (told and len(parent.zombies) <= _FEW):
+            began = self._kernel.clock()
+            self._look(task.group.tgid, parent, t, _MOST_AT_END if leaving else _MOST)
+            parent.next_look = t + _SHARE * (self._kernel.clock() - began)
+        if leaving:
+            parent.ends = t if self._is_last(task) else None
+        elif told and parent.zombies and not (task.tells_end or self.options & Option.TRACEEXIT):
+            self._kernel.set_options(task.tid, self.options | Option.TRACEEXIT)
+            task.tells_end = True
+        elif task.tells_end and not parent.zombies:
+            # Or its children would stop at their ends, too: they have its options.
+            self._kernel.set_options(task.tid, self.options)
+            task.tells_end = False
+
+    def _is_last(self, task: Tracee) -> bool:
+        # Its process ends with it: there are no other threads, or SIGKILL waits for them (kernel/signal.c:
+        # zap_other_threads).
+        for other in islice(task.group.tasks, _MOST):
+            if other is not task:
+                fields = self._kernel.status(other.tid)
+                if isinstance(fields, Unavailable) or fields.get(b"State", b"").startswith((b"Z", b"X")):
+                    continue
+                if not (proc.number(fields, b"SigPnd", 16) or 0) >> (_SIGKILL - 1) & 1:
+                    return False
+        return True
+
+    def look(self, t: int) -> None:
+        """Look where it is time to, and say when it is again."""
+        for tgid, parent in list(self.standing.items()):
+            if tgid not in self._family.groups:  # it was let go
+                del self.standing[tgid]
+            elif t >= parent.due:
+                self._look(tgid, parent, t, _MOST)
+                parent.pause = min(2 * parent.pause, _LONGEST)
+                parent.due = t + parent.pause
+        waiting = self.standing.values()
+        self.due = min((parent.due for parent in waiting), default=0)
+        self.seconds = min((parent.pause for parent in waiting), default=0) / 1e9
+
+    def _look(self, tgid: Pid, parent: _Parent, t: int, most: int) -> None:
+        for pid, zombie in list(islice(parent.zombies.items(), most)):
+            if self._kernel.zombie_of(pid) == tgid:
+                zombie.seen = t
+            else:
+                del parent.zombies[pid]
+                self._told(zombie, "waited", tgid, parent, t)
+        if not parent.zombies:
+            del self.standing[tgid]
+
+    def _told(self, zombie: _Zombie, how: ev.ReapHow, tgid: Pid, parent: _Parent, t: int) -> None:
+        self._emit(
+            ev.Reap(t=t, task=zombie.task, how=how, since=zombie.seen, parent_tid=tgid, parent=parent.number)
+        )
+
+    def parent_ended(self, group: Group, t: int) -> None:
+        """A process is gone that may have left zombies behind."""
+        parent = self.standing.pop(group.tgid, None)
+        if parent is None:
+            return
+        for number, (pid, zombie) in enumerate(parent.zombies.items()):
+            heir = self._kernel.zombie_of(pid) if number < _MOST_AT_END else None
+            left = heir is not None or (parent.ends is not None and zombie.seen == parent.ends)
+            self._told(zombie, "left" if left else "unknown", group.tgid, parent, t)
+            leader = None if heir is None else self._family.leader(heir)
+            if heir is not None and leader is not None:
+                self._stands(heir, leader.id, pid, _Zombie(zombie.task, t), t)
+
+    def close(self, t: int) -> None:
+        """The trace ends."""
+        for tgid, parent in list(self.standing.items()):
+            self._look(tgid, parent, t, _MOST_AT_END)
+            for zombie in parent.zombies.values():
+                self._told(zombie, "stands", tgid, parent, t)
+        self.standing.clear()

@@ -1,0 +1,179 @@
+"""What is told of zombies, on a kernel that answers what the test says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from forklore.abi import ptrace as pt
+from forklore.abi.units import Pid, Tid
+from forklore.events import records as ev
+from forklore.linux.tracing.wait import Kind, WaitStatus
+from forklore.sources.ptrace.kernel import Kernel
+from forklore.sources.ptrace.options import Options
+from forklore.sources.ptrace.task_table import Family
+from forklore.sources.ptrace.tracee import Tracee
+from forklore.sources.ptrace.zombies import Zombies
+
+MS = 1_000_000
+PARENT, CHILD, REAPER = Pid(10), Pid(11), Pid(7)
+SIGCHLD = WaitStatus(0, Kind.SIGNAL, 17)
+OTHER = WaitStatus(0, Kind.SECCOMP)
+AT_END = WaitStatus(0, Kind.EXIT)
+TRACEEXIT = int(pt.Option.TRACEEXIT)
+
+
+class World:
+    """A parent, and a child that has ended."""
+
+    def __init__(self, *, reaper: bool = False, options: int = 1, vanished: bool = False, ignored: int = 0) -> None:
+        self.zombies = {CHILD: PARENT}
+        self.status = {b"SigIgn": b"%016x" % ignored, b"SigPnd": b"0", b"State": b"S"}
+        self.set: list[tuple[int, int]] = []
+        self.told: list[ev.Reap] = []
+        kernel = SimpleNamespace(
+            clock=lambda: 0,
+            status=lambda _tid: self.status,
+            zombie_of=self.zombies.get,
+            set_options=lambda tid, options: self.set.append((tid, options)),
+        )
+        self.family = Family(Options())
+        if reaper:
+            self.reaper = self.family.add(Tid(REAPER), REAPER, None, 0)
+        self.parent = self.family.add(Tid(PARENT), PARENT, REAPER, 0)
+        child = self.family.born(self.parent, Tid(CHILD), 0)
+        self.tracked = Zombies(cast("Kernel", cast("Any", kernel)), self.family, self._tell, options)
+        self.family.forget(child)
+        self.child = child.id
+        self.tracked.ended(child, 5 * MS, vanished=vanished)
+
+    def _tell(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Reap)
+        self.told.append(event)
+
+    def stops(self, status: WaitStatus, ms: int, task: Tracee | None = None) -> None:
+        if PARENT in self.tracked.standing:
+            self.tracked.stopped(task or self.parent, status, ms * MS)
+
+    def ends(self, ms: int) -> None:
+        self.family.forget(self.parent)
+        self.tracked.parent_ended(self.parent.group, ms * MS)
+
+    def only(self) -> tuple[ev.ReapHow, int, int | None]:
+        (told,) = self.told
+        assert (told.task, told.parent_tid, told.parent) == (self.child, PARENT, self.parent.id)
+        return told.how, told.since // MS, None if told.t is None else told.t // MS
+
+
+def test_when_it_went_lies_between_two_looks() -> None:
+    world = World()
+    world.stops(OTHER, 8)
+    world.zombies.clear()
+    world.stops(OTHER, 9)
+    assert world.only() == ("waited", 8, 9)
+    assert not world.tracked.standing
+
+
+def test_nobody_has_to_stop_for_it() -> None:
+    world = World()
+    looks = []
+    while world.tracked.due < 1000 * MS:
+        t = world.tracked.due
+        looks.append(t // MS)
+        world.tracked.look(t)
+    assert looks == [15, 35, 75, 155, 315, 635], "each after twice the time"
+    assert world.tracked.seconds == 0.64
+    world.zombies.clear()
+    world.tracked.look(world.tracked.due)
+    assert world.only() == ("waited", 635, 1275)
+    assert (world.tracked.due, world.tracked.seconds) == (0, 0)
+
+
+def test_what_vanished_was_ignored_or_taken_at_once() -> None:
+    assert World(vanished=True).only() == ("at once", 5, 5)
+    assert World(vanished=True, ignored=1 << 16).only() == ("ignored", 5, 5)
+
+
+def test_a_parent_with_zombies_at_sigchld_stops_at_its_end() -> None:
+    world = World()
+    world.stops(SIGCHLD, 6)
+    world.stops(SIGCHLD, 7)
+    assert world.set == [(PARENT, 1 | TRACEEXIT)]
+    world.stops(AT_END, 20)
+    world.zombies.clear()  # its reaper was quick
+    world.ends(21)
+    assert world.only() == ("left", 20, 21)
+
+
+def test_it_no_longer_does_when_they_are_gone() -> None:
+    world = World()
+    world.stops(SIGCHLD, 6)
+    world.zombies.clear()
+    world.stops(OTHER, 7)
+    assert world.set == [(PARENT, 1 | TRACEEXIT), (PARENT, 1)]
+    assert world.only() == ("waited", 6, 7)
+
+
+def test_where_all_stop_at_their_end_nothing_is_set() -> None:
+    world = World(options=TRACEEXIT)
+    world.stops(SIGCHLD, 6)
+    assert world.set == []
+
+
+def test_a_thread_that_ends_is_not_the_end_of_its_process() -> None:
+    world = World()
+    thread = world.family.born(world.parent, Tid(99), 0x10000)
+    world.stops(AT_END, 20, thread)
+    world.zombies.clear()
+    world.ends(30)
+    assert world.only() == ("unknown", 20, 30)
+
+
+def test_threads_that_are_being_killed_do_not_count() -> None:
+    world = World()
+    world.family.born(world.parent, Tid(99), 0x10000)
+    world.status[b"SigPnd"] = b"100"
+    world.stops(AT_END, 20)
+    world.zombies.clear()
+    world.ends(21)
+    assert world.only() == ("left", 20, 21)
+
+
+def test_what_another_inherits_was_left() -> None:
+    world = World()
+    world.zombies[CHILD] = Pid(1)
+    world.ends(40)
+    assert world.only() == ("left", 5, 40)
+    assert not world.tracked.standing
+
+
+def test_a_reaper_in_the_trace_is_followed() -> None:
+    world = World(reaper=True)
+    world.zombies[CHILD] = REAPER
+    world.ends(40)
+    world.zombies.clear()
+    world.tracked.look(50 * MS)
+    left, taken = world.told
+    assert (left.how, left.parent) == ("left", world.parent.id)
+    assert (taken.how, taken.parent, taken.since // MS, taken.parent_tid) == ("waited", world.reaper.id, 40, REAPER)
+
+
+def test_which_of_two_took_it_is_not_known() -> None:
+    world = World()
+    world.zombies.clear()
+    world.ends(40)
+    assert world.only() == ("unknown", 5, 40)
+
+
+def test_it_stands_as_the_trace_ends() -> None:
+    world = World()
+    world.tracked.close(60 * MS)
+    assert world.only() == ("stands", 60, 60)
+
+
+def test_of_a_parent_that_was_let_go_nothing_is_told() -> None:
+    world = World()
+    world.family.forget(world.parent)
+    world.tracked.look(100 * MS)
+    assert not world.told
+    assert not world.tracked.standing
