@@ -127,7 +127,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "runs_clone": ((),),
         "runs_helpers": ((),),
         "runs_threads": ((),),
-        "reaping": (("waits",), ("later", "20"), ("ignores",), ("autoreaps",), ("inherited",)),
+        "reaping": (("waits",), ("ignores",), ("autoreaps",), ("inherited",)),
         "self_stop": ((),),
         "self_timed": (("2", "5"),),
         "set_tid": ((),),

@@ -121,6 +121,7 @@ def full_story() -> Story:
     story.fail(root, 22, limits={"uid": 7})
     story.tell(ev.GroupStop(t=story.t, task=child, signal=20))
     story.tell(ev.Reparent(t=story.t, task=child, parent_tid=1))
+    story.tell(ev.Reap(t=story.t, task=child, how="left", since=0, parent_tid=1, parent=root))
     story.tell(ev.Signal(t=story.t, task=child, signal=11, code=1, address=16))
     pipe = ev.Held(fd=4, kind="pipe", target="pipe:[9]", flags=1, inode=9, same=-9)
     story.tell(ev.Descriptors(t=story.t, task=child, table=[pipe], creator=root, creators_pipes=[pipe]))
