@@ -165,6 +165,10 @@ def last(event: ev.Event, task_name: str = "sh") -> str:
         (ev.GroupStop(t=0, task=1, signal=20), "100 sh  stopped by SIGTSTP"),
         (ev.Resume(t=0, task=1), "100 sh  goes on"),
         (ev.Reparent(t=0, task=2, parent_tid=1), "101 sh  orphan, now of 1"),
+        (
+            ev.Reap(t=0, task=2, how="left", since=0, parent_tid=100, parent=1),
+            "101 sh  100 never waited for it, and ended",
+        ),
         (ev.Note(t=0, what="it", why="so\x1b"), r"it: so\x1b"),
         (ev.Note(t=0, what="it", why="so", task=1), "100 sh  it: so"),
     ],
@@ -186,5 +190,6 @@ def test_nothing_can_steer_a_terminal(story: Story) -> None:
     lines = log(story)
     assert all(line.isprintable() for line in lines)
     silent = sum(isinstance(e, ev.End) or (isinstance(e, ev.Begin) and e.how == "root") for e in story.events)
-    tables = sum(isinstance(e, ev.Descriptors) for e in story.events)  # told only where they hold something
+    # Told only where they hold something, or nobody waited for long.
+    tables = sum(isinstance(e, ev.Descriptors | ev.Reap) for e in story.events)
     assert len(story.events) - silent - tables <= len(lines) <= len(story.events) - silent

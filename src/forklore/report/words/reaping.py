@@ -48,15 +48,15 @@ def reaped_words(task: Task, reaping: Reaping) -> str:
         stood = _range(most if reaping.how in ("left", "stands") else least, most)
     match reaping.how:
         case "waited":
-            return f"{who} waited for it: a zombie for {stood}" if stood else f"{who} waited for it"
+            return f"{who} waited for it" + (f": a zombie for {stood}" if stood else "")
         case "ignored":
             return f"no zombie: {who} ignores SIGCHLD"
         case "at once":
             return f"{who} was waiting for it, or has SA_NOCLDWAIT: its zombie was gone at once"
         case "left":
-            return f"{who} never waited for it, and ended: a zombie for {stood}" if stood else f"{who} never waited"
+            return f"{who} never waited for it, and ended" + (f": a zombie for {stood}" if stood else "")
         case "stands":
-            return f"{who} has not waited for it as the trace ends: a zombie for {stood}"
+            return f"{who} has not waited for it as the trace ends" + (f": a zombie for {stood}" if stood else "")
     return f"{who} waited for it, or a reaper did when {who} had ended: which of them is not known"
 
 
