@@ -402,7 +402,10 @@ class Exit(Event, tag="exit", frozen=True, kw_only=True):
     task: Id
     status: int | None
     held: Count = 0
-    """For how many ns the tracer held it, all stops together, from when the tracer learned of each."""
+    """For how many ns the tracer held it, all stops together, from when the tracer learned of each, …"""
+    unseen: Count = 0
+    """… and for how many at most before that, as the tracer had to wake up or was busy; with how much later its parent
+    could learn of its end."""
     cpu: Count | None = None
     """CPU time in µs of its process and of the children that this had waited for; null: not told, as of a thread."""
     peak: Count | None = None

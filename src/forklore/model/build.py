@@ -341,7 +341,8 @@ class Builder:
     def _exit(self, event: ev.Exit) -> None:
         task = self._task(event.task)
         task.ended = self.trace.ended = _time(event.t)
-        task.cpu, task.peak, task.tracer_held = event.cpu, event.peak, Nanoseconds(event.held)
+        task.cpu, task.peak = event.cpu, event.peak
+        task.tracer_held, task.tracer_unseen = Nanoseconds(event.held), Nanoseconds(event.unseen)
         if self._sharing is not None:
             self._sharing.ended(task.id, event.t)
         origin = self._signals.pop(task.id, None) if self._signals else None

@@ -228,7 +228,9 @@ class Task(Struct, eq=False, gc=False):
     peak: int | None = None
     """The most memory in KiB that its process had resident, or one of these children; None: not told."""
     tracer_held: Nanoseconds = Nanoseconds(0)
-    """For how long the tracer held it."""
+    """For how long the tracer held it, from when it learned of each stop, …"""
+    tracer_unseen: Nanoseconds = Nanoseconds(0)
+    """… and for how long at most before that."""
     _creation: Creation | None = None
 
     @property

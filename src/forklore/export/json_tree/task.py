@@ -185,7 +185,9 @@ class TaskObject(Struct, frozen=True):
     peak: int | None
     """The most memory in KiB that its process had resident, or one of these children; null: not told."""
     tracer_held: int
-    """For how many ns the tracer held it."""
+    """For how many ns the tracer held it, from when it learned of each stop, …"""
+    tracer_unseen: int
+    """… and for how many at most before that."""
     gone: ev.GoneWhy | None
     """Why it is seen no more, where that was not its end: ``superseded``, ``released``, ``ended``, ``lost``."""
     t_created: Time
@@ -260,6 +262,7 @@ class Tasks:
             cpu=task.cpu,
             peak=task.peak,
             tracer_held=task.tracer_held,
+            tracer_unseen=task.tracer_unseen,
             gone=task.gone,
             t_created=task.created,
             t_ended=task.ended,

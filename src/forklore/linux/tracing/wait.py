@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from _thread import get_native_id
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Final
@@ -137,6 +138,40 @@ _SOON: Final = 2 * _SPIN
 _WORTH: Final = 4
 _MOST: Final = 8
 _LOOK_AGAIN: Final = 200_000_000
+_SLEPT: Final = 8_000
+"""A wait that took more ns has slept: one that finds a status takes two or three µs."""
+
+
+class Latency:
+    """For how long the calling thread was ready to run and did not, by the scheduler's count (schedstat(5) of a thread:
+    the second number). A thread that a status wakes is ready from that moment on."""
+
+    def __init__(self) -> None:
+        self._thread = 0
+        self._fd = -1
+        self._last = 0
+
+    def since_last(self) -> int:
+        """Nanoseconds since this was asked last; 0 where the kernel does not count."""
+        thread = get_native_id()
+        if thread != self._thread:
+            self._open(thread)
+        if self._fd == -1:
+            return 0
+        try:
+            before, self._last = self._last, int(os.pread(self._fd, 64, 0).split()[1])
+        except (OSError, IndexError, ValueError):
+            return 0
+        return self._last - before
+
+    def _open(self, thread: int) -> None:
+        if self._fd != -1:
+            os.close(self._fd)
+        self._thread, self._last = thread, 0
+        try:
+            self._fd = os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY)
+        except OSError:
+            self._fd = -1
 
 
 class Waiting:
@@ -152,6 +187,9 @@ class Waiting:
         self._alone = len(os.sched_getaffinity(0)) < 2
         self._busy = True
         self._looked = 0
+        self._latency = Latency()
+        self.since = 0
+        """At that time of the clock there was no status: the one that was given last came later."""
 
     def any(self) -> tuple[Tid, int]:
         """Wait until any child or tracee, thread or process, changes state: its tid and the status word.
@@ -159,6 +197,7 @@ class Waiting:
         Raises ChildProcessError when none is left, InterruptedError when a signal of our own came first.
         """
         began = _clock()
+        self.since = self.since or began
         if self._worth >= _WORTH and self._may(began):
             until = began + _SPIN
             while (now := _clock()) < until:
@@ -168,13 +207,17 @@ class Waiting:
                     return Tid(tid), _status.value
                 if tid == -1:
                     raise fail("wait4")
+                self.since = now
             self._worth -= 2
             began = now
         tid = _wait4(-1, _status_address, _ALL, _usage_address)
         if tid == -1:
             raise fail("wait4")
+        now = _clock()
+        if now - began > _SLEPT:
+            self.since = max(began, now - self._latency.since_last())
         if not self._alone:
-            self._worth = min(self._worth + 1, _MOST) if _clock() - began < _SOON else max(self._worth - 2, 0)
+            self._worth = min(self._worth + 1, _MOST) if now - began < _SOON else max(self._worth - 2, 0)
         return Tid(tid), _status.value
 
     def _may(self, now: int) -> bool:
@@ -184,7 +227,13 @@ class Waiting:
         return not self._busy
 
 
-wait_any: Final = Waiting().any
+_waiting: Final = Waiting()
+wait_any: Final = _waiting.any
+
+
+def status_since() -> int:
+    """A moment of the clock before which the status that :func:`wait_any` gave last was not there."""
+    return _waiting.since
 
 
 def last_usage() -> tuple[int, int]:

@@ -219,7 +219,8 @@ def _root_lines(
         parts.append((Piece(f"cpu {words.span(cpu * 1000)}{most}"),))
     parts.append((Piece(counted),))
     if held := sum(task.tracer_held for task in inside):
-        parts.append((Piece(f"held by forklore {words.span(held)}", "quiet"),))
+        unseen = sum(task.tracer_unseen for task in inside)
+        parts.append((Piece(f"held by forklore {words.bounds(held, held + unseen)}", "quiet"),))
     if refused:
         parts.append((Piece(words.count(refused, "creation") + " refused", "bad"),))
     parts += _by_tracing(root, ended, inside, trace)

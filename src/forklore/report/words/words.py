@@ -41,6 +41,12 @@ def span(ns: int) -> str:
     return f"{minutes} min {rest} s"
 
 
+def bounds(least: int, most: int) -> str:
+    """A duration of which two bounds are known: ``0.2 ms to 1.3 s``; one where the other is not much more."""
+    low, high = span(least), span(most)
+    return low if low == high or most - least < least // 10 else f"{low} to {high}"
+
+
 def size(count: int) -> str:
     """An amount of memory to at most three figures: ``812 KB``, ``14.2 MB``."""
     for unit, name in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")):

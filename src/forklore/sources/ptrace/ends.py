@@ -103,11 +103,11 @@ class Ends:
 
     def _told_end(self, task: Tracee, status: WaitStatus, t: int) -> bool:
         # Whether its zombie was gone at once.
-        held, used, vanished = self._times.taken(task.tid)
+        held, unseen, used, vanished = self._times.taken(task.tid)
         cpu, peak = used if used is not None and Pid(task.tid) == task.group.tgid else (None, None)
         if task is self.root and peak is not None and peak <= self._own_peak:
             peak = None  # that of the process that executed it, which was ours
-        self._emit(ev.Exit(t=t, task=task.id, status=status.status, held=held, cpu=cpu, peak=peak))
+        self._emit(ev.Exit(t=t, task=task.id, status=status.status, held=held, unseen=unseen, cpu=cpu, peak=peak))
         return vanished
 
     def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from forklore.abi.units import Pid, Tid
 
@@ -15,11 +15,25 @@ _STOPPED: Final = 0x7F
 _Restart = Callable[[Tid, int], None]
 
 
+class Taken(NamedTuple):
+    """What a task took while it was traced."""
+
+    held: int
+    """For how many ns it was held, from when the tracer learned of each stop, …"""
+    unseen: int
+    """… and for how many at most before that; for its end, until its parent could learn of it."""
+    used: tuple[int, int] | None
+    """:meth:`Kernel.usage`; None if not told."""
+    vanished: bool
+    """There was no task of that tid any more as soon as its last status was taken."""
+
+
 class TimedKernel:
     """A kernel whose waits and restarts are timed.
 
-    A task counts as held from when its stop is read. The stop itself was earlier by the time that the tracer took to
-    wake up.
+    A task counts as held from when its stop is read. The stop itself was earlier: the tracer was busy with another
+    one, or had to wait for a processor. That time is counted apart and is a bound, for where it begins the task may
+    have run on: it was restarted, and there was no status then.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -29,9 +43,10 @@ class TimedKernel:
         self._clock = kernel.clock
         self._since: dict[Tid, int] = {}
         self._held: dict[Tid, int] = {}
+        self._let_go: dict[Tid, int] = {}
+        self._unseen: dict[Tid, int] = {}
         self._vanished: set[Tid] = set()
         self._used: dict[Tid, tuple[int, int]] = {}
-        self._let_go: dict[Tid, int] = {}
         self.wait = self._waiting(kernel)
         self.cont = self._timed(kernel.cont)
         self.cont_to_syscall = self._timed(kernel.cont_to_syscall)
@@ -42,11 +57,14 @@ class TimedKernel:
     def _waiting(self, kernel: Kernel) -> Callable[[], tuple[Tid, int]]:
         since, used, clock, wait_, usage = self._since, self._used, self._clock, kernel.wait, kernel.usage
         vanished, exists = self._vanished, kernel.exists
+        let_go, unseen, status_since = self._let_go, self._unseen, kernel.status_since
 
         def wait() -> tuple[Tid, int]:
             tid, word = wait_()
+            now = clock()
+            unseen[tid] = unseen.get(tid, 0) + now - max(status_since(), let_go.get(tid, 0))
             if word & _STOPPED == _STOPPED:
-                since[tid] = clock()
+                since[tid] = now
             else:
                 used[tid] = usage()
                 if not exists(Pid(tid)):
@@ -72,14 +90,13 @@ class TimedKernel:
         since = self._since.get(tid, 0)
         return max(0, since - self._let_go.get(tid, since))
 
-    def taken(self, tid: Tid) -> tuple[int, tuple[int, int] | None, bool]:
-        """Of a task that is gone: for how many ns it was held, its :meth:`Kernel.usage`, None if not told, and whether
-        there was no task of that tid any more as soon as its status was taken."""
+    def taken(self, tid: Tid) -> Taken:
+        """What there is of a task that is gone."""
         self._since.pop(tid, None)
         self._let_go.pop(tid, None)
         vanished = tid in self._vanished
         self._vanished.discard(tid)
-        return self._held.pop(tid, 0), self._used.pop(tid, None), vanished
+        return Taken(self._held.pop(tid, 0), self._unseen.pop(tid, 0), self._used.pop(tid, None), vanished)
 
 
 def timed(kernel: Kernel) -> tuple[Kernel, TimedKernel]:

@@ -17,7 +17,7 @@ from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ours import this_process
 from forklore.linux.tracing import ptrace
 from forklore.linux.tracing.ptrace import Entry, Registers, SignalInfo
-from forklore.linux.tracing.wait import kill, last_usage, reap, wait_any
+from forklore.linux.tracing.wait import kill, last_usage, reap, status_since, wait_any
 
 
 class Kernel(Protocol):
@@ -28,6 +28,9 @@ class Kernel(Protocol):
 
     def wait(self) -> tuple[Tid, int]:
         """The next wait status of any child or tracee (:func:`forklore.linux.tracing.wait.wait_any`)."""
+
+    def status_since(self) -> int:
+        """A moment before which that status was not there (:func:`forklore.linux.tracing.wait.status_since`)."""
 
     def usage(self) -> tuple[int, int]:
         """What the task that :meth:`wait` gave last, and which ended, took."""
@@ -180,6 +183,7 @@ class Linux:
 
     clock = staticmethod(time.monotonic_ns)
     wait = staticmethod(wait_any)
+    status_since = staticmethod(status_since)
     usage = staticmethod(last_usage)
     kill = staticmethod(kill)
     adopts_orphans = staticmethod(this_process.adopts_orphans)

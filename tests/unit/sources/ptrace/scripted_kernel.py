@@ -387,6 +387,9 @@ class ScriptedKernel:
 
     # Waiting
 
+    def status_since(self) -> int:
+        return self._time
+
     def usage(self) -> tuple[int, int]:
         return 0, 0
 

@@ -17,12 +17,13 @@ class Clocked:
     """A kernel with a clock; each restart takes a tick."""
 
     def __init__(self, *statuses: tuple[int, int]) -> None:
-        self.now = 0
+        self.now = self.since = 0
         self._statuses = deque(statuses)
         self.kernel = SimpleNamespace(
             clock=lambda: self.now,
             wait=self._statuses.popleft,
             usage=lambda: (self.now, 4),
+            status_since=lambda: self.since,
             cont=self._restart,
             cont_to_syscall=self._restart,
             detach=self._restart,
