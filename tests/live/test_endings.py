@@ -124,6 +124,17 @@ def test_what_a_process_took_is_what_its_parent_was_told(program: Program, trace
     assert run.root.tracer_held > 0
 
 
+def test_what_a_program_measures_and_what_is_told_of_it_differ_by_what_was_held(
+    program: Program, traced: Trace_
+) -> None:
+    for ms in ("1", "20"):
+        run = traced(program("self_timed"), "1", ms)
+        (child,) = run.created()
+        assert child.lifetime is not None
+        held = sum(task.tracer_held + task.tracer_unseen for task in run.trace.tasks.values())
+        assert 0 < run.line("child").number("ns") - child.lifetime < held
+
+
 def test_of_a_thread_it_is_not_told(program: Program, traced: Trace_) -> None:
     run = traced(program("leader_exits_first"), "0")
     assert run.status == 0

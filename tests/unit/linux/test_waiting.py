@@ -23,7 +23,10 @@ class Machine:
         monkeypatch.setattr(wait, "_wait4", self._wait4)
         monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(processors)))
         monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
-        self.wait: Callable[[], tuple[int, int]] = Waiting().any
+        self.delayed = 0
+        monkeypatch.setattr(wait.Latency, "since_last", lambda _self: self.delayed)
+        self.waiting = Waiting()
+        self.wait: Callable[[], tuple[int, int]] = self.waiting.any
 
     def _clock(self) -> int:
         self.now += US
@@ -84,3 +87,32 @@ def test_an_error_is_one_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "fail", lambda what: ChildProcessError(10, what))
     with pytest.raises(ChildProcessError):
         machine.wait()
+
+
+def test_since_when_a_status_can_have_been_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, processors=1)
+    machine.delayed = 3 * US
+    machine.waits(1_000 * US)
+    assert machine.now - machine.waiting.since == machine.delayed, "it slept, and was ready to run for so long"
+    since = machine.waiting.since
+    machine.now += 500 * US  # busy with what it got
+    machine.waits(0)
+    assert machine.waiting.since == since, "it did not sleep: the status can have come in all that time"
+    machine.delayed = 10_000 * US
+    began = machine.now
+    machine.waits(1_000 * US)
+    assert machine.waiting.since >= began, "there was nothing when it went to sleep"
+
+
+def test_where_it_asks_the_last_look_that_found_nothing_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.waits(50 * US, 20)
+    assert machine.asked
+    assert machine.now - machine.waiting.since <= 3 * US
+
+
+def test_how_long_a_thread_was_ready_to_run() -> None:
+    latency = wait.Latency()
+    assert latency.since_last() >= 0
+    assert latency.since_last() >= 0
+    assert latency._fd != -1, "the kernel counts (CONFIG_SCHED_INFO)"

@@ -150,14 +150,22 @@ class Zombies:
         self.seconds = min((parent.pause for parent in waiting), default=0) / 1e9
 
     def _look(self, tgid: Pid, parent: _Parent, t: int, most: int) -> None:
-        for pid, zombie in list(islice(parent.zombies.items(), most)):
+        gone = []
+        for pid, zombie in islice(parent.zombies.items(), most):
             if self._kernel.zombie_of(pid) == tgid:
                 zombie.seen = t
             else:
-                del parent.zombies[pid]
-                self._told(zombie, "waited", tgid, parent, t)
+                gone.append(pid)
+        # They can be a reaper's, or gone by its doing, from the moment on in which the parent is a zombie itself
+        # (kernel/exit.c: exit_notify does both at once); its status comes then.
+        if gone and self._is_alive(tgid):
+            for pid in gone:
+                self._told(parent.zombies.pop(pid), "waited", tgid, parent, t)
         if not parent.zombies:
             del self.standing[tgid]
+
+    def _is_alive(self, pid: Pid) -> bool:
+        return self._kernel.zombie_of(pid) is None and self._kernel.exists(pid)
 
     def _told(self, zombie: _Zombie, how: ev.ReapHow, tgid: Pid, parent: _Parent, t: int) -> None:
         self._emit(

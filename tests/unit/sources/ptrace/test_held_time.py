@@ -51,9 +51,21 @@ def test_each_task_by_itself() -> None:
     kernel.cont_to_syscall(five, 9)  # from 50 to 51
     clocked.now = 99
     kernel.wait()
-    assert times.taken(five) == (22, (99, 4), True)
-    assert times.taken(six) == (12, None, False)
-    assert times.taken(five) == (0, None, False)
+    # What came before the tracer learned of it: after its restart, while there was no status yet.
+    assert times.taken(five) == (22, 29 + 48, (99, 4), True)
+    assert times.taken(six) == (12, 10, None, False)
+    assert times.taken(five) == (0, 0, None, False)
+
+
+def test_no_longer_than_there_was_a_status() -> None:
+    clocked = Clocked((5, STOPPED), (5, EXITED))
+    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    clocked.now, clocked.since = 100, 70
+    kernel.wait()
+    kernel.cont(Tid(5))
+    clocked.now, clocked.since = 300, 290
+    kernel.wait()
+    assert times.taken(Tid(5)).unseen == 30 + 10
 
 
 def test_what_is_let_go_was_held_until_then() -> None:
@@ -63,7 +75,7 @@ def test_what_is_let_go_was_held_until_then() -> None:
     clocked.now = 7
     kernel.detach(Tid(5), 0)
     kernel.cont(Tid(5))  # no stop of it was seen
-    assert times.taken(Tid(5)) == (8, None, False)
+    assert times.taken(Tid(5)) == (8, 0, None, False)
 
 
 def test_the_rest_is_the_kernels_own() -> None:

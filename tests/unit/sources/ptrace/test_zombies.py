@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from forklore.abi import ptrace as pt
 from forklore.abi.units import Pid, Tid
 from forklore.events import records as ev
@@ -28,13 +30,15 @@ class World:
 
     def __init__(self, *, reaper: bool = False, options: int = 1, vanished: bool = False, ignored: int = 0) -> None:
         self.zombies = {CHILD: PARENT}
+        self.gone: set[int] = set()
         self.status = {b"SigIgn": b"%016x" % ignored, b"SigPnd": b"0", b"State": b"S"}
         self.set: list[tuple[int, int]] = []
         self.told: list[ev.Reap] = []
         kernel = SimpleNamespace(
             clock=lambda: 0,
             status=lambda _tid: self.status,
-            zombie_of=self.zombies.get,
+            zombie_of=lambda pid: self.zombies.get(pid),
+            exists=lambda pid: pid not in self.gone,
             set_options=lambda tid, options: self.set.append((tid, options)),
         )
         self.family = Family(Options())
@@ -163,6 +167,17 @@ def test_which_of_two_took_it_is_not_known() -> None:
     world.zombies.clear()
     world.ends(40)
     assert world.only() == ("unknown", 5, 40)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_parent_that_ended_unseen_took_no_status(gone: bool) -> None:
+    world = World()
+    world.zombies = {} if gone else {CHILD: REAPER, PARENT: REAPER}
+    world.gone = {CHILD, PARENT} if gone else set()
+    world.tracked.look(100 * MS)
+    assert not world.told, "whose they are is told with its end"
+    world.ends(101)
+    assert world.only() == (("unknown" if gone else "left"), 5, 101)
 
 
 def test_it_stands_as_the_trace_ends() -> None:
