@@ -66,9 +66,9 @@ class TimedKernel:
             if word & _STOPPED == _STOPPED:
                 since[tid] = now
             else:
-                used[tid] = usage()
-                if not exists(Pid(tid)):
+                if not exists(Pid(tid)):  # before anything else: its parent has been woken
                     vanished.add(tid)
+                used[tid] = usage()
             return tid, word
 
         return wait
