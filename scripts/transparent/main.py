@@ -103,6 +103,14 @@ class Harness:
             statuses=tuple(sorted({run.shown["status"].text for run in bare})),
         )  # fmt: skip
 
+    def trace(self, work: Workload) -> Path | str:
+        """Run a workload once under forklore: the trace's file, or why it cannot be run."""
+        uid = _uid(work)
+        if work.needs or not self._interpreter(uid):
+            return work.needs or "the ordinary user can read no python with msgspec"
+        self._run(msgspec.structs.replace(work, witness=False), uid, "seccomp")
+        return self._scratch / f"{self._number:04}.jsonl"
+
     def _run(self, work: Workload, uid: int, stops: str | None) -> Run:
         self._number += 1
         directory = self._scratch / f"{self._number:04}"

@@ -28,6 +28,11 @@ static pid_t child_that(void (*run)(void))
 
 static void ends(void) { _exit(0); }
 static void runs_ends(void) { execute("end"); }
+static void runs_true(void)
+{
+	execl("/bin/true", "true", (char *)NULL);
+	_exit(127);
+}
 static void runs_lasts(void) { execute("last"); }
 static void lasts(void)
 {
@@ -48,7 +53,7 @@ static void runs_nothing_and_says_so(void)
 static void leak(int flags)
 {
 	must(open("/tmp", O_TMPFILE | O_RDWR | flags, 0600), "open");
-	expect_exit(child_that(runs_ends), 0);
+	expect_exit(child_that(runs_true), 0);
 }
 
 /* A writer, and a helper that is started beside it and lives longer. */

@@ -22,7 +22,11 @@ def pipe(fd: int, flags: int, inode: int = 9, **more: Any) -> ev.Held:
 
 
 def executed(
-    *table: ev.Held, creator: str = "server", argv: list[str] | None = None, given: list[ev.Held] | None = None
+    *table: ev.Held,
+    creator: str = "server",
+    argv: list[str] | None = None,
+    given: list[ev.Held] | None = None,
+    outlives: bool = True,
 ) -> Story:
     """A program that executes another, which has ``table`` then."""
     story = Story()
@@ -33,8 +37,8 @@ def executed(
     child = story.clone(root, 101)
     story.exec(child, "/bin/helper", argv=["helper", *(argv or [])])
     story.tell(ev.Descriptors(t=story.t, task=child, table=list(table), creator=root))
-    story.exit(child)
-    story.exit(root)
+    for each in (root, child) if outlives else (child, root):
+        story.exit(each)
     return story
 
 
@@ -42,10 +46,14 @@ def test_a_descriptor_that_survives_an_exec() -> None:
     wrong = one(executed(held(7, **LEAKS)), "descriptor-survived-exec")
     assert wrong.severity == "warning"
     assert wrong.first.text == (
-        "file /var/log/x, open at 7 in 100 server without close-on-exec, survived the exec of 101 helper"
+        "file /var/log/x at 7, open in 100 server without close-on-exec, survived the exec of 101 helper, which"
+        " outlived it"
     )
     assert one(executed(held(7, flags=READ, **LEAKS)), "descriptor-survived-exec").severity == "note"
     assert one(executed(held(7, "socket", "socket:[5]", **LEAKS)), "descriptor-survived-exec").severity == "warning"
+    many = one(executed(*(held(7 + each, **LEAKS) for each in range(9)), outlives=False), "descriptor-survived-exec")
+    assert (many.severity, many.count) == ("note", 1)
+    assert "file /var/log/x at 9 and 6 more, open in 100 server" in many.first.text
 
 
 def test_descriptors_that_are_meant_to_survive() -> None:
@@ -64,7 +72,8 @@ def test_descriptors_that_are_meant_to_survive() -> None:
     }
     for why, story in right.items():
         assert found(story, "descriptor-survived-exec") == [], why
-    assert found(executed(held(63, **LEAKS), creator="bash"), "descriptor-survived-exec") != []
+    assert found(executed(held(63, **LEAKS), creator="bash"), "descriptor-survived-exec") == [], "<(cmd)"
+    assert found(executed(held(7, **LEAKS), creator="helper"), "descriptor-survived-exec") == [], "it executes itself"
     assert found(executed(leak, argv=["17", "70"]), "descriptor-survived-exec") != []
 
 
@@ -81,7 +90,7 @@ def test_who_opened_it_is_the_first_that_did_not_inherit_it() -> None:
     wrong = one(story, "descriptor-survived-exec")
     assert wrong.count == 2
     assert wrong.others[0].text.endswith(
-        "open at 7 in 100 daemon without close-on-exec, survived the exec of 102 tool, by way of 101 runner"
+        "open in 100 daemon without close-on-exec, survived the exec of 102 tool, by way of 101 runner"
     )
 
 
@@ -98,9 +107,12 @@ def hanging(*, bystander_for: int, moved: bool = False, closed: bool = False, bo
     how = {"same": -9} if closed else {"same": 3} if moved else LEAKS
     table = [pipe(4, WRITE, **how), *([pipe(3, READ, **how)] if both else [])]
     story.tell(ev.Descriptors(t=story.t, task=helper, table=table, creator=reader, creators_pipes=ends))
+    if bystander_for < 0:
+        story.exit(helper)
     story.exit(writer)
     story._t += bystander_for
-    story.exit(helper)
+    if bystander_for >= 0:
+        story.exit(helper)
     story.exit(reader)
     return story.end()
 
@@ -109,12 +121,13 @@ def test_a_pipe_that_a_bystander_holds() -> None:
     waited = one(hanging(bystander_for=3000 * MS), "pipe-held-by-bystander")
     assert waited.severity == "error"
     assert waited.first.text == (
-        "100 reader could not see the end of pipe:[9]: 102 helper held its write end, which survived its exec, for"
-        " 3.0 s after all others that held it had ended"
+        "100 reader could not see the end of the data in pipe:[9]: 102 helper held its write end, which survived its"
+        " exec, for 3.0 s after all others that held it had ended"
     )
     short = one(hanging(bystander_for=1), "pipe-held-by-bystander")
     assert short.severity == "warning"
-    assert "102 helper holds the write end of pipe:[9] at 4" in short.first.text
+    assert "102 helper held its write end, which survived its exec, for 1.0 ms" in short.first.text
+    assert found(hanging(bystander_for=-1), "pipe-held-by-bystander") == [], "it made no difference"
     assert found(hanging(bystander_for=3000 * MS), "descriptor-survived-exec") == [], "it is told once"
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from forklore.abi.text import printable
 from forklore.abi.units import Nanoseconds, TaskId, Unavailable
 from forklore.events.records import Descriptors, Held, raw_bytes
-from forklore.findings.finding import Finding, Severity
+from forklore.findings.finding import Finding
 from forklore.findings.rule import Rule
 from forklore.findings.rules.make import MAKES
 from forklore.findings.subject import SHELLS, Subject, argv_of
@@ -20,12 +20,14 @@ from forklore.findings.told import DESCRIPTORS, TIMES
 from forklore.model.pipes import PipeHolder, pipes, reads, writes
 from forklore.model.tasks import Task
 from forklore.report.words import words
-from forklore.report.words.descriptors import beyond, given, held_name, key
+from forklore.report.words.descriptors import STANDARD, beyond, given, held_name, key
 
 _OF_A_SHELL: Final = 10
 """``exec 3>file`` of a shell is there to be inherited; what a shell opens for itself it puts at 10 and above."""
 _LASTING: Final = 100_000_000
 """In ns: a bystander that holds an end for longer than all others have is told as what the reader waited for."""
+_NAMED: Final = 3
+"""Descriptors that a sentence names."""
 _PIPES: Final = ("pipe", "fifo")
 _WORD: Final = re.compile(rb"\d+")
 
@@ -38,6 +40,8 @@ class _Survivor(Struct, frozen=True):
     opener: Task
     """Who had it first, as far as was seen."""
     t: Nanoseconds | None
+    by_shell: bool
+    """A shell has it, which opens descriptors for what it runs: process substitutions at 63 and below."""
     sure: bool = True
     """False: its creator has nothing at that number any more, and closed it after the fork, or never had it."""
 
@@ -47,20 +51,24 @@ def _survivors(subject: Subject) -> Iterator[_Survivor]:
     for task in subject.tasks:
         for record in task.descriptors:
             t = None if record.t is None else Nanoseconds(record.t)
+            by_shell = record.creator is not None and _is_shell(subject, task, TaskId(record.creator))
             for held in beyond(record):
                 if key(held) in handed or record.creator is None or _meant(subject, task, record, held):
                     continue
                 if held.same == 0 and held.creators_cloexec is False:
-                    yield _Survivor(task, held, _opener(subject, task, held), t)
+                    yield _Survivor(task, held, _opener(subject, task, held), t, by_shell)
                 elif held.same == -errno.EBADF and held.kind in _PIPES:
-                    yield _Survivor(task, held, _opener(subject, task, held), t, sure=False)
+                    yield _Survivor(task, held, _opener(subject, task, held), t, by_shell, sure=False)
+
+
+def _is_shell(subject: Subject, task: Task, creator: TaskId) -> bool:
+    return subject.program_at(subject.trace.tasks[creator], task.created) in SHELLS
 
 
 def _meant(subject: Subject, task: Task, record: Descriptors, held: Held) -> bool:
     """Whether something shows that the program was to have it."""
     t = None if record.t is None else Nanoseconds(record.t)
-    creator = subject.trace.tasks[TaskId(record.creator or task.id)]
-    if held.fd < _OF_A_SHELL and subject.program_at(creator, task.created) in SHELLS:
+    if held.fd < _OF_A_SHELL and _is_shell(subject, task, TaskId(record.creator or task.id)):
         return True
     argv = argv_of(subject.image_at(task, t))
     target = raw_bytes(held.target)
@@ -93,36 +101,60 @@ def _opener(subject: Subject, task: Task, held: Held) -> Task:
 
 def _survived(subject: Subject) -> Iterator[Finding]:
     told = {(hanging.holder.task, hanging.name) for hanging in _bystanders(subject)}
+    groups: dict[tuple[TaskId, TaskId, Nanoseconds | None], list[_Survivor]] = {}
     for each in _survivors(subject):
-        if not each.sure or (each.task.id, printable(raw_bytes(each.held.target))) in told:
+        if (each.task.id, printable(raw_bytes(each.held.target))) in told:
             continue  # the worse is told of it
-        creator = subject.creator(each.task)
-        opener = subject.who_was(each.opener, each.task.created)
-        how = "" if creator is each.opener or creator is None else f", by way of {subject.who(creator)}"
-        text = (
-            f"{held_name(each.held)}, open at {each.held.fd} in {opener} without close-on-exec, survived the exec of"
-            f" {subject.who_was(each.task, each.t)}{how}"
-        )
-        yield Finding(
-            rule="descriptor-survived-exec",
-            severity=_weight(each.held),
-            text=text,
-            tasks=(each.task.id, each.opener.id),
-            t=each.t,
-            where=subject.where(each.task),
-            program=subject.program(each.opener, each.task.created),
-            same=_object(each.held),
-        )
+        if each.sure and not each.by_shell and not _same_program(subject, each):
+            groups.setdefault((each.task.id, each.opener.id, each.t), []).append(each)
+    for found in groups.values():
+        yield _leak(subject, found)
 
 
-def _object(held: Held) -> tuple[object, ...]:
-    return (held.kind, held.fd) if held.kind in _PIPES else (held.kind, held.device, held.inode, held.target)
+def _leak(subject: Subject, found: list[_Survivor]) -> Finding:
+    """What one exec left open of one opener's."""
+    first = found[0]
+    task, opener, creator = first.task, first.opener, subject.creator(first.task)
+    named = [f"{held_name(each.held)} at {each.held.fd}" for each in found]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    how = "" if creator is opener or creator is None else f", by way of {subject.who(creator)}"
+    lasted = _outlived(subject, task, opener)
+    text = (
+        f"{', '.join(named[:_NAMED])}{more}, open in {subject.who_was(opener, task.created)} without close-on-exec,"
+        f" survived the exec of {subject.who_was(task, first.t)}{how}{', which outlived it' if lasted else ''}"
+    )
+    kept = lasted and any(_counts(each.held) for each in found)
+    return Finding(
+        rule="descriptor-survived-exec",
+        severity="warning" if kept else "note",
+        text=text,
+        tasks=(task.id, opener.id),
+        t=first.t,
+        where=subject.where(task),
+        program=subject.program(opener, task.created),
+        same=kept,
+    )
 
 
-def _weight(held: Held) -> Severity:
-    if held.kind in ("file", "directory", "device", "char device", "block device", "tty") and not writes(held):
-        return "note"
-    return "note" if raw_bytes(held.target) == b"/dev/null" else "warning"
+def _outlived(subject: Subject, task: Task, opener: Task) -> bool:
+    """Whether the program had it for longer than its opener lived, so that it kept what it refers to alive."""
+    gone = subject.trace.tasks[subject.process(opener)].ended
+    return gone is not None and (task.ended is None or task.ended > gone)
+
+
+def _same_program(subject: Subject, each: _Survivor) -> bool:
+    """Whether a program was handed it by another run of itself, as git's commands are."""
+    creator = subject.creator(each.task)
+    return creator is not None and subject.program_at(creator, each.task.created) == subject.program_at(
+        each.task, each.t
+    )
+
+
+def _counts(held: Held) -> bool:
+    """Whether it matters who has it: not of what is only read, and of /dev/null."""
+    if held.kind in ("file", "directory", "device", "tty") and not writes(held):
+        return False
+    return raw_bytes(held.target) != b"/dev/null"
 
 
 class _Bystander(Struct, frozen=True):
@@ -131,10 +163,10 @@ class _Bystander(Struct, frozen=True):
     holder: PipeHolder
     name: str
     end: str
-    others: list[PipeHolder]
-    """Who holds the same end."""
     waiting: list[PipeHolder]
     """Who holds the other one."""
+    longer: Nanoseconds
+    """How long it held it after all who use it had ended."""
     sure: bool
     executed: bool
     """It survived an exec; False: a child that executed nothing has it by fork."""
@@ -155,62 +187,67 @@ def _bystanders(subject: Subject) -> Iterator[_Bystander]:
                 sure = astray.get((holder.task, holder.fd))
                 if sure is None and not (end == "write" and _forked(subject, holder, others, at_other)):
                     continue
-                both = any(each.task == holder.task for each in waiting)
-                if sure is False and not both and _outlasted(subject, holder, others, at_other) is None:
-                    continue  # handed over: its creator closed it, as who makes a pipe for a child does
+                if any(each.task == holder.task and each.fd <= STANDARD for each in holders):
+                    continue  # it uses that end
+                longer = _outlasted(subject, holder, others, at_other)
+                if longer is None or (sure is not True and longer < _LASTING and not _both(holder, waiting)):
+                    continue  # it made no difference; or was handed over, as by who makes a pipe for a child
                 told.add(holder.task)
                 name = printable(raw_bytes(pipe.name))
-                yield _Bystander(holder, name, end, others, at_other, sure=sure is True, executed=sure is not None)
+                yield _Bystander(holder, name, end, at_other, longer, sure=sure is True, executed=sure is not None)
+
+
+def _both(holder: PipeHolder, waiting: list[PipeHolder]) -> bool:
+    return any(each.task == holder.task for each in waiting)
 
 
 def _forked(subject: Subject, holder: PipeHolder, others: list[PipeHolder], waiting: list[PipeHolder]) -> bool:
-    """Whether a child that executed nothing kept a copy of an end, and longer than all who use it."""
+    """Whether a child that executed nothing has a copy of an end that its creator had."""
     task = subject.trace.tasks[holder.task]
-    if holder.executed or task.images or task.creator is None or holder.fd <= 2:
+    if holder.executed or task.images or task.creator is None or holder.fd <= STANDARD:
         return False
-    if not any(each.task == task.creator for each in (*others, *waiting)):
-        return False
-    return _outlasted(subject, holder, others, waiting) is not None
+    return any(each.task == task.creator for each in (*others, *waiting))
 
 
 def _outlasted(
     subject: Subject, holder: PipeHolder, others: list[PipeHolder], waiting: list[PipeHolder]
 ) -> Nanoseconds | None:
-    """For how long it held the end after everybody else who writes there had ended; None where it did not."""
-    task = subject.trace.tasks[holder.task]
-    until = task.ended if task.ended is not None else subject.trace.ended
+    """For how long it held the end, and somebody waited at the other one, after everybody else who did had ended; None
+    where that was not so, or is not known."""
+    tasks = subject.trace.tasks
     both = {each.task for each in waiting}  # whoever waits at the other end has closed its own copy of this one
-    ends = [subject.trace.tasks[each.task].ended for each in others if each.task not in both]
+    ends = [tasks[each.task].ended for each in others if each.task not in both]
+    left = [task.ended for each in waiting if (task := tasks[each.task]).ended is not None]
+    last = subject.trace.ended if len(left) < len(waiting) else max(left)
+    until = tasks[holder.task].ended
+    until = last if until is None else min(until, last) if last is not None else None
     if until is None or not ends or any(end is None for end in ends):
         return None
     longer = until - max(end for end in ends if end is not None)
-    return Nanoseconds(longer) if longer > _LASTING else None
+    return Nanoseconds(longer) if longer > 0 else None
 
 
 def _held_by_bystander(subject: Subject) -> Iterator[Finding]:
     for each in _bystanders(subject):
         task = subject.trace.tasks[each.holder.task]
-        longer = _outlasted(subject, each.holder, each.others, each.waiting) if each.end == "write" else None
         waiting = subject.several([subject.trace.tasks[other.task] for other in each.waiting], 2)
         why = "which survived its exec" if each.executed else "which it got by fork"
-        if longer is not None:
-            after = f"for {words.span(longer)} after all others that held it had ended"
-            text = f"{waiting} could not see the end of {each.name}: {subject.who(task)} held its write end"
-            text += f", {why}, {after}"
-        else:
-            sees = "the end of the data" if each.end == "write" else "that nobody reads any more"
-            text = f"{subject.who(task)} holds the {each.end} end of {each.name} at {each.holder.fd}, {why}: {waiting}"
-            text += f" does not see {sees} before it ends too"
+        sees = "the end of the data" if each.end == "write" else "that nobody reads any more"
+        text = (
+            f"{waiting} could not see {sees} in {each.name}: {subject.who(task)} held its {each.end} end, {why}, for"
+            f" {words.span(each.longer)} after all others that held it had ended"
+        )
+        waited = each.end == "write" and each.longer > _LASTING
         yield Finding(
             rule="pipe-held-by-bystander",
-            severity="error" if longer is not None else "warning",
+            severity="error" if waited else "warning",
             text=text,
             tasks=(task.id, *(other.task for other in each.waiting)),
             t=each.holder.t,
             where=subject.where(task),
             program=subject.program(task),
             sure=each.sure,
-            same=(each.end, longer is not None),
+            same=(each.end, waited),
         )
 
 
@@ -221,14 +258,15 @@ RULES: Final = (
         title="a descriptor survived an exec and nothing shows that it was meant to",
         about=(
             "The creator has it open without close-on-exec, and the new program has it at the same number. It keeps"
-            " files, sockets and locks alive, and lets the program reach what it should not. Files that are only read"
-            " are a note. Seen right after each exec; who opened it is the first above that did not get it by its own"
-            " exec."
+            " files, sockets and locks alive, and lets the program reach what it should not. A warning where the"
+            " program outlived who opened it, and can write there; else a note. Seen right after each exec; who opened"
+            " it is the first above that did not get it by its own exec."
         ),
         right=(
             "What the traced program was started with. What was opened or moved to its number between fork and exec"
             " (`dup2`, posix_spawn's file actions). A number or file that is among the program's arguments. What a"
-            " shell has below 10 (`exec 3>log`). make's jobserver."
+            " shell opened for what it runs (`exec 3>log`, `<(cmd)`). make's jobserver. A program that executes itself,"
+            " as git does."
         ),
         advice=(
             "open it with O_CLOEXEC (SOCK_CLOEXEC, pipe2, mode e of fopen); or close_range(3, ~0U, 0) before the exec"
@@ -243,12 +281,13 @@ RULES: Final = (
         about=(
             "A reader sees the end of the data when the last write end is closed. One that is held by a program that"
             " never writes there, because it survived its exec or came by fork, makes the reader wait for that program"
-            " as well. An error where the bystander held it longer than all who use it, so that the reader did wait."
-            " Of children that execute nothing only those are known whose own children do."
+            " as well. Found where the bystander held it longer than all who use it while somebody still waited at the"
+            " other end; an error where a reader did so for more than 100 ms. Of children that execute nothing only"
+            " those are known whose own children do."
         ),
         right=(
-            "Both ends below 3 (`a | b`), ends that were moved to their number for the program, and an end that only"
-            " one task holds."
+            "Ends at 0 to 2 (`a | b`), ends that were moved to their number for the program, an end that only one task"
+            " holds, and a bystander that ended before those who use it."
         ),
         advice=(
             "make the pipe with pipe2(O_CLOEXEC), as subprocess and popen do; close both ends in children that are"

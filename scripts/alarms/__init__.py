@@ -1,0 +1,1 @@
+"""False alarms of `forklore check`, counted over programs that are right."""
