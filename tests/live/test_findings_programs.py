@@ -86,7 +86,7 @@ def test_what_looks_like_it_and_is_right_is_not(what: str, judged: Any) -> None:
 def test_a_pipe_that_was_waited_for_is_an_error(judged: Any) -> None:
     (found,) = judged("pipe")
     assert found["severity"] == "error"
-    assert "could not see the end of pipe:[" in found["text"]
+    assert "could not see the end of the data in pipe:[" in found["text"]
 
 
 def test_run_check_ends_with_1_where_the_program_ended_with_0(program: Program, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_descriptors_that_are_meant_to_survive() -> None:
         "its number is an argument": executed(leak, argv=["--control-fd=7"]),
         "its name is an argument": executed(leak, argv=["-o/var/log/x"]),
         "a script's": executed(leak, creator="bash"),
+        "its lock": executed(leak, creator="flock"),
         "the program was started with it": executed(leak, given=[held(7)]),
     }
     for why, story in right.items():

@@ -36,6 +36,9 @@ def test_abort_is_a_crash_and_an_abort_by_another_is_none() -> None:
     root = story.begin(100)
     killed(story, root, signal.SIGABRT, code=-6, sender=100)
     assert ids(story) == {"crash"}
+    sent = Story()
+    killed(sent, sent.begin(100), signal.SIGSEGV, sender=100)
+    assert ids(sent) == {"killed"}, "it sent it itself"
     other = Story()
     root = other.begin(100)
     child = other.clone(root, 101)

@@ -24,6 +24,8 @@ from forklore.report.words.descriptors import STANDARD, beyond, given, held_name
 
 _OF_A_SHELL: Final = 10
 """``exec 3>file`` of a shell is there to be inherited; what a shell opens for itself it puts at 10 and above."""
+_HANDS_ON: Final = frozenset({b"flock"})
+"""Programs whose purpose it is: flock(1) has the lock held for as long as the command runs."""
 _LASTING: Final = 100_000_000
 """In ns: a bystander that holds an end for longer than all others have is told as what the reader waited for."""
 _NAMED: Final = 3
@@ -68,7 +70,10 @@ def _is_shell(subject: Subject, task: Task, creator: TaskId) -> bool:
 def _meant(subject: Subject, task: Task, record: Descriptors, held: Held) -> bool:
     """Whether something shows that the program was to have it."""
     t = None if record.t is None else Nanoseconds(record.t)
-    if held.fd < _OF_A_SHELL and _is_shell(subject, task, TaskId(record.creator or task.id)):
+    creator = subject.trace.tasks[TaskId(record.creator or task.id)]
+    if held.fd < _OF_A_SHELL and _is_shell(subject, task, creator.id):
+        return True
+    if subject.program_at(creator, task.created) in _HANDS_ON:
         return True
     argv = argv_of(subject.image_at(task, t))
     target = raw_bytes(held.target)
@@ -265,8 +270,8 @@ RULES: Final = (
         right=(
             "What the traced program was started with. What was opened or moved to its number between fork and exec"
             " (`dup2`, posix_spawn's file actions). A number or file that is among the program's arguments. What a"
-            " shell opened for what it runs (`exec 3>log`, `<(cmd)`). make's jobserver. A program that executes itself,"
-            " as git does."
+            " shell opened for what it runs (`exec 3>log`, `<(cmd)`). make's jobserver. flock(1)'s file. A program that"
+            " executes itself, as git does."
         ),
         advice=(
             "open it with O_CLOEXEC (SOCK_CLOEXEC, pipe2, mode e of fopen); or close_range(3, ~0U, 0) before the exec"

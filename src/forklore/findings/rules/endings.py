@@ -49,7 +49,7 @@ def _own(task: Task, death: Death) -> bool:
 
 def _crashes(subject: Subject) -> Iterator[Finding]:
     for task, death in _deaths(subject):
-        if death.signal not in _FAULTS or not _own(task, death):
+        if not _crashed(task, death):
             continue
         yield Finding(
             rule="crash",
@@ -63,6 +63,11 @@ def _crashes(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _crashed(task: Task, death: Death) -> bool:
+    # abort() sends its signal to itself; any other of these that has a sender was sent by kill().
+    return death.signal in _FAULTS and _own(task, death) and (death.signal == signal.SIGABRT or not death.sender)
+
+
 def _where(death: Death) -> Where | None:
     found = None if death.stack is None else outside_library(death.stack)
     return None if found is None else place(found[0].place, found[1])
@@ -70,8 +75,8 @@ def _where(death: Death) -> Where | None:
 
 def _killed(subject: Subject) -> Iterator[Finding]:
     for task, death in _deaths(subject):
-        if death.signal is None or (_own(task, death) and death.signal in (*_FAULTS, signal.SIGPIPE)):
-            continue  # a crash; or the reader of its output left, as is usual
+        if death.signal is None or _crashed(task, death) or (_own(task, death) and death.signal == signal.SIGPIPE):
+            continue  # the last: the reader of its output left, as is usual
         severity, by = _by(subject, task, death)
         yield Finding(
             rule="killed",

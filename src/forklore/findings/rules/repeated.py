@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.text import printable
-from forklore.abi.units import Nanoseconds
+from forklore.abi.units import Nanoseconds, Unavailable
 from forklore.findings.finding import Finding
 from forklore.findings.rule import Rule
 from forklore.findings.subject import SHELLS, Subject, argv_of
@@ -75,8 +75,13 @@ def _about(subject: Subject, rule: str, text: str, group: _Group, *, sure: bool 
 
 
 def _misses(task: Task) -> int:
-    # The last of a search that fails is its answer, the others are what was tried before.
-    return sum(len(failed.paths) for failed in task.failed_execs if not failed.injected)
+    """How many execs failed before the program was found; a search that finds nothing does not count."""
+    found = {_base(image.path) for image in task.images}
+    return sum(len(f.paths) for f in task.failed_execs if not f.injected and _base(f.paths[-1]) in found)
+
+
+def _base(path: bytes | Unavailable) -> bytes:
+    return b"" if isinstance(path, Unavailable) else path.rpartition(b"/")[2]
 
 
 def _searches(subject: Subject) -> Iterator[Finding]:
