@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -191,12 +191,14 @@ def trace(
     rotate: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
+    start: Callable[[list[str], str | None], int] | None = None,
 ) -> Trace:
     """Run a program to its end under the tracer, with this process's stdin, stdout and stderr, and give its trace.
 
     The options are those of ``forklore run``; ``stack_depth`` 0 reads no call stacks. ``output`` keeps the trace file.
     How the program ended is in the root task's ``death``. The tracer is a process of its own: ptrace belongs to a
-    thread, and waiting for every child would take this program's own children from it.
+    thread, and waiting for every child would take this program's own children from it. ``start`` starts that process:
+    it is given its words and ``cwd``, and gives its exit status when it has ended.
 
     Raises TypeError for ``argv`` in one string, ValueError for options that there are not or that exclude each other,
     and :class:`TraceFailedError` where the program cannot be executed or traced; the text says why.
@@ -237,10 +239,14 @@ def trace(
             more.append(f"--environment={entries}")
         more += [f"--complaints={complaints}", f"--options={msgspec.json.encode(options).decode()}"]
         command = [sys.executable, "-m", "forklore", "run", "-q", "-o", str(target), *more, "--", *words]
-        done = subprocess.run(command, check=False, cwd=cwd)
+        there = None if cwd is None else os.fspath(cwd)
+        if start is None:
+            status = subprocess.run(command, check=False, cwd=there).returncode
+        else:
+            status = start(list(map(os.fsdecode, command)), there)
         said = complaints.read_text() if complaints.exists() else ""
-        if said and done.returncode in _OWN_FAILURES:
-            raise TraceFailedError(said.strip(), done.returncode)
+        if said and status in _OWN_FAILURES:
+            raise TraceFailedError(said.strip(), status)
         return load(target if rotate is None else _last_of(target))
 
 

@@ -20,6 +20,9 @@ SHELLS: Final = frozenset({b"sh", b"bash", b"dash", b"ash", b"ksh", b"mksh", b"z
 """Programs that run what other programs and people write for a shell."""
 
 
+_SPAWNING: Final = frozenset({"posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp"})
+
+
 class Subject:
     """Answers what several rules ask; each question about the whole trace is worked out once."""
 
@@ -119,6 +122,11 @@ class Subject:
         """The library calls behind a creation, the outermost first; None where they are not known for sure."""
         found = self._attributions.of(made)
         return found.chain if found is not None and found.source in ("stack", "log") and found.sure else None
+
+    def by_library(self, made: Task) -> bool:
+        """Whether a library made it for a call of its own that starts programs: posix_spawn, an interpreter's."""
+        found = self._attributions.of(made)
+        return found is not None and (found.script_calls > 0 or bool(_SPAWNING & set(found.chain)))
 
     def in_words(self, made: Task | Failure) -> str:
         """The outermost library call behind a creation, else the system call: ``popen``, ``clone``."""

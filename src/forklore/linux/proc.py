@@ -68,6 +68,12 @@ def number(fields: Status, name: bytes, base: int = 10) -> int | None:
     return int(value[0], base) if value else None
 
 
+def state(pid: int) -> str | None:
+    """The letter of a process's state (proc_pid_stat(5)): Z for one that ended and was not waited for; None: gone."""
+    raw = read_file(f"/proc/{pid}/stat", 512)
+    return None if isinstance(raw, Unavailable) else raw[raw.rindex(b")") + 2 :][:1].decode()
+
+
 def parent_of(pid: Pid) -> Pid | None:
     """Who waits for a process now (PPid: the tgid of the kernel's real_parent); None if it is gone."""
     fields = status(pid)

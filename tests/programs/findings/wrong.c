@@ -39,6 +39,11 @@ static void lasts(void)
 	pass_time(300);
 	_exit(0);
 }
+static void lasts_long(void)
+{
+	pass_time(600);
+	_exit(0);
+}
 static void runs_nothing(void)
 {
 	execl("/nowhere/tool", "tool", (char *)NULL);
@@ -115,7 +120,7 @@ static int shared;
 static int alone(void *stack)
 {
 	(void)stack;
-	pass_time(150);
+	pass_time(600);
 	_exit(0);
 }
 
@@ -135,7 +140,7 @@ __attribute__((noinline)) static void vfork_that(const char *what)
 		if (strcmp(what, "vfork-write") == 0)
 			*(volatile int *)&shared = 7;
 		if (strcmp(what, "vfork-long") == 0)
-			pass_time(400);
+			pass_time(600);
 		_exit(0);
 	}
 	must(child, "vfork");
@@ -190,7 +195,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "threads-exec"))
 		fork_beside_threads(runs_ends);
 	if (!strcmp(what, "raw"))
-		clone_with(SIGCHLD, lasts);
+		clone_with(SIGCHLD, lasts_long);
 	if (!strcmp(what, "raw-exec"))
 		clone_with(SIGCHLD, runs_ends);
 	if (!strncmp(what, "vfork-", 6) && strcmp(what, "vfork-return"))

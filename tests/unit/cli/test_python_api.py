@@ -42,7 +42,7 @@ def keywords() -> set[str]:
 def test_every_option_of_the_command_is_a_keyword() -> None:
     hidden = {"complaints", "environment", "options"}  # which the interface gives to the command
     dests = {action.dest for action in parser_for("run")._actions} - PRINTS - hidden
-    assert {KEYWORDS.get(dest, dest) for dest in dests} == keywords() - {"cwd", "env"}
+    assert {KEYWORDS.get(dest, dest) for dest in dests} == keywords() - {"cwd", "env", "start"}
     assert {FIELDS.get(each.name, each.name) for each in fields(Options)} <= keywords()
     assert {"verbose", "depth", "siblings", "columns"} <= set(inspect.signature(forklore.load(PYTHON).tree).parameters)
 

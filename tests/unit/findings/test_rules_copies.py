@@ -39,8 +39,8 @@ def test_a_fork_beside_threads() -> None:
     python = one(forked(python=True), "fork-with-threads")
     assert python.first.site == "app.py:12"
     assert "spawn or forkserver" in python.first.advice
-    late = one(forked(after=400 * MS), "fork-with-threads")
-    assert "ran for 401 ms before it executed cat" in late.first.text
+    late = one(forked(after=700 * MS), "fork-with-threads")
+    assert "ran for 701 ms before it executed cat" in late.first.text
 
 
 def test_forks_that_are_right_beside_threads() -> None:
@@ -152,8 +152,8 @@ def held(for_: int) -> Story:
 
 
 def test_a_vfork_child_that_takes_its_time() -> None:
-    wrong = one(held(400 * MS), "vfork-child-runs-long")
-    assert wrong.first.text == "101 true, a vfork child, kept 100 sh waiting for 402 ms before it executed anything"
+    wrong = one(held(700 * MS), "vfork-child-runs-long")
+    assert wrong.first.text == "101 true, a vfork child, kept 100 sh waiting for 702 ms before it executed anything"
     assert found(held(5 * MS), "vfork-child-runs-long") == []
 
 

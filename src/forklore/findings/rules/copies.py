@@ -18,7 +18,7 @@ from forklore.model.tasks import Task
 from forklore.report.tree.edges import own_name
 from forklore.report.words import words
 
-SOON: Final = 100_000_000
+SOON: Final = 500_000_000
 """In ns: an exec that comes later is not what the child was made for alone."""
 _COSTLY: Final = 5_000_000
 """In ns: a fork that took longer than this copied much."""
@@ -34,6 +34,8 @@ def _flags(task: Task) -> int | None:
 
 def executes_soon(task: Task) -> bool:
     """Whether a child was made to execute another program, as far as times tell."""
+    if not task.images and task.failed_execs:
+        return True  # and was refused
     after = task.exec_after
     return bool(task.images) and (after is None or after <= SOON)
 
@@ -154,11 +156,11 @@ RULES: Final = (
         about=(
             "The child has one thread and a copy of all memory: a lock that another thread held at that moment (of"
             " malloc, stdio, logging, an own one) stays locked for ever in the child. POSIX allows it to call only what"
-            " is async-signal-safe before it executes a program. Found where it executed none within 100 ms."
+            " is async-signal-safe before it executes a program. Found where it executed none within 500 ms."
         ),
         right=(
-            "A child that executes at once (posix_spawn, vfork, fork and exec). A fork of a process whose other"
-            " threads have ended. Children that share the memory (CLONE_VM)."
+            "A child that executes at once (posix_spawn, vfork, fork and exec), or tries to. A fork of a process whose"
+            " other threads have ended. Children that share the memory (CLONE_VM)."
         ),
         advice="fork before threads are started, or call posix_spawn, or let the child do no more than execute",
         find=_with_threads,
@@ -173,7 +175,7 @@ RULES: Final = (
             "fork() of a C library tells the child's thread descriptor its own tid and runs pthread_atfork's handlers."
             " A clone by syscall() or clone() without CLONE_SETTLS does neither: raise(), abort(), recursive and"
             " error-checking mutexes then act on the creator's tid (glibc nptl: struct pthread's tid). A note where the"
-            " child ended within 100 ms and made nothing."
+            " child ended within 500 ms and made nothing."
         ),
         right=(
             "fork(), vfork() and posix_spawn(); a clone with CLONE_SETTLS or CLONE_CHILD_SETTID; a child that executes"
@@ -190,7 +192,7 @@ RULES: Final = (
         about=(
             "fork copies the page tables of all memory, and the first writes after it copy pages. posix_spawn and vfork"
             " share the memory until the exec and take the same time whatever its size. Found where the call took 5 ms"
-            " or more, the process had 100 MB resident and the child executed within 100 ms."
+            " or more, the process had 100 MB resident and the child executed within 500 ms."
         ),
         right="A fork of a small process; posix_spawn and vfork; a child that goes on without an exec.",
         advice="call posix_spawn; in Python subprocess with close_fds=False and no preexec_fn, or os.posix_spawn",

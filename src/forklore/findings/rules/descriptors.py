@@ -51,7 +51,7 @@ class _Survivor(Struct, frozen=True):
 def _survivors(subject: Subject) -> Iterator[_Survivor]:
     handed = given(subject.trace)
     for task in subject.tasks:
-        for record in task.descriptors:
+        for record in _after_last_exec(task):
             t = None if record.t is None else Nanoseconds(record.t)
             by_shell = record.creator is not None and _is_shell(subject, task, TaskId(record.creator))
             for held in beyond(record):
@@ -61,6 +61,13 @@ def _survivors(subject: Subject) -> Iterator[_Survivor]:
                     yield _Survivor(task, held, _opener(subject, task, held), t, by_shell)
                 elif held.same == -errno.EBADF and held.kind in _PIPES:
                     yield _Survivor(task, held, _opener(subject, task, held), t, by_shell, sure=False)
+
+
+def _after_last_exec(task: Task) -> list[Descriptors]:
+    """What a task held after its last exec, where that was more than 0 to 2: a helper that is executed first may be
+    there to close the rest, as Java's jspawnhelper is."""
+    last = task.images[-1].t if task.images else None
+    return [record for record in task.descriptors[-1:] if last is None or (record.t or 0) >= last]
 
 
 def _is_shell(subject: Subject, task: Task, creator: TaskId) -> bool:

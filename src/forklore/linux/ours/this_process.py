@@ -11,12 +11,20 @@ from typing import Final
 from forklore.linux.libc import function, prctl
 
 _PR_GET_CHILD_SUBREAPER: Final = 37
+_PR_SET_PTRACER: Final = 0x59616D61
+"""include/uapi/linux/prctl.h."""
 _CAPABILITY_VERSION_3: Final = 0x20080522
 """include/uapi/linux/capability.h: 64 capabilities, in two words of each set."""
 _SET: Final = ctypes.c_uint32 * 3
 """struct __user_cap_data_struct: effective, permitted, inheritable."""
 
 _capget: Final = function("capget", ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def let_trace(pid: int) -> bool:
+    """Let a process, and what descends from it, attach to this one where Yama restricts that to ancestors (prctl(2),
+    PR_SET_PTRACER). False where this kernel has no Yama, which then restricts nothing."""
+    return bool(prctl(_PR_SET_PTRACER, pid, 0, 0, 0) == 0)
 
 
 def effective_capabilities() -> int:

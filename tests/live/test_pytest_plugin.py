@@ -1,0 +1,214 @@
+"""The plugin for pytest, run in a pytest of its own: what is told of each test, limits, hangs, the fixture, xdist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from tracing import ENVIRONMENT, TIMEOUT
+
+import forklore
+
+pytest_plugins = ["pytester"]
+
+SUITE = """
+import os, subprocess, sys, threading
+import pytest
+
+@pytest.fixture(scope="module")
+def server():
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield process
+
+def test_nothing():
+    pass
+
+def test_two(server):
+    subprocess.run(["true"])
+    subprocess.run(["sh", "-c", "true; true"])
+
+@pytest.mark.forklore(max_processes=1)
+def test_too_many():
+    for _ in range(3):
+        subprocess.run(["true"])
+
+@pytest.mark.forklore(no_leftovers=True)
+def test_left():
+    read, write = os.pipe()
+    global keep
+    keep = write, subprocess.Popen(["cat"], stdin=read)
+
+@pytest.mark.forklore(no_zombies=True)
+def test_zombie():
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+@pytest.mark.forklore(no_leaked_fds=True)
+def test_open():
+    global file
+    file = open("/etc/passwd")
+
+@pytest.mark.forklore(forbid_exec=["rm", "*shutdown*"])
+def test_exec():
+    subprocess.run(["rm", "-f", "/nowhere/x"])
+
+@pytest.mark.forklore(no_fork_after_threads=True)
+def test_fork():
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    gate.set()
+    thread.join()
+
+@pytest.mark.forklore(no_leftovers=True, max_threads=2, max_processes=1, no_zombies=True, no_leaked_fds=True)
+def test_right():
+    threads = [threading.Thread(target=os.getpid) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert subprocess.run(["true"]).returncode == 0
+"""
+WRONG = {
+    "test_too_many": "3 processes were made, and max_processes=1: ",
+    "test_left": "left behind, and no_leftovers: ",
+    "test_zombie": "ended and never waited for, and no_zombies: ",
+    "test_open": "leaked, and no_leaked_fds: ",
+    "test_exec": "executed, and forbid_exec='rm': ",
+    "test_fork": "forked beside its own threads, and no_fork_after_threads: ",
+}
+
+
+def ran(pytester: pytest.Pytester, *words: str, suite: str = SUITE) -> tuple[int, str]:
+    """The status and the output of pytest with these words over a suite."""
+    (pytester.path / "test_it.py").write_text(suite)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+    environment = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        command, env=environment, cwd=pytester.path, capture_output=True, text=True, timeout=4 * TIMEOUT, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_limits_are_kept_and_each_test_is_told(pytester: pytest.Pytester, more: tuple[str, ...]) -> None:
+    status, told = ran(pytester, "--forklore", "-v", *more)
+    assert status == 1
+    for name, words in WRONG.items():
+        assert f"test_it.py::{name}: {words}" in told, name
+    assert "3 failed, 6 passed, 3 errors" in told
+    summary = told[told.index("= forklore =") :]
+    assert re.search(r"^test_it.py::test_two: [23] processes", summary, re.M), "the server's is not among them"
+    assert re.search(r"^test_it.py::test_right: 1 process; 2 threads$", summary, re.M)
+    assert "test_nothing" not in summary
+    left = re.search(r"^test_it.py::test_left: .*\n    left behind: \d+ cat \(test_it.py:\d+\)", summary, re.M)
+    assert left is not None
+    assert re.search(r"    \d+ true \(test_it.py:\d+\)  exit 0", summary), "with -v each process"
+
+
+def test_without_the_option_markers_say_nothing_and_nothing_is_loaded(pytester: pytest.Pytester) -> None:
+    status, told = ran(pytester, "-q")
+    assert status == 0
+    assert "forklore" not in told
+    code = "import sys, pytest; pytest.main(['-q', '--co']); print(*(m for m in sys.modules if 'forklore' in m))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, cwd=pytester.path, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.splitlines()[-1].split()) <= {
+        "forklore", "forklore.version", "forklore.testing", "forklore.testing.plugin",
+    }  # fmt: skip
+
+
+def test_limits_for_all_tests(pytester: pytest.Pytester) -> None:
+    suite = """
+        import pytest, subprocess
+        def test_one(): subprocess.run(["true"])
+        def test_two(): [subprocess.run(["true"]) for _ in range(2)]
+        @pytest.mark.forklore(max_processes=None)
+        def test_three(): [subprocess.run(["true"]) for _ in range(3)]
+    """
+    status, told = ran(pytester, "--forklore-max-processes", "1", suite=_plain(suite))
+    assert (status, "1 failed, 2 passed" in told) == (1, True)
+    status, told = ran(pytester, "--forklore-forbid-exec", "tr?e", "--forklore-no-zombies", suite=_plain(suite))
+    assert (status, "3 failed" in told) == (1, True)
+    status, told = ran(pytester, "--forklore-max-processes", "-1", suite=_plain(suite))
+    assert status == 4
+    assert "max_processes is a number from 0, not -1" in told
+
+
+def test_a_marker_that_there_is_not(pytester: pytest.Pytester) -> None:
+    suite = """
+        import pytest
+        @pytest.mark.forklore(max_procs=1)
+        def test_one(): pass
+        @pytest.mark.forklore(1)
+        def test_two(): pass
+    """
+    status, told = ran(pytester, "--forklore", suite=_plain(suite))
+    assert status == 1
+    assert "the marker forklore has no max_procs; there are forbid_exec" in told
+    assert "limits are given by name, as max_processes=2" in told
+
+
+FIXTURE = """
+    def test_command(forklore, capfd):
+        trace = forklore.run(["sh", "-c", "true; echo said; exit 3"])
+        assert (trace.status, capfd.readouterr().out) == (3, "said\\n")
+        assert trace.programs == ["sh"] and len(trace.processes) == 1 and trace.threads == []
+        assert trace.findings() == []
+
+    def test_wrong(forklore):
+        trace = forklore.run(["sh", "-c", "/bin/true; /bin/true; exit 0"])
+        assert trace.programs == ["sh", "cat"]
+
+    def test_not_in(forklore):
+        assert "/bin/true" not in forklore.run(["sh", "-c", "/bin/true; exit 0"]).commands
+"""
+
+
+@pytest.mark.parametrize("option", ["-q", "--forklore"])
+def test_the_fixture_traces_commands(pytester: pytest.Pytester, option: str) -> None:
+    status, told = ran(pytester, option, suite=_plain(FIXTURE))
+    assert status == 1
+    assert "2 failed, 1 passed" in told
+    assert "AssertionError: assert ['sh', 'true', 'true'] == ['sh', 'cat']" in told
+    assert re.search(r"E +\d+ sh -c '/bin/true; /bin/true; exit 0' +→ exit 0", told), "the tree explains it"
+    assert "'/bin/true' not in [" in told
+
+
+def test_the_trace_is_kept(pytester: pytest.Pytester) -> None:
+    suite = _plain("import subprocess\ndef test_one(): subprocess.run(['true'])\n")
+    status, _told = ran(pytester, "--forklore-trace", "t.jsonl", suite=suite)
+    assert status == 0
+    trace = forklore.load(pytester.path / "t.jsonl")
+    assert [task.name for task in trace.tasks.values() if task.kind == "process" and task.how == "created"] == [b"true"]
+    status, _told = ran(pytester, "--forklore-trace", "x.jsonl", "-n", "2", suite=suite)
+    assert status == 0
+    assert sorted(path.name for path in pytester.path.glob("x.jsonl*")) == ["x.jsonl.gw0", "x.jsonl.gw1"]
+
+
+def test_a_suite_goes_on_where_its_tracer_is_asked_to_end(pytester: pytest.Pytester) -> None:
+    suite = """
+        import os, pytest, subprocess
+        def test_one():
+            mine = f"PPid:\\t{os.getpid()}"
+            for pid in filter(str.isdecimal, os.listdir("/proc")):
+                status = open(f"/proc/{pid}/status").read()
+                if mine in status: os.kill(int(pid), 15)
+            assert subprocess.run(["true"]).returncode == 0
+    """
+    _status, told = ran(pytester, "--forklore", suite=_plain(suite))
+    assert "the tracer has ended" in told
+    assert "Traceback" not in told
+
+
+def _plain(suite: str) -> str:
+    return textwrap.dedent(suite)
+
