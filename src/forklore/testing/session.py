@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from forklore.abi.text import printable
+from forklore.linux.ours.this_process import own_descriptors
 from forklore.report.words import words
 from forklore.testing.account import Account, from_json, to_json
 from forklore.testing.client import Tracer, TracerError, now
@@ -90,7 +91,7 @@ class Session:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """From here on what is made is the test's."""
         self._shared = []
-        self._before = self._descriptors()
+        self._before = own_descriptors()
         self._since = now()
         return (yield)
 
@@ -153,20 +154,10 @@ class Session:
                 pytest.fail(f"{item.nodeid}: {problem}", pytrace=False)
         return limits
 
-    def _descriptors(self) -> dict[int, str]:
-        """What this process has open, by number."""
-        found = {}
-        for name in os.listdir("/proc/self/fd"):
-            try:
-                found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-            except OSError:
-                continue  # that of the listing itself
-        return found
-
     def _leaked(self) -> list[str]:
         if not self._before:
             return []
-        after = self._descriptors()
+        after = own_descriptors()
         return [f"{fd} {printable(what)}" for fd, what in sorted(after.items()) if self._before.get(fd) != what]
 
 

@@ -23,6 +23,7 @@ from forklore.abi.units import Pid, TaskId, Tid
 from forklore.events import records as ev
 from forklore.linux import descriptors
 from forklore.linux.proc import state
+from forklore.linux.tracing.wait import kill
 from forklore.sources.header import TraceRefusedError
 from forklore.sources.ptrace.attach import Attachment
 from forklore.sources.ptrace.exec_descriptors import surviving
@@ -148,13 +149,13 @@ class Service:
             if watch == told:
                 sys.stderr.write(f"forklore: pytest {self._pid} does not take its SIGALRM, and is killed\n{self._hang}")
                 sys.stderr.flush()
-                os.kill(self._pid, signal.SIGKILL)
+                kill(Pid(self._pid), signal.SIGKILL)
                 return
             text = self._why(watch[0] - self._start)
             with self._watched:
                 if self._watch == watch:
                     self._hang, told = text, watch
-                    os.kill(self._pid, signal.SIGALRM)
+                    kill(Pid(self._pid), signal.SIGALRM)
 
     def _why(self, since: int) -> str:
         """What the process, and what the test made of which it is there still, wait for."""

@@ -60,6 +60,17 @@ def own_positions() -> Iterator[tuple[os.stat_result, int]]:
             continue  # closed meanwhile
 
 
+def own_descriptors() -> dict[int, str]:
+    """What this process has open: what each descriptor refers to, as /proc names it, by number."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # that of the listing itself
+    return found
+
+
 def output_device(pid: int, fd: int) -> int | None:
     """The device that a descriptor of a process is open to, 0 for none; None where that cannot be told."""
     try:
