@@ -38,7 +38,7 @@ ALLOWED: Final = {
     ("features/audit/observe/build.py", "subprocess"): "the C compiler",
     ("features/doctor/observe.py", "psutil"): "the mounts of this machine and the user of this process",
     ("testing/client.py", "subprocess"): "the tracer of a pytest is a process of its own",
-    ("testing/tracer.py", "subprocess"): "forklore why, and commands of tests, which must not be in their pytest's trace",
+    ("testing/tracer.py", "subprocess"): "forklore why, and commands of tests, which are not in their pytest trace",
     ("sources/ptrace/attach.py", "/proc"): "whether our own tracing thread is gone",
 }
 """Who may, by file and call, and why."""
