@@ -191,12 +191,25 @@ def decode_creation(
     args: Sequence[int | None],
     struct: bytes | Unavailable | None = None,
     set_tid: bytes | Unavailable | None = None,
+    flags: int | None = None,
 ) -> Creation:
     """Decode a call from its number and argument registers, and for clone3 what it points to.
 
     ``struct`` is what could be read at the first argument, ``set_tid`` at the struct's set_tid; None where
-    nobody tried. Never raises for any number or bytes.
+    nobody tried. ``flags``: those that the kernel acted on, for a call whose own are not known. Never raises for any
+    number or bytes.
     """
+    made = _decoded(arch, nr, args, struct, set_tid)
+    return made if flags is None or made.flags.raw is not None else replace(made, flags=flag_set(CLONE3, flags))
+
+
+def _decoded(
+    arch: Arch,
+    nr: int | None,
+    args: Sequence[int | None],
+    struct: bytes | Unavailable | None,
+    set_tid: bytes | Unavailable | None,
+) -> Creation:
     given = tuple(args)
     call = _creator(arch, nr)
     if call == "unknown" and nr is None and struct is not None:

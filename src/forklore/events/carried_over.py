@@ -145,7 +145,7 @@ class Carried:
             return
         struct = event.struct if isinstance(event.struct, str) else None
         raw = None if struct is None else bytes.fromhex(struct)
-        creation = decode_creation(event.arch, event.nr, event.args, raw)
+        creation = decode_creation(event.arch, event.nr, event.args, raw, flags=event.flags)
         place = lineage(creation.flags.raw or 0, event.tid, creator.tgid, creator.parent_tid)
         self._alive[event.child] = _Alive(
             event.t, event.tid, place.group, place.parent, creator.comm, event.standing

@@ -162,6 +162,9 @@ class Create(Call, tag="create", frozen=True, kw_only=True):
     """The library's function that made the call, where a log tells it: ``fork``, ``system``, ``pthread_create``."""
     took: Count = 0
     """For how many ns the creator was in the call, until the tracer saw its event; 0: less than 1 ms, or not seen."""
+    flags: Word | None = None
+    """The flags that the kernel acted on (tracepoint task_newtask), without the exit signal, where a log has these and
+    not the words or the struct that they were given in."""
 
 
 class Module(Event, tag="module", frozen=True, kw_only=True):

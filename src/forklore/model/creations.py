@@ -31,10 +31,11 @@ class CreationForm(Struct, frozen=True, gc=False):
 
 def decoded(record: ev.Create | ev.Fail) -> Creation:
     """The call of a record."""
+    told = record.flags if isinstance(record, ev.Create) else None
     if record.struct is None:
-        return decode_creation(record.arch, record.nr, record.args)
+        return decode_creation(record.arch, record.nr, record.args, flags=told)
     set_tid = None if record.set_tid is None else _bytes(record.set_tid)
-    return decode_creation(record.arch, record.nr, record.args, _bytes(record.struct), set_tid)
+    return decode_creation(record.arch, record.nr, record.args, _bytes(record.struct), set_tid, told)
 
 
 def _bytes(value: str | Unavailable) -> bytes | Unavailable:
@@ -70,4 +71,4 @@ def _decides(record: ev.Create) -> tuple[object, ...]:
     if isinstance(struct, str) and (record.nr is None or record.nr & _NUMBER == _CLONE3):
         decides = len(struct), struct[_FLAGS], struct[_EXIT_SIGNAL], record.library
         return record.arch, record.nr, record.args[1:2], *decides
-    return record.arch, record.nr, record.args[:1], struct is None, record.library
+    return record.arch, record.nr, record.args[:1], struct is None, record.library, record.flags
