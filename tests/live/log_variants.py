@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,13 +39,15 @@ def load(path: Path) -> Trace:
         return built(trace)
 
 
-def recorded(program: list[str], folder: Path) -> Trace:
-    """The real tree: what forklore itself saw of the program."""
+def recorded(
+    program: list[str], folder: Path, *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Trace:
+    """The real tree: what forklore itself saw of the program, in the surroundings given."""
     import sys
 
     trace = folder / "trace"
     command = [sys.executable, "-m", "forklore", "run", "-q", "-o", str(trace), "--", *program]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
+    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=PATIENCE, cwd=cwd, env=env)
     return load(trace)
 
 
@@ -137,6 +139,7 @@ def _facts(ours: Task, theirs: Task, found: Comparison) -> None:
         ("calls", _calls(ours), _calls(theirs)),
         ("refusals", _refusals(ours), _refusals(theirs)),
         ("call", *_creations(ours, theirs)),
+        ("exit signal", *_exit_signals(ours, theirs)),
         ("superseded", ours.gone == "superseded", theirs.gone == "superseded"),
     ):
         if told == real:
@@ -153,7 +156,8 @@ def _less(real: Any, told: Any) -> bool:
         return False
     rest = list(real)
     for one in told:
-        match = next((x for x in rest if all(a is None or a == b for a, b in zip(one, x, strict=True))), None)
+        alike = (x for x in rest if len(x) == len(one))
+        match = next((x for x in alike if all(a is None or a == b for a, b in zip(one, x, strict=True))), None)
         if match is None:
             return False
         rest.remove(match)
@@ -180,7 +184,14 @@ def _creations(ours: Task, theirs: Task) -> tuple[Any, Any]:
         return (), None
     if said.flags.raw is None:
         return (made.call,), (said.call,) if said.call != made.call else None
-    return (made.call, made.flags.raw, made.exit_signal), (said.call, said.flags.raw, said.exit_signal)
+    return (made.call, made.flags.raw), (said.call, said.flags.raw)
+
+
+def _exit_signals(ours: Task, theirs: Task) -> tuple[int | None, int | None]:
+    made, said = ours.creation, theirs.creation
+    if made is None or said is None or said.flags.raw is None:  # then the call is not known
+        return None, None
+    return made.exit_signal, said.exit_signal
 
 
 @dataclass(frozen=True)

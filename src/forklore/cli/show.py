@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from typing import Final
 
+from forklore.abi.text import printable
 from forklore.cli.common import add_view_arguments, view_options
 from forklore.cli.main import USAGE_ERROR, complain
 from forklore.cli.progress import reading
 from forklore.export.table import EXPORTERS, VIEWS
 
 HELP = """\
-Show a trace: one that `forklore run -o` recorded, or the log of `strace -f`,
-`ltrace -f` or QEMU_STRACE. What a file is, is told by its content. What a log
-cannot know is marked as unknown.
+Show a trace: one that `forklore run -o` recorded, or what strace, ltrace,
+perf, bpftrace, tracexec or QEMU_STRACE wrote. What a file is, is told by its
+content. What a log cannot know is marked as unknown.
 """
+_PER_TASK: Final = re.compile(r"\.\d+\Z")
 EPILOG = """\
 examples:
   forklore show trace.jsonl
@@ -25,12 +29,19 @@ examples:
   forklore show --view task 4711 trace.jsonl
   forklore show --format folded trace.jsonl | flamegraph.pl > made.svg
   strace -f -o log.txt make; forklore show log.txt
+  strace -ff -ttt -o logs/make make; forklore show logs
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore show``."""
-    parser.add_argument("file", metavar="FILE", help="the trace or log")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="the trace or log; what strace -ff wrote as its directory, as the PREFIX of its files, or file by file;"
+        " with --view task also the task's tid (4711), or its number ('#3')",
+    )
     parser.add_argument(
         "--format",
         choices=EXPORTERS,
@@ -46,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one"
         " task",
     )
-    parser.add_argument("id", nargs="?", metavar="ID", help="with --view task: its tid (4711), or its number ('#3')")
     add_view_arguments(parser)
 
 
@@ -54,17 +64,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Show; the exit status."""
     from forklore.events.lines import TraceError
     from forklore.report.task_card import NoSuchTaskError
-    from forklore.sources.files import open_any
+    from forklore.sources.files import open_any, open_several
 
-    if (arguments.view == "task") != (arguments.id is not None):
-        complain("show: --view task needs a FILE and the task's ID, and only that view takes one")
+    arguments.file, *others = arguments.files
+    arguments.id = None
+    if arguments.view == "task":
+        if len(others) != 1:
+            complain("show: --view task needs a FILE and the task's ID, and only that view takes one")
+            return USAGE_ERROR
+        (arguments.id,) = others
+        others = []
+        if _is_id(arguments.file) and not _is_id(arguments.id):
+            arguments.file, arguments.id = arguments.id, arguments.file  # as in: --view task 4711 trace.jsonl
+    elif others and not all(_PER_TASK.search(os.path.basename(name)) for name in arguments.files):
+        complain(
+            "show: several FILEs must be those of one strace -ff -o PREFIX, named PREFIX.PID; --view task takes a FILE"
+            f" and the task's ID; these are neither: {', '.join(map(printable, arguments.files))}"
+        )
         return USAGE_ERROR
-    if arguments.id is not None and _is_id(arguments.file) and not _is_id(arguments.id):
-        arguments.file, arguments.id = arguments.id, arguments.file  # as in: --view task 4711 trace.jsonl
     exporter = EXPORTERS[arguments.format]
     stream = sys.stdout if exporter.text else sys.stdout.buffer
     try:
-        source = open_any(arguments.file)
+        source = open_several(arguments.files) if others else open_any(arguments.file)
         with reading(arguments.file, stream) as out:
             exporter.write(source, out, view_options(arguments, sys.stdout), complain)
     except (TraceError, NoSuchTaskError) as problem:

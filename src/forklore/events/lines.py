@@ -153,6 +153,10 @@ class LineSource:
         """The last line, as messages name it."""
         return f"{printable(self.name)}:{self.number}"
 
+    def place_of(self, number: int) -> str:
+        """A line, as messages name it."""
+        return f"{printable(self.name)}:{number}"
+
     def error(self, expected: str, found: str) -> TraceError:
         """The error that says so of the last line."""
         return TraceError(self.name, self.number, expected, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from forklore.events import jsonl
@@ -14,12 +15,38 @@ _OWN: Final = f'"{FORMAT_NAME}"'.encode()
 
 
 def open_any(path: str | os.PathLike[str]) -> TraceFile:
-    """Open a trace: a file, a FIFO, or ``-`` for the standard input; gzip is seen through.
+    """Open a trace: a file, a FIFO, or ``-`` for the standard input; gzip is seen through. A directory, or the PREFIX
+    that was given to ``strace -ff -o``, stands for the files PREFIX.PID.
 
     Raises OSError where the file cannot be opened, and TraceError where it is none of these, now or while the
     events are read.
     """
-    source = open_lines(path)
+    if os.path.isdir(path) or not (path == "-" or os.path.lexists(path)):
+        from forklore.sources.logs.strace.per_task import files_below
+
+        files = files_below(path)
+        if files and (os.path.isdir(path) or not any(map(_is_ours, files))):  # those of --rotate are named alike
+            return open_several(files)
+        if os.path.isdir(path):
+            expected = "a trace, or a directory with what strace -ff -o PREFIX wrote"
+            raise TraceError(os.fspath(path), 0, expected, "a directory without files named PREFIX.PID")
+    return _opened(open_lines(path))
+
+
+def _is_ours(path: str | os.PathLike[str]) -> bool:
+    with open(path, "rb") as file:
+        begin = file.read(4096)
+    return not begin or _OWN in begin or begin.startswith(b"\x1f\x8b")
+
+
+def open_several(paths: Iterable[str | os.PathLike[str]]) -> TraceFile:
+    """Open what ``strace -ff -o PREFIX`` wrote, a file a task, as one log. Raises as :func:`open_any` does."""
+    from forklore.sources.logs.strace.per_task import open_set
+
+    return _opened(open_set(paths))
+
+
+def _opened(source: LineSource) -> TraceFile:
     try:
         return _recognise(source)
     except TraceError:
@@ -44,12 +71,16 @@ def _recognise(source: LineSource) -> TraceFile:
 
 
 def _unknown(name: str, head: list[bytes]) -> TraceError:
-    from forklore.sources.logs.formats import FORMATS
+    from forklore.sources.logs.formats import FORMATS, summary
 
     *names, last = ("a forklore trace (JSON lines)", *(each.name for each in FORMATS))
     wanted = f"{', '.join(names)} or {last}"
     if not head:
         return TraceError(name, 0, wanted, "an empty file")
+    if (counted := summary(head)) is not None:
+        line, found_summary = counted
+        found = f"{found_summary.name}, which counts calls and tells of no task; write {found_summary.instead}"
+        return TraceError(name, line, "a trace or a log", found)
     if any(b"\0" in line for line in head):
         return TraceError(name, 0, wanted, "binary data")
     found = f"“{excerpt(head[0].strip())}” and no line of their kind among the first {len(head)}"

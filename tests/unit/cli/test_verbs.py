@@ -353,7 +353,10 @@ def test_files_that_cannot_be_opened(view: str, tmp_path: Path, capsys: pytest.C
     assert main(["show", "--format", view, "/nowhere/t.jsonl"]) == 1
     assert capsys.readouterr().err == "forklore: /nowhere/t.jsonl: No such file or directory\n"
     assert main(["show", "--format", view, str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"forklore: {tmp_path}: Is a directory\n"
+    assert capsys.readouterr().err == (
+        f"forklore: {tmp_path}: expected a trace, or a directory with what strace -ff -o PREFIX wrote; "
+        "found a directory without files named PREFIX.PID\n"
+    )
 
 
 @pytest.mark.parametrize(("left", "said"), [([3, 12, 4], ".3 to {}.12, and"), ([2], ".2, and"), ([], "directory\n")])

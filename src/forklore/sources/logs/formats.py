@@ -11,10 +11,12 @@ from msgspec import Struct
 
 from forklore.events.lines import LineSource
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs import qemu
+from forklore.sources.logs import perf_trace, qemu, tracexec
 from forklore.sources.logs.ltrace import reader as ltrace
 from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.strace import reader as strace
+from forklore.sources.logs.tracepoints import reader as tracepoints
+from forklore.sources.logs.tracepoints.lines import PERF, TRACEFS
 
 _LINES: Final = 2000
 _BYTES: Final = 1 << 20
@@ -79,7 +81,46 @@ FORMATS: Final = (
             rb"|qemu: uncaught target signal "
         ),
     ),
+    Format("JSON of tracexec", tracexec.read, tracexec.MARK),
+    Format("text of perf trace", perf_trace.read, perf_trace.LINE),
+    Format("tracepoints from perf script", tracepoints.read, PERF),
+    Format("tracepoints from tracefs, trace-cmd or bpftrace", tracepoints.read, TRACEFS),
 )
+
+
+class Summary(Struct, frozen=True):
+    """What a tool prints instead of a log. ``instead``: how it writes one."""
+
+    name: str
+    line: re.Pattern[bytes]
+    instead: str
+
+
+_COLUMNS: Final = rb"% time +seconds +usecs/call +calls +"
+SUMMARIES: Final = (
+    Summary(
+        "a summary of strace -c",
+        re.compile(_COLUMNS + rb"errors +syscall\s*\Z"),
+        "a log by strace -f -o FILE, or both by strace -f -C -o FILE",
+    ),
+    Summary(
+        "a summary of ltrace -c", re.compile(_COLUMNS + rb"(?:errors +)?function\s*\Z"), "a log by ltrace -S -f -o FILE"
+    ),
+    Summary(
+        "a summary of perf trace -s",
+        re.compile(rb" ?Summary of events:\s*\Z"),
+        "a log by perf trace -o FILE, or both by perf trace -S -o FILE",
+    ),
+)
+
+
+def summary(head: list[bytes]) -> tuple[int, Summary] | None:
+    """A summary among the first lines, which have no log, and the number of its line."""
+    for number, line in enumerate(head, 1):
+        for each in SUMMARIES:
+            if len(line) < _SEARCHED and each.line.match(bare(line)):
+                return number, each
+    return None
 
 
 def choose(source: LineSource, head: list[bytes]) -> Format | None:

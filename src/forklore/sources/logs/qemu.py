@@ -33,7 +33,7 @@ from forklore.sources.logs.assembly.dialect import (
 from forklore.sources.logs.assembly.tasks import Creating, LoggedTask
 from forklore.sources.logs.printed import words
 from forklore.sources.logs.printed.calls import arguments, members
-from forklore.sources.logs.reading import LogReader, trace_file
+from forklore.sources.logs.reading import CallReader, trace_file
 
 _BLIND: Final = (
     Blind("arch", "QEMU does not name it; x86_64 is assumed"),
@@ -66,7 +66,7 @@ _BEGINS: Final = b"brk"
 _ARCH: Final = Arch.X86_64
 
 
-class QemuReader(LogReader):
+class QemuReader(CallReader):
     """The state between two lines."""
 
     def __init__(self) -> None:

@@ -9,7 +9,6 @@ from contextlib import closing
 from typing import Final
 
 from forklore.abi.arch import Arch
-from forklore.abi.text import printable
 from forklore.events.lines import Dull, LineSource
 from forklore.events.records import Event, Header
 from forklore.events.trace_file import TraceFile
@@ -25,9 +24,8 @@ _CREATION_NAMED: Final = re.compile(rb"(?:\b|SYS_)(?:v?fork|clone3?)(?:@SYS)?(?:
 class LogReader(ABC):
     """What understands the lines of a tool's log: :meth:`feed` takes them in order, ``order`` has the events."""
 
-    def __init__(self, dialect: Dialect, arch: Arch) -> None:
+    def __init__(self, arch: Arch) -> None:
         self.order = Ordering(arch)
-        self.calls = Assembler(dialect, self.order)
         self.stamps = Stamps()
         self.dull: Dull = _none
         """Which lines need not be fed."""
@@ -37,14 +35,26 @@ class LogReader(ABC):
         """Take the next line."""
 
     def finish(self) -> None:
-        """The log has ended: what a call lacks by now is not in it."""
+        """The log has ended."""
         self.order.line += 1
-        self.calls.next_line()
 
     def not_understood(self, line: bytes) -> None:
         """A line that says nothing to this reader: one that names a creation is worth a warning."""
         if _CREATION_NAMED.search(line):
             self.order.notices.add("lines that name a creation and are not understood", self.order.line)
+
+
+class CallReader(LogReader):
+    """One whose lines are calls, whole or in parts, which ``calls`` puts together."""
+
+    def __init__(self, dialect: Dialect, arch: Arch) -> None:
+        super().__init__(arch)
+        self.calls = Assembler(dialect, self.order)
+
+    def finish(self) -> None:
+        """The log has ended: what a call lacks by now is not in it."""
+        super().finish()
+        self.calls.next_line()
 
 
 def _none(_part: bytes, at: int) -> int:
@@ -70,4 +80,4 @@ def _events(reader: LogReader, source: LineSource, head: list[bytes], warnings: 
                 yield from order.ready()
     reader.finish()
     yield from order.finish(reader.stamps.last)
-    warnings.extend(order.notices.texts(printable(source.name)))
+    warnings.extend(order.notices.texts(source.place_of))

@@ -281,3 +281,13 @@ def test_whatever_shows_when_nobody_has_another_s_pid(
         if tid > 11:
             assert creator == 11
             assert inner == [tid, tid - 10]
+
+
+def test_a_task_that_was_announced_can_have_made_one_that_showed_before(tmp_path: Path) -> None:
+    """Only logs of strace -z look like this; here the same pid shows twice as well."""
+    log = (
+        '4194303 execve("/a", ["a"], 0x1) = 0\n10 +++ exited with 0 +++\n10 fork() = 12\n12 fork() = 11\n'
+        "11 vfork() = 10\n"
+    )
+    events, _ = read(tmp_path / "log", log)
+    assert tree(events) == {1: None, 3: None, 4: 3, 5: 4, 2: 5}

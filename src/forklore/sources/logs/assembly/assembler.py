@@ -7,6 +7,7 @@ from collections.abc import Set
 from typing import Any, Final
 
 from forklore.abi.arch import Arch
+from forklore.abi.flags import CLOSE_RANGE_UNSHARE
 from forklore.abi.units import PID_LIMIT
 from forklore.decode.calls import decode_call
 from forklore.decode.unsharing import linked, set_for_children
@@ -122,21 +123,23 @@ class Assembler:
     def _begins(self, task: LoggedTask, call: LoggedCall, *, joined: bool) -> None:
         task.open, call.cut = call, True
         if call.name in CREATING:
-            fields, flags = self._creation(task.arch, call.name, arguments(call.text, 0)[0])
+            fields, flags = self._creation(task, call.name, arguments(call.text, 0)[0])
             self._order.begin(task, call.began, fields, flags, again=joined)
         elif call.name in EXECUTING:
             self._order.executing[task] = None
         elif call.name in ENDING:
             _leaves(task, call.name, arguments(call.text, 0)[0], call.began)
 
-    def _creation(self, arch: Arch, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
-        key = arch, name, tuple(args)
+    def _creation(self, task: LoggedTask, name: bytes, args: list[bytes]) -> tuple[dict[str, Any], int | None]:
+        key = task.arch, name, tuple(args)
         if (made := self._decoded.get(key)) is None:
-            made = self._dialect.creation(arch, name, args)
+            made = self._dialect.creation(task.arch, name, args)
             if sum(map(len, args)) <= _KEPT_LENGTH:
                 if len(self._decoded) >= _KEPT:
                     self._decoded.clear()
                 self._decoded[key] = made
+        if task.told_flags is not None and made[1] is None:
+            return {**made[0], "flags": task.told_flags}, task.told_flags
         return made
 
     # From calls to events
@@ -183,7 +186,8 @@ class Assembler:
     def _created(
         self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
     ) -> None:
-        fields, flags = self._creation(task.arch, call.name, args)
+        fields, flags = self._creation(task, call.name, args)
+        task.told_flags = None
         made = self._order.begin(task, call.began, fields, flags, again=True)
         if answer is None:
             self._cut_off(call)
@@ -192,6 +196,7 @@ class Assembler:
             self._order.matching.drop(made)
             if answer.errno is not None and not answer.restarted:
                 when = _returned_at(t, call, answer)
+                made.call.pop("flags", None)  # the kernel's own, which are of a task that was made
                 self._order.emit(Fail(t=when, task=task.id, errno=answer.errno, injected=answer.injected, **made.call))
             elif not answer.restarted:
                 self._notices.add("creations that failed with an error of unknown name", self._order.line)
@@ -217,6 +222,8 @@ class Assembler:
         self, task: LoggedTask, call: LoggedCall, args: list[bytes], answer: Returned | None, t: int | None
     ) -> None:
         fields = self._dialect.change(task.arch, call.name, args)
+        if call.name == b"close_range" and not _unshares(fields.get("args", ())):
+            return
         result = None if answer is None else answer.value
         if answer is not None and answer.failed and result is not None:
             result = None if answer.errno is None else -answer.errno
@@ -285,6 +292,11 @@ class Assembler:
         self._order.executed(task, event)
         if image.lacks is not None:
             self._order.note(*image.lacks, t, task)
+
+
+def _unshares(words: tuple[int | None, ...]) -> bool:
+    """Whether a close_range leaves the table that others share: without that it only closes."""
+    return len(words) < 3 or words[2] is None or bool(words[2] & CLOSE_RANGE_UNSHARE)
 
 
 def _leaves(task: LoggedTask, name: bytes, args: list[bytes], t: int | None) -> None:

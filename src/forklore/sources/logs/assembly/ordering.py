@@ -28,6 +28,7 @@ from forklore.events.records import (
     GoneWhy,
     Note,
     Signal,
+    Text,
     VforkDone,
 )
 from forklore.sources.logs.assembly.matching import Matching
@@ -104,6 +105,12 @@ class Ordering:
             self.notices.add("lines without a pid while several tasks run", self.line)
         return next(iter(self.tasks.values()), None)
 
+    def was_there(self, tid: int, t: int | None, comm: Text | None) -> LoggedTask:
+        """A task that is not known yet, and that ran before the log began."""
+        task = self._make(tid)
+        self.emit(Begin(t=t, task=task.id, tid=tid, tgid=tid, how="log", comm=comm))
+        return task
+
     def _appear(self, tid: int, t: int | None, makers: Set[str] | None) -> LoggedTask:
         task = self._make(tid)
         if self._last_id == 1:
@@ -163,13 +170,19 @@ class Ordering:
             call = {**call, "library": task.within[0]}
         return self.matching.begin(task, t, call, flags, self.line, again=again, library=library)
 
-    def created(self, creating: Creating, t: int | None, tid: int, inner: int | None = None) -> None:
-        """The call made ``tid``, which is ``inner`` in the creator's own pid namespace, if that differs."""
+    def created(
+        self, creating: Creating, t: int | None, tid: int, inner: int | None = None, *, own: bool = False
+    ) -> LoggedTask | None:
+        """The call made ``tid``, which is ``inner`` in the creator's own pid namespace, if that differs.
+
+        ``own``: it is one of the log's own pids for certain. The child, if it is known which task that is.
+        """
         self.matching.ends(creating)
         slot = self.matching.claims(creating, tid)
-        if inner is None and (creating.task.space or (slot is None and self._may_be_inner(creating.task, tid))):
+        foreign = creating.task.space or (slot is None and self._may_be_inner(creating.task, tid))
+        if foreign and inner is None and not own:
             self._created_inside(creating, tid, t)
-            return
+            return None
         if slot is not None:
             child = slot.task
             self.matching.match(slot, creating, inner)
@@ -178,12 +191,16 @@ class Ordering:
             if former is not None:
                 self.gone(former, t, "lost")
             child = self._make(tid)
-            self.emit(self._create(creating, child, inner))
+            before = creating.task.shown
+            after = None if before is None or before.void else before
+            child.shown = Place(event=self._create(creating, child, inner), after=after)
+            self.queue.append(child.shown)
             if not self.follows:
                 del self.tasks[tid]
         if (done := self._vfork_done(creating, child, t)) is not None:
             self.emit(done)
         self.matching.settle()
+        return child
 
     def _may_be_inner(self, task: LoggedTask, pid: int) -> bool:
         return pid < task.tid and (pid < _FIRST_PIDS or pid not in self.tasks)
@@ -230,6 +247,8 @@ class Ordering:
         if flags is None:
             flags = CLONE_THREAD if kind_made_by(creating.call.get("library")) == "thread" else 0
         child.group = lineage(flags, child, creator.group, None).group
+        if child.group is not child:
+            child.group.threads += 1
         return Create(
             t=creating.began,
             task=creator.id,
@@ -296,6 +315,8 @@ class Ordering:
         self._forget(task)
 
     def _forget(self, task: LoggedTask) -> None:
+        if task.group is not task:
+            task.group.threads -= 1
         if self.tasks.get(task.tid) is task:
             del self.tasks[task.tid]
         self.executing.pop(task, None)
@@ -324,7 +345,7 @@ class Ordering:
         self.matching.execs_told = True
         self.emit(event)
         self.executing.pop(task, None)
-        task.group = task
+        task.group, task.threads = task, 0
 
     def note(self, what: str, why: str, t: int | None, task: LoggedTask | None = None) -> None:
         """Say in the trace that something is not as the log has it."""

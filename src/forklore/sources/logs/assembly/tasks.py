@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,8 @@ class LoggedTask:
     tid: int
     arch: Arch
     group: LoggedTask = field(init=False)
+    threads: int = 0
+    """How many threads the process has beside this one, its leader, as far as the log shows them made and ended."""
     creating: Creating | None = None
     open: LoggedCall | None = None
     """The system call that it is in."""
@@ -103,8 +105,8 @@ class LoggedTask:
     """That one is new: the next child is pid 1 in it."""
     slot: Slot | None = None
     """Where it first showed, until it is known who made it."""
-    shown: Slot | None = None
-    """Where it first showed unannounced."""
+    shown: Place | None = None
+    """Where it first showed unannounced, or was announced."""
     above: LoggedTask | None = None
     """Its creator, or one further up."""
     within: list[str] = field(default_factory=list)
@@ -116,6 +118,8 @@ class LoggedTask:
     """The tid that it had before it took its leader's, until its execve has come back."""
     leaving: tuple[int, int | None] | None = None
     """The wait status that an exit call announced, and when."""
+    told_flags: int | None = None
+    """Those that the kernel acted on in the creation that it is in, where the log tells them apart from the call."""
     group_leaving: tuple[int, int | None] | None = None
     """The same by exit_group, kept at the task that stands for the group."""
 
@@ -149,7 +153,7 @@ class Notices:
         count, first = self._counts.get(what, (0, line))
         self._counts[what] = (count + 1, first)
 
-    def texts(self, name: str) -> Iterator[str]:
-        """A sentence for each kind."""
+    def texts(self, place_of: Callable[[int], str]) -> Iterator[str]:
+        """A sentence for each kind; ``place_of`` names a line."""
         for what, (count, first) in self._counts.items():
-            yield f"{name}:{first}: {what}" + (f" ({count} of them, this is the first)" if count > 1 else "")
+            yield f"{place_of(first)}: {what}" + (f" ({count} of them, this is the first)" if count > 1 else "")

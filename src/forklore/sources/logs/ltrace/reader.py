@@ -25,7 +25,7 @@ from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.printed import words
 from forklore.sources.logs.printed.calls import Result, arguments, result
 from forklore.sources.logs.printed.time_stamps import PATTERN, Stamps
-from forklore.sources.logs.reading import LogReader, trace_file
+from forklore.sources.logs.reading import CallReader, trace_file
 
 _BLIND: Final = (
     Blind("arch", "ltrace does not name it; x86_64 is assumed"),
@@ -85,7 +85,7 @@ _FAILED: Final = (-1, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
 _SHELL_MISSING: Final = 127 << 8
 
 
-class LtraceReader(LogReader):
+class LtraceReader(CallReader):
     """The state between two lines."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from forklore.sources.logs.pasted import bare
 from forklore.sources.logs.printed import words
 from forklore.sources.logs.printed.calls import arguments, members
 from forklore.sources.logs.printed.time_stamps import PATTERN, Stamps
-from forklore.sources.logs.reading import LogReader, trace_file
+from forklore.sources.logs.reading import CallReader, trace_file
 from forklore.sources.logs.strace.calls import DIALECT, child_ended
 from forklore.sources.logs.strace.dull import DullLines
 
@@ -78,7 +78,7 @@ _NOT_SUCCESSFUL: Final = re.compile(rb"\) += (?:-1 E|\?)")
 """What ``strace -z`` leaves out."""
 
 
-class StraceReader(LogReader):
+class StraceReader(CallReader):
     """The state between two lines."""
 
     def __init__(self) -> None:

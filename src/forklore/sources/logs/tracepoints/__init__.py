@@ -1,0 +1,1 @@
+"""The kernel's tracepoints as text: what perf script, tracefs, trace-cmd and bpftrace print of them."""
