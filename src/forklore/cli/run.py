@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import add_check_arguments, add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, record
+from forklore.cli.tracing import add_engine_arguments, add_recording_arguments, add_seen_arguments, record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forklore.sources.bpf.session import Session as BpfSession
     from forklore.sources.ptrace.options import Options
+    from forklore.sources.ptrace.session import Session as PtraceSession
 
 HELP = """\
 Run a program under ptrace and show the tree of processes and threads it created.
@@ -65,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what becomes of tasks that are left then (default: kill)",
     )
     seen = parser.add_argument_group("what is seen")
+    add_engine_arguments(seen)
     seen.add_argument(
         "--stops",
         choices=("seccomp", "syscalls", "events"),
@@ -112,14 +117,13 @@ def run(arguments: argparse.Namespace) -> int:
     from forklore.linux.ours.exit_as import end_as
     from forklore.linux.tracing.spawn import NotExecutableError, NotFoundError
     from forklore.sources.header import TraceRefusedError
-    from forklore.sources.ptrace.session import Session
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until the program has it: to look for a program can be to wait for a file system, where no handler is called.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         say = complain if arguments.complaints is None else None  # else stderr is the program's alone
-        session = Session(command, _options(arguments), _environment(arguments), relay_signals=True, say=say)
+        session = _session(arguments, command, say)
         found = record(session, arguments)
     except NotFoundError as problem:
         _say(arguments, f"{problem}{_for_a_shell(command)}")
@@ -134,6 +138,19 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         return end_as(session.status) or found
     return OWN_FAILURE
+
+
+def _session(
+    arguments: argparse.Namespace, command: list[str], say: Callable[[str], None] | None
+) -> PtraceSession | BpfSession:
+    options, environment = _options(arguments), _environment(arguments)
+    if arguments.engine == "bpf":
+        from forklore.sources.bpf.session import Session as Bpf
+
+        return Bpf(command, options, environment, buffer=arguments.buffer, relay_signals=True, say=say)
+    from forklore.sources.ptrace.session import Session
+
+    return Session(command, options, environment, relay_signals=True, say=say)
 
 
 _BUILTINS: Final = (

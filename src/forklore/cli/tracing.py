@@ -139,6 +139,35 @@ def _show(recording: Recording, arguments: argparse.Namespace) -> None:
         say(f"Recorded in {recording.name}; look again with: forklore show {recording.name}")
 
 
+def add_engine_arguments(seen: argparse._ArgumentGroup) -> None:
+    """By what events are seen."""
+    seen.add_argument(
+        "--engine",
+        choices=("ptrace", "bpf"),
+        default="ptrace",
+        help="who sees: ptrace, which holds each task for a moment and can look into it (default); bpf, programs in the"
+        " kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task (docs/engines.md)",
+    )
+    seen.add_argument(
+        "--buffer",
+        type=_size,
+        default=1 << 26,
+        metavar="SIZE",
+        help="--engine bpf: how many bytes of events the kernel keeps until they are read (64M, the default: some"
+        " 80,000 creations); what finds no room is counted",
+    )
+
+
+def _size(text: str) -> int:
+    number, unit = text[:-1], text[-1:].upper()
+    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(unit)
+    if factor is None:
+        number, factor = text, 1
+    if not number.isascii() or not number.isdigit() or not 4096 <= int(number) * factor <= 1 << 31:
+        raise argparse.ArgumentTypeError(f"a size from 4K to 2G is expected, not {text!r}")
+    return int(number) * factor
+
+
 def add_seen_arguments(seen: argparse._ArgumentGroup) -> None:
     """What is read of each creation."""
     seen.add_argument(

@@ -91,6 +91,14 @@ class Launched(Struct):
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
+    def handle(self) -> Fd:
+        """A descriptor that can be read when it has ended, and is the caller's to close. Raises OSError."""
+        return Fd(os.pidfd_open(self.pid))
+
+    def wait(self) -> int:
+        """Wait for its end: the status word. Not of one that is traced."""
+        return os.waitpid(self.pid, 0)[1]
+
     def failure(self) -> tuple[str, int] | None:
         """Once the child has executed or ended: what it could not do and errno, or None if it executes."""
         raw = os.read(self._report, 256)

@@ -1,0 +1,160 @@
+"""The programs of one trace in the kernel: which of them this kernel can have, loaded, attached, read from."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Final
+
+from msgspec import Struct
+
+from forklore.abi.arch import Arch
+from forklore.abi.units import Pid
+from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError
+from forklore.linux.bpf.ring import Ring, power_of_two
+from forklore.sources.bpf import raw
+from forklore.sources.bpf.programs import programs
+
+BUFFER: Final = 1 << 26
+"""Bytes of the ring: some 80,000 creations."""
+_KINDS: Final = 16
+_ALWAYS: Final = ("task_newtask", "sched_process_exec", "signal_generate", "task_rename")
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """Whom to follow on a machine, decided in the kernel. With none of these: everybody."""
+
+    uid: int | None = None
+    cgroup: int | None = None
+    """The inode number of its directory in the unified hierarchy: it and what is below."""
+    comm: bytes | None = None
+
+
+class Events:
+    """The kernel's events, from when this is made until :meth:`close`. Raises LoadError."""
+
+    def __init__(
+        self, arch: Arch, *, buffer: int = BUFFER, argv: bool = True, env: bool = False, stack: int = 0,
+        everything: Filter | None = None,
+    ) -> None:  # fmt: skip
+        """``buffer``: bytes of the ring; ``argv``, ``env``: what is told of an exec; ``stack``: how many bytes of each
+        creator's stack; ``everything``: follow all that this lets pass, not just what descends from marked processes.
+        """
+        self._size = power_of_two(buffer)
+        self._reader = raw.Reader(arch)
+        self.without: list[str] = []
+        """What this kernel cannot tell, in words."""
+        settings: dict[str, int | bytes] = {
+            "no_arguments": not argv,
+            "environment": env,
+            "stack_bytes": stack,
+            "wake_bytes": self._size >> 3,
+        }
+        if everything is not None:
+            settings |= _filtering(everything)
+        self._loaded = Loaded(programs(arch), settings, {"ring": self._size})
+        try:
+            self._load()
+            self._ring = Ring(self._loaded.maps["ring"], self._size)
+        except BaseException:
+            self._loaded.close()
+            raise
+
+    def _load(self) -> None:
+        loaded = self._loaded
+        wanted = list(_ALWAYS)
+        try:
+            loaded.load("sched_process_exit")
+            wanted.append("sched_process_exit")
+        except MissingHookError:
+            raise
+        except LoadError:  # Linux before 6.16: the tracepoint has no second argument
+            loaded.load("sched_process_exit_before")
+            wanted.append("sched_process_exit_before")
+        try:
+            loaded.load("sched_prepare_exec")
+            wanted.append("sched_prepare_exec")
+        except MissingHookError:  # Linux before 6.10
+            self.without.append("late arguments")
+        for name in _ALWAYS:
+            loaded.load(name)
+        loaded.load("existing")
+        loaded.load("who_reads")
+        loaded.iterate("who_reads")
+        for name in wanted:
+            loaded.attach(name)
+
+    def mark(self, pids: Iterable[Pid]) -> None:
+        """Follow these processes and what descends from them: a record of each of their tasks comes first."""
+        self._loaded.mark("marked", pids)
+        self._loaded.iterate("existing")
+
+    def look(self) -> None:
+        """A record of each task that there is and that passes the filter."""
+        self._loaded.iterate("existing")
+
+    def wait(self, seconds: float) -> None:
+        """Until there is much to read, or so long."""
+        self._ring.wait(seconds)
+
+    def wait_for(self, fd: int) -> None:
+        """:meth:`wait` ends when this can be read, too."""
+        self._ring.also(fd)
+
+    def records(self) -> Iterator[raw.Record]:
+        """What is there now."""
+        read = self._reader.read
+        for record in self._ring.records():
+            yield read(record)
+
+    def lost(self) -> Sequence[int]:
+        """Records that found no room, by kind."""
+        return struct.unpack(f"={_KINDS}Q", self._loaded.variable("lost"))
+
+    @property
+    def given(self) -> int:
+        """How many records there were, with those that were lost."""
+        return self._loaded.number("numbers")
+
+    @property
+    def alive(self) -> int:
+        """How many tasks are followed and have not ended."""
+        return self._loaded.number("alive")
+
+    @property
+    def overlooked(self) -> int:
+        """How many tasks found no room among those that are followed."""
+        return self._loaded.number("overlooked")
+
+    def missed(self) -> dict[str, int]:
+        """How often each program was not run."""
+        return self._loaded.missed()
+
+    def detach(self) -> None:
+        """Nothing more is written."""
+        self._loaded.detach()
+
+    def close(self) -> None:
+        """Nothing is left of it in the kernel."""
+        self._ring.close()
+        self._loaded.close()
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _value: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _filtering(wanted: Filter) -> dict[str, int | bytes]:
+    found: dict[str, int | bytes] = {"everything": 1}
+    if wanted.uid is not None:
+        found |= {"by_uid": 1, "only_uid": wanted.uid}
+    if wanted.cgroup is not None:
+        found["only_cgroup"] = wanted.cgroup
+    if wanted.comm is not None:
+        found |= {"by_comm": 1, "only_comm": wanted.comm[:15]}
+    return found

@@ -1,0 +1,183 @@
+"""One run without stops: the program is started when the programs in the kernel wait for it, and their records read."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from errno import ENOENT
+from signal import SIGKILL
+from typing import TYPE_CHECKING, Final
+
+from forklore.abi.units import Tid, Unavailable
+from forklore.elf.image.interpreter import interpreter
+from forklore.events import records as ev
+from forklore.linux import proc
+from forklore.linux.bpf.loader import LoadError
+from forklore.linux.ours.signal_relay import Relay
+from forklore.linux.tracing import spawn
+from forklore.linux.tracing.wait import WaitStatus, kill
+from forklore.sources.bpf.blind import blind, refusal
+from forklore.sources.bpf.follower import Follower
+from forklore.sources.bpf.kernel import BUFFER, Events
+from forklore.sources.header import TraceRefusedError, header, machine
+from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Until
+
+if TYPE_CHECKING:
+    from forklore.sources.source import Emit, Idle
+
+_LOOK: Final = 0.02
+"""Seconds between two looks at the ring, where nothing wakes the reader."""
+
+
+class Session:
+    """A program about to be followed, a :class:`forklore.sources.source.Source`."""
+
+    status: WaitStatus
+    """How the program ended, once :meth:`run` has returned."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        options: Options = DEFAULTS,
+        environment: Sequence[bytes] | None = None,
+        *,
+        buffer: int = BUFFER,
+        relay_signals: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """Find the program and load the programs that follow it. As for :class:`forklore.sources.ptrace.session`.
+
+        ``buffer``: bytes of the ring between the kernel and us. Raises NotFoundError, NotExecutableError,
+        TraceRefusedError, and ValueError for options that need held tasks.
+        """
+        if (why := refusal(options)) is not None:
+            raise ValueError(why)
+        self._machine = machine()
+        self.command = command
+        self.options = options
+        self._environment = environment
+        self._relay_signals = relay_signals
+        self._say = say
+        self.warnings: list[str] = []
+        self._path = spawn.find(command[0])
+        self._start = time.monotonic_ns()
+        try:
+            self._events = Events(self._machine, buffer=buffer, argv=options.argv, env=options.env)
+        except LoadError as problem:
+            raise TraceRefusedError(f"{problem}; --engine ptrace needs none of this") from problem
+        self._asked = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        recorded = command if options.argv else command[:1]
+        told = {**options.record(), "stops": None, "engine": "bpf", "buffer": buffer}
+        self.header = header(self._machine, self._start, told, blind(options, self._events.without), recorded)
+
+    def run(self, emit: Emit, idle: Idle) -> ev.EndReason:
+        """Start the program and follow it to the end: ``done``, or ``root`` where only the program's own end counts.
+
+        Raises NotExecutableError where it cannot be executed after all, OSError where no process can be made.
+        """
+        environment = self._environment
+        if environment is None:
+            own = proc.environment()
+            environment = [b"=".join(item) for item in os.environb.items()] if isinstance(own, Unavailable) else own
+        events = self._events
+        try:
+            launched = spawn.launch(self._path, [os.fsencode(word) for word in self.command], environment, None)
+            pid = launched.pid
+            follower = Follower(
+                self.options, self._start, emit, events.lost, root=pid, parent_of=proc.parent_of, cgroups=cgroups
+            )
+            events.mark([pid])
+            if self._relay_signals:
+                Relay(pid, self.stop, lambda _number, _info: None)
+            ended = launched.handle()
+            try:
+                events.wait_for(ended)
+                events.wait_for(self._wake_read)
+                launched.go()
+                self._follow(follower, idle)
+            finally:
+                os.close(ended)
+            self._finish(follower, launched)
+            self._explain(launched.failure())
+        finally:
+            events.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+        return "root" if self.options.until is Until.ROOT else "done"
+
+    def _follow(self, follower: Follower, idle: Idle) -> None:
+        events, started = self._events, False
+        until_root = self.options.until is Until.ROOT
+        while True:
+            seconds = idle(self.elapsed())
+            events.wait(min(seconds, _LOOK) if seconds else _LOOK)
+            alive = events.alive
+            for record in events.records():
+                follower.take(record)
+                started = True
+            if started and (alive == 0 or self._asked or (until_root and follower.root_ended)):
+                return
+
+    def _finish(self, follower: Follower, launched: spawn.Launched) -> None:
+        events = self._events
+        left = follower.living()
+        if left and self.options.leave is Leave.KILL:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    kill(pid, SIGKILL)
+            self._drain(follower)
+        events.detach()
+        for record in events.records():
+            follower.take(record)
+        t = self.elapsed()
+        for name, count in events.missed().items():
+            follower.note(t, f"{count} events of {name}", "its program was running on that processor already")
+        if events.overlooked:
+            follower.note(t, f"{events.overlooked} tasks", "more tasks were alive than the programs have room for")
+        follower.finish(t, "released" if follower.living() else "lost")
+        if follower.living() and not follower.root_ended:
+            raise TraceRefusedError("the program was let go before it ended")
+        self.status = WaitStatus.decode(launched.wait())
+
+    def _drain(self, follower: Follower) -> None:
+        # Those that were killed end by themselves, however long the kernel takes.
+        until = time.monotonic() + _PATIENCE
+        while self._events.alive and time.monotonic() < until:
+            self._events.wait(_LOOK)
+            for record in self._events.records():
+                follower.take(record)
+
+    def stop(self) -> None:
+        """End the trace before the last task has ended: what is left is killed or let go, as the options say."""
+        self._asked = True
+        with suppress(BlockingIOError):
+            os.write(self._wake_write, b".")
+
+    def _explain(self, failure: tuple[str, int] | None) -> None:
+        if failure is None:
+            return
+        _what, errno = failure
+        name = os.fsdecode(self._path)
+        if errno == ENOENT:
+            needed = interpreter(name)
+            if isinstance(needed, bytes):
+                raise spawn.NotExecutableError(
+                    f"cannot run {name}: its interpreter {os.fsdecode(needed)} does not exist"
+                )
+        raise spawn.NotExecutableError(f"cannot run {name}: {os.strerror(errno)}")
+
+    def elapsed(self) -> int:
+        """Nanoseconds since the start of the trace."""
+        return time.monotonic_ns() - self._start
+
+
+_PATIENCE: Final = 5.0
+
+
+def cgroups(tid: Tid) -> list[ev.Text] | Unavailable:
+    """The lines of /proc/TID/cgroup: read late, and not at all of one that has ended."""
+    found = proc.read_file(f"/proc/{tid}/cgroup")
+    return found if isinstance(found, Unavailable) else [ev.text(line) for line in found.splitlines()]
