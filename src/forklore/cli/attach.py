@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 
 from forklore.cli.common import add_view_arguments, pid
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_recording_arguments, add_seen_arguments, record
+from forklore.cli.tracing import (
+    add_engine_arguments,
+    add_recording_arguments,
+    add_seen_arguments,
+    because,
+    bpf_options,
+    by_engine,
+    record,
+)
 
 if TYPE_CHECKING:
+    from forklore.abi.units import Pid
     from forklore.sources.ptrace.options import Options
+    from forklore.sources.source import Source
 
 HELP = """\
 Trace programs that are running: all their threads, and what they create from
@@ -32,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``forklore attach``."""
     parser.add_argument("pid", nargs="+", type=pid, metavar="PID", help="a process: all its threads")
     parser.add_argument("--tree", action="store_true", help="with the descendants that it has already")
-    parser.add_argument("--duration", type=_seconds, metavar="S", help="leave after S seconds")
+    parser.add_argument("--duration", type=seconds, metavar="S", help="leave after S seconds")
     add_recording_arguments(parser)
     seen = parser.add_argument_group("what is seen")
     seen.add_argument(
@@ -41,11 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop at every system call, to see failed creations and execs, unshare, setns and names as well: many"
         " times slower, and each thread is interrupted once, which makes some blocked calls fail with EINTR",
     )
+    add_engine_arguments(seen)
     add_seen_arguments(seen)
     add_view_arguments(parser)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A duration, of an option."""
     try:
         value = float(text)
     except ValueError:
@@ -59,12 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Attach; the exit status."""
     from forklore.abi.units import Pid
     from forklore.sources.header import TraceRefusedError
-    from forklore.sources.ptrace.attach import Attachment
 
     try:
         pids = [Pid(pid) for pid in arguments.pid]
-        record(Attachment(pids, _options(arguments), tree=arguments.tree, seconds=arguments.duration), arguments, pids)
-    except TraceRefusedError as problem:
+        record(_attachment(arguments, pids), arguments, pids)
+    except (TraceRefusedError, ValueError) as problem:
         complain(str(problem))
         return OWN_FAILURE
     except OSError as problem:
@@ -72,6 +83,24 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"{named}{problem.strerror or problem}")
         return OWN_FAILURE
     return 0
+
+
+def _attachment(arguments: argparse.Namespace, pids: list[Pid]) -> Source:
+    def bpf() -> Source:
+        from forklore.sources.bpf.attach import Attachment as Bpf
+
+        options = bpf_options(arguments, _options(arguments))
+        return Bpf(pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer)
+
+    def ptrace(why: str | None) -> Source:
+        from forklore.sources.ptrace.attach import Attachment
+
+        found = Attachment(pids, _options(arguments), tree=arguments.tree, seconds=arguments.duration)
+        found.header = because(found.header, why)
+        return found
+
+    needs = "--syscalls stops at every system call" if arguments.syscalls else None
+    return by_engine(arguments.engine, bpf, ptrace, needs)
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -17,6 +17,7 @@ from forklore.version import VERSION
 VERBS: Final = {
     "run": "trace a program and show the tree of what it created",
     "attach": "trace programs that are running already, without stopping them",
+    "watch": "follow what a machine, a cgroup, a user or a program starts, without stopping anybody",
     "show": "show a trace file, ours or strace's or ltrace's",
     "check": "say what is wrong in a trace: leaks, hangs in the making, crashes, waste",
     "explain": "put flags, calls, clone3 structs and refusals into words",

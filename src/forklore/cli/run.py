@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import add_check_arguments, add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_engine_arguments, add_recording_arguments, add_seen_arguments, record
+from forklore.cli.tracing import (
+    add_engine_arguments,
+    add_recording_arguments,
+    add_seen_arguments,
+    because,
+    by_engine,
+    record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,13 +151,20 @@ def _session(
     arguments: argparse.Namespace, command: list[str], say: Callable[[str], None] | None
 ) -> PtraceSession | BpfSession:
     options, environment = _options(arguments), _environment(arguments)
-    if arguments.engine == "bpf":
-        from forklore.sources.bpf.session import Session as Bpf
 
-        return Bpf(command, options, environment, buffer=arguments.buffer, relay_signals=True, say=say)
-    from forklore.sources.ptrace.session import Session
+    def bpf() -> BpfSession:
+        from forklore.sources.bpf.session import Session
 
-    return Session(command, options, environment, relay_signals=True, say=say)
+        return Session(command, options, environment, buffer=arguments.buffer, relay_signals=True, say=say)
+
+    def ptrace(why: str | None) -> PtraceSession:
+        from forklore.sources.ptrace.session import Session
+
+        found = Session(command, options, environment, relay_signals=True, say=say)
+        found.header = because(found.header, why)
+        return found
+
+    return by_engine(arguments.engine, bpf, ptrace)
 
 
 _BUILTINS: Final = (

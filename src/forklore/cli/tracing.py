@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from forklore.cli.common import positive, view_options, wants_color
 from forklore.cli.main import complain, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from forklore.cli.progress import Progress
+    from forklore.events.records import Header
     from forklore.events.rotate import Rotation
     from forklore.findings.settings import Settings
+    from forklore.sources.ptrace.options import Options
     from forklore.sources.recording import Recording
     from forklore.sources.source import Source
 
@@ -143,11 +145,17 @@ def add_engine_arguments(seen: argparse._ArgumentGroup) -> None:
     """By what events are seen."""
     seen.add_argument(
         "--engine",
-        choices=("ptrace", "bpf"),
+        choices=("ptrace", "bpf", "auto"),
         default="ptrace",
         help="who sees: ptrace, which holds each task for a moment and can look into it (default); bpf, programs in the"
-        " kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task (docs/engines.md)",
+        " kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task; auto: bpf where it may"
+        " and nothing is asked for that needs a held task (docs/engines.md)",
     )
+    add_buffer_argument(seen)
+
+
+def add_buffer_argument(seen: argparse._ArgumentGroup) -> None:
+    """How far the reader may fall behind."""
     seen.add_argument(
         "--buffer",
         type=_size,
@@ -156,6 +164,45 @@ def add_engine_arguments(seen: argparse._ArgumentGroup) -> None:
         help="--engine bpf: how many bytes of events the kernel keeps until they are read (64M, the default: some"
         " 80,000 creations); what finds no room is counted",
     )
+
+
+Made = TypeVar("Made", bound="Source")
+Other = TypeVar("Other", bound="Source")
+
+
+def by_engine(
+    engine: str, bpf: Callable[[], Made], ptrace: Callable[[str | None], Other], needs_hold: str | None = None
+) -> Made | Other:
+    """The source of the engine that was asked for. ``auto``: bpf, unless ``needs_hold`` or the machine is against it.
+
+    ``ptrace`` is given why it was chosen. Raises what the makers raise.
+    """
+    if engine != "auto":
+        return bpf() if engine == "bpf" else ptrace(None)
+    from forklore.sources.header import TraceRefusedError
+
+    why = needs_hold
+    if why is None:
+        try:
+            return bpf()
+        except (TraceRefusedError, ValueError) as problem:
+            why = str(problem)
+    return ptrace(why)
+
+
+def because(header: Header, why: str | None) -> Header:
+    """The header of a trace by ptrace, which was chosen for a reason."""
+    from msgspec.structs import replace
+
+    return header if why is None else replace(header, options={**header.options, "engine": "ptrace", "engine_why": why})
+
+
+def bpf_options(arguments: argparse.Namespace, options: Options) -> Options:
+    """The same without the default way to stop tasks, for an engine that stops none."""
+    from msgspec.structs import replace
+
+    asked = getattr(arguments, "syscalls", False) or getattr(arguments, "stops", None) is not None
+    return options if asked else replace(options, stops=None)
 
 
 def _size(text: str) -> int:

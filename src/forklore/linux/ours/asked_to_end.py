@@ -7,11 +7,14 @@ a wait begins interrupts nothing, and is noticed when the wait is over, which ma
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType
 from typing import Final
 
+from forklore.abi.units import Fd
 from forklore.linux.ours import leaving
 
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -73,6 +76,45 @@ class AskedToEnd:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
         for number in self._ignored:
             signal.signal(number, signal.SIG_DFL)
+
+
+class Polled:
+    """The same signals for a loop that waits for descriptors: :attr:`fd` can be read when one has come.
+
+    The interpreter's own C handler writes to it (signal.set_wakeup_fd), so that none is lost before a wait.
+    """
+
+    def __init__(self) -> None:
+        self.fd, self._write = (Fd(fd) for fd in os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
+        self.said = False
+        """Whether somebody has asked."""
+        self._former: dict[int, object] = {}
+        self._wakeup = -1
+
+    def keep(self) -> None:
+        """From now on. In the main thread."""
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in _ENDING:
+            self._former[number] = signal.signal(number, self._handle)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.said = True
+        leaving.asked()
+
+    def ask(self) -> None:
+        """As a signal, from any thread."""
+        self.said = True
+        with contextlib.suppress(BlockingIOError):  # it can be read already
+            os.write(self._write, b".")
+
+    def close(self) -> None:
+        """As it was before; what asks to end from now on asks for haste."""
+        if self._former:
+            signal.set_wakeup_fd(self._wakeup)
+            for number in self._former:
+                signal.signal(number, _asked_again)
+        os.close(self.fd)
+        os.close(self._write)
 
 
 def _asked_again(_number: int, _frame: FrameType | None) -> None:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from forklore.abi.arch import Arch
-from forklore.abi.units import Pid
+from forklore.abi.units import Pid, Tid, Unavailable
+from forklore.events import records as ev
+from forklore.linux import proc
 from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError
 from forklore.linux.bpf.ring import Ring, power_of_two
 from forklore.sources.bpf import raw
 from forklore.sources.bpf.programs import programs
 
+if TYPE_CHECKING:
+    from forklore.sources.bpf.follower import Follower
+
 BUFFER: Final = 1 << 26
 """Bytes of the ring: some 80,000 creations."""
+LOOK: Final = 0.02
+"""Seconds between two looks at the ring, where nothing wakes the reader."""
 _KINDS: Final = 16
 _ALWAYS: Final = ("task_newtask", "sched_process_exec", "signal_generate", "task_rename")
 
@@ -131,6 +138,13 @@ class Events:
         """How often each program was not run."""
         return self._loaded.missed()
 
+    def tell_what_is_missing(self, notes: Follower, t: int) -> None:
+        """Say which events no record was made of, if there were any."""
+        for name, count in self.missed().items():
+            notes.note(t, f"{count} events of {name}", "its program was running on that processor already")
+        if self.overlooked:
+            notes.note(t, f"{self.overlooked} tasks", "more tasks were alive than the programs have room for")
+
     def detach(self) -> None:
         """Nothing more is written."""
         self._loaded.detach()
@@ -158,3 +172,9 @@ def _filtering(wanted: Filter) -> dict[str, int | bytes]:
     if wanted.comm is not None:
         found |= {"by_comm": 1, "only_comm": wanted.comm[:15]}
     return found
+
+
+def cgroups(tid: Tid) -> list[ev.Text] | Unavailable:
+    """The lines of /proc/TID/cgroup: read late, and not at all of one that has ended."""
+    found = proc.read_file(f"/proc/{tid}/cgroup")
+    return found if isinstance(found, Unavailable) else [ev.text(line) for line in found.splitlines()]

@@ -10,7 +10,7 @@ from errno import ENOENT
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
-from forklore.abi.units import Tid, Unavailable
+from forklore.abi.units import Unavailable
 from forklore.elf.image.interpreter import interpreter
 from forklore.events import records as ev
 from forklore.linux import proc
@@ -20,15 +20,12 @@ from forklore.linux.tracing import spawn
 from forklore.linux.tracing.wait import WaitStatus, kill
 from forklore.sources.bpf.blind import blind, refusal
 from forklore.sources.bpf.follower import Follower
-from forklore.sources.bpf.kernel import BUFFER, Events
+from forklore.sources.bpf.kernel import BUFFER, LOOK, Events, cgroups
 from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Until
 
 if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
-
-_LOOK: Final = 0.02
-"""Seconds between two looks at the ring, where nothing wakes the reader."""
 
 
 class Session:
@@ -113,7 +110,7 @@ class Session:
         until_root = self.options.until is Until.ROOT
         while True:
             seconds = idle(self.elapsed())
-            events.wait(min(seconds, _LOOK) if seconds else _LOOK)
+            events.wait(min(seconds, LOOK) if seconds else LOOK)
             alive = events.alive
             for record in events.records():
                 follower.take(record)
@@ -133,10 +130,7 @@ class Session:
         for record in events.records():
             follower.take(record)
         t = self.elapsed()
-        for name, count in events.missed().items():
-            follower.note(t, f"{count} events of {name}", "its program was running on that processor already")
-        if events.overlooked:
-            follower.note(t, f"{events.overlooked} tasks", "more tasks were alive than the programs have room for")
+        events.tell_what_is_missing(follower, t)
         follower.finish(t, "released" if follower.living() else "lost")
         if follower.living() and not follower.root_ended:
             raise TraceRefusedError("the program was let go before it ended")
@@ -146,7 +140,7 @@ class Session:
         # Those that were killed end by themselves, however long the kernel takes.
         until = time.monotonic() + _PATIENCE
         while self._events.alive and time.monotonic() < until:
-            self._events.wait(_LOOK)
+            self._events.wait(LOOK)
             for record in self._events.records():
                 follower.take(record)
 
@@ -175,9 +169,3 @@ class Session:
 
 
 _PATIENCE: Final = 5.0
-
-
-def cgroups(tid: Tid) -> list[ev.Text] | Unavailable:
-    """The lines of /proc/TID/cgroup: read late, and not at all of one that has ended."""
-    found = proc.read_file(f"/proc/{tid}/cgroup")
-    return found if isinstance(found, Unavailable) else [ev.text(line) for line in found.splitlines()]
