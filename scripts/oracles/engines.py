@@ -12,29 +12,37 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from forklore.abi import syscalls
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import decode_creation
 from forklore.events import records as ev
 
 ONLY_PTRACE: Final = (
-    ev.Fail, ev.Other, ev.ExecFail, ev.Descriptors, ev.Title, ev.GroupStop, ev.Resume, ev.Note, ev.Module, ev.Place,
+    ev.Descriptors, ev.Title, ev.GroupStop, ev.Resume, ev.Note, ev.Module, ev.Place,
     ev.Lines, ev.Stack, ev.Script, ev.Cow, ev.Borrowed, ev.End,
 )  # fmt: skip
 OUTSIDE: Final = "outside"
 
 
 class Named:
-    """Who is who in a trace."""
+    """Who is who in a trace, and which functions its stacks go through."""
 
     def __init__(self, events: Iterable[ev.Event]) -> None:
         self.events = list(events)
         self._names: dict[int, str] = {}
         self._tids: dict[int, str] = {}
+        self._places: dict[int, str] = {}
+        self.stacks: dict[int, list[str]] = {}
+        """The functions of each stack, innermost first."""
         made: dict[int, int] = {}
         for event in self.events:
             if isinstance(event, ev.Begin):
                 self._names[event.task] = "root" if event.how == "root" else f"adopted {event.how}"
                 self._tids[event.tid] = self._names[event.task]
+            elif isinstance(event, ev.Place):
+                self._places[event.place] = str(event.function)
+            elif isinstance(event, ev.Stack):
+                self.stacks[event.stack] = [self._places[frame.place] for frame in event.frames]
             elif isinstance(event, ev.Create):
                 made[event.task] = made.get(event.task, 0) + 1
                 self._names[event.child] = f"{self._names[event.task]}.{made[event.task]}"
@@ -54,11 +62,15 @@ def told(events: Iterable[ev.Event]) -> dict[str, list[str]]:
     named = Named(events)
     found: dict[str, list[str]] = {}
     for event in named.events:
-        if isinstance(event, ONLY_PTRACE):
+        if isinstance(event, ONLY_PTRACE) or _asks_for_a_tracer(event):
             continue
         who = named.task(event.task)  # type: ignore[attr-defined]
         found.setdefault(who, []).append(f"{type(event).__name__} {_told(event, named)}")
     return {who: _settled(lines) for who, lines in found.items()}
+
+
+def _asks_for_a_tracer(event: ev.Event) -> bool:
+    return isinstance(event, ev.Other) and syscalls.name(event.arch, event.nr or 0) == "ptrace"
 
 
 def _settled(lines: list[str]) -> list[str]:
@@ -82,6 +94,13 @@ def _told(event: ev.Event, named: Named) -> dict[str, Any]:
                 "exe": _plain(event.exe), "comm": _plain(event.comm), "from_thread": event.former_tid is not None,
                 "compared": {name: min(answer, 1) for name, (_other, answer) in event.compared.items()},
             }  # fmt: skip
+        case ev.Fail():
+            return {"arch": str(event.arch), "nr": event.nr, "errno": event.errno, **_call(event)}
+        case ev.ExecFail():
+            return {"path": _plain(event.path), "argv": _plain(event.argv), "errno": event.errno}
+        case ev.Other():
+            compared = {name: min(answer, 1) for name, (_other, answer) in event.compared.items()}
+            return {"nr": event.nr, "result": event.result, "compared": compared}
         case ev.Exit():
             return {"status": event.status}
         case ev.Gone():
@@ -110,7 +129,7 @@ def _plain(text: object) -> str:
     return _NEW_EACH_RUN.sub("…", str(text))
 
 
-def _call(event: ev.Create) -> dict[str, Any]:
+def _call(event: ev.Create | ev.Fail) -> dict[str, Any]:
     struct = bytes.fromhex(event.struct) if isinstance(event.struct, str) else event.struct
     set_tid = bytes.fromhex(event.set_tid) if isinstance(event.set_tid, str) else event.set_tid
     creation = decode_creation(event.arch, event.nr, event.args, struct, set_tid)
@@ -135,6 +154,23 @@ def _stands(standing: ev.Standing | Unavailable | None) -> object:
         return None if standing is None else "unavailable"
     names = sorted(standing.namespaces or {})
     return standing.exit_signal, standing.no_new_privs, standing.umask, names
+
+
+def stack_differences(ptrace: Iterable[ev.Event], bpf: Iterable[ev.Event]) -> Iterator[str]:
+    """Creations whose stacks are not the same, as far as the shorter one goes: a copy of a stack has an end."""
+    theirs, ours = (dict(_stacks(events)) for events in (ptrace, bpf))
+    for who in sorted(theirs.keys() & ours.keys()):
+        a, b = theirs[who], ours[who]
+        length = min(len(a), len(b))
+        if a[:length] != b[:length] or not length:
+            yield f"{who}: ptrace {a}, bpf {b}"
+
+
+def _stacks(events: Iterable[ev.Event]) -> Iterator[tuple[str, list[str]]]:
+    named = Named(events)
+    for event in named.events:
+        if isinstance(event, ev.Create) and event.stack is not None:
+            yield named.task(event.child), named.stacks[event.stack]
 
 
 def differences(ptrace: Iterable[ev.Event], bpf: Iterable[ev.Event]) -> Iterator[str]:

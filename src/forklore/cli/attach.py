@@ -15,6 +15,7 @@ from forklore.cli.tracing import (
     because,
     bpf_options,
     by_engine,
+    failures,
     record,
 )
 
@@ -90,7 +91,10 @@ def _attachment(arguments: argparse.Namespace, pids: list[Pid]) -> Source:
         from forklore.sources.bpf.attach import Attachment as Bpf
 
         options = bpf_options(arguments, _options(arguments))
-        return Bpf(pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer)
+        return Bpf(
+            pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer,
+            failures=failures(arguments),
+        )  # fmt: skip
 
     def ptrace(why: str | None) -> Source:
         from forklore.sources.ptrace.attach import Attachment

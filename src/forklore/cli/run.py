@@ -16,6 +16,7 @@ from forklore.cli.tracing import (
     add_seen_arguments,
     because,
     by_engine,
+    failures,
     record,
 )
 
@@ -155,7 +156,10 @@ def _session(
     def bpf() -> BpfSession:
         from forklore.sources.bpf.session import Session
 
-        return Session(command, options, environment, buffer=arguments.buffer, relay_signals=True, say=say)
+        return Session(
+            command, options, environment, buffer=arguments.buffer, failures=failures(arguments), relay_signals=True,
+            say=say,
+        )  # fmt: skip
 
     def ptrace(why: str | None) -> PtraceSession:
         from forklore.sources.ptrace.session import Session

@@ -75,7 +75,8 @@ def screen(counts: Counts, t: int) -> RenderableType:
     lost = f", {counts.lost} gaps: a larger --buffer holds more" if counts.lost else ""
     head = Text(
         f"{t // _EVERY} s: {len(counts.names):,} tasks alive; in the last second {counts.made.total():,} made,"
-        f" {counts.executed.total():,} executed, {counts.ended.total():,} ended, {counts.failed.total():,} refused{lost}"
+        f" {counts.executed.total():,} executed, {counts.ended.total():,} ended, {counts.failed.total():,} refused"
+        f"{lost}"
     )
     table = Table("program", box=None, pad_edge=False)
     for title in ("makes/s", "execs/s", "ends/s", "refused/s", "alive"):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forklore.events.records import Header
     from forklore.events.rotate import Rotation
     from forklore.findings.settings import Settings
+    from forklore.sources.bpf.kernel import Failures
     from forklore.sources.ptrace.options import Options
     from forklore.sources.recording import Recording
     from forklore.sources.source import Source
@@ -166,6 +167,16 @@ def add_buffer_argument(seen: argparse._ArgumentGroup) -> None:
     )
 
 
+    seen.add_argument(
+        "--failures",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="--engine bpf: whether refused creations and execs, unshare, setns, close_range and setsid are seen: by"
+        " programs on the kernel's functions where it lets us, else on tracepoints, which make every system call of the"
+        " machine a little slower meanwhile (auto: not for `watch`); no: not at all",
+    )
+
+
 Made = TypeVar("Made", bound="Source")
 Other = TypeVar("Other", bound="Source")
 
@@ -203,6 +214,13 @@ def bpf_options(arguments: argparse.Namespace, options: Options) -> Options:
 
     asked = getattr(arguments, "syscalls", False) or getattr(arguments, "stops", None) is not None
     return options if asked else replace(options, stops=None)
+
+
+def failures(arguments: argparse.Namespace) -> Failures:
+    """What --failures says."""
+    from forklore.sources.bpf.kernel import Failures
+
+    return Failures(arguments.failures)
 
 
 def _size(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from forklore.cli.attach import seconds
 from forklore.cli.common import add_view_arguments, pid
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_buffer_argument, add_recording_arguments, add_seen_arguments, record
+from forklore.cli.tracing import add_buffer_argument, add_recording_arguments, add_seen_arguments, failures, record
 
 if TYPE_CHECKING:
     from forklore.abi.units import Pid
@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         source = Attachment(
             pids, _options(arguments), everything=everything, tree=True, seconds=arguments.duration,
             buffer=arguments.buffer,
+            failures=failures(arguments),
         )  # fmt: skip
         if arguments.top:
             from forklore.cli.top import top

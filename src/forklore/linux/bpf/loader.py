@@ -22,6 +22,8 @@ from forklore.linux.bpf import calls
 from forklore.linux.bpf.calls import AttachType, MapFlag, MapType, ProgramType, Refused
 from forklore.linux.bpf.hooks import Hooks
 from forklore.linux.bpf.object import BpfObject, Program
+from forklore.linux.bpf.tracepoints import Tracefs
+from forklore.linux.bpf.tracepoints import attach as tracepoints_attach
 
 _LOG: Final = 1 << 20
 _RESOLVED: Final = re.compile(r"^\d+: .*$|^; .*$|^processed .*$", re.M)
@@ -169,6 +171,22 @@ class Loaded:
             self._links[name] = self._own(calls.attach_tracing(self.programs[name], f"attaching to {hook}"))
         except OSError as problem:
             raise LoadError(explained(problem, hook)) from problem
+
+    def attach_tracepoints(self, name: str, group: str, tracepoints: Iterable[str]) -> int:
+        """Attach a program to each of these that the kernel has: to how many. Raises LoadError."""
+        try:
+            tracefs = Tracefs()
+            try:
+                numbers = {each: tracefs.number(group, each) for each in tracepoints}
+            finally:
+                tracefs.close()
+            for each, number in numbers.items():
+                if number is not None:
+                    fd = tracepoints_attach(self.programs[name], number, f"attaching to {group}/{each}")
+                    self._links[f"{name} {each}"] = self._own(fd)
+        except OSError as problem:
+            raise LoadError(explained(problem)) from problem
+        return sum(number is not None for number in numbers.values())
 
     def iterate(self, name: str) -> None:
         """Run an iterator program over all that there is. Raises LoadError."""

@@ -19,7 +19,7 @@ from forklore.linux.ours.asked_to_end import Polled
 from forklore.linux.tasks import descendants, leader_of
 from forklore.sources.bpf.blind import blind, refusal
 from forklore.sources.bpf.follower import Follower
-from forklore.sources.bpf.kernel import BUFFER, LOOK, Events, Filter, cgroups
+from forklore.sources.bpf.kernel import BUFFER, LOOK, STACK, Events, Failures, Filter, cgroups
 from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Options
 
@@ -34,16 +34,17 @@ class Attachment:
 
     def __init__(
         self, pids: Sequence[Pid], options: Options = DEFAULTS, *, everything: Filter | None = None,
-        tree: bool = False, seconds: float | None = None, buffer: int = BUFFER,
+        tree: bool = False, seconds: float | None = None, buffer: int = BUFFER, failures: Failures = Failures.AUTO,
     ) -> None:  # fmt: skip
         """``pids`` with what they make from now on, with ``tree`` their descendants too, or with ``everything`` whoever
-        passes that filter. ``seconds``: leave after that time. ``buffer``: as for a run.
+        passes that filter. ``seconds``: leave after that time. ``buffer``, ``failures``: as
+        for a run.
 
         Raises TraceRefusedError, ValueError for options that need held tasks.
         """
         if (why := refusal(options)) is not None:
             raise ValueError(why)
-        arch = machine()
+        self._machine = arch = machine()
         self._everything = everything
         self._tree = tree
         self._seconds = seconds
@@ -54,13 +55,22 @@ class Attachment:
             raise TraceRefusedError(f"nothing to attach to: {self._refused[0].why if self._refused else 'no process'}")
         self._start = time.monotonic_ns()
         try:
-            self._events = Events(arch, buffer=buffer, argv=options.argv, env=options.env, everything=everything)
+            self._events = Events(
+                arch,
+                buffer=buffer,
+                argv=options.argv,
+                env=options.env,
+                everything=everything,
+                failures=failures,
+                stack=STACK if options.stack_depth else 0,
+            )
         except LoadError as problem:
             raise TraceRefusedError(str(problem)) from problem
         self._asked = Polled()
         told = {**options.record(), "stops": None, "engine": "bpf", "buffer": buffer, **_shown(self._pids, everything)}
+        told["calls_seen_by"] = self._events.calls_seen_by
         before = ev.Blind("what happened before", "the programs ran already")
-        self.header = header(arch, self._start, told, [before, *blind(options, self._events.without)])
+        self.header = header(arch, self._start, told, [before, *blind(options, self._events)])
 
     def _leaders(self, pids: Sequence[Pid]) -> list[Pid]:
         found: list[Pid] = []
@@ -90,8 +100,7 @@ class Attachment:
                 events.look()
             reason = self._follow(follower, idle)
             events.detach()
-            for record in events.records():
-                follower.take(record)
+            events.give(follower)
             t = self.elapsed()
             events.tell_what_is_missing(follower, t)
             if reason == "done":
@@ -110,8 +119,7 @@ class Attachment:
             seconds = idle(self.elapsed())
             events.wait(min(seconds, LOOK) if seconds else LOOK)
             alive = events.alive
-            for record in events.records():
-                follower.take(record)
+            events.give(follower)
             if self._asked.said:
                 return "interrupted"
             if until is not None and time.monotonic() >= until:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from forklore.events import records as ev
 from forklore.sources.ptrace.options import Options
+
+if TYPE_CHECKING:
+    from forklore.sources.bpf.kernel import Events
 
 
 def refusal(options: Options) -> str | None:
@@ -18,22 +21,23 @@ def refusal(options: Options) -> str | None:
     return None
 
 
-def blind(options: Options, without: Sequence[str]) -> list[ev.Blind]:
+def blind(options: Options, events: Events) -> list[ev.Blind]:
     """What a trace by this engine does not have, and why."""
+    without = events.without
     no_hold = "the bpf engine holds no task"
     found = [
         ev.Blind("pages that are copied on write, bytes that children change in borrowed memory", no_hold),
         ev.Blind("the descriptors that survive an exec", f"{no_hold} while they could be read"),
         ev.Blind("when an exec was called", "its record is made when it can fail no more"),
-        ev.Blind(
-            "creations and execs that fail, unshare, setns, close_range, setsid",
-            "no program sees system calls",
-        ),
-        ev.Blind("call stacks, and what threads run", "they are not read by the bpf engine yet"),
+        ev.Blind("what threads run; frames of Python", "their memory has gone on when it could be read"),
         ev.Blind("command lines that processes write for themselves", no_hold),
         ev.Blind("processor time and memory of each process but the first", "a task's end comes before its account"),
         ev.Blind("stops by job control of children whose parent does not want to know", "SIGCHLD tells of the others"),
     ]
+    if events.calls_seen_by == "nothing":
+        found.append(
+            ev.Blind("creations and execs that fail, unshare, setns, close_range, setsid", events.unseen_because)
+        )
     if "late arguments" in without:
         found.append(
             ev.Blind(

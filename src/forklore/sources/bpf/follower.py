@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec.structs import replace
 
+from forklore.abi import syscalls
 from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK
 from forklore.abi.kcmp import UNSET, Order
 from forklore.abi.resources import APART
@@ -22,6 +23,9 @@ from forklore.sources.bpf import raw
 from forklore.sources.bpf.loss import Gaps
 from forklore.sources.bpf.task import Family, Followed, Group, Pending
 from forklore.sources.ptrace.options import Follow, Observe, Options
+
+if TYPE_CHECKING:
+    from forklore.sources.bpf.callers import CopiedStacks
 
 _EQUAL, _UNEQUAL = int(Order.EQUAL), int(Order.UNEQUAL)
 _GROUP_EXIT: Final = 4  # include/linux/sched/signal.h: SIGNAL_GROUP_EXIT
@@ -40,11 +44,11 @@ class Follower:
     def __init__(
         self, options: Options, start: int, emit: Callable[[ev.Event], None], counts: Callable[[], Sequence[int]], *,
         root: Pid | None = None, parent_of: Callable[[Pid], Pid | None] = lambda _pid: None,
-        cgroups: Callable[[Tid], list[ev.Text] | Unavailable] | None = None,
+        cgroups: Callable[[Tid], list[ev.Text] | Unavailable] | None = None, stacks: CopiedStacks | None = None,
     ) -> None:  # fmt: skip
         """``counts``: what the programs have lost so far, by kind. ``root``: the process that is started, ours.
 
-        ``parent_of``, ``cgroups``: what /proc tells of a task, late.
+        ``parent_of``, ``cgroups``: what /proc tells of a task, late. ``stacks``: walks those that are copied.
         """
         self._options = options
         self._start = start
@@ -53,6 +57,7 @@ class Follower:
         self._root = root
         self._parent_of = parent_of
         self._cgroups = cgroups
+        self.stacks = stacks
         self._me = os.getpid()
         self.family = Family()
         self.gaps = Gaps()
@@ -69,6 +74,7 @@ class Follower:
             raw.Name: self._name,
             raw.Begin: self._begin,
             raw.Job: self._job,
+            raw.Return: self._returned,
         }
 
     def take(self, record: raw.Record) -> None:
@@ -174,12 +180,21 @@ class Follower:
             child.waiter = creator
         answers = _compared(record.creators, record.childs)
         join(child, child.shares, creator, creator.shares, [i for i, answer in enumerate(answers) if answer == _EQUAL])
-        self._emit(self._created(record, creator.id, child, t, answers, thread=thread))
+        stack = None if self.stacks is None else self.stacks.created(creator, child, record, t)
+        self._emit(self._created(record, creator.id, child, t, answers, stack, thread=thread))
         if not child.keep:
             self._release(child)
 
     def _created(
-        self, record: raw.Create, creator: TaskId, child: Followed, t: int, answers: tuple[int, ...], *, thread: bool
+        self,
+        record: raw.Create,
+        creator: TaskId,
+        child: Followed,
+        t: int,
+        answers: tuple[int, ...],
+        stack: int | None,
+        *,
+        thread: bool,
     ) -> ev.Create:
         call, observe = record.call, self._options.observe
         known = call.arch is not None and not record.by_kernel
@@ -191,7 +206,7 @@ class Follower:
             set_tid=_hexadecimal(call.set_tid) if known else None, child=child.id, tid=child.tid, traced=child.keep,
             ns_tids=list(record.pids[: record.level + 1]) if record.level else None,
             kcmp=None if observe is Observe.NONE else answers,  # type: ignore[arg-type]
-            standing=standing,
+            standing=standing, stack=stack,
         )  # fmt: skip
 
     def _follows(self, child: Followed, *, thread: bool) -> bool:
@@ -337,6 +352,8 @@ class Follower:
         if group.tgid == self._root and Pid(task.tid) == group.tgid:
             self.root_ended = True
         if self.family.forget(task):
+            if self.stacks is not None:
+                self.stacks.ended(group)
             for child in list(self.family.orphans(group)):
                 self._inherited(child, last.reaper, t)
 
@@ -369,6 +386,47 @@ class Follower:
         self.family.hand_over(child, to)
         leader = self.family.leader(to)
         self._emit(ev.Reparent(t=t, task=orphan.id, parent_tid=to, parent=None if leader is None else leader.id))
+
+    # Calls that were refused, and such as change what a task shares
+
+    def _returned(self, record: raw.Return) -> None:
+        task, call = self._of(record.head), record.call
+        if task is None or call.arch is None:
+            return
+        t, result, name = self._t(record.head), record.result, syscalls.name(call.arch, call.nr)
+        if name in syscalls.CREATIONS:
+            self._emit(
+                ev.Fail(
+                    t=t, task=task.id, arch=call.arch, nr=call.nr, args=call.words, struct=_hexadecimal(call.struct),
+                    set_tid=_hexadecimal(call.set_tid), errno=-result,
+                )
+            )  # fmt: skip
+        elif name in ("execve", "execveat"):
+            self._exec_failed(task, -result, t)
+        else:
+            changed = result >= 0 and name != "setsid"
+            spaces = changed and name != "close_range" and self._options.observe in (Observe.AUTO, Observe.FULL)
+            if changed:
+                task.namespaces = record.standing.namespaces
+            self._emit(
+                ev.Other(
+                    t=t, task=task.id, arch=call.arch, nr=call.nr, args=call.words, result=result,
+                    compared=self._compared_again(task, record.objects) if changed else {},
+                    standing=ev.Standing(namespaces=record.standing.namespaces) if spaces else None,
+                )
+            )  # fmt: skip
+
+    def _exec_failed(self, task: Followed, errno: int, t: int) -> None:
+        pending, task.executing = task.executing or Pending(t), None
+        argv, argc, cut = self._arguments(pending)
+        lost = Unavailable(0, "the record of the call was lost")
+        path = lost if pending.path is None else pending.path
+        self._emit(
+            ev.ExecFail(
+                t=t, task=task.id, path=path if isinstance(path, Unavailable) else ev.text(path), at=pending.at,
+                argv=argv, argc=argc, cut=cut, errno=errno,
+            )
+        )  # fmt: skip
 
     # The rest
 
@@ -404,6 +462,8 @@ class Follower:
     def finish(self, t: int, why: ev.GoneWhy) -> None:
         """The trace ends: nothing more is seen of what is still there."""
         self.tell_losses(t)
+        if self.stacks is not None:
+            self.stacks.write_lines(t)
         for task in sorted(self.family.live.values(), key=lambda one: one.id):
             self._gone(task, t, why)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,8 @@ from forklore.events import records as ev
 from forklore.linux import proc
 from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError
 from forklore.linux.bpf.ring import Ring, power_of_two
+from forklore.linux.perf import Record as SideRecord
+from forklore.linux.perf import SideRecords
 from forklore.sources.bpf import raw
 from forklore.sources.bpf.programs import programs
 
@@ -25,6 +28,8 @@ BUFFER: Final = 1 << 26
 """Bytes of the ring: some 80,000 creations."""
 LOOK: Final = 0.02
 """Seconds between two looks at the ring, where nothing wakes the reader."""
+STACK: Final = 4096
+"""Bytes of a creator's stack that are copied."""
 _KINDS: Final = 16
 _ALWAYS: Final = ("task_newtask", "sched_process_exec", "signal_generate", "task_rename")
 
@@ -38,16 +43,44 @@ class Filter(Struct, frozen=True, kw_only=True):
     comm: bytes | None = None
 
 
+class Failures(StrEnum):
+    """Whether refused calls are to be seen, and unshare, setns, close_range and setsid with them."""
+
+    AUTO = "auto"
+    """Where that costs other calls nothing, or little beside what was asked for."""
+    YES = "yes"
+    NO = "no"
+
+
+_CALLS: Final = (
+    "clone", "clone3", "fork", "vfork", "execve", "execveat", "unshare", "setns", "close_range", "setsid",
+)  # fmt: skip
+_PREFIXES: Final = {Arch.X86_64: "__x64_sys_", Arch.AARCH64: "__arm64_sys_", Arch.RISCV64: "__riscv_sys_"}
+
+
 class Events:
     """The kernel's events, from when this is made until :meth:`close`. Raises LoadError."""
 
     def __init__(
         self, arch: Arch, *, buffer: int = BUFFER, argv: bool = True, env: bool = False, stack: int = 0,
-        everything: Filter | None = None,
+        everything: Filter | None = None, failures: Failures = Failures.AUTO,
     ) -> None:  # fmt: skip
         """``buffer``: bytes of the ring; ``argv``, ``env``: what is told of an exec; ``stack``: how many bytes of each
         creator's stack; ``everything``: follow all that this lets pass, not just what descends from marked processes.
         """
+        self._arch = arch
+        self.calls_seen_by = "nothing"
+        """How refused calls are seen: ``functions``, ``tracepoints`` or ``nothing``."""
+        self.unseen_because = "--failures no"
+        self._side: SideRecords | None = None
+        self._mapped: list[SideRecord] = []
+        if stack:
+            try:
+                self._side = SideRecords()
+            except OSError as problem:
+                raise LoadError(
+                    f"perf_event_open, for where code lies: {problem.strerror}; --no-stack does without"
+                ) from problem
         self._size = power_of_two(buffer)
         self._reader = raw.Reader(arch)
         self.without: list[str] = []
@@ -63,6 +96,8 @@ class Events:
         self._loaded = Loaded(programs(arch), settings, {"ring": self._size})
         try:
             self._load()
+            if failures is not Failures.NO:
+                self._see_calls(failures, machine_wide=everything is not None)
             self._ring = Ring(self._loaded.maps["ring"], self._size)
         except BaseException:
             self._loaded.close()
@@ -92,6 +127,35 @@ class Events:
         for name in wanted:
             loaded.attach(name)
 
+    def _see_calls(self, failures: Failures, *, machine_wide: bool) -> None:
+        """By programs on the functions, which cost other calls nothing, else on the tracepoints, which do."""
+        loaded, loads = self._loaded, []
+        try:
+            for call in _CALLS:
+                try:
+                    loaded.load("function_returns", f"{_PREFIXES[self._arch]}{call}")
+                    loads.append(f"function_returns {_PREFIXES[self._arch]}{call}")
+                except MissingHookError:
+                    continue  # aarch64 and riscv64 have no fork and no vfork
+            for name in loads:
+                loaded.attach(name)
+            self.calls_seen_by = "functions"
+        except LoadError as problem:
+            self.unseen_because = str(problem)
+        else:
+            return
+        if failures is Failures.AUTO and machine_wide:
+            self.unseen_because += "; tracepoints would slow every system call of the machine: --failures yes"
+            return
+        try:
+            loaded.load("syscall_returns")
+            loaded.attach_tracepoints("syscall_returns", "syscalls", [f"sys_exit_{call}" for call in _CALLS])
+            self.calls_seen_by = "tracepoints"
+        except LoadError as problem:
+            self.unseen_because = str(problem)
+            if failures is Failures.YES:
+                raise
+
     def mark(self, pids: Iterable[Pid]) -> None:
         """Follow these processes and what descends from them: a record of each of their tasks comes first."""
         self._loaded.mark("marked", pids)
@@ -114,6 +178,25 @@ class Events:
         read = self._reader.read
         for record in self._ring.records():
             yield read(record)
+
+    def give(self, follower: Follower) -> bool:
+        """Have a follower take what is there now, and where code was mapped before. Whether there was any."""
+        batch = list(self.records())
+        if self._side is None or follower.stacks is None:
+            for record in batch:
+                follower.take(record)
+            return bool(batch)
+        self._mapped += self._side.read()
+        done = 0
+        for record in batch:
+            first = done
+            while done < len(self._mapped) and self._mapped[done].time <= record.head.time:
+                done += 1
+            if done > first:
+                follower.stacks.take(self._mapped[first:done])
+            follower.take(record)
+        del self._mapped[:done]
+        return bool(batch)
 
     def lost(self) -> Sequence[int]:
         """Records that found no room, by kind."""
@@ -151,6 +234,8 @@ class Events:
 
     def close(self) -> None:
         """Nothing is left of it in the kernel."""
+        if self._side is not None:
+            self._side.close()
         self._ring.close()
         self._loaded.close()
 

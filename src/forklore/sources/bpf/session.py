@@ -19,8 +19,9 @@ from forklore.linux.ours.signal_relay import Relay
 from forklore.linux.tracing import spawn
 from forklore.linux.tracing.wait import WaitStatus, kill
 from forklore.sources.bpf.blind import blind, refusal
+from forklore.sources.bpf.callers import copied_stacks
 from forklore.sources.bpf.follower import Follower
-from forklore.sources.bpf.kernel import BUFFER, LOOK, Events, cgroups
+from forklore.sources.bpf.kernel import BUFFER, LOOK, STACK, Events, Failures, cgroups
 from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Until
 
@@ -41,13 +42,14 @@ class Session:
         environment: Sequence[bytes] | None = None,
         *,
         buffer: int = BUFFER,
+        failures: Failures = Failures.AUTO,
         relay_signals: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
         """Find the program and load the programs that follow it. As for :class:`forklore.sources.ptrace.session`.
 
-        ``buffer``: bytes of the ring between the kernel and us. Raises NotFoundError, NotExecutableError,
-        TraceRefusedError, and ValueError for options that need held tasks.
+        ``buffer``: bytes of the ring between the kernel and us; ``failures``: whether refused calls are seen.
+        Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that need held tasks.
         """
         if (why := refusal(options)) is not None:
             raise ValueError(why)
@@ -61,14 +63,22 @@ class Session:
         self._path = spawn.find(command[0])
         self._start = time.monotonic_ns()
         try:
-            self._events = Events(self._machine, buffer=buffer, argv=options.argv, env=options.env)
+            self._events = Events(
+                self._machine,
+                buffer=buffer,
+                argv=options.argv,
+                env=options.env,
+                failures=failures,
+                stack=STACK if options.stack_depth else 0,
+            )
         except LoadError as problem:
             raise TraceRefusedError(f"{problem}; --engine ptrace needs none of this") from problem
         self._asked = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         recorded = command if options.argv else command[:1]
         told = {**options.record(), "stops": None, "engine": "bpf", "buffer": buffer}
-        self.header = header(self._machine, self._start, told, blind(options, self._events.without), recorded)
+        told["calls_seen_by"] = self._events.calls_seen_by
+        self.header = header(self._machine, self._start, told, blind(options, self._events), recorded)
 
     def run(self, emit: Emit, idle: Idle) -> ev.EndReason:
         """Start the program and follow it to the end: ``done``, or ``root`` where only the program's own end counts.
@@ -84,7 +94,14 @@ class Session:
             launched = spawn.launch(self._path, [os.fsencode(word) for word in self.command], environment, None)
             pid = launched.pid
             follower = Follower(
-                self.options, self._start, emit, events.lost, root=pid, parent_of=proc.parent_of, cgroups=cgroups
+                self.options,
+                self._start,
+                emit,
+                events.lost,
+                root=pid,
+                parent_of=proc.parent_of,
+                cgroups=cgroups,
+                stacks=copied_stacks(self._machine, self.options, emit),
             )
             events.mark([pid])
             if self._relay_signals:
@@ -112,9 +129,7 @@ class Session:
             seconds = idle(self.elapsed())
             events.wait(min(seconds, LOOK) if seconds else LOOK)
             alive = events.alive
-            for record in events.records():
-                follower.take(record)
-                started = True
+            started = events.give(follower) or started
             if started and (alive == 0 or self._asked or (until_root and follower.root_ended)):
                 return
 
@@ -127,8 +142,7 @@ class Session:
                     kill(pid, SIGKILL)
             self._drain(follower)
         events.detach()
-        for record in events.records():
-            follower.take(record)
+        events.give(follower)
         t = self.elapsed()
         events.tell_what_is_missing(follower, t)
         follower.finish(t, "released" if follower.living() else "lost")
@@ -141,8 +155,7 @@ class Session:
         until = time.monotonic() + _PATIENCE
         while self._events.alive and time.monotonic() < until:
             self._events.wait(LOOK)
-            for record in self._events.records():
-                follower.take(record)
+            self._events.give(follower)
 
     def stop(self) -> None:
         """End the trace before the last task has ended: what is left is killed or let go, as the options say."""

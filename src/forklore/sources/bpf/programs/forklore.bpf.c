@@ -807,6 +807,69 @@ int BPF_PROG(task_rename, struct task_struct *task, const char *comm)
 	return 0;
 }
 
+/* A call that is looked at returns: a creation or an exec that was refused, or what changes what a task shares. */
+static __always_inline int returns(long result)
+{
+	struct task_struct *me = bpf_get_current_task_btf();
+	__u64 words[WORDS];
+	__u32 id, zero = 0;
+	if (result <= -512 && result >= -516)
+		return 0; /* -ERESTART…: it is entered again */
+	bpf_probe_read_kernel(words, sizeof(words), (void *)bpf_task_pt_regs(me));
+	__u64 nr = NR(words);
+	__u32 at = nr == EXECVEAT, execs = at || nr == EXECVE;
+	if (result >= 0 && (execs || MAKES(nr)))
+		return 0; /* it has a record of its own */
+	id = followed(me);
+	if (!id)
+		return 0;
+	if (execs) {
+		struct preparing_room *room = bpf_map_lookup_elem(&preparing, &zero);
+		if (!room)
+			return 0;
+		struct executing *r = &room->r;
+		write_head(&r->head, EXECUTING, id, me);
+		r->argc = 0;
+		r->at = at;
+		r->fd = at ? (__s32)FIRST(words) : -100;
+		r->at_flags = at ? FIFTH(words) : 0;
+		r->pad = 0;
+		__u64 path = at ? SECOND(words) : FIRST(words), argv = at ? THIRD(words) : SECOND(words);
+		long got = bpf_probe_read_user_str(room->more_, 4096, (void *)path);
+		r->path_bytes = got;
+		__u64 size = got < 0 ? 0 : got;
+		CLAMP(size, 4096);
+		output(r, sizeof(*r) + size, EXECUTING);
+		if (at && r->fd != -100)
+			directory(id, me, r->fd);
+		if (!no_arguments)
+			arguments(id, argv);
+	}
+	struct returned *r = RESERVED(returned, RETURN, id, me);
+	if (!r)
+		return 0;
+	r->result = result;
+	objects_of(&r->objects, me);
+	stands(&r->standing, me);
+	call_of(&r->call, me);
+	bpf_ringbuf_submit(r, wake());
+	return 0;
+}
+
+/* Attached to sys_exit_clone and its like, one by one. */
+SEC("tracepoint/syscalls/sys_exit_clone")
+int syscall_returns(struct syscall_exit *context)
+{
+	return returns(context->ret);
+}
+
+/* Loaded for each of the functions: of all of them the registers are the only argument. */
+SEC("fexit/sys_clone")
+int BPF_PROG(function_returns, void *registers, long result)
+{
+	return returns(result);
+}
+
 SEC("iter/task")
 int who_reads(struct bpf_iter__task *context)
 {

@@ -230,6 +230,12 @@ struct bpf_iter__task {
 
 #pragma clang attribute pop
 
+/* Of the events syscalls/sys_exit_*, as perf has them for programs. */
+struct syscall_exit {
+	u64 unused;
+	int nr, pad;
+	long ret;
+};
 /* struct pt_regs as words: how many are kept, and which of them a call is made with. What ptrace(2) gives of a task
  * comes first on every arch. */
 struct pt_regs;
@@ -244,6 +250,7 @@ struct pt_regs;
 #define CLONE3 435
 #define EXECVE 59
 #define EXECVEAT 322
+#define MAKES(nr) ((nr) == 56 || (nr) == 57 || (nr) == 58 || (nr) == CLONE3)
 /* also i386's, which mean munmap and a free number here, and x32's */
 #define IS_EXEC(nr) ((nr) == 59 || (nr) == 322 || (nr) == 11 || (nr) == 358 || (nr) == 0x40000208 || (nr) == 0x40000221)
 #elif defined(__TARGET_ARCH_arm64)
@@ -257,6 +264,7 @@ struct pt_regs;
 #define CLONE3 435
 #define EXECVE 221
 #define EXECVEAT 281
+#define MAKES(nr) ((nr) == 220 || (nr) == CLONE3)
 #define IS_EXEC(nr) ((nr) == EXECVE || (nr) == EXECVEAT)
 #elif defined(__TARGET_ARCH_riscv)
 #define WORDS 36 /* 35: orig_a0 (arch/riscv/include/asm/ptrace.h) */
@@ -269,6 +277,7 @@ struct pt_regs;
 #define CLONE3 435
 #define EXECVE 221
 #define EXECVEAT 281
+#define MAKES(nr) ((nr) == 220 || (nr) == CLONE3)
 #define IS_EXEC(nr) ((nr) == EXECVE || (nr) == EXECVEAT)
 #else
 #error "no registers known for this arch"

@@ -1,0 +1,174 @@
+"""Who makes a child: the creator's registers and the stack that was copied at the creation, walked afterwards.
+
+Where its code lies comes with the kernel's own records, so that a program that is gone is named, too; files are opened
+by path and have to be the same inode. Of a process that ran before, /proc/PID/maps tells, as long as it is there.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from forklore.abi.arch import Arch
+from forklore.abi.flags import CLONE_VM
+from forklore.abi.units import Pid, Tid
+from forklore.elf.dwarf.registers import dwarf_block
+from forklore.events import records as ev
+from forklore.linux import mappings
+from forklore.linux.mappings import Mapping, MappingKind
+from forklore.linux.perf import Executed, Mapped, Missed, Record
+from forklore.sources.bpf import raw
+from forklore.sources.bpf.task import Followed, Group
+from forklore.sources.ptrace.options import Options
+from forklore.sources.ptrace.tracee import Glance
+from forklore.sources.stacks.call_stacks import StackReader
+from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode
+from forklore.sources.stacks.tail_calls import Jumps
+
+_UNKNOWN: Final = "where its code lay is not known: it was gone before it could be asked for"
+
+
+class Code:
+    """Where the code of each process lies, as records tell it one after another."""
+
+    def __init__(self) -> None:
+        self.known: dict[Pid, list[Mapping]] = {}
+        self.whole = True
+        """False: records were lost, and of every process /proc is asked again."""
+
+    def take(self, record: Record) -> Pid | None:
+        """The next record: whose mappings are others now."""
+        match record:
+            case Mapped():
+                # Not of one that ran before: what else it has is not known.
+                if record.pid in self.known:
+                    _put(self.known[record.pid], record.entry)
+                return record.pid
+            case Executed():
+                self.known[record.pid] = []
+                return record.pid
+            case Missed():
+                self.known.clear()
+        return None
+
+    def forked(self, creator: Pid, child: Pid) -> None:
+        """A child's memory begins as a copy."""
+        if creator in self.known:
+            self.known[child] = list(self.known[creator])
+
+    def ended(self, pid: Pid) -> None:
+        """A process is gone."""
+        self.known.pop(pid, None)
+
+
+def _put(entries: list[Mapping], new: Mapping) -> None:
+    # What it lies over is there no more. Of one that is cut both ends are kept out: they are seldom code.
+    start = bisect_left(entries, new.start, key=lambda entry: entry.end)
+    while start < len(entries) and entries[start].start < new.end:
+        if entries[start].end <= new.start:
+            start += 1
+            continue
+        del entries[start]
+    insort(entries, new, key=lambda entry: entry.start)
+
+
+class CopiedCode(TracedCode):
+    """Code of processes that go on meanwhile: what lay where is told by records, and not asked of them again."""
+
+    def changed(self, regions: Iterable[CodeRegion], tid: Tid) -> bool:
+        """The records would have told."""
+        return False
+
+    def _known(self, tid: Tid, entry: Mapping) -> Loaded:
+        key = (entry.major, entry.minor, entry.inode, entry.path) if entry.inode else (entry.path, entry.size)
+        known = self._loaded.get(key)
+        if known is None:
+            known = self._load(tid, entry)
+            gone = known.unknown is not None or known.refused is not None
+            if gone and entry.kind is MappingKind.FILE:  # as we see the file of that name
+                known = self._load(Tid(os.getpid()), entry)
+            self._loaded[key] = known
+        return known
+
+
+class CopiedStacks(StackReader):
+    """Walks stacks that were copied, and writes each that is new."""
+
+    def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
+        super().__init__(machine, options, emit)
+        self.code = CopiedCode(emit, machine)
+        self._jumps = Jumps(self.code)
+        self._spaces: dict[Group, CodeSpace] = {}
+        self._stale: set[Pid] = set()
+        self.where_code_lies = Code()
+
+    def take(self, records: Iterable[Record]) -> None:
+        """What was mapped meanwhile."""
+        for record in records:
+            pid = self.where_code_lies.take(record)
+            if isinstance(record, Missed):
+                self._spaces.clear()
+            elif pid is not None:
+                self._stale.add(pid)
+
+    def created(self, creator: Followed, child: Followed, record: raw.Create, t: int) -> int | None:
+        """The number of the creator's stack."""
+        if child.group is not creator.group:
+            self.where_code_lies.forked(creator.group.tgid, child.group.tgid)
+            space = self._spaces.get(creator.group)
+            if space is not None:
+                self._spaces[child.group] = space if record.flags & CLONE_VM else space.copy()
+        if not record.stack or record.by_kernel:
+            return None
+        held = record.call.registers
+        arch = Arch.I386 if record.call.arch is Arch.I386 else self._machine
+        if arch is Arch.I386:
+            return None  # the registers of a 32-bit program are kept as a 64-bit one's
+        self._seen = Glance(creator.tid, held, held[held.layout.sp], record.stack, 0, b"")
+        self._looked_at = space = self._code_of(creator.group)
+        if not space.regions:
+            return self._numbered((), _UNKNOWN, t)
+        found, _unknown = self._walk_once(space, creator.tid, arch, dwarf_block(arch, held.raw), None)
+        return self._number(space, creator.tid, arch, found, t)
+
+    def _code_of(self, group: Group) -> CodeSpace:
+        space = self._spaces.get(group)
+        if space is None or group.tgid in self._stale:
+            self._stale.discard(group.tgid)
+            entries = self.where_code_lies.known.get(group.tgid)
+            if entries is None:
+                found = mappings.executable(Tid(group.tgid))
+                entries = list(found) if isinstance(found, mappings.Mappings) else []
+                if entries:
+                    self.where_code_lies.known[group.tgid] = list(entries)
+            space = self._spaces[group] = CodeSpace()
+            space.regions = [CodeRegion(entry) for entry in entries]
+            space.starts = [region.entry.start for region in space.regions]
+        return space
+
+    def _read(self, address: int, size: int) -> bytes | None:
+        # What is not in the copy cannot be had, for the memory has gone on; but code is what its file has.
+        known = self._seen.read(address, size)
+        if known is not None:
+            return known
+        region = self._looked_at.find(address)
+        if region is None or region.entry.writable:
+            return None
+        image = self.code.loaded(region, self._seen.tid).image
+        where = None if image is None else image.offset_of(address - region.bias)
+        if image is None or where is None:
+            return None
+        found = image.read(where, size)
+        return found if len(found) == size else None
+
+    def ended(self, group: Group) -> None:
+        """A process is gone."""
+        self._spaces.pop(group, None)
+        self.where_code_lies.ended(group.tgid)
+
+
+def copied_stacks(machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> CopiedStacks | None:
+    """What walks them; None where no stacks are asked for."""
+    return CopiedStacks(machine, options, emit) if options.stack_depth else None
