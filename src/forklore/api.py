@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -171,6 +171,10 @@ def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
     return Trace(found.header, tasks, *(getattr(found, name) for name in found.__struct_fields__[2:]))
 
 
+_ENGINES: Final = ("ptrace", "bpf", "auto")
+_FAILURES: Final = ("auto", "yes", "no")
+
+
 def trace(
     argv: Sequence[str | bytes | os.PathLike[str]],
     *,
@@ -186,6 +190,9 @@ def trace(
     stack_depth: int = 32,
     cow: bool = False,
     vfork_writes: bool = False,
+    engine: str = "ptrace",
+    buffer: int = 1 << 26,
+    failures: str = "auto",
     output: str | os.PathLike[str] | None = None,
     max_events: int | None = None,
     rotate: str | None = None,
@@ -224,7 +231,11 @@ def trace(
         vfork_writes=vfork_writes,
     )
     options.effective_stops()  # raises what excludes what
-    more = [] if max_events is None else [f"--max-events={_number('max_events', max_events, 1)}"]
+    for name, given, known in (("engine", engine, _ENGINES), ("failures", failures, _FAILURES)):
+        if given not in known:
+            raise ValueError(f"{name}={given!r} is none of {', '.join(map(repr, known))}")
+    more = [f"--engine={engine}", f"--buffer={_number('buffer', buffer, 4096)}", f"--failures={failures}"]
+    more += [] if max_events is None else [f"--max-events={_number('max_events', max_events, 1)}"]
     if rotate is not None:
         Rotation.read(rotate)
         if output is None:

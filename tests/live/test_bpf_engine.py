@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bpf_here import needed
-from oracles.engines import differences
+from oracles.engines import differences, stack_differences
 from tracing import ENVIRONMENT, FORKLORE, Program, said
 
 from forklore.events import jsonl
@@ -208,3 +208,100 @@ def test_a_program_that_traces_is_not_in_the_way(program: Program, tmp_path: Pat
     assert [line for line in said(done.stdout) if line.word == "ok"]
     made = [event for event in jsonl.read(str(file)) if isinstance(event, ev.Create)]
     assert len(made) >= 12
+
+
+@pytest.mark.parametrize(
+    "words", [("execfail_variants",), ("clone_failures",), ("unshare_setns",), ("later_unshare", "fs")], ids=" ".join
+)
+def test_refused_calls_and_unsharing_are_told_alike(words: tuple[str, ...], program: Program, tmp_path: Path) -> None:
+    found = both(tmp_path, str(program(words[0])), *words[1:])
+    # An argument that nobody has touched yet is in no memory that a program in the kernel could read.
+    assert [
+        line for line in found if not line.partition(": ")[2].startswith(("-ExecFail", "+ExecFail", "@@", "---", "+++"))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "words", [("stack_shapes", "vfork"), ("stack_shapes", "pthread"), ("stack_calls",)], ids=" ".join
+)
+def test_stacks_are_those_that_ptrace_reads(words: tuple[str, ...], program: Program, tmp_path: Path) -> None:
+    traces = []
+    for engine in ("ptrace", "bpf"):
+        file = tmp_path / f"{engine}.jsonl"
+        command = [
+            *FORKLORE,
+            "run",
+            "--engine",
+            engine,
+            "-q",
+            "-o",
+            str(file),
+            "--",
+            str(program(words[0])),
+            *words[1:],
+        ]
+        subprocess.run(command, env=ENVIRONMENT, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        traces.append(list(jsonl.read(str(file))))
+    assert list(stack_differences(*traces)) == []
+    assert any(isinstance(event, ev.Stack) and len(event.frames) > 3 for event in traces[1])
+
+
+@pytest.mark.parametrize("verb", ["attach", "watch"])
+def test_what_runs_already_is_followed_and_goes_on(verb: str, tmp_path: Path) -> None:
+    go, file = tmp_path / "go", tmp_path / "trace.jsonl"
+    os.mkfifo(go)
+    script = f"read line < {go}; /bin/true; exit 3"
+    with subprocess.Popen(["sh", "-c", script]) as target:
+        who = [str(target.pid), "--engine", "bpf"] if verb == "attach" else ["--pid", str(target.pid)]
+        with subprocess.Popen(
+            [*FORKLORE, verb, *who, "--log", "-o", str(file)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        ) as tracer:
+            assert tracer.stderr is not None
+            while "attached" not in (line := tracer.stderr.readline()):
+                assert line, "it ended before it had begun"
+            go.write_text("go\n")
+            assert target.wait(timeout=60) == 3
+            assert tracer.wait(timeout=60) == 0
+    events = list(jsonl.read(str(file)))
+    (begin,) = [event for event in events if isinstance(event, ev.Begin)]
+    assert (begin.tid, begin.how) == (target.pid, "attached")
+    assert [event.path for event in events if isinstance(event, ev.Exec)] == ["/bin/true"]
+    assert {event.status for event in events if isinstance(event, ev.Exit) and event.task == begin.task} == {3 << 8}
+
+
+def test_a_filter_lets_through_whom_it_names(tmp_path: Path) -> None:
+    name = f"w{os.getpid()}"
+    link, file = tmp_path / name, tmp_path / "trace.jsonl"
+    shell = shutil.which("sh")
+    assert shell is not None
+    link.symlink_to(shell)
+    up, go = tmp_path / "up", tmp_path / "go"
+    os.mkfifo(up)
+    os.mkfifo(go)
+    with subprocess.Popen([str(link), "-c", f"echo > {up}; read line < {go}; /bin/true; exit 0"]) as target:
+        up.read_text()
+        with subprocess.Popen(
+            [*FORKLORE, "watch", "--comm", name, "--log", "-o", str(file)], env=ENVIRONMENT, stderr=subprocess.PIPE,
+            text=True,
+        ) as tracer:  # fmt: skip
+            assert tracer.stderr is not None
+            while "attached" not in (line := tracer.stderr.readline()):
+                assert line, "it ended before it had begun"
+            go.write_text("go\n")
+            assert target.wait(timeout=60) == 0
+            while "exit" not in (line := tracer.stderr.readline()):
+                assert line, "it ended before the program had"
+            tracer.send_signal(signal.SIGINT)
+            assert tracer.wait(timeout=60) == 0
+    begun = [event for event in jsonl.read(str(file)) if isinstance(event, ev.Begin)]
+    assert [event.tid for event in begun] == [target.pid]
+
+
+def test_auto_says_why_it_took_ptrace(tmp_path: Path) -> None:
+    for options, engine in (((), "bpf"), (("--cow",), "ptrace")):
+        file = tmp_path / f"{engine}.jsonl"
+        command = [*FORKLORE, "run", "--engine", "auto", *options, "-q", "-o", str(file), "--", "true"]
+        subprocess.run(command, check=True, env=ENVIRONMENT)
+        told = json.loads(file.read_text().splitlines()[0])["options"]
+        assert told["engine"] == engine
+        assert ("--cow" in told.get("engine_why", "")) is (engine == "ptrace")

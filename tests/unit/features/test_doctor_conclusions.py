@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from forklore.abi.units import Pid, Unavailable
-from forklore.features.doctor.conclusions import Check, CheckState, Facts, can_trace, judge
+from forklore.features.doctor.conclusions import BpfFacts, Check, CheckState, Facts, can_trace, judge
 
 REFUSED = Unavailable(errno.EPERM, "it: Operation not permitted")
 
 ROOT = Facts(
+    bpf=BpfFacts(loads=True, prepare_exec=True, group_dead=True, calls_seen_by="functions", functions=True),
     kernel="6.12.0", machine="x86_64", user="root", uid=0, python="3.12.1", capabilities=(1 << 41) - 1,
     tracer=Pid(0), tracer_name="", yama=1, seize=True, syscall_info=True, registers=True, read_memory=True,
     filter_plain=True,
@@ -138,3 +139,28 @@ def test_whatever_is_lost_comes_with_a_remedy(
         and facts.syscall_info is True
         and not (yama == 3 or (yama == 2 and not capabilities >> 19 & 1))
     )
+
+
+@pytest.mark.parametrize(
+    ("bpf", "said"),
+    [
+        (BpfFacts(loads=Unavailable(2, "no hook"), btf=False), "CONFIG_DEBUG_INFO_BTF"),
+        (BpfFacts(loads=Unavailable(1, "refused"), lockdown="confidentiality"), "confidentiality"),
+        (BpfFacts(loads=Unavailable(1, "refused")), "CAP_BPF and CAP_PERFMON"),
+        (BpfFacts(loads=Unavailable(22, "unknown")), "5.17"),
+    ],
+)
+def test_without_bpf_the_other_engine_is_left_and_the_reason_told(bpf: BpfFacts, said: str) -> None:
+    checks = judge(replace(ROOT, bpf=bpf))
+    (check,) = [check for check in checks if check.name == "bpf engine"]
+    assert check.state is CheckState.LIMITED
+    assert said in check.remedy
+    assert can_trace(checks)
+
+
+def test_an_older_kernel_is_told_by_what_it_lacks() -> None:
+    bpf = BpfFacts(loads=True, calls_seen_by="tracepoints", functions=Unavailable(1, "refused"))
+    found = {check.name: check.found for check in judge(replace(ROOT, bpf=bpf))}
+    assert "6.10" in found["bpf engine"]
+    assert "6.16" in found["bpf engine"]
+    assert found["bpf: functions"] == "refused"

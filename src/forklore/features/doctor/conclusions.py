@@ -29,6 +29,24 @@ CAPABILITIES: Final[Mapping[str, int]] = {
 (include/uapi/linux/capability.h)."""
 
 
+class BpfFacts(Struct, frozen=True, kw_only=True):
+    """What the bpf engine found when its programs were loaded."""
+
+    loads: Answer
+    prepare_exec: bool = False
+    """Arguments are read as they were given (Linux 6.10)."""
+    group_dead: bool = False
+    """The last thread of a process is told by the kernel (Linux 6.16)."""
+    calls_seen_by: str = "nothing"
+    """``functions``, ``tracepoints`` or ``nothing``: how refused calls are seen."""
+    functions: Answer = False
+    """Programs on the kernel's functions, which cost other calls nothing."""
+    btf: bool = True
+    """/sys/kernel/btf/vmlinux is there."""
+    lockdown: str = ""
+    """The lockdown mode; empty where the kernel has none."""
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """What was read and tried. A None says that this kernel has no such thing."""
 
@@ -73,6 +91,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     tracefs: Answer
     abis: Mapping[str, Answer]
     """The ABIs besides the machine's own."""
+    bpf: BpfFacts = BpfFacts(loads=Unavailable(0, "not tried"))
     limits: Mapping[str, int] = field(default_factory=dict)
     """Names as in :mod:`forklore.linux.limits`, and ``rlimit_nofile``."""
 
@@ -111,8 +130,39 @@ def judge(facts: Facts) -> list[Check]:
         *_seccomp(facts),
         *_observation(facts),
         *_surroundings(facts),
+        *_bpf(facts.bpf),
         _limits(facts),
     ]
+
+
+_MISSING_RIGHTS: Final = frozenset({errno.EPERM, errno.EACCES})
+
+
+def _bpf(bpf: BpfFacts) -> Iterator[Check]:
+    name, loses = "bpf engine", "--engine bpf, and forklore watch"
+    if bpf.loads is not True:
+        why = _why(bpf.loads)
+        if not bpf.btf:
+            remedy = "a kernel built with CONFIG_DEBUG_INFO_BTF: /sys/kernel/btf/vmlinux is not there"
+        elif bpf.lockdown == "confidentiality":
+            remedy = "kernel lockdown is in confidentiality mode, which forbids programs that read memory"
+        elif isinstance(bpf.loads, Unavailable) and bpf.loads.errno in _MISSING_RIGHTS:
+            remedy = "run as root, or with CAP_BPF and CAP_PERFMON: docs/engines.md"
+        else:
+            remedy = "Linux 5.17 or newer, with BTF"
+        yield Check(name, CheckState.LIMITED, why, loses, remedy)
+        return
+    parts = [
+        "arguments as given" if bpf.prepare_exec else "arguments from the new memory (before Linux 6.10)",
+        "last thread told by the kernel" if bpf.group_dead else "last thread counted (before Linux 6.16)",
+        f"refused calls by {bpf.calls_seen_by}",
+    ]
+    yield Check(name, CheckState.OK, f"programs load: {', '.join(parts)}")
+    if bpf.functions is not True:
+        yield Check(
+            "bpf: functions", CheckState.INFO, _why(bpf.functions),
+            "refused calls without a price for other calls: tracepoints are used instead",
+        )
 
 
 def _why(answer: Answer) -> str:

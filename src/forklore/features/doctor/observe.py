@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
-from forklore.features.doctor.conclusions import Answer, Facts
+from forklore.features.doctor.conclusions import Answer, BpfFacts, Facts
 from forklore.linux import limits, proc
 from forklore.linux.namespaces import namespaces
 from forklore.linux.ours import trials
@@ -68,6 +68,32 @@ def _limits() -> dict[str, int]:
     return found
 
 
+def _bpf() -> BpfFacts:
+    from forklore.linux.bpf.loader import LoadError
+    from forklore.sources.bpf.kernel import Events, Failures
+
+    arch = proc.machine()
+    mode = proc.read_file("/sys/kernel/security/lockdown")
+    chosen = None if isinstance(mode, Unavailable) else re.search(rb"\[(\w+)\]", mode)
+    lockdown = "" if chosen is None else chosen[1].decode()
+    btf = os.path.exists("/sys/kernel/btf/vmlinux")
+    if arch is None:
+        return BpfFacts(loads=Unavailable(0, "there are no programs for this machine"), btf=btf, lockdown=lockdown)
+    try:
+        events = Events(arch, buffer=1 << 16, failures=Failures.AUTO)
+    except LoadError as problem:
+        cause = problem.__cause__
+        number = cause.errno if isinstance(cause, OSError) else 0
+        return BpfFacts(loads=Unavailable(number or 0, str(problem)), btf=btf, lockdown=lockdown)
+    with events:
+        by_functions = events.calls_seen_by == "functions"
+        return BpfFacts(
+            loads=True, prepare_exec="late arguments" not in events.without, group_dead=events.group_dead,
+            calls_seen_by=events.calls_seen_by, btf=btf, lockdown=lockdown,
+            functions=True if by_functions else Unavailable(0, events.functions_refused),
+        )  # fmt: skip
+
+
 def collect() -> Facts:
     """Read and try everything. Takes some hundredths of a second and a few short-lived children."""
     machine = proc.machine()
@@ -81,6 +107,7 @@ def collect() -> Facts:
     actions = proc.read_file("/proc/sys/kernel/seccomp/actions_avail")
     own = psutil.Process()
     return Facts(
+        bpf=_bpf(),
         kernel=platform.release(),
         machine=platform.machine(),
         user=own.username(),

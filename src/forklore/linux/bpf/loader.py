@@ -246,6 +246,15 @@ class Loaded:
         self.close()
 
 
+def has_tracepoint(name: str) -> bool:
+    """Whether programs can be attached to a tracepoint of this name here. Raises LoadError."""
+    try:
+        with Hooks() as hooks:
+            return hooks.tracepoint(name) is not None
+    except OSError as problem:
+        raise LoadError(explained(problem)) from problem
+
+
 def explained(problem: OSError, hook: str = "", log: str = "") -> str:
     """A refusal of bpf(2) in words: what was refused, why, and what to do."""
     what = hook or problem.filename or "bpf(2)"

@@ -14,7 +14,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc
-from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError
+from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError, has_tracepoint
 from forklore.linux.bpf.ring import Ring, power_of_two
 from forklore.linux.perf import Record as SideRecord
 from forklore.linux.perf import SideRecords
@@ -81,6 +81,10 @@ class Events:
                 raise LoadError(
                     f"perf_event_open, for where code lies: {problem.strerror}; --no-stack does without"
                 ) from problem
+        self.functions_refused = ""
+        """Why no program can be put on the kernel's functions."""
+        self.group_dead = False
+        """Whether the kernel itself tells which thread is the last of its process."""
         self._size = power_of_two(buffer)
         self._reader = raw.Reader(arch)
         self.without: list[str] = []
@@ -93,6 +97,8 @@ class Events:
         }
         if everything is not None:
             settings |= _filtering(everything)
+        if not has_tracepoint("sched_prepare_exec"):
+            settings["late_arguments"] = 1
         self._loaded = Loaded(programs(arch), settings, {"ring": self._size})
         try:
             self._load()
@@ -109,6 +115,7 @@ class Events:
         try:
             loaded.load("sched_process_exit")
             wanted.append("sched_process_exit")
+            self.group_dead = True
         except MissingHookError:
             raise
         except LoadError:  # Linux before 6.16: the tracepoint has no second argument
@@ -141,7 +148,7 @@ class Events:
                 loaded.attach(name)
             self.calls_seen_by = "functions"
         except LoadError as problem:
-            self.unseen_because = str(problem)
+            self.unseen_because = self.functions_refused = str(problem)
         else:
             return
         if failures is Failures.AUTO and machine_wide:
