@@ -21,6 +21,7 @@ from forklore.linux.mappings import Mapping, MappingKind
 from forklore.linux.perf import Executed, Mapped, Missed, Record
 from forklore.sources.bpf import raw
 from forklore.sources.bpf.task import Followed, Group
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.tracee import Glance
 from forklore.sources.stacks.call_stacks import StackReader
@@ -86,8 +87,7 @@ class CopiedCode(TracedCode):
         known = self._loaded.get(key)
         if known is None:
             known = self._load(tid, entry)
-            gone = known.unknown is not None or known.refused is not None
-            if gone and entry.kind is MappingKind.FILE:  # as we see the file of that name
+            if known.unknown is not None and entry.kind is MappingKind.FILE:  # it is gone: as we see its file
                 known = self._load(Tid(os.getpid()), entry)
             self._loaded[key] = known
         return known
@@ -97,8 +97,9 @@ class CopiedStacks(StackReader):
     """Walks stacks that were copied, and writes each that is new."""
 
     def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
-        super().__init__(machine, options, emit)
-        self.code = CopiedCode(emit, machine)
+        out = Outbox(emit)
+        super().__init__(machine, options, out)
+        self.code = CopiedCode(out, machine)
         self._jumps = Jumps(self.code)
         self._spaces: dict[Group, CodeSpace] = {}
         self._stale: set[Pid] = set()
@@ -114,7 +115,12 @@ class CopiedStacks(StackReader):
                 self._stale.add(pid)
 
     def created(self, creator: Followed, child: Followed, record: raw.Create, t: int) -> int | None:
-        """The number of the creator's stack."""
+        """The number of the creator's stack, which is written now where it is new: nobody waits for it."""
+        number = self._walked_stack(creator, child, record, t)
+        self._out.empty()
+        return number
+
+    def _walked_stack(self, creator: Followed, child: Followed, record: raw.Create, t: int) -> int | None:
         if child.group is not creator.group:
             self.where_code_lies.forked(creator.group.tgid, child.group.tgid)
             space = self._spaces.get(creator.group)
