@@ -2,6 +2,7 @@
 
     scripts/audit-debian            fetch, audit, write
     scripts/audit-debian --offline  with the packages that are in the cache already
+    scripts/audit-debian --prove    write nothing; run each function under just the filter that `--view seccomp` tells
 
 The packages are fetched by apt with a configuration of its own, from the mirror that this machine's own sources name,
 into a cache directory ($XDG_CACHE_HOME/forklore/debian); nothing is installed. Needs apt and, for i386, a compiler
@@ -29,6 +30,7 @@ from forklore.features.audit.show.compare import compare
 from forklore.features.audit.static import findings
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests/live"))
 
 SUITES = ("bullseye", "bookworm", "trixie", "sid")
 PACKAGES = ("libc6:amd64", "libc6-i386:amd64", "musl:amd64", "libc6:arm64")
@@ -98,6 +100,23 @@ def slug(made: Audit) -> str:
     return f"{made.library.family}-{made.library.version}-{made.library.arch}"
 
 
+def proved(packages: list[Path]) -> bool:
+    """Whether each function lives under just the filter that is told for it, on every library that runs here."""
+    from filter_proof import dying
+
+    whole = True
+    for package in packages:
+        for target in targets(unpack(package)):
+            if target.arch == "aarch64":
+                continue
+            tried, dead = dying(target, lasting(audit(prober(target), HOW)))
+            print(f"{target.name} {target.arch} ({target.package or package.name}): {tried} runs, {len(dead)} died")
+            for (function, mode), call in dead.items():
+                print(f"  {function}, {mode}: {call}")
+            whole = whole and not dead
+    return whole
+
+
 def matrix(found: dict[str, list[Audit]]) -> str:
     """docs/libc/matrix.md."""
     about = (
@@ -148,6 +167,7 @@ def main() -> int:
     """Fetch, audit, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--offline", action="store_true", help="use the packages that are in the cache")
+    parser.add_argument("--prove", action="store_true", help="write nothing, and prove the filters of --view seccomp")
     arguments = parser.parse_args()
     base = cache() / "debian"
     packages: list[Path] = []
@@ -162,6 +182,8 @@ def main() -> int:
         packages += sorted((folder / "debs").glob("*.deb"))
     if not packages:
         sys.exit(f"no packages in {base}: run it once without --offline")
+    if arguments.prove:
+        return 0 if proved(packages) else 1
     found = audited(packages)
     DOCS.mkdir(parents=True, exist_ok=True)
     for audits in found.values():

@@ -11,7 +11,9 @@ from forklore.abi.arch import Arch
 from forklore.abi.errors import errno_name
 from forklore.abi.syscalls import number
 from forklore.abi.units import TaskId
-from forklore.features.audit.observe.run import Prober
+from forklore.features.audit.functions import FUNCTIONS, MODES
+from forklore.features.audit.observe.run import Prober, prober
+from forklore.features.audit.observe.target import Target
 from forklore.features.audit.record import Became, Born, Happening, ProbeSaid, ProbeWord, SeenCall, TaskEnded
 from forklore.features.audit.result import Audit
 from forklore.features.audit.show import profile
@@ -77,3 +79,14 @@ def _deaths(log: Iterable[Happening]) -> Iterator[str]:
             yield f"{errno_name(each.values[1])} in step {each.values[0]} of setting up"
         elif isinstance(each, TaskEnded) and each.status & 0x7F == _SIGSYS and each.task not in became:
             yield last.get(each.task, "its first call")
+
+
+def dying(target: Target, audit: Audit) -> tuple[int, dict[tuple[str, str], str]]:
+    """How many runs there were, one for each function and mode, and which died for which call."""
+    runner = prober(target)
+    purposes = {function for need in profile.needs(audit) for function in need.functions}
+    tried = [name for name in (*FUNCTIONS, *PROVED) if PROVED.get(name, name) in purposes]
+    assert {"fork", *PROVED} <= {*tried}, "the functions of a variant are not in the list"
+    runs = [(name, mode) for name in tried for mode in MODES]
+    dead = {run: call for run in runs if (call := died(runner, audit, *run)) is not None}
+    return len(runs), dead

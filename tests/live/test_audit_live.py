@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from filter_proof import PROVED, died
+from filter_proof import died, dying
 from msgspec import structs
 from programs import Missing, build
 from tracing import ENVIRONMENT, FORKLORE, Done
@@ -21,7 +21,6 @@ from forklore.abi.arch import Arch
 from forklore.decode.creation import decode_creation
 from forklore.decode.library_forms import candidates, fingerprint
 from forklore.features.audit.conclude.derive import creations
-from forklore.features.audit.functions import FUNCTIONS, MODES
 from forklore.features.audit.observe import listen
 from forklore.features.audit.observe.build import NoProbeError
 from forklore.features.audit.observe.run import prober
@@ -152,13 +151,9 @@ def test_it_does_what_is_recorded_of_it(target: Target) -> None:
 @pytest.mark.parametrize("target", HERE, ids=lambda target: target.name)
 def test_a_program_lives_under_just_the_filter_that_is_told(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", kept().name)
-    audit = audited(target)
-    runner = prober(target)
-    purposes = {function for need in profile.needs(audit) for function in need.functions}
-    tried = [name for name in (*FUNCTIONS, *PROVED) if PROVED.get(name, name) in purposes]
-    assert {"fork", *PROVED} <= {*tried}
-    dead = {(name, mode): died(runner, audit, name, mode) for name in tried for mode in MODES}
-    assert {key: call for key, call in dead.items() if call is not None} == {}
+    tried, dead = dying(target, audited(target))
+    assert tried
+    assert dead == {}
 
 
 @pytest.mark.parametrize(("function", "call"), [

@@ -69,6 +69,8 @@ class TaskState(Struct, frozen=True, gc=False):
     comm: bytes
     state: str
     """The state letter of proc_pid_stat(5): R, S, D, T, t, Z, X, I."""
+    marks: str
+    """What ps(1) adds to it: of ``<NLsl+``, in this order (:data:`forklore.decode.task_states.MARKS`)."""
     tgid: Pid
     ppid: Pid
     """The tgid of the kernel's real_parent."""
@@ -131,11 +133,13 @@ def parse_state(tid: Tid, stat: bytes, status: bytes) -> TaskState:
     field = _fields(status)
     no_new_privs = field(b"NoNewPrivs")
     umask = field(b"Umask")
+    tgid = Pid(int(field(b"Tgid") or tid))
     return TaskState(
         tid=tid,
         comm=stat[name + 1 : after],
         state=words[0].decode("ascii"),
-        tgid=Pid(int(field(b"Tgid") or tid)),
+        marks=_marks(tgid, words, _int((field(b"VmLck") or b"").partition(b" ")[0] or None)),
+        tgid=tgid,
         ppid=Pid(int(words[1])),
         pgrp=int(words[2]),
         session=int(words[3]),
@@ -150,6 +154,16 @@ def parse_state(tid: Tid, stat: bytes, status: bytes) -> TaskState:
         seccomp=_int(field(b"Seccomp")),
         seccomp_filters=_int(field(b"Seccomp_filters")),
     )
+
+
+def _marks(tgid: Pid, words: list[bytes], locked: int | None) -> str:
+    # As ps has them (procps, src/ps/output.c: pr_stat).
+    group, session, foreground, nice, threads = (int(words[field - 3]) for field in (5, 6, 8, 19, 20))
+    given = (
+        ("<", nice < 0), ("N", nice > 0), ("L", bool(locked)), ("s", session == tgid), ("l", threads > 1),
+        ("+", group == foreground),
+    )  # fmt: skip
+    return "".join(mark for mark, has in given if has)
 
 
 class _fields:  # noqa: N801 - used as a function

@@ -48,6 +48,7 @@ def task(
         name=name,
         uid=0,
         state="S",
+        marks="",
         start=100,
         ns_tids=(tid,),
         exit_signal=17,

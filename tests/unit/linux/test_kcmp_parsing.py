@@ -36,6 +36,20 @@ def test_state_whatever_the_task_is_called(comm: bytes, exit_signal: int, start:
     assert (found.umask, found.ns_tids) == (0o27, (42, 7))
 
 
+@pytest.mark.parametrize(
+    ("marks", "values", "more"),
+    [
+        ("", {"f5": 7, "f6": 7, "f8": -1, "f20": 1}, b""), ("<", {"f19": -5, "f5": 1, "f8": 2}, b""),
+        ("N", {"f19": 10, "f5": 1, "f8": 2}, b""), ("L", {"f5": 1, "f8": 2}, b"VmLck:\t      64 kB\n"),
+        ("", {"f5": 1, "f8": 2}, b"VmLck:\t       0 kB\n"), ("s", {"f6": 41, "f5": 1, "f8": 2}, b""),
+        ("l", {"f20": 2, "f5": 1, "f8": 2}, b""), ("+", {"f5": 9, "f8": 9}, b""),
+        ("<Lsl+", {"f19": -1, "f6": 41, "f20": 3, "f5": 9, "f8": 9}, b"VmLck:\t1 kB\n"),
+    ],
+)  # fmt: skip
+def test_what_ps_adds_to_the_letter(marks: str, values: dict[str, int], more: bytes) -> None:
+    assert parse_state(Tid(42), stat(b"sh", **values), STATUS + more).marks == marks
+
+
 def test_what_an_older_kernel_does_not_tell_is_none() -> None:
     found = parse_state(Tid(42), stat(), b"Name:\tsh\nTgid:\t42\nUid:\t0\t0\t0\t0\nSeccomp:\t2\n")
     assert (found.umask, found.no_new_privs, found.seccomp, found.seccomp_filters) == (None, None, 2, None)

@@ -29,6 +29,8 @@ class InspectedThread(Struct, frozen=True):
     uid: int
     state: str
     """The letter of proc_pid_stat(5)."""
+    marks: str
+    """What ps(1) adds to it."""
     start: int
     """Ticks since boot."""
     ns_tids: tuple[int, ...]

@@ -119,6 +119,7 @@ def _task(seen: running.Seen) -> InspectedThread:
         name=state.comm,
         uid=state.uid,
         state=state.state,
+        marks=state.marks,
         start=state.start,
         ns_tids=state.ns_tids,
         exit_signal=state.exit_signal,

@@ -124,7 +124,7 @@ class _View:
     def states(self) -> Iterator[Line]:
         letters: dict[str, list[Tid]] = {}
         for task in self._all.tasks:
-            letters.setdefault(task.state, []).append(task.tid)
+            letters.setdefault(task.state + task.marks, []).append(task.tid)
         said = [f"{letter}  {self._named(tids, 'task')}: {state_text(letter)}" for letter, tids in letters.items()]
         yield from self._section("States", said)
 
@@ -272,7 +272,8 @@ def _task(task: InspectedThread, inspection: Inspection, letters: dict[str, dict
         "tid": task.tid,
         "comm": _text(task.name),
         "state": task.state,
-        "state_text": state_text(task.state),
+        "marks": task.marks,
+        "state_text": state_text(task.state + task.marks),
         "start": task.start,
         "ns_tids": task.ns_tids,
         "exit_signal": signal_name(task.exit_signal) if task.exit_signal > 0 else None,

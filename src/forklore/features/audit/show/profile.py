@@ -35,10 +35,14 @@ _BESIDE: Final = {
     "thread": "madvise munmap rt_sigprocmask sched_getaffinity sched_setaffinity sched_setscheduler",
     "run a shell or detach": "chdir dup2 dup3 fstat fstat64 fstatat64 newfstatat openat open statx",
     "have threads of the library's own":
-        "close fdatasync fsync lseek _llseek madvise mq_timedsend mq_timedsend_time64 munmap pread64 pwrite64 recvfrom"
-        " rt_sigprocmask rt_sigtimedwait rt_sigtimedwait_time64 timer_settime timer_settime64",
+        "close fdatasync fsync lseek _llseek madvise mmap mmap2 mprotect mq_notify mq_timedsend mq_timedsend_time64"
+        " munmap pread64 preadv2 pwrite64 pwritev2 recvfrom rt_sigprocmask rt_sigtimedwait rt_sigtimedwait_time64"
+        " timer_settime timer_settime64",
 }  # fmt: skip
-"""By purpose: what is in no row because it comes after the function returned, from a helper or by other arguments."""
+"""By purpose: what is in no row because it comes after the function returned, from a helper or by other arguments.
+
+A helper's malloc makes an arena (mmap, mprotect: seen of glibc 2.43); musl's mq_notify has its helper make the call,
+and musl writes by pwritev2 since 1.2.6."""
 
 
 class Need(Struct, frozen=True):
