@@ -26,7 +26,9 @@ MIB = 1 << 20
 SECOND = 1.0
 """Within which forklore leaves when it is asked, …"""
 BUSY = 2.0
-"""… and what other work on the machine may add."""
+"""… and what other work on the machine may add, …"""
+STARTS = 30
+"""… or as many starts of Python, where these take longer just then: forklore's own takes about ten."""
 TEXT = r"""
 #include <stdio.h>
 #include <string.h>
@@ -121,6 +123,16 @@ def place(who: tuple[Path, Prefix], pair: tuple[bytes, bytes]) -> Path:
     return folder
 
 
+def in_time(began: float, more: float = 0.0) -> bool:
+    """Whether no more than that has gone by, and ``more`` seconds."""
+    took = time.monotonic() - began - more
+    if took < SECOND + BUSY:
+        return True
+    before = time.monotonic()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return took < SECOND + STARTS * (time.monotonic() - before)
+
+
 class Run:
     """A traced program."""
 
@@ -199,7 +211,7 @@ def test_what_lies_under_the_name_of_a_debug_file(
     KINDS[kind](place / "program.debug", pair[1])
     began = time.monotonic()
     assert_as_alone(who[1], place, place / "program")
-    assert time.monotonic() - began < SECOND + BUSY
+    assert in_time(began)
     events = list(jsonl.read(place / "trace.jsonl"))
     assert named(events) is (kind == "the true one")
     notes = [event.why for event in events if isinstance(event, ev.Note)]
@@ -295,7 +307,7 @@ def test_a_debug_file_on_a_file_system_that_does_not_answer(
         mounted.become(silence)
         began = time.monotonic()
         assert_as_alone(who[1], place, place / "program")
-        assert time.monotonic() - began < SECOND + BUSY
+        assert in_time(began)
         for number in (signal.SIGINT, signal.SIGTERM):
             assert_leaves(Run(who[1], place, place / "program", "stay"), number)
 
@@ -317,7 +329,7 @@ def assert_leaves(run: Run, number: int, *, held: bool = False) -> None:
     status, _, err = run.ended()
     assert status == -number
     assert held or not err
-    assert time.monotonic() - began < SECOND + BUSY
+    assert in_time(began)
 
 
 @pytest.mark.parametrize("silence", [*SILENCES, ""])
@@ -362,7 +374,7 @@ def test_attach_leaves_a_program_whose_files_do_not_answer(
                 attached.send_signal(getattr(signal, how))
             assert attached.communicate(timeout=TIMEOUT)[1] == ""
             assert attached.returncode == 0
-            assert time.monotonic() - began < SECOND + BUSY
+            assert in_time(began)
 
 
 def until_status(pid: int, has: str = "", *, lacks: str = "\0") -> None:
@@ -413,7 +425,7 @@ def test_attach_leaves_an_execve_that_waits_for_its_file(how: str, pair: tuple[b
                     attached.send_signal(signal.SIGINT)
                 assert attached.communicate(timeout=TIMEOUT)[1] == ""
                 assert attached.returncode == 0
-                assert time.monotonic() - began < len(more) / 2 + SECOND + BUSY
+                assert in_time(began, len(more) / 2)
         finally:
             executes.kill()
     executes.wait()  # the server is gone: nothing waits for it any more
@@ -438,7 +450,7 @@ def test_attach_leaves_debug_information_without_an_end(place: Path, endless: by
             began = time.monotonic()
             go()
             assert attached.wait(TIMEOUT) == 0
-            assert time.monotonic() - began < 1 + SECOND + BUSY
+            assert in_time(began, 1)
 
 
 def test_a_command_on_a_file_system_that_does_not_answer(tmp_path: Path) -> None:
@@ -453,7 +465,7 @@ def test_a_command_on_a_file_system_that_does_not_answer(tmp_path: Path) -> None
             began = time.monotonic()
             run.process.send_signal(number)
             assert run.ended()[0] in (-number, 128 + number)
-            assert time.monotonic() - began < SECOND + BUSY
+            assert in_time(began)
 
 
 def _until_in_kernel(pid: int, function: str) -> None:

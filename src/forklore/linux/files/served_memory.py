@@ -19,12 +19,17 @@ def is_served(tid: Tid, address: Address) -> bool:
     A file whose mount cannot be seen from here is taken for a server's if it lies on no disk.
     """
     found = mappings.device_at(tid, address)
-    if found is None or found == (0, 0):
-        return False  # nothing is mapped there, or no file
-    kind = strangers_file.kind_of_device(tid, *found)
+    return found is not None and is_servers_device(tid, found)
+
+
+def is_servers_device(tid: Tid, device: tuple[int, int]) -> bool:
+    """Whether a server answers for what is mapped from a device; (0, 0) is that of memory without a file."""
+    if device == (0, 0):
+        return False
+    kind = strangers_file.kind_of_device(tid, *device)
     if kind:
         return strangers_file.is_servers(kind)
-    return found[0] == 0 and found != _shared_memory()
+    return device[0] == 0 and device != _shared_memory()
 
 
 def _shared_memory() -> tuple[int, int]:

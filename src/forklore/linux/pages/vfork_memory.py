@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux import proc
+from forklore.linux.files.served_memory import is_servers_device
 from forklore.linux.mappings import Mapping, MappingKind, Mappings, mappings
 from forklore.linux.memory import PAGE_SIZE
 from forklore.linux.pages.pagemap import FILE, PRESENT, SWAP, Pagemap, flags, open_pagemap
@@ -39,6 +40,7 @@ DEPTH: Final = 1 << 18
 # Changed bytes with at most seven between them that stay: a pointer of which some bytes change is one range.
 _CHANGED: Final = re.compile(rb"[^\0]+(?:\0{1,7}[^\0]+)*")
 _THERE: Final = bytes(bool(flag & (PRESENT | SWAP)) and not flag & FILE for flag in range(256))
+_PRESENT: Final = bytes(bool(flag & (PRESENT | SWAP)) for flag in range(256))
 _RUN: Final = re.compile(rb"\x01+")
 _CHUNK: Final = 16 * MOST
 
@@ -157,8 +159,18 @@ def capture(
     with opened as memory, ExitStack() as files:
         tried = open_pagemap(tid)
         pagemap = None if isinstance(tried, Unavailable) else files.enter_context(tried)
+        servers: dict[tuple[int, int], bool] = {}
         for mapping in _in_order(maps, sp):
-            found, missing, why = store.keep(memory, there(pagemap, mapping))
+            wanted, absent = there(pagemap, mapping), 0
+            device = mapping.major, mapping.minor
+            if mapping.kind is MappingKind.FILE and device not in servers:
+                servers[device] = is_servers_device(tid, device)
+            if mapping.kind is MappingKind.FILE and servers[device]:
+                wanted = [] if pagemap is None else present(pagemap, mapping)
+                absent = mapping.size - sum(end - start for start, end in wanted)
+            found, missing, why = store.keep(memory, wanted)
+            if absent:
+                missing, why = missing + absent, why or "a server answers for its file, and it is not waited for"
             kept += found
             if missing:
                 left_out.append(LeftOut(mapping, missing, why))
@@ -206,12 +218,21 @@ def there(pagemap: Pagemap | None, mapping: Mapping) -> list[Bounds]:
     try:
         return [(region.start, region.end) for region in pagemap.anonymous(mapping.start, mapping.end)]
     except OSError:  # before Linux 6.7: each page has to be looked at
-        found: list[Bounds] = []
-        for start, length in pieces(0, mapping.size // PAGE_SIZE):
-            first = mapping.start + start * PAGE_SIZE
-            marks = flags(pagemap.entries(first, length)).translate(_THERE)
-            found += [(first + run.start() * PAGE_SIZE, first + run.end() * PAGE_SIZE) for run in _RUN.finditer(marks)]
-        return found
+        return _marked(pagemap, mapping, _THERE)
+
+
+def present(pagemap: Pagemap, mapping: Mapping) -> list[Bounds]:
+    """Which parts of a file's mapping are in memory, or swapped out: to read these is to wait for no server."""
+    return _marked(pagemap, mapping, _PRESENT)
+
+
+def _marked(pagemap: Pagemap, mapping: Mapping, wanted: bytes) -> list[Bounds]:
+    found: list[Bounds] = []
+    for start, length in pieces(0, mapping.size // PAGE_SIZE):
+        first = mapping.start + start * PAGE_SIZE
+        marks = flags(pagemap.entries(first, length)).translate(wanted)
+        found += [(first + run.start() * PAGE_SIZE, first + run.end() * PAGE_SIZE) for run in _RUN.finditer(marks)]
+    return found
 
 
 class _Store:
