@@ -82,6 +82,8 @@ class Builder:
         self._forms = Forms()
         self._callers = ChildNamespaces(self.trace, self._kernel)
         self._signals: dict[TaskId, ev.Signal] = {}
+        self._untimed = 0
+        """How much was told without a time."""
         self._by_tid: dict[int, TaskId] = {}
         """Who has or had a tid last."""
         self._superseded: Task | None = None
@@ -139,6 +141,12 @@ class Builder:
         creator = self.trace.tasks.get(above) if above is not None else None
         if creator is not None and isinstance(creator.children, list):
             creator.children.remove(number)
+
+    def _order(self, t: int | None) -> int:
+        if t is not None:
+            return 0
+        self._untimed += 1
+        return self._untimed
 
     def _task(self, number: int) -> Task:
         return self.trace.tasks[TaskId(number)]
@@ -200,6 +208,7 @@ class Builder:
         task.untraced_cleared = event.untraced_cleared
         task.stop = event.stop
         task.created, task.coarse = _time(event.t), self._coarse
+        task.order = self._order(event.t)
         task.comm = creator.comm
         task.kcmp = event.kcmp
         task.standing = event.standing
@@ -248,6 +257,7 @@ class Builder:
             script=self._script(event.script),
             injected=event.injected,
             library=event.library,
+            order=self._order(event.t),
         )
         self.trace.failures.append(failure)
         task = self._task(event.task)
@@ -277,7 +287,8 @@ class Builder:
         if self._sharing is not None and not event.injected:
             self._sharing.called(TaskId(event.task), event, call, call_word(call))
         task = self._task(event.task)
-        made = MadeCall(_time(event.t), call, event.result, event.target, why, event.injected)
+        order = self._order(event.t)
+        made = MadeCall(_time(event.t), call, event.result, event.target, why, event.injected, order)
         task.calls = _with(task.calls, made)
 
     def _exec(self, event: ev.Exec) -> None:
@@ -327,7 +338,8 @@ class Builder:
             before[-1].errnos.append(event.errno)
         else:
             failed = FailedExec(
-                _time(event.t), [path], [event.errno], event.injected, argv=argv, argc=event.argc, at=event.at
+                _time(event.t), [path], [event.errno], event.injected, argv=argv, argc=event.argc, at=event.at,
+                order=self._order(event.t),
             )
             task.failed_execs = _with(task.failed_execs, failed)
 

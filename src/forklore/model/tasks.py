@@ -71,6 +71,8 @@ class FailedExec(Struct, frozen=True, gc=False):
     """As of an :class:`Image`."""
     at: ev.ExecAt | None = None
     """Of execveat, which is no search."""
+    order: int = 0
+    """In a trace without times: the how manyth it is of what its trace tells."""
 
 
 class MadeCall(Struct, frozen=True, gc=False):
@@ -84,6 +86,8 @@ class MadeCall(Struct, frozen=True, gc=False):
     reasons: tuple[Reason, ...] = ()
     injected: bool = False
     """The kernel did nothing: the result is the doing of the tool that wrote the log."""
+    order: int = 0
+    """In a trace without times: the how manyth it is of what its trace tells."""
 
 
 class Failure(Struct, frozen=True, gc=False):
@@ -102,6 +106,8 @@ class Failure(Struct, frozen=True, gc=False):
     """As in :class:`MadeCall`."""
     library: str | None = None
     """As in :class:`forklore.events.records.Fail`."""
+    order: int = 0
+    """In a trace without times: the how manyth it is of what its trace tells."""
 
 
 class Naming(Struct, frozen=True, gc=False):
@@ -231,6 +237,8 @@ class Task(Struct, eq=False, gc=False):
     """For how long the tracer held it, from when it learned of each stop, …"""
     tracer_unseen: Nanoseconds = Nanoseconds(0)
     """… and for how long at most before that."""
+    order: int = 0
+    """As in :class:`Failure`, of its creation."""
     _creation: Creation | None = None
 
     @property

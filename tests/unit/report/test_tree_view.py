@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tree_shape import without_starts
 
-from forklore.abi.flags import CLONE_PARENT, CLONE_UNTRACED
+from forklore.abi.flags import CLONE_NEWPID, CLONE_PARENT, CLONE_UNTRACED
 from forklore.events import records as ev
 from forklore.report.styled_lines import plain, width_of
 from forklore.report.tree.tree import Limits, tree_lines
@@ -314,6 +314,21 @@ def test_refusals_are_on_lines_of_their_own() -> None:
     assert "4 × ✗ clone(SIGHAND|SIGCHLD) = EINVAL" in text
     assert "needs CLONE_VM" in text
     assert "✗ setsid() = EPERM" in text
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_what_a_task_did_stands_in_its_order_with_and_without_times(times: bool) -> None:
+    story = Story(times=times)
+    root = story.begin()
+    story.call(root, "unshare", CLONE_NEWPID)
+    story.exit(story.clone(root, 101, FORK), 3)
+    story.fail(root, 12, 0)
+    story.exec_fail(root, "/bin/gone")
+    story.exit(story.clone(root, 102, FORK), 4)
+    lines = [plain(line) for line in tree_lines(story.end().trace(), Limits(columns=100))]
+    wanted = ("unshare(", "─ 101", "ENOMEM", "gone", "─ 102")
+    places = ["\n".join(lines).index(word) for word in wanted]
+    assert places == sorted(places), lines
 
 
 def test_what_the_trace_could_not_see() -> None:

@@ -245,12 +245,12 @@ def leaves(task: Task) -> Iterable[Leaf]:
 
 
 def in_order(task: Task, trace: Trace) -> list[Task | Leaf]:
-    """Children and other doings of a task by time; where a log has no times, children first."""
+    """Children and other doings of a task by time; where a log has none, in the order of the log."""
     children: list[Task | Leaf] = [trace.tasks[child] for child in task.children]
     others: list[Task | Leaf] = list(leaves(task))
     if not others:
         return children
-    return sorted([*children, *others], key=lambda item: _when(item) or 0)
+    return sorted([*children, *others], key=lambda item: _when(item) or item.order)
 
 
 def _when(item: Task | Leaf) -> int | None:
