@@ -86,13 +86,14 @@ class Edges:
         """Whether its call has the flags that the C library always passes for what was asked of it."""
         from forklore.model.attribution import usual
 
+        key = form_of(made) or (made.form if isinstance(made, Task) else made.creation)
+        if (known := self._usual.get(key)) is not None:
+            return known  # the call need not be decoded
         creation = made.creation
         if creation is None:
             return True
-        key = form_of(made) or (made.form if isinstance(made, Task) else made.creation)
-        if key not in self._usual:
-            self._usual[key] = usual(creation, self.attribution(made))
-        return self._usual[key]
+        self._usual[key] = found = usual(creation, self.attribution(made))
+        return found
 
     def _edge(self, made: Task | Failure) -> Edge | None:
         found, runs = self.attribution(made), runs_of(made)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct, field
 
-from forklore.abi.units import TaskId
+from forklore.abi.units import TaskId, Unavailable
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.model.vfork_holds import Holding
@@ -224,8 +225,13 @@ def look(task: Task) -> tuple[object, ...]:
         bool(task.ns_tids),
         task.heir is not None,
         bool(task.stops),
-        None if form is None else tuple(a.observed for a in object_answers(form.flags, task.kcmp)),
+        None if form is None else _observed(form.flags, task.kcmp),
     )
+
+
+@lru_cache(maxsize=4096)
+def _observed(flags: int | None, kcmp: tuple[int, ...] | Unavailable | None) -> tuple[str, ...]:
+    return tuple(each.observed for each in object_answers(flags, kcmp))
 
 
 def _numberless(name: str) -> str:

@@ -254,7 +254,7 @@ def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> 
         return (Piece(gone_words(task.gone), "quiet"),)
     good = task.death.code == 0
     pieces = [] if good and not verbose else [Piece(death_words(task.death, task.tgid), "good" if good else "bad")]
-    lived = sorted(((t.lifetime, t) for t in row.tasks if t.lifetime is not None), key=itemgetter(0))
+    lived = sorted(((span, t) for t in row.tasks if (span := t.lifetime) is not None), key=itemgetter(0))
     if lived:
         lifetimes = [lifetime for lifetime, _ in lived]
         text = words.spans(lifetimes)
