@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from forklore.version import VERSION as __version__  # noqa: N811 - the name that Python has for it
 
-__all__ = ["__version__", "explain", "load", "trace"]
+__all__ = ["__version__", "explain", "load", "trace", "why"]
 
 if TYPE_CHECKING:
-    from forklore.api import explain, load, trace
+    from forklore.api import explain, load, trace, why
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: start-up time counts, so nothing is imported unasked

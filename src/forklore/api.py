@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,11 @@ from forklore.sources.files import open_any
 from forklore.sources.ptrace.options import Follow, Leave, Observe, Options, Stops, Until
 
 if TYPE_CHECKING:
+    from forklore.features.why.conclude import Conclusion
+    from forklore.features.why.graph import Graph
     from forklore.findings.check import Checked
 
-__all__ = ["Task", "Trace", "TraceFailedError", "explain", "load", "trace"]
+__all__ = ["Task", "Trace", "TraceFailedError", "Why", "explain", "load", "trace", "why"]
 
 _OWN_FAILURES = (125, 126, 127)
 _NAME = 60
@@ -156,6 +159,62 @@ class Trace(model.Trace):
         return to_json(self)
 
 
+class Why(msgspec.Struct, frozen=True):
+    """Why processes do not end, as :func:`why` found it."""
+
+    graph: Graph
+    """What was seen of each task: what it waits for, and who could end that."""
+    conclusions: list[Conclusion]
+    """For each process the chain of waits that tells most, and those of its other threads."""
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __bool__(self) -> bool:
+        """Whether any of the processes was there."""
+        return bool(self.conclusions)
+
+    @property
+    def headlines(self) -> list[str]:
+        """The root cause of each process, in a sentence."""
+        from forklore.features.why.sentences import headline
+
+        return [headline(self.graph, each.chain) for each in self.conclusions]
+
+    @property
+    def certain(self) -> bool:
+        """Whether one of them waits for ever for certain: nothing but a signal can end it (docs/why.md)."""
+        return any(each.chain.certainty == "certain" for each in self.conclusions)
+
+    def text(self, *, columns: int = 80, verbose: bool = False) -> str:
+        """The view as ``forklore why`` prints it."""
+        from forklore.features.why.text import lines
+        from forklore.report.styled_lines import plain
+
+        view = lines(self.graph, self.conclusions, columns, verbose=verbose)
+        return "".join(f"{plain(line).rstrip()}\n" for line in view)
+
+    def to_json(self) -> bytes:
+        """The object that ``forklore why --format json`` prints."""
+        from forklore.features.why.data import to_json
+
+        return to_json(self.graph, self.conclusions)
+
+
+def why(*pids: int, tree: bool = False, stack: bool = False) -> Why:
+    """Why running processes do not end: what each thread waits for, to the root of the chain.
+
+    ``tree``: with all their descendants. ``stack``: call stacks are read, as far as they are found without stopping
+    anybody. Nothing is traced, stopped or changed. What is gone or may not be read is in the answer; nothing is raised.
+    """
+    from forklore.features.why.conclude import conclude
+    from forklore.features.why.observe.observe import Stacks, observe
+
+    stacks = Stacks.AS_IT_GOES if stack else Stacks.NO
+    graph = observe([], trees=pids, stacks=stacks) if tree else observe(pids, stacks=stacks)
+    return Why(graph, conclude(graph))
+
+
 def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
     """The trace in a file: forklore's own, or a log of ``strace -f`` or ``ltrace -S -f``, told apart by content.
 
@@ -194,6 +253,9 @@ def trace(
     buffer: int = 1 << 26,
     failures: str = "auto",
     output: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    timeout_signal: int = signal.SIGTERM,
+    kill_after: float | None = None,
     max_events: int | None = None,
     rotate: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
@@ -203,6 +265,7 @@ def trace(
     """Run a program to its end under the tracer, with this process's stdin, stdout and stderr, and give its trace.
 
     The options are those of ``forklore run``; ``stack_depth`` 0 reads no call stacks. ``output`` keeps the trace file.
+    After ``timeout`` seconds the program is sent ``timeout_signal``, and SIGKILL ``kill_after`` seconds later.
     How the program ended is in the root task's ``death``. The tracer is a process of its own: ptrace belongs to a
     thread, and waiting for every child would take this program's own children from it. ``start`` starts that process:
     it is given its words and ``cwd``, and gives its exit status when it has ended.
@@ -236,6 +299,9 @@ def trace(
             raise ValueError(f"{name}={given!r} is none of {', '.join(map(repr, known))}")
     more = [f"--engine={engine}", f"--buffer={_number('buffer', buffer, 4096)}", f"--failures={failures}"]
     more += [] if max_events is None else [f"--max-events={_number('max_events', max_events, 1)}"]
+    if timeout is not None:
+        more += [f"--timeout={_seconds('timeout', timeout)}", f"--signal={int(timeout_signal)}"]
+        more += [] if kill_after is None else [f"--kill-after={_seconds('kill_after', kill_after)}"]
     if rotate is not None:
         Rotation.read(rotate)
         if output is None:
@@ -272,6 +338,12 @@ def _number(name: str, given: float, least: int) -> int:
     if not isinstance(given, int) or given < least:
         raise ValueError(f"{name}={given!r} is not a number from {least}")
     return given
+
+
+def _seconds(name: str, given: float) -> str:
+    if not 0 < given < float("inf"):
+        raise ValueError(f"{name}={given!r} is no number of seconds above 0")
+    return f"{given:.6f}"
 
 
 def _last_of(target: Path) -> Path:

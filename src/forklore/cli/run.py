@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import add_check_arguments, add_view_arguments, positive
 from forklore.cli.main import OWN_FAILURE, complain
+from forklore.cli.timeout import Timeout, add_timeout_arguments
 from forklore.cli.tracing import (
     add_engine_arguments,
     add_recording_arguments,
@@ -36,12 +37,14 @@ EPILOG = """\
 exit status:
   the program's own; or, if a signal ended it, forklore ends by the same signal
   1    with --check, where the program ended with 0 and something was found
+  124  it took longer than --timeout (137 if SIGKILL had to be sent)
   125  forklore itself failed, 126 the program cannot be executed, 127 it was not found
 
 examples:
   forklore run -- sh -c 'ls | sort'
   forklore run -o trace.jsonl -- make -j4
   forklore run --log -- ./server
+  forklore run --timeout 5m --kill-after 10 -- make test
   forklore run -q --check -- make test
 """
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -97,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find out which bytes of its creator's memory each child changes that runs in it (vfork, CLONE_VM): the"
         " creator waits while up to 64 MiB are copied and compared",
     )
+    add_timeout_arguments(parser)
     found = parser.add_argument_group("what is wrong")
     found.add_argument(
         "--check",
@@ -132,6 +136,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         say = complain if arguments.complaints is None else None  # else stderr is the program's alone
         session = _session(arguments, command, say)
+        limit = None
+        if arguments.timeout is not None:
+            quiet = arguments.complaints is not None
+            limit = Timeout(arguments.timeout, arguments.signal, arguments.kill_after, quiet=quiet)
+            session.begun = limit.begin
         found = record(session, arguments)
     except NotFoundError as problem:
         _say(arguments, f"{problem}{_for_a_shell(command)}")
@@ -144,7 +153,8 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as problem:
         _say(arguments, _os_error(problem))
     else:
-        return end_as(session.status) or found
+        late = None if limit is None else limit.close()
+        return (end_as(session.status) or found) if late is None else late
     return OWN_FAILURE
 
 

@@ -42,6 +42,19 @@ def lines(
     return [fit(line, width) for line in shown]
 
 
+def worst(graph: Graph, found: Sequence[Conclusion], width: int) -> list[Line]:
+    """Of several processes that belong together those that look wrong; the first of them in any case."""
+    wrong = [each for each in found if each.chain.certainty is not Certainty.OPEN]
+    said: set[int] = set()
+    kept = []
+    for each in [*wrong, *found[:1]]:
+        # Who waits for one that was told already adds nothing but its own line.
+        if each.pid not in said:
+            kept.append(each)
+            said |= {int(step.task.pid) for step in each.chain.steps}
+    return lines(graph, kept, width)
+
+
 class _View:
     def __init__(self, graph: Graph, width: int, *, verbose: bool) -> None:
         self._graph = graph
@@ -97,7 +110,8 @@ class _View:
                     if task.restarts
                     else "is interrupted by a stop or a signal (EINTR)"
                 )
-        if task.wait.beyond and (self._verbose or not task.wait.enders):
+        unread = {each.why for each in task.unread}
+        if task.wait.beyond and task.wait.beyond not in unread and (self._verbose or not task.wait.enders):
             said.append(f"could end as well by: {task.wait.beyond}")
         said += [f"not read: {each.why}" for each in task.unread]
         for text in said:

@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.kcmp import KcmpType, Order
 from forklore.abi.units import Nanoseconds, Pid, Tid, Unavailable
 from forklore.linux import kcmp, proc
 from forklore.linux.observe import read_stat, refused
@@ -162,7 +163,7 @@ def raw_call(tid: Tid) -> RawCall | Unavailable | None:
     raw = proc.read_file(f"/proc/{tid}/syscall", 512)  # fs/proc/base.c: proc_pid_syscall
     if isinstance(raw, Unavailable):
         if raw.errno in (1, 13):
-            return Unavailable(raw.errno, f"the call it is in may not be read: {kcmp.access_rule(tid)}")
+            return Unavailable(raw.errno, f"the call it is in may not be read: {_attach_rule(tid)}")
         return raw
     fields = raw.split()
     if not fields or fields[0] == b"running":
@@ -171,6 +172,14 @@ def raw_call(tid: Tid) -> RawCall | Unavailable | None:
     if len(words) < 2:
         return Unavailable(0, f"/proc/{tid}/syscall has {raw[:40]!r}")
     return RawCall(int(fields[0]), words[:-2], words[-2], words[-1])
+
+
+def _attach_rule(tid: Tid) -> str:
+    # This file, unlike most, takes the right to attach (PTRACE_MODE_ATTACH_FSCREDS), in which Yama has a say.
+    scope = proc.setting("/proc/sys/kernel/yama/ptrace_scope")
+    if scope and kcmp.raw(tid, tid, KcmpType.VM) == Order.EQUAL:
+        return f"kernel.yama.ptrace_scope is {scope}, so that it takes root (CAP_SYS_PTRACE), or scope 0"
+    return kcmp.access_rule(tid)
 
 
 def where(tid: Tid) -> str | None:

@@ -436,6 +436,16 @@ class Engine:
         self._asked = "abandon"
         self._wake()
 
+    def processes(self) -> list[Pid]:
+        """The processes that are traced now; from any thread."""
+        return list(self._family.groups)
+
+    def send(self, number: int) -> None:
+        """Send a signal to every process that is traced now; from any thread."""
+        for tgid in self.processes():
+            with suppress(ProcessLookupError):
+                self._kernel.kill(tgid, number)
+
     def kill(self) -> None:
         """SIGKILL every group that is traced, and what they make meanwhile; their ends are reported as any other."""
         self._killing = self._killers.ours = True

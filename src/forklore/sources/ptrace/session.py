@@ -60,6 +60,8 @@ class Session:
         self._relay_signals = relay_signals
         self._say = say
         self.warnings: list[str] = []
+        self.begun: Callable[[Session], None] | None = None
+        """Called once the program runs. RuntimeError where it cannot be."""
         self._engine: Engine | None = None
         self._filter: spawn.Filter | None = None
         self._path = spawn.find(self.command[0])
@@ -137,6 +139,8 @@ class Session:
                 raise TraceRefusedError(_no_relay(problem)) from problem
         launched.go()
         engine.started()
+        if self.begun is not None:
+            self.begun(self)
         engine.run()
         engine.finish()
         self._explain(launched.failure())
@@ -148,6 +152,25 @@ class Session:
     def _outlived(self, status: WaitStatus, left: list[tuple[Pid, bytes]]) -> None:
         if self._say is not None:
             self._say(waiting_for(status, left, kills=self.options.leave is Leave.KILL))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has ended; what it left behind may live."""
+        return self._engine is not None and self._engine.root_status is not None
+
+    def processes(self) -> list[Pid]:
+        """The processes that are traced now, the program first while it lives; from any thread."""
+        return [] if self._engine is None else self._engine.processes()
+
+    def send(self, number: int) -> None:
+        """Send a signal to every process that is traced now; from any thread."""
+        if self._engine is not None:
+            self._engine.send(number)
+
+    def kill(self) -> None:
+        """SIGKILL everything that is traced; from any thread."""
+        if self._engine is not None:
+            self._engine.kill()
 
     def stop(self) -> None:
         """End the trace before the last task has ended: what is left is killed or let go, as the options say."""
