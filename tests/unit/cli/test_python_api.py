@@ -30,6 +30,7 @@ KEYWORDS = {
     "no_argv": "record_argv",
     "env": "record_env",
     "no_stack": "stack_depth",
+    "signal": "timeout_signal",
 }
 """What an option is called where the command's name would say something else in Python."""
 FIELDS = {"until": "wait", "argv": "record_argv", "env": "record_env", "lines_at_once": "rotate"}
