@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -252,10 +251,10 @@ def trace(
     engine: str = "ptrace",
     buffer: int = 1 << 26,
     failures: str = "auto",
-    output: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
-    timeout_signal: int = signal.SIGTERM,
+    timeout_signal: int = 15,
     kill_after: float | None = None,
+    output: str | os.PathLike[str] | None = None,
     max_events: int | None = None,
     rotate: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
