@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cache
 from typing import Final
 
 from msgspec import Struct
@@ -200,10 +201,19 @@ def asleep_since(tid: Tid) -> Nanoseconds | None:
     """For how long a task has not run, by the scheduler's clock; None where it does not tell.
 
     ``se.exec_start`` of /proc/TID/sched is when its time on a processor was last accounted (kernel/sched/fair.c:
-    update_curr); read of this very task, which runs, it is now. The clock is that of each processor: a few ms off.
+    update_curr). The clock is that of each processor: a few ms off.
     """
-    then, now = _accounted(f"/proc/{tid}/sched"), _accounted("/proc/thread-self/sched")
-    return None if then is None or now is None or then == 0 else Nanoseconds(max(0, int((now - then) * 1e6)))
+    then, ahead = _accounted(f"/proc/{tid}/sched"), _scheduler_ahead()
+    if not then or ahead is None:
+        return None
+    return Nanoseconds(max(0, time.monotonic_ns() + ahead - int(then * 1e6)))
+
+
+@cache
+def _scheduler_ahead() -> int | None:
+    """Nanoseconds that the scheduler's clock is ahead of the monotonic one: of this very task, which runs, it is now."""
+    now = _accounted("/proc/thread-self/sched")
+    return None if now is None else int(now * 1e6) - time.monotonic_ns()
 
 
 def _accounted(path: str) -> float | None:

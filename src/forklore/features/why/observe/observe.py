@@ -14,7 +14,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.text import printable
 from forklore.abi.units import Nanoseconds, Pid, Tid, Unavailable
 from forklore.decode.waits.calls import CALLS, Waits
-from forklore.features.why.conclude import stuck_tasks
+from forklore.features.why.conclude import Certainty, conclude, stuck_tasks
 from forklore.features.why.graph import Gone, Graph, Task, Wait, WaitKind
 from forklore.features.why.observe.code import Code, Stack
 from forklore.features.why.observe.machine import Machine
@@ -92,11 +92,16 @@ class _Observation:
         self._found: dict[Tid, Task] = {}
         self._seen: set[Pid] = set()
         self._left = 0
+        self._many = len(asked) > _NAMES
+        """Whether only what looks wrong is looked at twice and named."""
         self._few = frozenset(asked) if len(asked) <= _NAMES else frozenset()
 
     def graph(self) -> Graph:
         self._spread(self._asked)
-        self._again()
+        if self._many:
+            self._again(self._wrong())
+        else:
+            self._again(self._found)
         graph = self._made()
         candidates = stuck_tasks(graph)
         if not self._named and candidates:
@@ -109,7 +114,7 @@ class _Observation:
                 task = self._found[tid]
                 wait = msgspec.structs.replace(task.wait, closed=False, beyond=why)
                 self._found[tid] = msgspec.structs.replace(task, wait=wait)
-            self._again()
+            self._again(candidates if self._many else self._found)
             graph = self._made()
         return graph
 
@@ -124,7 +129,13 @@ class _Observation:
                     again = self._task(found)
                     self._found[task.tid] = msgspec.structs.replace(again, steady=task.steady)
                     self._spread(ender.pid for ender in again.wait.enders)
-        self._again()
+        self._again(list(tids))
+
+    def _wrong(self) -> set[Tid]:
+        """The tasks of the chains that would look wrong if none of them had run."""
+        asleep = {tid: msgspec.structs.replace(task, steady=True) for tid, task in self._found.items()}
+        chains = [chain for each in conclude(Graph(tuple(self._asked), asleep)) for chain in (each.chain, *each.others)]
+        return {step.task.tid for chain in chains if chain.certainty is not Certainty.OPEN for step in chain.steps}
 
     def _made(self) -> Graph:
         there = {task.pid for task in self._found.values()}
@@ -156,7 +167,7 @@ class _Observation:
 
     def _task(self, found: Look) -> Task:
         call = self._waits.call(found)
-        asleep = asleep_since(found.tid) if found.state != "R" and found.call is not None else None
+        asleep = asleep_since(found.tid) if found.state != "R" and found.call is not None and not self._many else None
         stack = self._stack(found, call)
         wait = (self._with_names if self._named else self._waits).of(found, asleep, stack)
         if stack is not None and self._places is not None:
@@ -198,9 +209,12 @@ class _Observation:
         looks = [self._machine.look(Tid(int(pid))) for pid in self._machine.children.get(found.pid, ())]
         return tuple(each.pid for each in looks if not isinstance(each, Unavailable) and each.state == "Z")
 
-    def _again(self) -> None:
+    def _again(self, tids: Iterable[Tid]) -> None:
         """The second look: who has not run since the first, who is gone."""
-        for tid, task in list(self._found.items()):
+        for tid in list(tids):
+            task = self._found.get(tid)
+            if task is None:
+                continue
             before, now = self._machine.looks[tid], look(tid)
             if isinstance(before, Unavailable):
                 continue
