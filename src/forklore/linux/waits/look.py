@@ -211,7 +211,7 @@ def asleep_since(tid: Tid) -> Nanoseconds | None:
 
 @cache
 def _scheduler_ahead() -> int | None:
-    """Nanoseconds that the scheduler's clock is ahead of the monotonic one: of this very task, which runs, it is now."""
+    """Nanoseconds that the scheduler's clock is ahead of the monotonic one: for this task, which runs, it is now."""
     now = _accounted("/proc/thread-self/sched")
     return None if now is None else int(now * 1e6) - time.monotonic_ns()
 

@@ -1,0 +1,118 @@
+"""Hangs that people have reported, rebuilt as small programs: the first line says what they found out by hand.
+
+CPython's subprocess, Go's os/exec and cargo's are in test_why_languages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hanging import SOURCES, answered, hanging
+
+from forklore.features.why.conclude import Certainty, conclude
+from forklore.features.why.observe.observe import observe
+from forklore.features.why.sentences import headline
+
+
+def said(command: list[str], root: str = "held") -> str:
+    with hanging(command) as found:
+        graph, answer = answered(found, root, Certainty.OPEN)
+        return headline(graph, answer.chain)
+
+
+def need(name: str, package: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed: apt-get install {package}")
+    return path
+
+
+READER = "sh -c 'echo ask $$ 0 >&2; exec cat >/dev/null'"
+
+
+def test_pg_ctl_start_behind_a_pipe() -> None:
+    # `pg_ctl start | cat`: the server that it starts keeps the pipe as its standard output.
+    text = said(["sh", "-c", f"(sleep 10000 & echo kill $! >&2; echo server started) | {READER}"])
+    assert re.fullmatch(
+        r"\d+ cat waits for data or the end of pipe:\[\d+\], which is empty: \d+ sleep \(started .* ago\) still holds"
+        r" its write end \(fd 1\) and sleeps, for .*",
+        text,
+    ), text
+
+
+def test_bats_and_the_third_descriptor() -> None:
+    # bats(7): a process in the background that does not close fd 3 keeps bats from ending.
+    text = said(["sh", "-c", f"(exec 3>&1; sleep 10000 >/dev/null 2>&1 & echo kill $! >&2) | {READER}"])
+    assert " sleep (started" in text
+    assert "still holds its write end (fd 3)" in text
+
+
+def test_node_exec_waits_for_close() -> None:
+    # nodejs, libuv: "close" comes when the last who has the pipe, a socket here, has closed it.
+    text = said([need("node", "nodejs"), str(SOURCES / "exec.js")])
+    assert " sleep (started" in text, text
+    assert "has the other end (fd" in text
+
+
+def test_java_waits_for_a_process_whose_output_nobody_reads() -> None:
+    text = said([need("java", "default-jre-headless"), "-Xint", str(SOURCES / "Undrained.java")])
+    assert " head to end, and in the end for room in pipe:[" in text, text
+    assert "java) still holds its read end" in text or "java still holds its read end" in text, text
+
+
+def test_make_waits_for_a_token_that_a_job_keeps() -> None:
+    make = need("make", "make")
+    version = subprocess.run([make, "--version"], capture_output=True, text=True, check=True).stdout
+    number = re.match(r"GNU Make (\d+)\.(\d+)", version)
+    if number is None or (int(number[1]), int(number[2])) >= (4, 4):
+        pytest.skip(f"not a GNU make before 4.4, which has a pipe for its jobserver: {version.splitlines()[0]}")
+    text = said([make, "-j2", "-f", str(SOURCES / "jobserver.mk")])
+    assert re.search(
+        r"make waits for data or the end of pipe:\[\d+\], which is empty: \d+ sleep .*holds its write end", text
+    ), text
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process in a control group of its own that is frozen."""
+    for place, file, freeze, thaw in (
+        ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED"),
+        ("/sys/fs/cgroup", "cgroup.freeze", "1", "0"),
+    ):
+        folder = Path(place, f"forklore-{os.getpid()}")
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            (folder / "cgroup.procs").write_text(str(pid))
+            (folder / file).write_text(freeze)
+            yield
+        finally:
+            if (folder / file).exists():
+                (folder / file).write_text(thaw)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            folder.rmdir()
+        return
+    pytest.skip("no control group can be made here: it takes root, and a freezer (cgroups(7))")
+
+
+def test_a_frozen_control_group() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    with frozen(child.pid):
+        graph = observe([child.pid])
+        (answer,) = conclude(graph)
+        text = headline(graph, answer.chain)
+    child.returncode = -signal.SIGKILL
+    assert answer.chain.root == "frozen", text
+    assert f"{child.pid} sleep is frozen, and waits for its control group /sys/fs/cgroup/" in text
+    assert text.endswith("What ends it: whoever thaws it.")
