@@ -6,6 +6,7 @@ import argparse
 import re
 import signal
 from errno import EAGAIN, EMFILE, ENOMEM
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from forklore.cli.common import add_check_arguments, add_view_arguments, positive
@@ -140,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.timeout is not None:
             quiet = arguments.complaints is not None
             limit = Timeout(arguments.timeout, arguments.signal, arguments.kill_after, quiet=quiet)
-            session.begun = limit.begin
+            session.begun = partial(limit.begin, session)
         found = record(session, arguments)
     except NotFoundError as problem:
         _say(arguments, f"{problem}{_for_a_shell(command)}")

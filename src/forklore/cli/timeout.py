@@ -13,8 +13,28 @@ from forklore.cli.main import complain
 
 if TYPE_CHECKING:
     import threading
+    from typing import Protocol
 
-    from forklore.sources.ptrace.session import Session
+    from forklore.abi.units import Pid
+
+    class Session(Protocol):
+        """What is asked of a program that is traced, from any thread."""
+
+        @property
+        def ended(self) -> bool:
+            """Whether the program itself has ended."""
+
+        def processes(self) -> list[Pid]:
+            """Those that are traced now."""
+
+        def send(self, number: int) -> None:
+            """A signal to all of them."""
+
+        def kill(self) -> None:
+            """SIGKILL to all of them."""
+
+        def stop(self) -> None:
+            """Leave what is left."""
 
 TIMED_OUT: Final = 124
 KILLED: Final = 128 + signal.SIGKILL

@@ -10,7 +10,7 @@ from errno import ENOENT
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
-from forklore.abi.units import Unavailable
+from forklore.abi.units import Pid, Unavailable
 from forklore.elf.image.interpreter import interpreter
 from forklore.events import records as ev
 from forklore.linux import proc
@@ -60,6 +60,9 @@ class Session:
         self._relay_signals = relay_signals
         self._say = say
         self.warnings: list[str] = []
+        self.begun: Callable[[], None] | None = None
+        """Called once the program runs. RuntimeError where it cannot be."""
+        self._follower: Follower | None = None
         self._path = spawn.find(command[0])
         self._start = time.monotonic_ns()
         try:
@@ -111,6 +114,9 @@ class Session:
                 events.wait_for(ended)
                 events.wait_for(self._wake_read)
                 launched.go()
+                self._follower = follower
+                if self.begun is not None:
+                    self.begun()
                 self._follow(follower, idle)
             finally:
                 os.close(ended)
@@ -156,6 +162,30 @@ class Session:
         while self._events.alive and time.monotonic() < until:
             self._events.wait(LOOK)
             self._events.give(follower)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has ended; what it left behind may live."""
+        return self._follower is not None and self._follower.root_ended
+
+    def processes(self) -> list[Pid]:
+        """The processes that are followed now, the program first while it lives; from any thread."""
+        while self._follower is not None:
+            try:
+                return self._follower.living()
+            except RuntimeError:
+                continue  # the loop has added one meanwhile
+        return []
+
+    def send(self, number: int) -> None:
+        """Send a signal to every process that is followed now; from any thread."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                kill(pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL everything that is followed; from any thread."""
+        self.send(SIGKILL)
 
     def stop(self) -> None:
         """End the trace before the last task has ended: what is left is killed or let go, as the options say."""

@@ -60,7 +60,7 @@ class Session:
         self._relay_signals = relay_signals
         self._say = say
         self.warnings: list[str] = []
-        self.begun: Callable[[Session], None] | None = None
+        self.begun: Callable[[], None] | None = None
         """Called once the program runs. RuntimeError where it cannot be."""
         self._engine: Engine | None = None
         self._filter: spawn.Filter | None = None
@@ -140,7 +140,7 @@ class Session:
         launched.go()
         engine.started()
         if self.begun is not None:
-            self.begun(self)
+            self.begun()
         engine.run()
         engine.finish()
         self._explain(launched.failure())
