@@ -26,6 +26,7 @@ VERBS: Final = {
     "audit": "say how a C library creates processes and threads, function by function",
     "diff": "say in words what changed between two traces, or two audits of C libraries",
     "doctor": "say what this machine allows, and what to do about what it does not",
+    "demo": "trace something real, with nothing to prepare",
 }
 """Each verb is a module of this folder; only the one that is asked for is imported, for start-up time counts."""
 
