@@ -50,8 +50,8 @@ function _shtab_forklore_using
   test "$_shtab_forklore_cmdpath" = "$argv"
 end
 
-set -g _shtab_forklore_commands run attach show explain inspect audit diff doctor
-set -g _shtab_forklore_opts_with_value --arch --build-probe --call --color --columns --depth --duration --follow --format --function --kernel --leave --linker --max-depth --max-events --observe --output --probe --progress --rotate --siblings --stack-depth --stops --tree --view --wait -o
+set -g _shtab_forklore_commands run attach show check explain inspect audit diff doctor demo
+set -g _shtab_forklore_opts_with_value --arch --build-probe --call --color --columns --config --depth --duration --fail-on --follow --format --function --ignore --kernel --leave --linker --max-depth --max-events --observe --output --probe --progress --rotate --siblings --stack-depth --stops --tree --view --wait -o
 
 complete -c forklore -e
 complete -c forklore -f
@@ -80,6 +80,10 @@ complete -c forklore -n '_shtab_forklore_using run' -l no-argv -d 'do not record
 complete -c forklore -n '_shtab_forklore_using run' -l env -d 'record their environment too'
 complete -c forklore -n '_shtab_forklore_using run' -l cow -d 'count the pages that each forked child has in common with its creator, and who has copied how many of them when one of the two executes or ends'
 complete -c forklore -n '_shtab_forklore_using run' -l vfork-writes -d 'find out which bytes of its creator'"'"'s memory each child changes that runs in it (vfork, CLONE_VM): the creator waits while up to 64 MiB are copied and compared'
+complete -c forklore -n '_shtab_forklore_using run' -l check -d 'say at the end what is wrong, as `forklore check` does; where the program ended with 0 and a finding is as bad as --fail-on, the exit status is 1'
+complete -c forklore -n '_shtab_forklore_using run' -l ignore -x -d 'do not tell findings of a rule, everywhere or at a source line, function or program (a shell'"'"'s pattern)'
+complete -c forklore -n '_shtab_forklore_using run' -l fail-on -xka "error warning note never" -d 'from which severity on the exit status is 1 (default: what the configuration says, else warning)'
+complete -c forklore -n '_shtab_forklore_using run' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: forklore.toml, or pyproject.toml with [tool.forklore.check], here or above)'
 complete -c forklore -n '_shtab_forklore_using run' -s v -l verbose -d 'below each task its call, flags, what it shares, and paths'
 complete -c forklore -n '_shtab_forklore_using run' -l depth -x -d 'show N levels; 0: the root alone (default: as many as fit)'
 complete -c forklore -n '_shtab_forklore_using run' -l siblings -x -d 'show N lines below a task (default: 40)'
@@ -125,6 +129,18 @@ complete -c forklore -n '_shtab_forklore_using show' -l all -d 'every task on a 
 complete -c forklore -n '_shtab_forklore_using show' -l stack -d 'below each task the whole call stack that made it, equal ones once'
 complete -c forklore -n '_shtab_forklore_using show' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
 complete -c forklore -n '_shtab_forklore_using show; and test $_shtab_forklore_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the trace or log'
+complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a check -d 'say what is wrong in a trace: leaks, hangs in the making, crashes, waste'
+complete -c forklore -n '_shtab_forklore_using check' -s h -l help -d 'show this help message and exit'
+complete -c forklore -n '_shtab_forklore_using check' -l rules -d 'list the rules, and judge nothing'
+complete -c forklore -n '_shtab_forklore_using check' -l format -xka "text json sarif junit github" -d 'text: for people, the worst first; json: one object for programs; sarif: SARIF 2.1.0, for editors and code scanning; junit: JUnit XML, a test a rule, for build servers; github: annotations, as GitHub Actions reads them from a log (default: text)'
+complete -c forklore -n '_shtab_forklore_using check' -s o -l output -x -d 'write to OUT (default: standard output)'
+complete -c forklore -n '_shtab_forklore_using check' -l ignore -x -d 'do not tell findings of a rule, everywhere or at a source line, function or program (a shell'"'"'s pattern)'
+complete -c forklore -n '_shtab_forklore_using check' -l fail-on -xka "error warning note never" -d 'from which severity on the exit status is 1 (default: what the configuration says, else warning)'
+complete -c forklore -n '_shtab_forklore_using check' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: forklore.toml, or pyproject.toml with [tool.forklore.check], here or above)'
+complete -c forklore -n '_shtab_forklore_using check' -s v -l verbose -d 'name every task of a finding and every rule that was not judged'
+complete -c forklore -n '_shtab_forklore_using check' -l columns -x -d 'as wide as that (default: the terminal, $COLUMNS, else 80)'
+complete -c forklore -n '_shtab_forklore_using check' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
+complete -c forklore -n '_shtab_forklore_using check; and test $_shtab_forklore_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the trace or log'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a explain -d 'put flags, calls, clone3 structs and refusals into words'
 complete -c forklore -n '_shtab_forklore_using explain' -s h -l help -d 'show this help message and exit'
 complete -c forklore -n '_shtab_forklore_using explain' -l call -xka "clone clone3 unshare setns" -d 'whose flags they are (default: clone'"'"'s where they fit, else clone3'"'"'s)'
@@ -163,3 +179,5 @@ complete -c forklore -n '_shtab_forklore_using diff; and test $_shtab_forklore_n
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a doctor -d 'Read the settings that decide what can be traced, try each thing on a short-lived'
 complete -c forklore -n '_shtab_forklore_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c forklore -n '_shtab_forklore_using doctor' -l format -xka "text json" -d 'for people or for programs'
+complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a demo -d 'trace something real, with nothing to prepare'
+complete -c forklore -n '_shtab_forklore_using demo' -s h -l help -d 'show this help message and exit'

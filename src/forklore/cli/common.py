@@ -140,6 +140,7 @@ def view_options(arguments: argparse.Namespace, file: TextIO) -> ExportOptions:
         view=arguments.view,
         task=getattr(arguments, "id", None),
         columns=columns(arguments, file),
+        cut=None if arguments.columns is None else columns(arguments, file),
         depth=arguments.depth,
         siblings=arguments.siblings,
         everything=arguments.all,

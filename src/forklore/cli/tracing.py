@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from forklore.cli.common import positive, view_options, wants_color
+from forklore.cli.common import columns, positive, view_options, wants_color
 from forklore.cli.main import complain, say
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | 
     if arguments.log:
         from forklore.export.log import Log
 
-        log = Log(source.header, sys.stderr, color=wants_color(arguments.color, sys.stderr), endless=True).event
+        cut = None if arguments.columns is None else columns(arguments, sys.stderr)
+        color = wants_color(arguments.color, sys.stderr)
+        log = Log(source.header, sys.stderr, color=color, endless=True, columns=cut).event
     progress = _progress(arguments, pids)
     if progress is None:
         recording.record(source, log)

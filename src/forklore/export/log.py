@@ -18,21 +18,25 @@ _ENDED_KEPT: Final = 256
 
 def write(source: TraceFile, out: IO[str], options: ExportOptions) -> None:
     """Write a line for each event of a file. Raises TraceError."""
-    source.run(Log(source.header, out, color=options.color, endless=False).event)
+    source.run(Log(source.header, out, color=options.color, endless=False, columns=options.cut).event)
 
 
 class Log:
     """Writes the line of each event that :meth:`event` is given.
 
-    ``endless``: tasks that ended are forgotten, so that a program that never ends needs no more memory.
+    ``endless``: tasks that ended are forgotten, so that a program that never ends needs no more memory. ``columns``: as
+    wide a line may be; None: as long as it gets.
     """
 
-    def __init__(self, header: Header, out: IO[str], *, color: bool, endless: bool) -> None:
+    def __init__(
+        self, header: Header, out: IO[str], *, color: bool, endless: bool, columns: int | None = None
+    ) -> None:
         self._builder = Builder(header)
         self._view = LogView(self._builder)
         self._out = out
         self._color = color
         self._endless = endless
+        self._columns = columns
         self._ended: deque[TaskId] = deque()
 
     def event(self, event: Event) -> None:
@@ -40,7 +44,8 @@ class Log:
         self._builder.feed(event)
         line = self._view.line(event)
         if line is not None:
-            styled_lines.write([line], self._out, color=self._color)
+            shown = line if self._columns is None else styled_lines.fit(line, self._columns)
+            styled_lines.write([shown], self._out, color=self._color)
         if self._endless and isinstance(event, Exit | Gone):
             self._forget(TaskId(event.task))
 

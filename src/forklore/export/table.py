@@ -26,6 +26,9 @@ class ExportOptions(Struct, frozen=True, kw_only=True):
     task: str | None = None
     """The task of the view of that name: its tid, or its number as ``#3``."""
     columns: int = 80
+    cut: int | None = None
+    """As wide a line of the log may be; None: as long as it gets. Only where that was asked for: who searches a log
+    does not want it cut to a terminal."""
     depth: int | None = None
     """Levels of the tree; None: as many as fit."""
     siblings: int = 40

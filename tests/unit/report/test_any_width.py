@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forklore.events import records as ev
 from forklore.export import log, text
-from forklore.export.table import ExportOptions, View
+from forklore.export.table import EXPORTERS, ExportOptions, View
 from forklore.report.styled_lines import width_of
 
 NAMES = st.text(max_size=60) | st.text("漢字🦊é…→ \x1b\n", max_size=60) | st.text("/ab ", max_size=150)
@@ -77,14 +77,19 @@ def test_no_line_is_too_wide(view: View, encoding: str, data: st.DataObject, col
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-@given(named() | stories())
+@given(named() | stories(), st.none() | st.integers(40, 200))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_log_has_a_line_for_each_event(encoding: str, story: Story) -> None:
+def test_the_log_has_a_line_for_each_event(encoding: str, story: Story, columns: int | None) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict", newline="")
-    shown = log.Log(story.header, out, color=False, endless=False)
+    shown = log.Log(story.header, out, color=False, endless=False, columns=columns)
     for event in story.events:
         shown.event(event)
     lines = read_back(out).split("\n")
     assert lines.pop() == ""
     assert len(lines) <= len(story.events)
     assert all(line.isprintable() for line in lines)
+    assert columns is None or all(width_of(line) <= columns for line in lines)
+
+
+def test_every_format_for_people_is_tried_here() -> None:
+    assert {name for name, each in EXPORTERS.items() if each.text} == {"tree", "log"}
