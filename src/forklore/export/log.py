@@ -44,8 +44,8 @@ class Log:
         self._builder.feed(event)
         line = self._view.line(event)
         if line is not None:
-            shown = line if self._columns is None else styled_lines.fit(line, self._columns)
-            styled_lines.write([shown], self._out, color=self._color)
+            with styled_lines.drawn_for(self._out):
+                styled_lines.write([styled_lines.fit(line, self._columns)], self._out, color=self._color)
         if self._endless and isinstance(event, Exit | Gone):
             self._forget(TaskId(event.task))
 
