@@ -50,8 +50,8 @@ function _shtab_forklore_using
   test "$_shtab_forklore_cmdpath" = "$argv"
 end
 
-set -g _shtab_forklore_commands run attach show check explain inspect audit diff doctor demo
-set -g _shtab_forklore_opts_with_value --arch --build-probe --call --color --columns --config --depth --duration --fail-on --follow --format --function --ignore --kernel --leave --linker --max-depth --max-events --observe --output --probe --progress --rotate --siblings --stack-depth --stops --tree --view --wait -o
+set -g _shtab_forklore_commands run attach show check explain inspect why audit diff doctor demo
+set -g _shtab_forklore_opts_with_value --arch --build-probe --call --color --columns --config --depth --duration --fail-on --follow --format --function --ignore --kernel --leave --linker --max-depth --max-events --name --observe --output --probe --progress --rotate --siblings --stack-depth --stops --tree --view --wait --watch -o
 
 complete -c forklore -e
 complete -c forklore -f
@@ -159,6 +159,18 @@ complete -c forklore -n '_shtab_forklore_using inspect' -l columns -x -d 'as wid
 complete -c forklore -n '_shtab_forklore_using inspect' -l each -d 'every task on a line of its own, whatever their number'
 complete -c forklore -n '_shtab_forklore_using inspect' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
 complete -c forklore -n '_shtab_forklore_using inspect; and test $_shtab_forklore_npos -ge 0' -ka "__fish_complete_pids" -d 'a process, or a thread of it'
+complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a why -d 'say what hanging programs wait for, to the root of the chain'
+complete -c forklore -n '_shtab_forklore_using why' -s h -l help -d 'show this help message and exit'
+complete -c forklore -n '_shtab_forklore_using why' -l tree -xka "__fish_complete_pids" -d 'a process and its descendants'
+complete -c forklore -n '_shtab_forklore_using why' -l name -x -d 'processes of that name, as ps and pgrep -x have it'
+complete -c forklore -n '_shtab_forklore_using why' -l all -d 'every process: those that look wrong, and a count of the others'
+complete -c forklore -n '_shtab_forklore_using why' -l watch -x -d 'look again every S seconds until all has ended'
+complete -c forklore -n '_shtab_forklore_using why' -l stack -d 'each thread'"'"'s call stack, as far as it is found without stopping it'
+complete -c forklore -n '_shtab_forklore_using why' -l format -xka "text json" -d 'for people or for programs'
+complete -c forklore -n '_shtab_forklore_using why' -s v -l verbose -d 'every thread, its call with arguments, state, times, what else could'
+complete -c forklore -n '_shtab_forklore_using why' -l columns -x -d 'as wide as that (default: the terminal, $COLUMNS, else 80)'
+complete -c forklore -n '_shtab_forklore_using why' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
+complete -c forklore -n '_shtab_forklore_using why; and test $_shtab_forklore_npos -ge 0' -ka "__fish_complete_pids" -d 'a process, or a thread of it'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a audit -d 'say how a C library creates processes and threads, function by function'
 complete -c forklore -n '_shtab_forklore_using audit' -s h -l help -d 'show this help message and exit'
 complete -c forklore -n '_shtab_forklore_using audit' -l all-found -d 'every library of this machine that can run here'
