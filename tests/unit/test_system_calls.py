@@ -35,6 +35,7 @@ FILES: Final = frozenset({
 
 ALLOWED: Final = {
     ("api.py", "subprocess"): "trace() runs the command as a process of its own, as its docstring says",
+    ("cli/demo.py", "subprocess"): "each command of the demo is a process of its own, as for who types it",
     ("features/audit/observe/build.py", "subprocess"): "the C compiler",
     ("features/doctor/observe.py", "psutil"): "the mounts of this machine and the user of this process",
     ("testing/client.py", "subprocess"): "the tracer of a pytest is a process of its own",

@@ -22,6 +22,8 @@ _COMM: Final = 15
 """TASK_COMM_LEN without its NUL."""
 _PYTHON_THREAD: Final = ("threading.Thread.start",)
 """What executors and pools give to theirs is a function of the library's own."""
+_PYTHON_CALL: Final = ("_thread.start_new_thread",)
+"""Every thread of the interpreter is made by pthread_create with one function of its own."""
 _OWN_ROUTINE: Final = frozenset({"clone", "clone3"})
 """Library calls whose ``fn`` is the program's own; that of the others is a helper of the library."""
 
@@ -109,7 +111,8 @@ class Edges:
         if not routine and not caller and _says_nothing(made, found):
             return None
         # What an interpreter does for its own call is told on the card.
-        library = clipped(" → ".join(found.chain[: found.script_calls or None]), _LIBRARY)
+        shown = 1 if found.chain[:1] == _PYTHON_CALL else found.script_calls or None
+        library = clipped(" → ".join(found.chain[:shown]), _LIBRARY)
         if library and routine:
             library += f"({routine})"
         if not (library or caller or routine):
@@ -121,7 +124,7 @@ class Edges:
         """What a task was given to run; empty where that is a helper of a library or interpreter, or not known."""
         if runs is not None and runs.script is not None and found.chain[:1] == _PYTHON_THREAD:
             return clipped(as_text(ev.raw_bytes(runs.script.function)))
-        if runs is None or found.script_calls:
+        if runs is None or found.script_calls or found.chain[:1] == _PYTHON_CALL:
             return ""
         if runs.routine is not None or runs.routine_place is not None:
             place = None if runs.routine_place is None else self._trace.code.places[runs.routine_place]
