@@ -50,8 +50,8 @@ function _shtab_forklore_using
   test "$_shtab_forklore_cmdpath" = "$argv"
 end
 
-set -g _shtab_forklore_commands run attach show check explain inspect why audit diff doctor demo
-set -g _shtab_forklore_opts_with_value --arch --build-probe --call --color --columns --config --depth --duration --fail-on --follow --format --function --ignore --kernel --leave --linker --max-depth --max-events --name --observe --output --probe --progress --rotate --siblings --stack-depth --stops --tree --view --wait --watch -o
+set -g _shtab_forklore_commands run attach watch show check explain inspect why audit diff doctor demo
+set -g _shtab_forklore_opts_with_value --arch --buffer --build-probe --call --cgroup --color --columns --comm --config --container --depth --duration --engine --fail-on --failures --follow --format --function --ignore --kernel --leave --linker --max-depth --max-events --name --observe --output --pid --probe --progress --rotate --siblings --stack-depth --stops --tree --uid --view --wait --watch -o
 
 complete -c forklore -e
 complete -c forklore -f
@@ -72,6 +72,9 @@ complete -c forklore -n '_shtab_forklore_using run' -l max-depth -x -d 'follow N
 complete -c forklore -n '_shtab_forklore_using run' -l no-follow-untraced -d 'leave children made with CLONE_UNTRACED alone (by default the bit is cleared for the call)'
 complete -c forklore -n '_shtab_forklore_using run' -l wait -xka "tree root" -d 'stay until the last descendant has ended, or leave with the program itself (default: tree)'
 complete -c forklore -n '_shtab_forklore_using run' -l leave -xka "kill detach" -d 'what becomes of tasks that are left then (default: kill)'
+complete -c forklore -n '_shtab_forklore_using run' -l engine -xka "ptrace bpf auto" -d 'who sees: ptrace, which holds each task for a moment and can look into it (default); bpf, programs in the kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task; auto: bpf where it may and nothing is asked for that needs a held task (docs/engines.md)'
+complete -c forklore -n '_shtab_forklore_using run' -l buffer -x -d '--engine bpf: how many bytes of events the kernel keeps until they are read (64M, the default: some 80,000 creations); what finds no room is counted'
+complete -c forklore -n '_shtab_forklore_using run' -l failures -xka "auto yes no" -d '--engine bpf: whether refused creations and execs, unshare, setns, close_range and setsid are seen: by programs on the kernel'"'"'s functions where it lets us, else on tracepoints, which make every system call of the machine a little slower meanwhile (auto: not for `watch`); no: not at all'
 complete -c forklore -n '_shtab_forklore_using run' -l stops -xka "seccomp syscalls events" -d 'how calls are seen: by a seccomp filter (default: cheap, sees failures); by stopping at every system call (slow, no filter); by ptrace events alone (cheapest, no failures; default where tasks are let go)'
 complete -c forklore -n '_shtab_forklore_using run' -l observe -xka "auto full kcmp none" -d 'what is asked of the kernel about a child while it and its creator are held: what they share, and where they may differ from its creator'"'"'s also namespaces, cgroup and more (auto, the default), or these of every process (full); what they share and no more (kcmp); or nothing'
 complete -c forklore -n '_shtab_forklore_using run' -l stack-depth -x -d 'how many frames of each creator'"'"'s call stack are read (default: 32)'
@@ -104,6 +107,9 @@ complete -c forklore -n '_shtab_forklore_using attach' -l progress -xka "auto al
 complete -c forklore -n '_shtab_forklore_using attach' -s q -l quiet -d 'print neither (for use with -o)'
 complete -c forklore -n '_shtab_forklore_using attach' -l view -xka "tree sites time" -d 'what is printed at the end: the tree (default), where tasks are made, ranked, or where the time went'
 complete -c forklore -n '_shtab_forklore_using attach' -l syscalls -d 'stop at every system call, to see failed creations and execs, unshare, setns and names as well: many times slower, and each thread is interrupted once, which makes some blocked calls fail with EINTR'
+complete -c forklore -n '_shtab_forklore_using attach' -l engine -xka "ptrace bpf auto" -d 'who sees: ptrace, which holds each task for a moment and can look into it (default); bpf, programs in the kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task; auto: bpf where it may and nothing is asked for that needs a held task (docs/engines.md)'
+complete -c forklore -n '_shtab_forklore_using attach' -l buffer -x -d '--engine bpf: how many bytes of events the kernel keeps until they are read (64M, the default: some 80,000 creations); what finds no room is counted'
+complete -c forklore -n '_shtab_forklore_using attach' -l failures -xka "auto yes no" -d '--engine bpf: whether refused creations and execs, unshare, setns, close_range and setsid are seen: by programs on the kernel'"'"'s functions where it lets us, else on tracepoints, which make every system call of the machine a little slower meanwhile (auto: not for `watch`); no: not at all'
 complete -c forklore -n '_shtab_forklore_using attach' -l observe -xka "auto full kcmp none" -d 'what is asked of the kernel about a child while it and its creator are held: what they share, and where they may differ from its creator'"'"'s also namespaces, cgroup and more (auto, the default), or these of every process (full); what they share and no more (kcmp); or nothing'
 complete -c forklore -n '_shtab_forklore_using attach' -l stack-depth -x -d 'how many frames of each creator'"'"'s call stack are read (default: 32)'
 complete -c forklore -n '_shtab_forklore_using attach' -l no-stack -d 'read no call stacks: who made a task is then told by the form of the call alone, as far as it can be'
@@ -117,6 +123,36 @@ complete -c forklore -n '_shtab_forklore_using attach' -l all -d 'every task on 
 complete -c forklore -n '_shtab_forklore_using attach' -l stack -d 'below each task the whole call stack that made it, equal ones once'
 complete -c forklore -n '_shtab_forklore_using attach' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
 complete -c forklore -n '_shtab_forklore_using attach; and test $_shtab_forklore_npos -ge 0' -ka "__fish_complete_pids" -d 'a process: all its threads'
+complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a watch -d 'follow what a machine, a cgroup, a user or a program starts, without stopping anybody'
+complete -c forklore -n '_shtab_forklore_using watch' -s h -l help -d 'show this help message and exit'
+complete -c forklore -n '_shtab_forklore_using watch' -l uid -x -d 'tasks of a user, by name or number'
+complete -c forklore -n '_shtab_forklore_using watch' -l cgroup -x -d 'tasks in a cgroup of the unified hierarchy, and below it'
+complete -c forklore -n '_shtab_forklore_using watch' -l container -x -d 'tasks of a container, by its id (12 characters of it) or name'
+complete -c forklore -n '_shtab_forklore_using watch' -l comm -x -d 'tasks with this name (/proc/PID/comm), when they are first met'
+complete -c forklore -n '_shtab_forklore_using watch' -l pid -xka "__fish_complete_pids" -d 'a process and its descendants; repeatable'
+complete -c forklore -n '_shtab_forklore_using watch' -l duration -x -d 'leave after S seconds'
+complete -c forklore -n '_shtab_forklore_using watch' -l top -d 'a screen that is renewed each second: starts, execs and ends a second by program, refusals, tasks alive'
+complete -c forklore -n '_shtab_forklore_using watch' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'record the trace to FILE, for `forklore show`'
+complete -c forklore -n '_shtab_forklore_using watch' -l max-events -x -d 'record N events and no more: the program goes on, and the trace says how many are left out'
+complete -c forklore -n '_shtab_forklore_using watch' -l rotate -x -d 'continue the trace in FILE.1, FILE.2, … whenever one has SIZE bytes (64M, 1G), and keep the last KEEP'
+complete -c forklore -n '_shtab_forklore_using watch' -l log -d 'print each event as it happens, and no tree at the end'
+complete -c forklore -n '_shtab_forklore_using watch' -l progress -xka "auto always never" -d 'on a terminal, a line that is renewed each second: tasks alive, made, refused; auto: where what is traced does not write to that terminal itself, as a program of `forklore run` does'
+complete -c forklore -n '_shtab_forklore_using watch' -s q -l quiet -d 'print neither (for use with -o)'
+complete -c forklore -n '_shtab_forklore_using watch' -l view -xka "tree sites time" -d 'what is printed at the end: the tree (default), where tasks are made, ranked, or where the time went'
+complete -c forklore -n '_shtab_forklore_using watch' -l buffer -x -d '--engine bpf: how many bytes of events the kernel keeps until they are read (64M, the default: some 80,000 creations); what finds no room is counted'
+complete -c forklore -n '_shtab_forklore_using watch' -l failures -xka "auto yes no" -d '--engine bpf: whether refused creations and execs, unshare, setns, close_range and setsid are seen: by programs on the kernel'"'"'s functions where it lets us, else on tracepoints, which make every system call of the machine a little slower meanwhile (auto: not for `watch`); no: not at all'
+complete -c forklore -n '_shtab_forklore_using watch' -l observe -xka "auto full kcmp none" -d 'what is asked of the kernel about a child while it and its creator are held: what they share, and where they may differ from its creator'"'"'s also namespaces, cgroup and more (auto, the default), or these of every process (full); what they share and no more (kcmp); or nothing'
+complete -c forklore -n '_shtab_forklore_using watch' -l stack-depth -x -d 'how many frames of each creator'"'"'s call stack are read (default: 32)'
+complete -c forklore -n '_shtab_forklore_using watch' -l no-stack -d 'read no call stacks: who made a task is then told by the form of the call alone, as far as it can be'
+complete -c forklore -n '_shtab_forklore_using watch' -l no-argv -d 'do not record the arguments of executed programs'
+complete -c forklore -n '_shtab_forklore_using watch' -l env -d 'record their environment too'
+complete -c forklore -n '_shtab_forklore_using watch' -s v -l verbose -d 'below each task its call, flags, what it shares, and paths'
+complete -c forklore -n '_shtab_forklore_using watch' -l depth -x -d 'show N levels; 0: the root alone (default: as many as fit)'
+complete -c forklore -n '_shtab_forklore_using watch' -l siblings -x -d 'show N lines below a task (default: 40)'
+complete -c forklore -n '_shtab_forklore_using watch' -l columns -x -d 'as wide as that (default: the terminal, $COLUMNS, else 80)'
+complete -c forklore -n '_shtab_forklore_using watch' -l all -d 'every task on a line of its own, whatever their number'
+complete -c forklore -n '_shtab_forklore_using watch' -l stack -d 'below each task the whole call stack that made it, equal ones once'
+complete -c forklore -n '_shtab_forklore_using watch' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a show -d 'show a trace file, ours or strace'"'"'s or ltrace'"'"'s'
 complete -c forklore -n '_shtab_forklore_using show' -s h -l help -d 'show this help message and exit'
 complete -c forklore -n '_shtab_forklore_using show' -l format -xka "tree log json folded" -d 'tree: text for people, by --view; log: every event on a line; json: one object for programs; folded: call stacks, as flame graph tools take them (default: tree)'
@@ -128,7 +164,7 @@ complete -c forklore -n '_shtab_forklore_using show' -l columns -x -d 'as wide a
 complete -c forklore -n '_shtab_forklore_using show' -l all -d 'every task on a line of its own, whatever their number'
 complete -c forklore -n '_shtab_forklore_using show' -l stack -d 'below each task the whole call stack that made it, equal ones once'
 complete -c forklore -n '_shtab_forklore_using show' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
-complete -c forklore -n '_shtab_forklore_using show; and test $_shtab_forklore_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the trace or log'
+complete -c forklore -n '_shtab_forklore_using show; and test $_shtab_forklore_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the trace or log; what strace -ff wrote as its directory, as the PREFIX of its files, or file by file; with --view task also the task'"'"'s tid (4711), or its number ('"'"'#3'"'"')'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a check -d 'say what is wrong in a trace: leaks, hangs in the making, crashes, waste'
 complete -c forklore -n '_shtab_forklore_using check' -s h -l help -d 'show this help message and exit'
 complete -c forklore -n '_shtab_forklore_using check' -l rules -d 'list the rules, and judge nothing'

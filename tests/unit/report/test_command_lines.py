@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from forklore.events import records as ev
 from forklore.report.styled_lines import plain, width_of
 from forklore.report.tree.commands import command_line, common_text, pattern, together, told_apart
+from forklore.report.tree.fold import _numberless
 from forklore.report.tree.tree import Limits, tree_lines
 from forklore.report.words import words
 
@@ -173,3 +174,15 @@ def test_any_command_fits_and_is_harmless(commands: list[list[str]], room: int) 
     line = command_line(tasks[0])
     assert line is not None
     assert shlex.split(line.text())[0] == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("worker-1", "worker-#"), ("pool-1-thread-3", "pool-#-thread-#"), ("opt 3k9x2abcdefgh", "opt #"),
+        ("opt dnaikkyg26x", "opt #"), ("opt euo0pisfcnx", "opt #"), ("tokio-runtime-w", "tokio-runtime-w"),
+        ("lib2to3", "lib#to#"),
+    ],
+)  # fmt: skip
+def test_names_of_one_pool(name: str, same: str) -> None:
+    assert _numberless(name) == same

@@ -24,8 +24,10 @@ from forklore.report.words.vfork_holds import vfork_words
 
 _SITES: Final = 6
 """Tasks that look the same and come from more sites than that take one line for the rarer of them."""
-_NUMBER: Final = re.compile(r"\b(?=\w*\d\w*[a-z]\w*\d)\w{8,}\b|\d+")
-"""A number in a name, or a hash: letters and digits mixed."""
+_NUMBER: Final = re.compile(
+    r"\b(?:(?=\w*\d\w*[a-z]\w*\d)\w{8,}|(?=[a-z]*\d+[a-z])[a-z0-9]{11,})\b|\d+"
+)
+"""A number in a name, or a hash: letters and digits mixed; one that the kernel cut off can have a single digit."""
 
 Leaf = Failure | FailedExec | MadeCall
 """Something that a task did and that made no task."""
