@@ -27,6 +27,8 @@ WRONG = {
     "crash": "crash",
     "kill": "killed",
     "left": "left-behind",
+    "unwaited": "never-waited",
+    "ignored": "sigchld-ignored",
     "unnoticed": "exec-failed-unnoticed",
 }
 RIGHT = (

@@ -194,6 +194,48 @@ def test_the_trace_is_kept(pytester: pytest.Pytester) -> None:
     assert sorted(path.name for path in pytester.path.glob("x.jsonl*")) == ["x.jsonl.gw0", "x.jsonl.gw1"]
 
 
+HANGS = """
+    import subprocess, threading
+
+    def test_child():
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            process.stdout.read()
+
+    def test_lock():
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+
+    def test_after():
+        pass
+"""
+NATIVE = """
+    import ctypes
+
+    def test_native():
+        mutex = ctypes.create_string_buffer(64)
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+"""
+
+
+def test_a_test_that_hangs_fails_with_what_it_waits_for(pytester: pytest.Pytester) -> None:
+    status, told = ran(pytester, "--forklore-timeout", "1", suite=_plain(HANGS))
+    assert status == 1
+    assert "2 failed, 1 passed" in told
+    assert told.count("still not over after 1 s (--forklore-timeout)") >= 2
+    flat = re.sub(r"\n(?:E +)?", " ", told)
+    assert re.search(r"\d+ pytest waits for data or the end of pipe:\[\d+\]", flat)
+    assert re.search(r"it waits for a lock of CPython \(in test_lock, test_it.py:11", flat)
+
+
+def test_a_process_that_cannot_be_interrupted_is_told_and_killed(pytester: pytest.Pytester) -> None:
+    status, told = ran(pytester, "--forklore-timeout", "1", suite=_plain(NATIVE))
+    assert status == -9
+    assert re.search(r"forklore: pytest \d+ does not take its SIGALRM, and is killed", told)
+    assert "which it has locked" in told
+
+
 def test_a_suite_goes_on_where_its_tracer_is_asked_to_end(pytester: pytest.Pytester) -> None:
     suite = """
         import os, pytest, subprocess

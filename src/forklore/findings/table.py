@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from forklore.findings.rule import Rule
-from forklore.findings.rules import calls, copies, descriptors, endings, limits, make, repeated, vfork
+from forklore.findings.rules import calls, copies, descriptors, endings, limits, make, reaping, repeated, vfork
 
 RULES: Final[tuple[Rule, ...]] = (
     *endings.RULES,
+    *reaping.RULES,
     *descriptors.RULES,
     *copies.RULES,
     *vfork.RULES,

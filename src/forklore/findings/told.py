@@ -88,3 +88,4 @@ LIMITS: Final = Fact(
     "limits on tasks",
     lambda header: _log(header, "limits") or ("" if header.limits else "the trace has none that could be read"),
 )
+REAPING: Final = Fact("who waited for whom", lambda header: _log(header, "who waited for whom"))

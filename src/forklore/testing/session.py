@@ -71,6 +71,7 @@ class Session:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         told = "" if self.tracer is None else self.tracer.hang()
         if told:
             pytest.fail(f"still not over after {self._timeout:g} s (--forklore-timeout)\n{told}", pytrace=True)

@@ -138,10 +138,11 @@ class Service:
     def watch(self) -> None:
         """Look at a test that hangs, and interrupt it; one that cannot be interrupted is told and killed."""
         told: Span = (0, 0)
+        asked = 0
         while True:
             with self._watched:
                 watch = self._watch
-                due = watch[1] if watch != told else watch[1] + int(_STUCK * 1e9)
+                due = watch[1] if watch != told else asked + int(_STUCK * 1e9)
                 left = None if watch[1] == 0 else (due - time.monotonic_ns()) / 1e9
                 if left is None or left > 0:
                     self._watched.wait(left)
@@ -154,7 +155,7 @@ class Service:
             text = self._why(watch[0] - self._start)
             with self._watched:
                 if self._watch == watch:
-                    self._hang, told = text, watch
+                    self._hang, told, asked = text, watch, time.monotonic_ns()
                     kill(Pid(self._pid), signal.SIGALRM)
 
     def _why(self, since: int) -> str:

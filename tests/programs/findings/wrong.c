@@ -226,6 +226,12 @@ int main(int argc, char **argv)
 		must(kill(child, SIGKILL), "kill");
 		must(waitpid(child, NULL, 0), "waitpid");
 	}
+	if (!strcmp(what, "unwaited") || !strcmp(what, "ignored")) {
+		if (!strcmp(what, "ignored"))
+			signal(SIGCHLD, SIG_IGN);
+		child_that(ends);
+		pass_time(1200);
+	}
 	if (!strcmp(what, "left"))
 		child_that(runs_lasts);
 	if (!strcmp(what, "waited"))

@@ -155,3 +155,49 @@ def test_without_times_what_is_left_behind_is_said_not_to_be_judged() -> None:
     story = Story(times=False, source=ev.Source("ltrace"), clock=ev.Clock(None, None))
     story.exit(story.begin(100, how="log"))
     assert ("left-behind", "the log has no times") in [(rule.id, why) for rule, why in checked(story).not_judged]
+
+
+def ended(how: ev.ReapHow, stood: int) -> Story:
+    story = Story()
+    root = story.begin(100, comm="server")
+    child = story.clone(root, 101)
+    story.exec(child, "/bin/job")
+    story.exit(child)
+    since = story._t
+    story._t += stood
+    if how in ("left", "stands"):
+        since = story._t
+    story.tell(ev.Reap(t=story.t, task=child, how=how, since=since, parent_tid=100, parent=root))
+    if how != "stands":
+        story.exit(root)
+    return story.end()
+
+
+def test_a_child_that_nobody_waits_for() -> None:
+    never = one(ended("left", 3000 * MS), "never-waited")
+    assert never.severity == "warning"
+    assert never.first.text == "101 job was a zombie for 3.0 s: 100 server ended without having waited for it"
+    assert one(ended("left", 200 * MS), "never-waited").severity == "note"
+    assert one(ended("stands", 5 * MS), "never-waited").severity == "warning"
+    for right in (ended("left", 1 * MS), ended("waited", 3000 * MS), ended("at once", 0), ended("unknown", 3000 * MS)):
+        assert ids(right) == set()
+
+
+def test_a_child_that_is_waited_for_late() -> None:
+    story = ended("waited", 20)
+    late = Story()
+    root = late.begin(100, comm="server")
+    child = late.clone(root, 101)
+    late.exit(child)
+    late._t += 30_000 * MS
+    late.tell(ev.Reap(t=late.t, task=child, how="waited", since=late._t - MS, parent_tid=100, parent=root))
+    late.exit(root)
+    assert one(late, "zombie-stood-long").severity == "note"
+    assert found(story, "zombie-stood-long") == []
+
+
+def test_a_parent_that_ignores_how_children_end() -> None:
+    lost = one(ended("ignored", 0), "sigchld-ignored")
+    assert (lost.severity, lost.first.text) == (
+        "note", "how 101 job ended is lost: 100 server ignores SIGCHLD",
+    )  # fmt: skip
