@@ -45,6 +45,8 @@ class Tracer:
         let_trace(self._process.pid)
         self._socket = ours
         self._pending = b""
+        self.busy = False
+        """A question is asked: no other can be, as a handler of a signal might."""
         ours.settimeout(_START)
         try:
             said = msgspec.json.decode(self._line())
@@ -69,31 +71,32 @@ class Tracer:
     def account(self, span: Span, but: Sequence[Span] = (), leaked: Sequence[str] = ()) -> Account:
         """What was made in a span, in ns of CLOCK_MONOTONIC, up to now."""
         question = {"what": "account", "marker": _mark(), "span": span, "but": but, "leaked": leaked}
-        self._socket.sendall(msgspec.json.encode(question) + b"\n")
-        return from_json(self._line())
+        return from_json(self._answer(question))
 
     def run(self, argv: Sequence[str], cwd: str | None, environment: Mapping[str, str]) -> int:
         """Run a command with this process's 0, 1 and 2, outside of what is traced; its exit status, as subprocess."""
         question = {"what": "run", "argv": argv, "cwd": cwd or os.getcwd(), "environment": dict(environment)}
-        raw = msgspec.json.encode(question) + b"\n"
-        sent = socket.send_fds(self._socket, [raw], [0, 1, 2])
-        self._socket.sendall(raw[sent:])
-        answer: dict[str, Any] = msgspec.json.decode(self._line())
-        return int(answer["status"])
+        return int(msgspec.json.decode(self._answer(question, [0, 1, 2]))["status"])
 
     def watch(self, since: int, until: int = 0) -> None:
         """A test runs, which began then and is to end before; without ``until`` none does. One that does not is looked
         at, and this process gets SIGALRM."""
-        self._ask({"what": "watch", "span": (since, until)})
+        self._answer({"what": "watch", "span": (since, until)})
 
     def hang(self) -> str:
         """What that look found; empty where no test was too long."""
-        return str(self._ask({"what": "hang"})["text"])
+        return str(msgspec.json.decode(self._answer({"what": "hang"}))["text"])
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        self._socket.sendall(msgspec.json.encode(question) + b"\n")
-        answer: dict[str, Any] = msgspec.json.decode(self._line())
-        return answer
+    def _answer(self, question: dict[str, Any], fds: Sequence[int] = ()) -> bytes:
+        raw = msgspec.json.encode(question) + b"\n"
+        self.busy = True
+        try:
+            # The descriptors go with the first byte.
+            sent = socket.send_fds(self._socket, [raw], fds) if fds else 0
+            self._socket.sendall(raw[sent:])
+            return self._line()
+        finally:
+            self.busy = False
 
     def close(self) -> None:
         """Leave this process, which goes on."""

@@ -72,8 +72,12 @@ class Session:
 
     def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
         __tracebackhide__ = True
-        told = "" if self.tracer is None else self.tracer.hang()
+        if self.tracer is None or self.tracer.busy or self._timeout is None:
+            return  # the test is over, and what it made is asked for
+        told = self.tracer.hang()
         if told:
+            since = now()
+            self.tracer.watch(since, since + int(self._timeout * 1e9))  # its fixtures may hang as well
             pytest.fail(f"still not over after {self._timeout:g} s (--forklore-timeout)\n{told}", pytrace=True)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

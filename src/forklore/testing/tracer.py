@@ -35,7 +35,7 @@ from forklore.testing.account import Accounts, Span, is_left
 
 _GRACE: Final = 0.2
 """Seconds that threads have to end which were joined: their join returns a little earlier."""
-_STUCK: Final = 5.0
+_STUCK: Final = 10.0
 """Seconds after which a test that was interrupted and goes on is killed, with its process."""
 _LOOK: Final = 60.0
 _LOST: Final = 10.0
@@ -119,6 +119,9 @@ class Service:
                 self._watched.notify()
             return b"{}"
         if question.what == "hang":
+            with self._watched:
+                self._watch = (0, 0)  # it was interrupted
+                self._watched.notify()
             return msgspec.json.encode({"text": self._hang})
         marker = self._await(question.marker)
         if marker is not None:
