@@ -225,7 +225,7 @@ def test_a_test_that_hangs_fails_with_what_it_waits_for(pytester: pytest.Pyteste
     assert "2 failed, 1 passed" in told
     assert told.count("still not over after 1 s (--forklore-timeout)") >= 2
     flat = re.sub(r"\n(?:E +)?", " ", told)
-    assert re.search(r"Failed: still not over after 1 s \(--forklore-timeout\) \d+ pytest .*pipe:\[\d+\]", flat)
+    assert re.search(r"Failed: still not over after 1 s \(--forklore-timeout\) \d+ \S+ .*pipe:\[\d+\]", flat)
     assert re.search(r"it waits for a lock of CPython \(in test_lock, test_it.py:11", flat)
 
 
