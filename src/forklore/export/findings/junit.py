@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import IO, Final
 from xml.etree import ElementTree
 
+from forklore.abi.text import printable
 from forklore.export.findings.table import FindingOptions
 from forklore.findings.check import Checked
 from forklore.findings.finding import Folded
 from forklore.findings.table import RULES
 from forklore.model.tasks import Trace
 
-_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NO_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 has no form for (2.2)."""
 
 
@@ -55,4 +56,4 @@ def _line(each: Folded) -> str:
 
 
 def _clean(text: str) -> str:
-    return _NO_XML.sub("�", text)
+    return _NO_XML.sub(lambda found: printable(found[0]), text)
