@@ -19,7 +19,7 @@ from forklore.events import records as ev
 
 ONLY_PTRACE: Final = (
     ev.Descriptors, ev.Title, ev.GroupStop, ev.Resume, ev.Note, ev.Module, ev.Place,
-    ev.Lines, ev.Stack, ev.Script, ev.Cow, ev.Borrowed, ev.End,
+    ev.Lines, ev.Stack, ev.Script, ev.Cow, ev.Borrowed, ev.Reap, ev.End,
 )  # fmt: skip
 OUTSIDE: Final = "outside"
 

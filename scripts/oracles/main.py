@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON array of outcomes")
     parser.add_argument("--oracle", choices=("kernel", "strace", "both"), default="both")
+    parser.add_argument("--engine", choices=("ptrace", "bpf"), default="ptrace", help="forklore's (%(default)s)")
     parser.add_argument(
         "--runs", type=int, default=5, metavar="N", help="run up to N times under each tracer (%(default)s)"
     )
@@ -179,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     outcomes: list[Outcome] = []
     with _scratch(arguments.keep) as scratch:
-        tracers = Tracers(scratch)
+        tracers = Tracers(scratch, engine=arguments.engine)
         results = (
             _suite(arguments.suite, scratch, tracers, arguments.oracle, arguments.runs)
             if arguments.suite is not None

@@ -40,8 +40,9 @@ class Program:
 class Tracers:
     """Runs programs under the two tracers and keeps what they write in ``scratch``."""
 
-    def __init__(self, scratch: Path, forklore: Sequence[str] | None = None) -> None:
+    def __init__(self, scratch: Path, forklore: Sequence[str] | None = None, engine: str = "ptrace") -> None:
         self._scratch = scratch
+        self._engine = engine
         self._forklore = list(forklore) if forklore else [sys.executable, "-m", "forklore"]
         path = os.environ.get("PYTHONPATH")
         self._environment = {
@@ -52,7 +53,8 @@ class Tracers:
     def forklore(self, program: Program, kernel: bool) -> Run:
         """Run under ``forklore run`` and read the trace with ``forklore show``."""
         trace = self._scratch / "forklore.jsonl"
-        return self._run([*self._forklore, "run", "-o", str(trace), "--"], program, trace, kernel)
+        tracer = [*self._forklore, "run", "--engine", self._engine, "-o", str(trace), "--"]
+        return self._run(tracer, program, trace, kernel)
 
     def strace(self, program: Program, kernel: bool) -> Run:
         """Run under ``strace -f`` and read its log with ``forklore show``."""

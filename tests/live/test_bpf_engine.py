@@ -305,3 +305,14 @@ def test_auto_says_why_it_took_ptrace(tmp_path: Path) -> None:
         told = json.loads(file.read_text().splitlines()[0])["options"]
         assert told["engine"] == engine
         assert ("--cow" in told.get("engine_why", "")) is (engine == "ptrace")
+
+
+def test_a_debugger_runs_its_program_under_it(program: Program) -> None:
+    if shutil.which("gdb") is None:
+        pytest.skip("no gdb on this machine")
+    done = subprocess.run(
+        [*FORKLORE, "run", "--engine", "bpf", "-q", "--",
+         "gdb", "-q", "-batch", "-nx", "-ex", "run", str(program("fork_tree"))],
+        capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False,
+    )  # fmt: skip
+    assert "exited normally" in done.stdout, done.stderr
