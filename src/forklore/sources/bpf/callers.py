@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final
 
 from forklore.abi.arch import Arch
@@ -105,9 +105,11 @@ class CopiedStacks(StackReader):
         self._stale: set[Pid] = set()
         self.where_code_lies = Code()
 
-    def take(self, records: Iterable[Record]) -> None:
-        """What was mapped meanwhile."""
+    def take(self, records: Iterable[Record], ours: Container[Pid]) -> None:
+        """What was mapped meanwhile, by our processes and by others of the machine."""
         for record in records:
+            if not isinstance(record, Missed) and record.pid not in ours:
+                continue
             pid = self.where_code_lies.take(record)
             if isinstance(record, Missed):
                 self._spaces.clear()
@@ -172,6 +174,7 @@ class CopiedStacks(StackReader):
     def ended(self, group: Group) -> None:
         """A process is gone."""
         self._spaces.pop(group, None)
+        self._stale.discard(group.tgid)
         self.where_code_lies.ended(group.tgid)
 
 

@@ -200,7 +200,7 @@ class Events:
             while done < len(self._mapped) and self._mapped[done].time <= record.head.time:
                 done += 1
             if done > first:
-                follower.stacks.take(self._mapped[first:done])
+                follower.stacks.take(self._mapped[first:done], follower.family.groups)
             follower.take(record)
         del self._mapped[:done]
         return bool(batch)
