@@ -215,7 +215,8 @@ def why(*pids: int, tree: bool = False, stack: bool = False) -> Why:
 
 
 def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
-    """The trace in a file: forklore's own, or a log of ``strace -f`` or ``ltrace -S -f``, told apart by content.
+    """The trace in a file: forklore's own, or what strace, ltrace, perf, bpftrace, tracexec or QEMU_STRACE wrote, told
+    apart by content. A directory, or PREFIX, stands for the files of ``strace -ff -o PREFIX``.
 
     ``sharing``: with who shared what over time, which takes several times as long. What is wrong with a file that can
     still be read is in ``warnings``. Raises OSError, and

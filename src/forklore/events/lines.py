@@ -88,7 +88,7 @@ class LineSource:
             yield next(self)
         block, at = b"", 0
         while True:
-            if (end := dull(block, at)) > at:
+            while (end := dull(block, at)) > at:
                 self.number += block.count(b"\n", at, end)
                 at = end
             if (end := block.find(b"\n", at, at + LINE_LIMIT + 1)) >= 0:

@@ -17,6 +17,7 @@ from forklore.events.lines import TraceError
 from forklore.events.records import Event
 from forklore.sources.files import open_any
 from forklore.sources.logs.strace.dull import DullLines
+from forklore.sources.logs.strace.reader import StraceReader
 
 STAMPS: dict[str, Callable[[int], str]] = {
     "none": lambda _n: "",
@@ -90,18 +91,30 @@ def test_real_logs(path: Path, packed: bool, tmp_path: Path, monkeypatch: pytest
     assert repr(passed_over) == repr(told(log))
 
 
-def test_most_lines_of_a_log_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the two ways would be one, and the tests above would prove nothing."""
-    from forklore.sources.logs.strace.reader import StraceReader
-
-    fed: list[bytes] = []
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The lines that are looked at."""
+    lines_fed: list[bytes] = []
     feed = StraceReader.feed
 
     def counted(self: StraceReader, line: bytes, number: int) -> None:
-        fed.append(line)
+        lines_fed.append(line)
         feed(self, line, number)
 
     monkeypatch.setattr(StraceReader, "feed", counted)
+    return lines_fed
+
+
+def test_the_first_call_that_is_resumed_is_looked_at(tmp_path: Path, fed: list[bytes]) -> None:
+    """It tells that a line stands where its call returned."""
+    dull = "10 close(3) = -1 EBADF (Bad file descriptor)\n10 futex(0x7f <unfinished ...>\n10 <... futex resumed>) = 0\n"
+    (tmp_path / "log").write_text('10 execve("/a", ["a"], 0x1) = 0\n' + dull * 500)
+    list(open_any(tmp_path / "log"))
+    assert sum(b"resumed" in line for line in fed) == 1
+
+
+def test_most_lines_of_a_log_are_not_looked_at(tmp_path: Path, fed: list[bytes]) -> None:
+    """Otherwise the two ways would be one, and the tests above would prove nothing."""
     for stamp in ("none", "-ttt"):
         fed.clear()
         body = "".join(f"10 {STAMPS[stamp](n)}{DULL[n % 3]}\n" for n in range(1000))
