@@ -43,7 +43,7 @@ from forklore.sources.ptrace.task_names import Renames, Titles
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Tracee
 from forklore.sources.ptrace.wake import Wake
-from forklore.sources.ptrace.zombies import Zombies
+from forklore.sources.ptrace.zombies import SOON, Zombies
 
 if TYPE_CHECKING:
     from forklore.linux.tracing.seizing import Seizing
@@ -222,7 +222,7 @@ class Engine:
         wait, steps, deferred = self._wait, _Steps(self._handlers, self._on_other), self._deferred
         alarm, out = self._alarm, self._out
         zombies, standing = self._zombies, self._zombies.standing
-        t = clock() - start
+        t, rang = clock() - start, False
         while not self._asked:
             if deferred.work:
                 deferred.run()
@@ -235,11 +235,15 @@ class Engine:
                 if t >= zombies.due:
                     zombies.look(t)
                 seconds = min(seconds or zombies.seconds, zombies.seconds or seconds)
+            elif alarm.seconds == SOON and not rang:
+                seconds = SOON  # to set the timer for each child that ends costs more than a ring in vain
+            rang = False
             if seconds != alarm.seconds:
                 alarm.set(seconds)
             try:
                 tid, word = wait()
             except InterruptedError:
+                rang = True
                 t = clock() - start
                 continue
             except ChildProcessError:

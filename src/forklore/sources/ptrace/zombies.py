@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from forklore.abi.ptrace import Option
-from forklore.abi.units import Pid, TaskId, Unavailable
+from forklore.abi.units import Pid, TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc
 from forklore.linux.tracing.wait import Kind, WaitStatus
@@ -30,6 +30,7 @@ _SIGCHLD: Final = int(signal.SIGCHLD)
 _SIGKILL: Final = int(signal.SIGKILL)
 _FIRST: Final = 10_000_000
 """Nanoseconds after which a zombie is looked for where nobody stops; then after twice as many, and so on."""
+SOON: Final = _FIRST / 1e9
 _LONGEST: Final = 600_000_000_000
 _SHARE: Final = 50
 """Looks at a parent's stops may take one of so many parts of the time."""
@@ -103,7 +104,7 @@ class Zombies:
             found = self.standing[parent] = _Parent(number, {})
         found.zombies[pid] = zombie
         found.pause, found.due = _FIRST, t + _FIRST
-        self.due, self.seconds = min(self.due, found.due) if self.seconds else found.due, _FIRST / 1e9
+        self.due, self.seconds = min(self.due, found.due) if self.seconds else found.due, SOON
 
     def stopped(self, task: Tracee, status: WaitStatus, t: int) -> None:
         """A task of a process that has zombies is held."""
@@ -112,7 +113,8 @@ class Zombies:
         leaving = status.kind is Kind.EXIT
         if t >= parent.next_look or leaving or (told and len(parent.zombies) <= _FEW):
             began = self._kernel.clock()
-            self._look(task.group.tgid, parent, t, _MOST_AT_END if leaving else _MOST)
+            held = task.tid if status.kind is Kind.SIGNAL else None
+            self._look(task.group.tgid, parent, t, _MOST_AT_END if leaving else _MOST, held)
             parent.next_look = t + _SHARE * (self._kernel.clock() - began)
         if leaving:
             parent.ends = t if self._is_last(task) else None
@@ -149,7 +151,7 @@ class Zombies:
         self.due = min((parent.due for parent in waiting), default=0)
         self.seconds = min((parent.pause for parent in waiting), default=0) / 1e9
 
-    def _look(self, tgid: Pid, parent: _Parent, t: int, most: int) -> None:
+    def _look(self, tgid: Pid, parent: _Parent, t: int, most: int, held: Tid | None = None) -> None:
         gone = []
         for pid, zombie in islice(parent.zombies.items(), most):
             if self._kernel.zombie_of(pid) == tgid:
@@ -158,11 +160,19 @@ class Zombies:
                 gone.append(pid)
         # They can be a reaper's, or gone by its doing, from the moment on in which the parent is a zombie itself
         # (kernel/exit.c: exit_notify does both at once); its status comes then.
-        if gone and self._is_alive(tgid):
+        if gone and (self._is_alive(tgid) if held is None else self._is_held(held)):
             for pid in gone:
                 self._told(parent.zombies.pop(pid), "waited", tgid, parent, t)
         if not parent.zombies:
             del self.standing[tgid]
+
+    def _is_held(self, tid: Tid) -> bool:
+        # The cheaper question, at the stop that most zombies are looked for at.
+        try:
+            self._kernel.event_message(tid)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _is_alive(self, pid: Pid) -> bool:
         return self._kernel.zombie_of(pid) is None and self._kernel.exists(pid)

@@ -39,6 +39,7 @@ class World:
             status=lambda _tid: self.status,
             zombie_of=lambda pid: self.zombies.get(pid),
             exists=lambda pid: pid not in self.gone,
+            event_message=self._message,
             set_options=lambda tid, options: self.set.append((tid, options)),
         )
         self.family = Family(Options())
@@ -50,6 +51,11 @@ class World:
         self.family.forget(child)
         self.child = child.id
         self.tracked.ended(child, 5 * MS, vanished=vanished)
+
+    def _message(self, tid: int) -> int:
+        if tid in self.gone:
+            raise ProcessLookupError
+        return 0
 
     def _tell(self, event: ev.Event) -> None:
         assert isinstance(event, ev.Reap)
@@ -178,6 +184,16 @@ def test_a_parent_that_ended_unseen_took_no_status(gone: bool) -> None:
     assert not world.told, "whose they are is told with its end"
     world.ends(101)
     assert world.only() == (("unknown" if gone else "left"), 5, 101)
+
+
+def test_a_parent_that_is_killed_while_it_is_held_took_no_status() -> None:
+    world = World()
+    world.zombies.clear()
+    world.gone = {PARENT}
+    world.stops(SIGCHLD, 7)
+    assert not world.told
+    world.ends(8)
+    assert world.only() == ("unknown", 5, 8)
 
 
 def test_it_stands_as_the_trace_ends() -> None:
