@@ -306,6 +306,7 @@ class Builder:
             began=_time(event.began),
             former_tid=None if event.former_tid is None else Tid(event.former_tid),
             at=event.at,
+            envp=None if event.envp is None else tuple(map(ev.raw_bytes, event.envp)),
         )
         task.images = _with(task.images, image)
         task.title = ()

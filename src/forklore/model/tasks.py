@@ -46,6 +46,8 @@ class Image(Struct, frozen=True, gc=False):
     """The tid before, where a thread that was not the leader executed."""
     at: ev.ExecAt | None = None
     """Of execveat, how it was told the path."""
+    envp: tuple[bytes, ...] | None = None
+    """Its environment; None: not recorded."""
 
     @property
     def file(self) -> bytes | None:

@@ -51,7 +51,7 @@ def table_lines(trace: Trace, columns: int | None, lines: int | None = _LINES) -
     if hidden:
         out.append((Piece(f"… {words.count(hidden, 'task')} more", "quiet"),))
     out.append(())
-    for text in _legend(shown, sharing, trace):
+    for text in legend(shown, sharing, trace):
         out += [(Piece(part, "quiet"),) for part in (wrapped(text, columns) if columns else [text])]
     return [fit(line, columns) for line in out]
 
@@ -111,7 +111,8 @@ def _printed(row: Row, widths: list[int], *, header: bool) -> Line:
     return tuple(pieces)
 
 
-def _legend(shown: list[str], sharing: Sharing, trace: Trace) -> Iterator[str]:
+def legend(shown: list[str], sharing: Sharing, trace: Trace) -> Iterator[str]:
+    """What the signs of the table mean, and each answer that is not what was asked for."""
     yield "Tasks with one letter in a column hold one object, seen by kcmp(2) or in /proc at the creation."
     yield f"A→B: first A, then B (exec, unshare, setns, close_range). {_NONE}: neither it nor its creator had one."
     same = [name for name in NAMESPACES if name not in shown]

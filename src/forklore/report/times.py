@@ -18,6 +18,10 @@ from forklore.report.words import words
 SHOWN: Final = 10
 """Rows of each table, unless more are asked for."""
 STEPS: Final = 40
+NOT_TRACED: Final = (
+    "≈ told by time alone: calls of wait(2), read(2) and futex(2) are not traced, so what a task waited for"
+    " is taken to be the last child, thread or writer to its pipe that ended before it was seen again."
+)
 SAVINGS: Final = 5
 """Programs and tasks for which it is found out what would be gained."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
@@ -158,11 +162,7 @@ def _path(trace: Trace, width: int, shown: int | None) -> Iterator[Line]:
     yield ()
     yield from _steps(trace, path, shown)
     if not path.sure:
-        text = (
-            "≈ told by time alone: calls of wait(2), read(2) and futex(2) are not traced, so what a task waited for"
-            " is taken to be the last child, thread or writer to its pipe that ended before it was seen again."
-        )
-        yield from _quiet(text, width)
+        yield from _quiet(NOT_TRACED, width)
     if path.outlived:
         yield from _quiet(f"{words.count(path.outlived, 'task')} ended later, and are on no path to its end.", width)
     yield from _saved(trace, path)
@@ -177,13 +177,14 @@ def _steps(trace: Trace, path: CriticalPath, shown: int | None) -> Iterator[Line
         task = trace.tasks[step.task]
         rows.append((
             f"{step.since / 1e9:.3f}", words.span(step.length), "" if step.sure else "≈", words.tid(task.tid),
-            name_of(step.program), _after(trace, path, index),
+            name_of(step.program), after_text(trace, path, index),
         ))  # fmt: skip
     yield from _table(">><><<", rows)
     yield from _more(len(path.steps), shown, "shorter step")
 
 
-def _after(trace: Trace, path: CriticalPath, index: int) -> str:
+def after_text(trace: Trace, path: CriticalPath, index: int) -> str:
+    """What a step came after: ``its child 4711 ended``; empty for the first."""
     step = path.steps[index]
     before = path.steps[index - 1].task if index else step.task
     # It is the task of the step before, unless what is between took no time.

@@ -142,7 +142,7 @@ def task_parts(row: TreeRow, trace: Trace, detail: Detail, *, verbose: bool = Tr
         parts.append(_took(row.tasks))
         if row.held:
             parts.append((Piece(row.held, "quiet"),))
-    notes = [*_unusual(task, trace, single), *row.extras]
+    notes = [*task_notes(row, trace), *row.extras]
     if text := zombie_words(row.tasks, verbose=verbose):
         notes.append(text)
     if verbose and row.descriptors:
@@ -210,7 +210,10 @@ def _exec(task: Task, single: bool) -> Line:
     return (Piece(text + after, "exec"),)
 
 
-def _unusual(task: Task, trace: Trace, single: bool) -> list[str]:
+def task_notes(row: TreeRow, trace: Trace) -> list[str]:
+    """What is unusual about the tasks of a row."""
+    task = row.tasks[0]
+    single = len(row.tasks) == 1
     found: list[str] = []
     if task.untraced_cleared:
         found.append("asked for CLONE_UNTRACED, followed all the same")
