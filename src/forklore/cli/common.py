@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from forklore.abi.units import PID_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from forklore.export.table import ExportOptions
 
 DEFAULT_COLUMNS = 80
@@ -130,6 +132,32 @@ def _terminal_columns(file: TextIO) -> int:
         with contextlib.suppress(OSError):
             return os.get_terminal_size(number).columns
     return 0
+
+
+def check_output(path: str) -> None:
+    """Raise OSError where a file cannot be written there; what is there stays as it is."""
+    from forklore.events.output_file import OutputPlace
+
+    OutputPlace(path).close()
+
+
+@contextlib.contextmanager
+def output_file(path: str, *, text: bool) -> Iterator[IO[Any]]:
+    """A file to write a view to, opened as a trace is (:mod:`forklore.events.output_file`). Raises OSError."""
+    from forklore.events.output_file import OutputPlace
+
+    place = OutputPlace(path)
+    try:
+        number = place.open()
+    finally:
+        place.close()
+    with open(number, "w" if text else "wb", encoding="utf-8" if text else None) as file:
+        try:
+            yield file
+        except OSError as problem:
+            if problem.filename is None:
+                problem.filename = path
+            raise
 
 
 def view_options(arguments: argparse.Namespace, file: TextIO) -> ExportOptions:

@@ -9,7 +9,7 @@ import sys
 from typing import Final
 
 from forklore.abi.text import printable
-from forklore.cli.common import add_view_arguments, view_options
+from forklore.cli.common import add_view_arguments, check_output, output_file, view_options
 from forklore.cli.main import USAGE_ERROR, complain
 from forklore.cli.progress import reading
 from forklore.export.table import EXPORTERS, VIEWS
@@ -27,6 +27,7 @@ examples:
   forklore show --view sites trace.jsonl
   forklore show --view time trace.jsonl
   forklore show --view task 4711 trace.jsonl
+  forklore show --format html -o page.html trace.jsonl
   forklore show --format folded trace.jsonl | flamegraph.pl > made.svg
   strace -f -o log.txt make; forklore show log.txt
   strace -ff -ttt -o logs/make make; forklore show logs
@@ -57,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one"
         " task",
     )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write to FILE, which gets mode 0600, instead of the standard output"
+    )
     add_view_arguments(parser)
 
 
@@ -83,9 +87,18 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return USAGE_ERROR
     exporter = EXPORTERS[arguments.format]
-    stream = sys.stdout if exporter.text else sys.stdout.buffer
+    if arguments.output is not None and any(_same(arguments.output, name) for name in arguments.files):
+        complain(f"show: {arguments.output} is the trace itself: give -o another file")
+        return USAGE_ERROR
     try:
+        if arguments.output is not None:
+            check_output(arguments.output)
         source = open_several(arguments.files) if others else open_any(arguments.file)
+        if arguments.output is not None:
+            with output_file(arguments.output, text=exporter.text) as file:
+                exporter.write(source, file, view_options(arguments, sys.stderr), complain)
+            return 0
+        stream = sys.stdout if exporter.text else sys.stdout.buffer
         with reading(arguments.file, stream) as out:
             exporter.write(source, out, view_options(arguments, sys.stdout), complain)
     except (TraceError, NoSuchTaskError) as problem:
@@ -111,6 +124,10 @@ def _rotated(file: str) -> str:
         return ""
     last = f" to {file}.{numbers[-1]}" if len(numbers) > 1 else ""
     return f"; --rotate went on in {file}.{numbers[0]}{last}, and removed what was before"
+
+
+def _same(output: str, file: str) -> bool:
+    return os.path.isfile(output) and os.path.isfile(file) and os.path.samefile(output, file)
 
 
 def _is_id(word: str) -> bool:

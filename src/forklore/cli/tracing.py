@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from forklore.cli.common import columns, positive, view_options, wants_color
+from forklore.cli.common import check_output, columns, positive, view_options, wants_color
 from forklore.cli.main import complain, say
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the trace goes."""
     parser.add_argument("-o", "--output", metavar="FILE", help="record the trace to FILE, for `forklore show`")
+    parser.add_argument("--html", metavar="FILE", help="write the whole trace to FILE as a page for a browser")
     parser.add_argument(
         "--max-events",
         type=positive,
@@ -86,7 +87,10 @@ def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | 
     from forklore.sources.recording import Recording
 
     view = not (arguments.log or arguments.quiet)
-    reread = view or said is not None
+    page = arguments.html
+    if page is not None:
+        check_output(page)  # the program may run for hours
+    reread = view or said is not None or page is not None
     recording = Recording(
         source.header, arguments.output, rotation=arguments.rotate, most=arguments.max_events, reread=reread
     )
@@ -109,6 +113,8 @@ def record(source: Source, arguments: argparse.Namespace, pids: Sequence[int] | 
         complain(text)
     if view:
         _show(recording, arguments)
+    if page is not None:
+        _write_page(recording, page)
     return 0 if said is None else _check(recording, said, arguments)
 
 
@@ -118,6 +124,22 @@ def _check(recording: Recording, said: Settings, arguments: argparse.Namespace) 
 
     file = recording.trace_file()
     return 0 if file is None else judge(built(file), recording.name or "", said, sys.stderr, arguments)
+
+
+def _write_page(recording: Recording, page: str) -> None:
+    from forklore.cli.common import output_file
+    from forklore.export.table import EXPORTERS, ExportOptions
+
+    file = recording.trace_file()
+    if file is None:
+        return
+    try:
+        with output_file(page, text=False) as out:
+            EXPORTERS["html"].write(file, out, ExportOptions(), lambda _text: None)
+    except OSError as problem:
+        complain(f"{problem.filename or page}: {problem.strerror}; the page is not whole")
+        return
+    say(f"Page in {page}")
 
 
 def _progress(arguments: argparse.Namespace, pids: Sequence[int] | None) -> Progress | None:

@@ -105,6 +105,12 @@ def _json(view: View) -> WriteTrace:
     return write
 
 
+def _html(_view: View) -> WriteTrace:
+    from forklore.export.page.page import write
+
+    return write
+
+
 def _folded(_view: View) -> WriteTrace:
     from forklore.export.folded import write
 
@@ -115,5 +121,6 @@ EXPORTERS: Final[dict[str, Exporter | EventExporter]] = {
     "tree": Exporter("text for people, by --view", _text, text=True, sharing=frozenset({"sharing", "task"})),
     "log": EventExporter("every event on a line", _log, text=True),
     "json": Exporter("one object for programs", _json, sharing=frozenset(VIEWS) - {"sites", "time"}),
+    "html": Exporter("a page for a browser, one file", _html, sharing=frozenset(VIEWS)),
     "folded": Exporter("call stacks, as flame graph tools take them", _folded),
 }

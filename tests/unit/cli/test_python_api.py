@@ -22,6 +22,7 @@ PYTHON = TRACES / "python.forklore.jsonl"
 PRINTS = {
     "progress", "help", "log", "quiet", "view", "verbose", "depth", "siblings", "columns", "all", "stack", "color",
     "check", "ignore", "fail_on", "config",
+    "html",
 }  # fmt: skip
 """Options of the command for what it prints, which the interface does not: ``tree`` takes those of the view."""
 KEYWORDS = {

@@ -16,6 +16,7 @@ import validity
 from happenings import Story, stories
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from page_reader import check_page
 
 from forklore.cli.main import parser_for
 from forklore.events import records as ev
@@ -65,7 +66,13 @@ def check_folded(written: str) -> None:
         assert re.fullmatch(r"[^;]+(;[^;]+)* [1-9]\d*", line)
 
 
-CHECKS = {"tree": check_lines, "log": check_lines, "json": check_object, "folded": check_folded}
+def check_html(written: str) -> None:
+    check_page(written)
+
+
+CHECKS = {
+    "tree": check_lines, "log": check_lines, "json": check_object, "html": check_html, "folded": check_folded,
+}  # fmt: skip
 
 
 def test_every_format_is_checked() -> None:

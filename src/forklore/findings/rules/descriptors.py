@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -82,20 +83,26 @@ def _meant(subject: Subject, task: Task, record: Descriptors, held: Held) -> boo
         return True
     if subject.program_at(creator, task.created) in _HANDS_ON:
         return True
-    argv = argv_of(subject.image_at(task, t))
-    target = raw_bytes(held.target)
-    if any(target in word or str(held.fd).encode() in _WORD.findall(word) for word in argv[1:]):
+    arguments, numbers = _arguments(argv_of(subject.image_at(task, t)))
+    if arguments and (raw_bytes(held.target) in arguments or str(held.fd).encode() in numbers):
         return True  # its number or name is among the arguments
     return held.kind in _PIPES and _jobserver(subject, task, record, held)
 
 
+@lru_cache(maxsize=64)
+def _arguments(argv: tuple[bytes, ...]) -> tuple[bytes, frozenset[bytes]]:
+    # Together, and once for all descriptors: there can be very many of both. No argument has a NUL in it.
+    whole = b"\0".join(argv[1:])
+    return whole, frozenset(_WORD.findall(whole))
+
+
 def _jobserver(subject: Subject, task: Task, record: Descriptors, held: Held) -> bool:
     """make's jobserver is a pipe of which both ends are handed down below a make."""
+    if not any(subject.program_at(above, None) in MAKES for above in subject.ancestors(task)):
+        return False
     table = () if isinstance(record.table, Unavailable) else record.table
     both = [each for each in table if (each.device, each.inode) == (held.device, held.inode)]
-    if not (any(map(reads, both)) and any(map(writes, both))):
-        return False
-    return any(subject.program_at(above, None) in MAKES for above in subject.ancestors(task))
+    return any(map(reads, both)) and any(map(writes, both))
 
 
 def _opener(subject: Subject, task: Task, held: Held) -> Task:

@@ -1,0 +1,98 @@
+// All that is known of one task. The texts are made where the terminal's are; here they are laid out.
+import { block, type Card } from "./data.js";
+import { button, element, its, told } from "./dom.js";
+import type { State } from "./state.js";
+
+const LONG = 2000;
+
+export class Cards {
+  private readonly panel = its("card");
+  private readonly loaded = new Map<number, Promise<Card[]>>();
+  private shown = -1;
+
+  constructor(private readonly state: State, private readonly close: () => void) {
+    state.listen((what) => {
+      if (what === "selected") void this.show(state.selected);
+    });
+    this.panel.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.close();
+    });
+  }
+
+  private cards(of: number): Promise<Card[]> {
+    let found = this.loaded.get(of);
+    if (found === undefined) {
+      found = block<Card[]>(`cards-${of}`);
+      this.loaded.set(of, found);
+    }
+    return found;
+  }
+
+  async show(task: number): Promise<void> {
+    this.shown = task;
+    if (task < 0) {
+      this.panel.hidden = true;
+      this.panel.replaceChildren();
+      return;
+    }
+    const { state } = this;
+    const many = state.data.cards;
+    const card = (await this.cards(Math.floor(task / many)))[task % many];
+    if (this.shown !== task || card === undefined) return;
+    const head = element("h2", { tabindex: "-1", id: "card-title" }, told(state.text(state.data.tasks.label[task]).slice(0, 160)));
+    const parts: Node[] = [
+      element("div", { class: "cardhead" }, head, button("Close", this.close, { class: "close", "aria-label": "Close the card" })),
+      element("p", { class: "quiet" }, `Task ${state.number(task)}. `, element("a", { href: `#task=${state.data.tasks.id[task]}` }, "Link to it")),
+      this.kin(task),
+    ];
+    for (const [title, lines] of card) {
+      parts.push(element("h3", {}, title));
+      const list = element("dl");
+      for (const [term, text] of lines) {
+        list.append(element("dt", {}, told(term === "" ? "·" : term)), element("dd", {}, ...words(text)));
+      }
+      parts.push(list);
+    }
+    this.panel.hidden = false;
+    this.panel.replaceChildren(...parts);
+    this.panel.scrollTop = 0;
+  }
+
+  /** Puts the keyboard into the card. */
+  focus(): void {
+    document.getElementById("card-title")?.focus();
+  }
+
+  private kin(task: number): HTMLElement {
+    const { state } = this;
+    const line = element("p", { class: "kin" });
+    const creator = state.data.tasks.creator[task]!;
+    if (creator >= 0) line.append("Made by ", this.link(creator), ". ");
+    const kids = state.forest.kids[task]!;
+    if (kids.length > 0) {
+      line.append("It made ");
+      kids.slice(0, 12).forEach((kid, at) => line.append(at > 0 ? ", " : "", this.link(kid)));
+      line.append(kids.length > 12 ? ` and ${kids.length - 12} more.` : ".");
+    }
+    return line;
+  }
+
+  private link(task: number): HTMLElement {
+    const { state } = this;
+    const name = `${state.data.tasks.tid[task]! > 0 ? state.data.tasks.tid[task] : state.number(task)} ${state.name(task)}`;
+    return element("a", { href: `#task=${state.data.tasks.id[task]}` }, told(name.slice(0, 60)));
+  }
+}
+
+/** A text, of which only the beginning is shown where it is very long. */
+function words(text: string): Node[] {
+  if (text.length <= LONG) return [told(text)];
+  const shown = told(text.slice(0, LONG));
+  const more = button(`Show all ${text.length.toLocaleString("en")} characters`, () => {
+    shown.textContent = text;
+    more.remove();
+  });
+  return [shown, more];
+}
