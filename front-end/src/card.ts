@@ -10,7 +10,7 @@ export class Cards {
   private readonly loaded = new Map<number, Promise<Card[]>>();
   private shown = -1;
 
-  constructor(private readonly state: State, private readonly close: () => void) {
+  constructor(private readonly state: State, private readonly close: () => void, private readonly focusTree: () => void) {
     state.listen((what) => {
       if (what === "selected") void this.show(state.selected);
     });
@@ -44,7 +44,7 @@ export class Cards {
     const head = element("h2", { tabindex: "-1", id: "card-title" }, told(state.text(state.data.tasks.label[task]).slice(0, 160)));
     const parts: Node[] = [
       element("div", { class: "cardhead" }, head, button("Close", this.close, { class: "close", "aria-label": "Close the card" })),
-      element("p", { class: "quiet" }, `Task ${state.number(task)}. `, element("a", { href: `#task=${state.data.tasks.id[task]}` }, "Link to it")),
+      element("p", { class: "quiet" }, `Task ${state.number(task)}, #task=${state.data.tasks.id[task]} behind the address of this page.`),
       this.kin(task),
     ];
     for (const [title, lines] of card) {
@@ -82,7 +82,14 @@ export class Cards {
   private link(task: number): HTMLElement {
     const { state } = this;
     const name = `${state.data.tasks.tid[task]! > 0 ? state.data.tasks.tid[task] : state.number(task)} ${state.name(task)}`;
-    return element("a", { href: `#task=${state.data.tasks.id[task]}` }, told(name.slice(0, 60)));
+    const link = element("a", { href: `#task=${state.data.tasks.id[task]}` }, told(name.slice(0, 60)));
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      state.select(task);
+      this.focusTree();
+    });
+    return link;
   }
 }
 

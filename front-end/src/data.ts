@@ -92,6 +92,8 @@ export interface Overview {
   findings: Findings;
   unknown: [what: string, why: string][];
   warnings: string[];
+  /** Whether the trace was read with who shared what. */
+  shared: boolean;
   /** So many cards are in one block. */
   cards: number;
 }

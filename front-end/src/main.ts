@@ -27,10 +27,11 @@ class Page {
     this.summary(once.most);
     its("panes").hidden = false;
     this.timeline = new Timeline(state, once);
+    const focusTree = (): void => its("tree").focus({ preventScroll: true });
     this.cards = new Cards(state, () => {
       state.select(-1);
-      its("tree").focus({ preventScroll: true });
-    });
+      focusTree();
+    }, focusTree);
     this.tools();
     this.views();
     this.keys();
@@ -221,7 +222,8 @@ class Page {
     this.tab("view-timeline", "Timeline", null);
     data.tables.forEach((of, at) => this.tab(`view-table-${at}`, of.title, async () => table(of, this.go)));
     this.tab("view-path", "Critical path", async () => this.path());
-    this.tab("view-sharing", "Sharing", () => matrix(this.state, this.go));
+    if (data.shared) this.tab("view-sharing", "Sharing", () => matrix(this.state, this.go));
+    else its<HTMLInputElement>("shares").disabled = true;
     if (data.unknown.length > 0) this.tab("view-unknown", "Not known", async () => this.unknown());
     its("tabs").addEventListener("keydown", (event) => {
       const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
@@ -322,6 +324,8 @@ class Page {
   }
 
   private link(): void {
+    // In a frame of a notebook there is no address of its own.
+    if (location.protocol === "about:") return;
     const { selected } = this.state;
     const hash = selected < 0 ? "#" : `#task=${this.data.tasks.id[selected]}`;
     if (location.hash !== hash && !(hash === "#" && location.hash === "")) location.replace(hash);

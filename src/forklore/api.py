@@ -31,6 +31,11 @@ from forklore.sources.files import open_any
 from forklore.sources.ptrace.options import Follow, Leave, Observe, Options, Stops, Until
 
 if TYPE_CHECKING:
+    import networkx
+    import pandas
+    import polars
+    import pyarrow
+
     from forklore.features.why.conclude import Conclusion
     from forklore.features.why.graph import Graph
     from forklore.findings.check import Checked
@@ -150,6 +155,42 @@ class Trace(model.Trace):
         from forklore.findings.check import Ignored, check
 
         return check(self, [Ignored.read(each) for each in ignore])
+
+    def to_html(self) -> str:
+        """The page that ``forklore show --format html`` writes (docs/page.md); who shared what only as loaded so."""
+        from forklore.export.page.page import pieces
+
+        return "".join(pieces(self))
+
+    def _repr_html_(self) -> str:
+        # What IPython and Jupyter show.
+        from forklore.export.page.notebook import notebook_html
+
+        return notebook_html(self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A frame with a row for each task (docs/python-api.md). ImportError without pandas."""
+        from forklore.export.frames import to_pandas
+
+        return to_pandas(self)
+
+    def to_polars(self) -> polars.DataFrame:
+        """The same for polars. ImportError without it."""
+        from forklore.export.frames import to_polars
+
+        return to_polars(self)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The same as a table of Arrow. ImportError without pyarrow."""
+        from forklore.export.frames import to_arrow
+
+        return to_arrow(self)
+
+    def to_networkx(self) -> networkx.MultiDiGraph[int]:
+        """Who made, waited for and inherited whom, as a graph of task numbers. ImportError without networkx."""
+        from forklore.export.frames import to_networkx
+
+        return to_networkx(self)
 
     def to_json(self) -> bytes:
         """The trace as ``forklore show --format json`` prints it (docs/json.md); who shared what only as loaded so."""

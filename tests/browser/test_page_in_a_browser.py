@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from browser import Open, chromium, open_page
@@ -12,12 +13,16 @@ from happenings import MS, Story
 from forklore.abi.flags import CLONE
 from forklore.abi.units import TaskId
 from forklore.events import records as ev
+from forklore.export.page.notebook import notebook_html
 from forklore.export.page.page import pieces
 from forklore.findings.check import Checked
 from forklore.findings.finding import Finding, Folded, Where
 from forklore.model.build import built
 from forklore.model.tasks import Trace
 from forklore.sources.files import open_any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 __all__ = ["chromium", "open_page"]
 ROOT = Path(__file__).parents[2]
@@ -141,9 +146,9 @@ def test_tabs_by_keyboard(open_page: Open) -> None:
 def test_a_link_leads_to_a_task(open_page: Open) -> None:
     opened = open_page(make(), "#task=12")
     opened.page.wait_for_selector("#card h2")
-    assert "Task #12." in opened.card()
+    assert "Task #12," in opened.card()
     opened.page.evaluate("() => { location.hash = '#task=6'; }")
-    opened.page.wait_for_function("() => document.querySelector('#card')?.innerText.includes('Task #6.')")
+    opened.page.wait_for_function("() => document.querySelector('#card')?.innerText.includes('Task #6,')")
     opened.press("Escape")
     opened.page.locator("#card .close").click() if opened.card() else None
     assert opened.page.evaluate("() => location.hash") == ""
@@ -440,14 +445,33 @@ def test_no_name_is_anything_but_text(open_page: Open) -> None:
     assert opened.page.locator("#found").inner_text() == "12 tasks"
 
 
-def test_a_page_that_was_cut_says_so(open_page: Open, tmp_path: Path, chromium: object) -> None:
+def test_a_page_that_was_cut_says_so(open_page: Open, tmp_path: Path, chromium: Browser) -> None:
     text = "".join(pieces(varied()))
     file = tmp_path / "cut.html"
     file.write_text(re.sub(r'<script type="[^"]*" id="overview">.*?</script>', "", text, flags=re.DOTALL))
-    page = chromium.new_page()  # type: ignore[attr-defined]
+    page = chromium.new_page()
     page.goto(f"file://{file}")
     page.wait_for_selector("#warnings p")
     assert "This page cannot be shown" in page.locator("#warnings").inner_text()
+    page.close()
+
+
+# In another page
+
+def test_in_a_notebook_it_is_a_frame(open_page: Open, tmp_path: Path, chromium: Browser) -> None:
+    file = tmp_path / "notebook.html"
+    file.write_text(f"<!DOCTYPE html><meta charset=utf-8><title>notebook</title>{notebook_html(make())}")
+    page = chromium.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"file://{file}")
+    frame = page.frame_locator("iframe")
+    frame.locator("#row-2 .label").click()
+    frame.locator("#card h2").wait_for()
+    assert "exit 0" in frame.locator("#card").inner_text()
+    frame.locator(".kin a").first.click()
+    frame.locator("#card h2", has_text="make -s -j2").wait_for()
+    assert said == []
     page.close()
 
 

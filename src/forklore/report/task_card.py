@@ -76,7 +76,7 @@ def card_lines(trace: Trace, task: Task, columns: int, *, verbose: bool = False)
     else:
         lines += _sections(resources(task, sharing), columns) if verbose else _in_short(task, sharing, columns)
     companions = Companions(trace, sharing)
-    lines += _sections(later(trace, task, sharing, Holding(trace), companions, verbose=verbose), columns)
+    lines += _sections(later(trace, task, Holding(trace), companions, verbose=verbose), columns)
     lines += _stack(task, columns, verbose=verbose)
     return [fit(line, columns) for line in lines]
 

@@ -136,12 +136,23 @@ def _source(fate: Fate, answer: Answer | None) -> str:
 
 
 class Companions:
-    """Who shared what at the end of a trace; worked out once, when first asked: there can be very many."""
+    """Who shared what with whom later on; the end of a trace is worked out once, when first asked: there can be very
+    many."""
 
     def __init__(self, trace: Trace, sharing: Sharing) -> None:
         self._trace = trace
         self._sharing = sharing
         self._found: dict[tuple[str, int], list[Tid]] | None = None
+
+    def changes(self, task: Task) -> Iterator[tuple[str, str]]:
+        """What a task left for an object of its own, and what it was seen to share later, or not."""
+        for resource, before, after in changes(task.id, self._sharing):
+            yield resource, _change(before, after, task)
+        for change in self._sharing.changes.get(task.id, ()):
+            if change.shared is not False:
+                still = "still shared" if change.shared else f"not known ({change.reason})"
+                other = words.tid(self._trace.tasks[change.other].tid)
+                yield change.resource, f"{still} with {other} after {change.cause} [kcmp]"
 
     def texts(self, task: Task) -> Iterator[tuple[str, str]]:
         """By resource, with whom a task shared it: the first few tids, and how many more."""
@@ -172,11 +183,12 @@ class Companions:
 
 
 def later(
-    trace: Trace, task: Task, sharing: Sharing, holding: Holding, companions: Companions, *, verbose: bool
+    trace: Trace, task: Task, holding: Holding, companions: Companions | None, *, verbose: bool
 ) -> Iterator[Section]:
-    """What became of it after its creation, each section where there is something to tell."""
+    """What became of it after its creation, each section where there is something to tell. ``companions``: None for a
+    trace that was read without its sharing."""
     found: list[tuple[str, Iterable[tuple[str, str]]]] = [
-        ("Over time", _over_time(trace, task, sharing, companions)),
+        ("Over time", () if companions is None else _over_time(task, companions)),
         ("While it held its creator (CLONE_VFORK)", _vfork(trace, task, holding)),
         ("Memory in common with its creator, copied on write", cow_lines(task.cow, trace)),
     ]
@@ -191,16 +203,8 @@ def later(
             yield Section(title, told)
 
 
-def _over_time(
-    trace: Trace, task: Task, sharing: Sharing, companions: Companions
-) -> Iterator[tuple[str, str]]:
-    for resource, before, after in changes(task.id, sharing):
-        yield resource, _change(before, after, task)
-    for change in sharing.changes.get(task.id, ()):
-        if change.shared is not False:
-            still = "still shared" if change.shared else f"not known ({change.reason})"
-            other = words.tid(trace.tasks[change.other].tid)
-            yield change.resource, f"{still} with {other} after {change.cause} [kcmp]"
+def _over_time(task: Task, companions: Companions) -> Iterator[tuple[str, str]]:
+    yield from companions.changes(task)
     if task.death is None:
         for resource, others in companions.texts(task):
             yield resource, f"shared at the end of the trace with {others}"

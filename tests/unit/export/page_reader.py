@@ -79,6 +79,7 @@ def check_data(blocks: dict[str, Any]) -> None:
     cards = [card for number in range(-(-many // CARDS)) for card in blocks[f"cards-{number}"]]
     assert len(cards) == many
     assert all(len(holds) == many for holds in blocks["sharing"]["holds"])
+    assert overview["shared"] == bool(blocks["sharing"]["resources"])
     assert all(text.isprintable() for text in [*overview["strings"], *blocks["words"]["words"], overview["title"]])
     assert all(term.isprintable() and text.isprintable() for card in cards for _, lines in card for term, text in lines)
     places = len(overview["strings"])

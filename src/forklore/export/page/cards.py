@@ -28,18 +28,16 @@ Lines = Iterator[tuple[str, str]]
 
 
 class Cards:
-    """Makes the cards of a trace, which must have been read with its sharing."""
+    """Makes the cards of a trace; what tasks shared is on them where the trace was read with it."""
 
     def __init__(self, trace: Trace, edges: Edges, wrong: Mapping[TaskId, Sequence[tuple[str, str]]]) -> None:
         """``wrong``: what was found of each task."""
-        if trace.sharing is None:
-            raise ValueError("the trace was read without its sharing")
         self._trace = trace
         self._wrong = wrong
         self._sharing = trace.sharing
         self._edges = edges
         self._holding = Holding(trace)
-        self._companions = Companions(trace, trace.sharing)
+        self._companions = None if trace.sharing is None else Companions(trace, trace.sharing)
         self._own = own_cpu(trace)
         self._known: dict[object, list[msgspec.Raw]] = {}
 
@@ -58,11 +56,9 @@ class Cards:
             found += _parts(*self._environment(task, index))
         if task.creation is None:
             found += _parts("What it has of its creator", iter([("", no_creation(task))]))
-        else:
+        elif self._sharing is not None:
             found += self._once("resources", self._resources_key(task), task)
-        for section in later(
-            self._trace, task, self._sharing, self._holding, self._companions, verbose=True
-        ):
+        for section in later(self._trace, task, self._holding, self._companions, verbose=True):
             found.append(_encoded(section.title, section.lines))
         found += self._once("stack", self._stack_key(task), task)
         return found
@@ -166,10 +162,11 @@ class Cards:
     def _resources_key(self, task: Task) -> object:
         creation = task.creation
         assert creation is not None
-        answers = self._sharing.answers.get(task.id)
+        answers = None if self._sharing is None else self._sharing.answers.get(task.id)
         return task.form, creation.stack is None, creation.words.stack is None, creation.cgroup, id(answers)
 
     def _resources(self, task: Task) -> list[msgspec.Raw]:
+        assert self._sharing is not None
         return [_encoded(section.title, section.lines) for section in resources(task, self._sharing)]
 
     def _stack_key(self, task: Task) -> object:

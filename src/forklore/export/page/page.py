@@ -41,7 +41,7 @@ _POLICY: Final = (
 
 
 def write(trace: Trace, out: IO[bytes], _options: ExportOptions) -> None:
-    """Write the page. The trace must have been read with its sharing."""
+    """Write the page; who shared what is on it where the trace was read with that."""
     with uncollected():
         for piece in pieces(trace):
             out.write(piece.encode())
@@ -83,6 +83,7 @@ def _blocks(trace: Trace, ran: str, checked: Checked) -> Iterator[str]:
         "unknown": [*((blind.what, blind.why) for blind in trace.header.blind), *trace.notes],
         "warnings": trace.warnings,
         "cards": CARDS,
+        "shared": trace.sharing is not None,
         "strings": strings.all(),
     }
     yield block("overview", msgspec.json.encode(overview))

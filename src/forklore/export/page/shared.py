@@ -14,10 +14,11 @@ NONE: Final = -2
 
 
 def sharing(trace: Trace, columns: Columns) -> dict[str, Any]:
-    """Of each resource that tasks differ in, each task's holds: group, since, until, one after the other."""
+    """Of each resource that tasks differ in, each task's holds: group, since, until, one after the other; of no
+    resource where the trace was read without its sharing."""
     found = trace.sharing
     if found is None:
-        raise ValueError("the trace was read without its sharing")
+        return {"resources": [], "holds": [], "unsure": [], "legend": []}
     same = found.holdings.of_one_group()
     shown = [*OBJECTS, *(name for name in NAMESPACES if name not in same)]
     clock = columns.clock
