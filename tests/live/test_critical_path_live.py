@@ -31,6 +31,13 @@ def test_of_two_jobs_the_longer_one_counts(traced: Trace_) -> None:
     assert trace.tasks[sleeping[0].task].images[-1].argv == (b"sleep", b"0.4")
 
 
+def test_that_a_shell_waited_is_seen(traced: Trace_) -> None:
+    path = path_of(traced("sh", "-c", "sleep 0.1; sleep 0.1; true").trace)
+    waits = [step for step in path.steps if step.after == "wait"]
+    assert waits
+    assert all(step.sure for step in waits)
+
+
 def test_run_shows_it_and_json_has_it(tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     done = run("--view", "time", "-o", file, "--", "sh", "-c", "true; true")

@@ -16,7 +16,7 @@ from msgspec import Struct
 from forklore.abi.units import Nanoseconds, TaskId
 from forklore.model.tasks import Task, Trace
 from forklore.model.timing import Stretch, stretches
-from forklore.model.waits import SURE, Untimed, Waits, Why, waits
+from forklore.model.waits import Untimed, Waits, Why, waits
 
 After = Why | Literal["start"]
 
@@ -103,21 +103,22 @@ def _ended(task: Task, trace: Trace) -> int:
 
 
 def _steps(trace: Trace, found: Waits, end: TaskId) -> list[Step]:
-    backwards: list[tuple[TaskId, Nanoseconds, Nanoseconds, After | None]] = []
+    backwards: list[tuple[TaskId, Nanoseconds, Nanoseconds, After | None, bool]] = []
     number: int | None = found.ends[end]
     while number is not None:
         moment = found.moments[number]
         latest = moment.before
         why: After | None = None if latest is not None else "start"
+        sure = True
         for wait in found.waits.get(number, ()):
             if latest is None or wait.moment > latest:
-                latest, why = wait.moment, wait.why
+                latest, why, sure = wait.moment, wait.why, wait.sure
         since = moment.t if latest is None else found.moments[latest].t
-        backwards.append((moment.task, since, moment.t, why))
+        backwards.append((moment.task, since, moment.t, why, sure))
         number = latest
     steps: list[Step] = []
     programs = _Programs(trace)
-    for task, since, until, why in reversed(backwards):
+    for task, since, until, why, sure in reversed(backwards):
         if since == until:
             continue
         begun = since
@@ -127,17 +128,17 @@ def _steps(trace: Trace, found: Waits, end: TaskId) -> list[Step]:
             if goes_on and last is not None and (last.task, last.program) == (task, program):
                 steps[-1] = Step(task, program, last.since, Nanoseconds(ended), last.after, last.sure)
             else:
-                after = why if why is not None else _own(last, task)
-                steps.append(Step(task, program, begun, Nanoseconds(ended), after, after == "start" or after in SURE))
+                after, known = (why, sure) if why is not None else _own(last, task)
+                steps.append(Step(task, program, begun, Nanoseconds(ended), after, known))
             begun = Nanoseconds(ended)
     return steps
 
 
-def _own(last: Step | None, task: TaskId) -> After:
+def _own(last: Step | None, task: TaskId) -> tuple[After, bool]:
     # Its first moment took no time, or it goes on in another program: as it was entered.
     if last is None:
-        return "start"
-    return last.after if last.task == task else "created"
+        return "start", True
+    return (last.after, last.sure) if last.task == task else ("created", True)
 
 
 class _Programs:
@@ -153,6 +154,8 @@ class _Programs:
     def within(self, task: TaskId, since: Nanoseconds, until: Nanoseconds) -> Iterator[tuple[bytes | None, int]]:
         """What it ran in that time, which is not empty, one after the other, and until when."""
         found = self.of(task)
+        if not found:
+            yield self._trace.tasks[task].name, until  # no end is known, neither its own nor that of the trace
         for index, each in enumerate(found):
             last = index + 1 == len(found) or each.until >= until  # what is told of it after its end counts, too
             if last or each.until > since:

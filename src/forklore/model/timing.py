@@ -26,13 +26,13 @@ def cpu_of(tasks: Iterable[Task]) -> int | None:
 def own_cpu(trace: Trace) -> dict[TaskId, int]:
     """The CPU time in µs of each process without its children's; none of those for which it is not known.
 
-    A child that ended before its parent, and that nobody else inherited, counts as waited for. A parent that ignores
-    SIGCHLD waits for none (kernel/signal.c: do_notify_parent): where the children's sum is more than its own, what is
-    its own is not known.
+    What a parent waited for is in its own sum. Where nobody looked at the zombies, a child that ended before its
+    parent, and that nobody else inherited, counts as waited for. A parent that ignores SIGCHLD waits for none
+    (kernel/signal.c: do_notify_parent): where the children's sum is more than its own, what is its own is not known.
     """
     waited: dict[TaskId, int] = {}
     for task in trace.tasks.values():
-        if task.cpu is not None and task.parent is not None and not task.reapers and _before(task, trace):
+        if task.cpu is not None and task.parent is not None and not task.reapers and _waited_for(task, trace):
             waited[task.parent] = waited.get(task.parent, 0) + task.cpu
     own: dict[TaskId, int] = {}
     for task in trace.tasks.values():
@@ -41,7 +41,9 @@ def own_cpu(trace: Trace) -> dict[TaskId, int]:
     return own
 
 
-def _before(task: Task, trace: Trace) -> bool:
+def _waited_for(task: Task, trace: Trace) -> bool:
+    if task.reaped and task.reaped[0].how in ("ignored", "left", "stands"):
+        return False
     parent = trace.tasks[task.parent] if task.parent is not None else None
     if parent is None or task.death is None or task.ended is None:
         return False

@@ -4,9 +4,12 @@ A moment of a task comes after the one before it in the same task. It can come a
 
 - after the call that made the task (``created``), and, for a creator in vfork, after the exec or end of the child
   (``vfork``, kernel/fork.c: wait_for_vfork_done): the trace knows these;
-- after the end of a child that it was there to wait for (``wait``), of a thread that it made (``join``), and after the
-  end of the last task that wrote to a pipe that it reads (``pipe``): that the end was what it waited for is what time
-  suggests. Calls of wait(2), read(2) and futex(2) are not traced, for programs make millions of them.
+- after the end of a child whose status it took (``wait``): the trace knows it where it has seen what became of the
+  zombie, and before the moment. Of a child that nobody was seen to wait for, as in a log, time suggests it; one whose
+  parent ignores SIGCHLD, or never waited for it, is not waited for.
+- after the end of a thread that it made (``join``), and after the end of the last task that wrote to a pipe that it
+  reads (``pipe``): that the end was what it waited for is what time suggests. Calls of read(2) and futex(2) are not
+  traced, for programs make millions of them.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Final, Literal
 from msgspec import Struct, field
 
 from forklore.abi.units import Nanoseconds, TaskId
+from forklore.events.records import ReapHow
 from forklore.model.pipes import pipes
 from forklore.model.tasks import Task, Trace
 from forklore.model.timing import FINE
@@ -24,8 +28,9 @@ from forklore.model.timing import FINE
 Why = Literal["created", "vfork", "wait", "join", "pipe"]
 What = Literal["begin", "made", "released", "call", "exec", "end"]
 
-SURE: Final[frozenset[Why]] = frozenset({"created", "vfork"})
-"""What the trace knows; of the others time suggests it."""
+_TAKEN: Final[frozenset[ReapHow]] = frozenset({"waited", "at once"})
+"""A parent that did so had waited. ``at once`` leaves SA_NOCLDWAIT open, with which wait(2) returns after the last."""
+_NOT_AWAITED: Final[frozenset[ReapHow]] = frozenset({"ignored", "left", "stands"})
 _TOGETHER: Final = 2_000_000
 """In nanoseconds: a thread that ended so shortly before its process may have been ended by it."""
 
@@ -46,6 +51,8 @@ class Wait(Struct, frozen=True, gc=False):
     moment: int
     """The number of the other one, which is lower than that of the moment itself."""
     why: Why
+    sure: bool
+    """The trace knows it; False: time suggests it."""
 
 
 class Waits(Struct):
@@ -111,9 +118,9 @@ class _Reading:
         creator = self._trace.tasks[task.creator] if task.creator is not None else None
         begin, end = self._keys[task.id][0], self._keys[task.id][-1]
         if creator is not None:
-            self._came_after(begin, self._last(creator.id, begin), "created")
+            self._came_after(begin, self._last(creator.id, begin), "created", sure=True)
             if (released := self._released.get(task.id)) is not None:
-                self._came_after(released, self._last(task.id, released), "vfork")
+                self._came_after(released, self._last(task.id, released), "vfork", sure=True)
         if task.death is None:
             return
         if task.kind == "thread":
@@ -126,8 +133,15 @@ class _Reading:
                 self._came_after(following, end, "join")
         elif task.parent is not None and not task.reapers:
             parent = self._trace.tasks[task.parent]
+            reaped = task.reaped[0] if task.reaped else None
+            if reaped is not None and reaped.how in _NOT_AWAITED:
+                return
             waiter = creator if creator is not None and creator.leader == parent.leader else parent
-            self._came_after(self._next(waiter.id, end), end, "wait")
+            moment = self._next(waiter.id, end)
+            sure = False
+            if reaped is not None and moment is not None:
+                sure = reaped.how in _TAKEN and (reaped.t or 0) <= moment[0]
+            self._came_after(moment, end, "wait", sure=sure)
 
     def _pipes(self) -> None:
         for pipe in pipes(self._trace):
@@ -142,10 +156,10 @@ class _Reading:
             for reader in {holder.task for holder in pipe.readers} - both:
                 self._came_after(self._next(reader, last), last, "pipe")
 
-    def _came_after(self, later: Key | None, earlier: Key | None, why: Why) -> None:
+    def _came_after(self, later: Key | None, earlier: Key | None, why: Why, *, sure: bool = False) -> None:
         if later is None or earlier is None or earlier >= later:
             return
-        self._found.waits.setdefault(self._numbers[later], []).append(Wait(self._numbers[earlier], why))
+        self._found.waits.setdefault(self._numbers[later], []).append(Wait(self._numbers[earlier], why, sure))
 
     def _next(self, task: TaskId, key: Key) -> Key | None:
         keys = self._keys[task]

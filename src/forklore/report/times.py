@@ -19,8 +19,9 @@ SHOWN: Final = 10
 """Rows of each table, unless more are asked for."""
 STEPS: Final = 40
 NOT_TRACED: Final = (
-    "≈ told by time alone: calls of wait(2), read(2) and futex(2) are not traced, so what a task waited for"
-    " is taken to be the last child, thread or writer to its pipe that ended before it was seen again."
+    "≈ told by time alone: calls of read(2) and futex(2) are not traced, nor is wait(2) where no zombie was looked at,"
+    " so what a task waited for is taken to be the last child, thread or writer to its pipe that ended before it was"
+    " seen again."
 )
 SAVINGS: Final = 5
 """Programs and tasks for which it is found out what would be gained."""

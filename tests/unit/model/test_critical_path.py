@@ -52,6 +52,41 @@ def test_a_parent_waits_for_the_child_that_ended_last() -> None:
     assert steps(story.end().trace()) == [(1, 2, "start", True), (3, 12, "created", True), (1, 1, "wait", False)]
 
 
+def reaped(story: Story, task: int, parent: int, how: ev.ReapHow) -> None:
+    ended = story._t - MS
+    story.tell(ev.Reap(t=story.t, task=task, how=how, since=ended, parent_tid=100, parent=parent))
+
+
+@pytest.mark.parametrize(("how", "after"), [
+    ("waited", ("wait", True)), ("at once", ("wait", True)), ("unknown", ("wait", False)), ("ignored", None),
+    ("left", None), ("stands", None),
+])  # fmt: skip
+def test_a_zombie_tells_whether_it_was_waited_for(
+    how: ev.ReapHow, after: tuple[str, bool] | None
+) -> None:
+    story = Story()
+    root = story.begin(100)
+    child = story.clone(root, 101)
+    idle(story, 10)
+    story.exit(child)
+    reaped(story, child, root, how)
+    story.exit(root)
+    found = steps(story.end().trace())
+    assert [step[2:] for step in found if step[0] == root][1:] == ([] if after is None else [after])
+
+
+def test_what_was_taken_after_the_moment_is_told_by_time() -> None:
+    story = Story()
+    root = story.begin(100)
+    child = story.clone(root, 101)
+    idle(story, 10)
+    story.exit(child)
+    story.clone(root, 102)
+    reaped(story, child, root, "waited")
+    story.exit(root)
+    assert steps(story.end().trace())[2][2:] == ("wait", False)
+
+
 def test_an_orphan_is_waited_for_by_nobody_in_sight() -> None:
     story = Story()
     root = story.begin(100)

@@ -82,6 +82,16 @@ def test_a_parent_that_ignores_its_children() -> None:
     assert own_cpu(story.end().trace()) == {2: 900}
 
 
+def test_what_was_seen_of_the_zombies_counts() -> None:
+    story = Story()
+    root = story.begin(100)
+    child = story.clone(root, 101)
+    ends(story, child, 200)
+    story.tell(ev.Reap(t=story.t, task=child, how="ignored", since=0, parent_tid=100, parent=root))
+    ends(story, root, 700)
+    assert own_cpu(story.end().trace()) == {root: 700, child: 200}
+
+
 def test_over_time() -> None:
     story = Story()
     root = story.begin(100)

@@ -71,9 +71,10 @@ Critical path: 47 ms in 5 steps
   0.023  1.0 ms  ≈   100  make  its child 101 ended
   0.024   22 ms      102  cc    made by 100
   0.046  1.0 ms  ≈   100  make  its child 102 ended
-  ≈ told by time alone: calls of wait(2), read(2) and futex(2) are not
-  traced, so what a task waited for is taken to be the last child,
-  thread or writer to its pipe that ended before it was seen again.
+  ≈ told by time alone: calls of read(2) and futex(2) are not traced,
+  nor is wait(2) where no zombie was looked at, so what a task waited
+  for is taken to be the last child, thread or writer to its pipe that
+  ended before it was seen again.
 
 If it took nothing, the whole would be shorter by at most
    saved        what
