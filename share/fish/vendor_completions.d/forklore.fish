@@ -51,7 +51,7 @@ function _shtab_forklore_using
 end
 
 set -g _shtab_forklore_commands run attach watch show check explain inspect why audit diff doctor demo
-set -g _shtab_forklore_opts_with_value --arch --buffer --build-probe --call --cgroup --color --columns --comm --config --container --depth --duration --engine --fail-on --failures --follow --format --function --ignore --kernel --leave --linker --max-depth --max-events --name --observe --output --pid --probe --progress --rotate --siblings --stack-depth --stops --tree --uid --view --wait --watch -o
+set -g _shtab_forklore_opts_with_value --arch --buffer --build-probe --call --cgroup --color --columns --comm --config --container --depth --duration --engine --fail-on --failures --follow --format --function --html --ignore --kernel --kill-after --leave --linker --max-depth --max-events --name --observe --output --pid --probe --progress --rotate --siblings --signal --stack-depth --stops --timeout --tree --uid --view --wait --watch -o
 
 complete -c forklore -e
 complete -c forklore -f
@@ -61,6 +61,7 @@ complete -c forklore -n _shtab_forklore_using -l version -d 'say which version t
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a run -d 'trace a program and show the tree of what it created'
 complete -c forklore -n '_shtab_forklore_using run' -s h -l help -d 'show this help message and exit'
 complete -c forklore -n '_shtab_forklore_using run' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'record the trace to FILE, for `forklore show`'
+complete -c forklore -n '_shtab_forklore_using run' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write the whole trace to FILE as a page for a browser'
 complete -c forklore -n '_shtab_forklore_using run' -l max-events -x -d 'record N events and no more: the program goes on, and the trace says how many are left out'
 complete -c forklore -n '_shtab_forklore_using run' -l rotate -x -d 'continue the trace in FILE.1, FILE.2, … whenever one has SIZE bytes (64M, 1G), and keep the last KEEP'
 complete -c forklore -n '_shtab_forklore_using run' -l log -d 'print each event as it happens, and no tree at the end'
@@ -83,6 +84,9 @@ complete -c forklore -n '_shtab_forklore_using run' -l no-argv -d 'do not record
 complete -c forklore -n '_shtab_forklore_using run' -l env -d 'record their environment too'
 complete -c forklore -n '_shtab_forklore_using run' -l cow -d 'count the pages that each forked child has in common with its creator, and who has copied how many of them when one of the two executes or ends'
 complete -c forklore -n '_shtab_forklore_using run' -l vfork-writes -d 'find out which bytes of its creator'"'"'s memory each child changes that runs in it (vfork, CLONE_VM): the creator waits while up to 64 MiB are copied and compared'
+complete -c forklore -n '_shtab_forklore_using run' -l timeout -x -d 'end the program after S seconds (or 5m, 2h, 1d), as timeout(1) does, and say before that why it hangs, as `forklore why` does; the exit status is 124 then, or 137 where SIGKILL had to be sent'
+complete -c forklore -n '_shtab_forklore_using run' -l signal -x -d 'what is sent then (default: TERM)'
+complete -c forklore -n '_shtab_forklore_using run' -l kill-after -x -d 'send SIGKILL as well if something still runs S seconds later'
 complete -c forklore -n '_shtab_forklore_using run' -l check -d 'say at the end what is wrong, as `forklore check` does; where the program ended with 0 and a finding is as bad as --fail-on, the exit status is 1'
 complete -c forklore -n '_shtab_forklore_using run' -l ignore -x -d 'do not tell findings of a rule, everywhere or at a source line, function or program (a shell'"'"'s pattern)'
 complete -c forklore -n '_shtab_forklore_using run' -l fail-on -xka "error warning note never" -d 'from which severity on the exit status is 1 (default: what the configuration says, else warning)'
@@ -100,6 +104,7 @@ complete -c forklore -n '_shtab_forklore_using attach' -s h -l help -d 'show thi
 complete -c forklore -n '_shtab_forklore_using attach' -l tree -d 'with the descendants that it has already'
 complete -c forklore -n '_shtab_forklore_using attach' -l duration -x -d 'leave after S seconds'
 complete -c forklore -n '_shtab_forklore_using attach' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'record the trace to FILE, for `forklore show`'
+complete -c forklore -n '_shtab_forklore_using attach' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write the whole trace to FILE as a page for a browser'
 complete -c forklore -n '_shtab_forklore_using attach' -l max-events -x -d 'record N events and no more: the program goes on, and the trace says how many are left out'
 complete -c forklore -n '_shtab_forklore_using attach' -l rotate -x -d 'continue the trace in FILE.1, FILE.2, … whenever one has SIZE bytes (64M, 1G), and keep the last KEEP'
 complete -c forklore -n '_shtab_forklore_using attach' -l log -d 'print each event as it happens, and no tree at the end'
@@ -133,6 +138,7 @@ complete -c forklore -n '_shtab_forklore_using watch' -l pid -xka "__fish_comple
 complete -c forklore -n '_shtab_forklore_using watch' -l duration -x -d 'leave after S seconds'
 complete -c forklore -n '_shtab_forklore_using watch' -l top -d 'a screen that is renewed each second: starts, execs and ends a second by program, refusals, tasks alive'
 complete -c forklore -n '_shtab_forklore_using watch' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'record the trace to FILE, for `forklore show`'
+complete -c forklore -n '_shtab_forklore_using watch' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write the whole trace to FILE as a page for a browser'
 complete -c forklore -n '_shtab_forklore_using watch' -l max-events -x -d 'record N events and no more: the program goes on, and the trace says how many are left out'
 complete -c forklore -n '_shtab_forklore_using watch' -l rotate -x -d 'continue the trace in FILE.1, FILE.2, … whenever one has SIZE bytes (64M, 1G), and keep the last KEEP'
 complete -c forklore -n '_shtab_forklore_using watch' -l log -d 'print each event as it happens, and no tree at the end'
@@ -155,8 +161,9 @@ complete -c forklore -n '_shtab_forklore_using watch' -l stack -d 'below each ta
 complete -c forklore -n '_shtab_forklore_using watch' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a show -d 'show a trace file, ours or strace'"'"'s or ltrace'"'"'s'
 complete -c forklore -n '_shtab_forklore_using show' -s h -l help -d 'show this help message and exit'
-complete -c forklore -n '_shtab_forklore_using show' -l format -xka "tree log json folded" -d 'tree: text for people, by --view; log: every event on a line; json: one object for programs; folded: call stacks, as flame graph tools take them (default: tree)'
+complete -c forklore -n '_shtab_forklore_using show' -l format -xka "tree log json html folded" -d 'tree: text for people, by --view; log: every event on a line; json: one object for programs; html: a page for a browser, one file; folded: call stacks, as flame graph tools take them (default: tree)'
 complete -c forklore -n '_shtab_forklore_using show' -l view -xka "tree sites time sharing descriptors task" -d 'what of it: the tree; where tasks are made, ranked, and where the time went, with the critical path (these two also as JSON); who shares what, a letter for each object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one task'
+complete -c forklore -n '_shtab_forklore_using show' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write to FILE, which gets mode 0600, instead of the standard output'
 complete -c forklore -n '_shtab_forklore_using show' -s v -l verbose -d 'below each task its call, flags, what it shares, and paths'
 complete -c forklore -n '_shtab_forklore_using show' -l depth -x -d 'show N levels; 0: the root alone (default: as many as fit)'
 complete -c forklore -n '_shtab_forklore_using show' -l siblings -x -d 'show N lines below a task (default: 40)'
