@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from forklore.abi.flags import CLONE, CLONE3, Vocabulary
-from forklore.abi.text import printable
+from forklore.abi.text import as_text, printable
 from forklore.abi.units import TaskId
 from forklore.model.attributions import form_of
 from forklore.model.environment import environment_changes
@@ -156,7 +156,7 @@ class Cards:
         if not changes:
             return title, iter([("", "nothing")])
         return title, (
-            (name.decode(errors="backslashreplace"), _change(before, after)) for name, before, after in changes
+            (as_text(name), _change(before, after)) for name, before, after in changes
         )
 
     def _resources_key(self, task: Task) -> object:
