@@ -6,6 +6,7 @@ the tid is free again. So records are taken one after another, and nothing is wa
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec.structs import replace
 
 from forklore.abi import syscalls
-from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK
+from forklore.abi.flags import AT_FDCWD, CLONE_THREAD, CLONE_VFORK
 from forklore.abi.kcmp import UNSET, Order
 from forklore.abi.resources import APART
 from forklore.abi.units import Pid, TaskId, Tid, Unavailable
@@ -416,15 +417,16 @@ class Follower:
                 )
             )  # fmt: skip
 
-    def _exec_failed(self, task: Followed, errno: int, t: int) -> None:
+    def _exec_failed(self, task: Followed, number: int, t: int) -> None:
         pending, task.executing = task.executing or Pending(t), None
+        _begin_nowhere(pending)
         argv, argc, cut = self._arguments(pending)
         lost = Unavailable(0, "the record of the call was lost")
         path = lost if pending.path is None else pending.path
         self._emit(
             ev.ExecFail(
                 t=t, task=task.id, path=path if isinstance(path, Unavailable) else ev.text(path), at=pending.at,
-                argv=argv, argc=argc, cut=cut, errno=errno,
+                argv=argv, argc=argc, cut=cut, errno=number,
             )
         )  # fmt: skip
 
@@ -493,6 +495,16 @@ def _begin_at(pending: Pending, directory: bytes) -> None:
     if pending.at is not None and isinstance(path, bytes) and not path.startswith(b"/"):
         pending.at = replace(pending.at, directory=ev.text(directory))
         pending.path = directory + b"/" + path if path else directory
+
+
+def _begin_nowhere(pending: Pending) -> None:
+    """The path of an execveat that was refused begins at a descriptor that is not open, where none was found."""
+    path, at = pending.path, pending.at
+    if at is None or at.fd == AT_FDCWD or at.directory is not None or not isinstance(path, bytes):
+        return
+    if not path.startswith(b"/"):
+        pending.path = Unavailable(errno.EBADF, f"descriptor {at.fd} is not open")
+        pending.at = replace(at, directory=pending.path)
 
 
 def _path_of(pending: Pending, record: raw.Exec) -> ev.Text | Unavailable:

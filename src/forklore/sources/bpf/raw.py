@@ -61,6 +61,8 @@ _NAMESPACES: Final = (
 )  # fmt: skip
 _STRUCT_ROOM: Final = 128
 _PAGE: Final = 4096
+_CLONE3: Final = 435
+"""Its number on every ABI but x32, which has its bit in it."""
 
 Objects = tuple[int, ...]
 """The addresses of what a task holds, in the order of COMPARED: good for a comparison, and for nothing else."""
@@ -294,22 +296,25 @@ class Reader:
         size = self._create.size
         return Create(
             Head(*v[:7]), v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14] != 0, v[16:24], v[24:30], v[30:36],
-            _standing(v[36:55]), self._call(v[55:-1]), _string(v[-1]), bytes(raw[size : size + v[15]]),
+            _standing(v[36:55]), self._call(v[55:-1], made=True), _string(v[-1]), bytes(raw[size : size + v[15]]),
         )  # fmt: skip
 
-    def _call(self, v: tuple[int | bytes, ...]) -> Call:
+    def _call(self, v: tuple[int | bytes, ...], *, made: bool) -> Call:
+        """``made``: the call has made a task, so that the kernel has taken all of its struct."""
         count = self._words
         words: list[int] = list(v[:count])  # type: ignore[arg-type]
-        fs_base, error, size, set_error, set_count, compat, _, block, set_tid = v[count:]
+        fs_base, error, size, set_error, set_count, compat, copied, block, set_tid = v[count:]
         assert isinstance(block, bytes)
         assert isinstance(set_tid, bytes)
         held, arch, nr, first = self._registers(words, int(fs_base), bool(compat))
+        is_clone3 = arch is not None and nr & ~X32_SYSCALL_BIT == _CLONE3
         arguments = (0, 0, 0, 0, 0, 0)
         if arch is not None:
             _, (a, b, c, d, e, f) = held.call(arch)
             arguments = (a if first is None else first, b, c, d, e, f)
+        given = _given(block[: int(copied)], int(size), int(error), made=made) if is_clone3 else None
         return Call(
-            held, arch, nr, arguments, _given(block, int(size), int(error)) if size else None,
+            held, arch, nr, arguments, given,
             _ids(set_tid, int(set_count), int(set_error)),
         )  # fmt: skip
 
@@ -367,7 +372,7 @@ class Reader:
 
     def _read_return(self, raw: memoryview) -> Return:
         v = self._return.unpack_from(raw)
-        return Return(Head(*v[:7]), v[7], v[8:14], _standing(v[14:33]), self._call(v[33:]))
+        return Return(Head(*v[:7]), v[7], v[8:14], _standing(v[14:33]), self._call(v[33:], made=False))
 
     def _read_job(self, raw: memoryview) -> Job:
         *head, number, continued = self._job.unpack_from(raw)
@@ -388,13 +393,13 @@ def _standing(v: tuple[int, ...]) -> Standing:
     return Standing(v[0], v[1], v[2], v[3], v[4] != 0, v[5], v[6], v[7], v[8], namespaces)
 
 
-def _given(block: bytes, size: int, error: int) -> bytes | Unavailable:
-    if error:
-        return Unavailable(-error, "the struct lies in memory that was not there when the task was made")
+def _given(block: bytes, size: int, error: int, *, made: bool) -> bytes | Unavailable:
     if size > _PAGE:
         return Unavailable(0, f"its size is given as {size}, more than the kernel reads")
+    if error:
+        return Unavailable(-error, "the struct lies in memory that was not there")
     # Behind what the kernel knows of it there are zeros, or the call is refused (copy_struct_from_user).
-    return block[:size].ljust(size, b"\0")
+    return block.ljust(size, b"\0") if made else block
 
 
 def _ids(block: bytes, count: int, error: int) -> bytes | Unavailable | None:

@@ -88,7 +88,7 @@ def test_a_call_is_read_from_the_registers_of_each_arch(arch: Arch) -> None:
         words[17], words[35], words[11] = 435, 0x7000, 88
     block = struct.pack(
         raw.formats(arch)["returned"], raw.Kind.RETURN, 0, 7, 1, 2, 3, 7, -22, *[0] * 6, *[0] * 19, *words,
-        0, 0, 88, 0, 0, 0, 0, b"\x01", bytes(128),
+        0, 0, 88, 0, 0, 0, 88, b"\x01", bytes(128),
     )  # fmt: skip
     record = raw.Reader(arch).read(memoryview(block))
     assert isinstance(record, raw.Return)

@@ -304,7 +304,7 @@ static __always_inline void call_of(struct call *c, struct task_struct *me)
 {
 	bpf_probe_read_kernel(c->words, sizeof(c->words), (void *)bpf_task_pt_regs(me));
 	c->struct_error = c->set_tid_error = 0;
-	c->struct_size = c->set_tid_count = c->compat = c->pad = 0;
+	c->struct_size = c->set_tid_count = c->compat = c->struct_copied = 0;
 	c->fs_base = 0;
 #if defined(__TARGET_ARCH_x86)
 	c->fs_base = BPF_CORE_READ(me, thread.fsbase);
@@ -325,7 +325,18 @@ static __always_inline void call_of(struct call *c, struct task_struct *me)
 	c->struct_size = size > 0xffffffff ? 0xffffffff : size;
 	CLAMP(size, 128);
 	c->struct_error = bpf_probe_read_user(c->clone_args, size, (void *)where);
-	if (c->struct_error || size < 80)
+	if (c->struct_error) {
+		__u64 here = 4096 - (where & 4095); /* up to the end of the page */
+		if (here >= size)
+			return;
+		size = here;
+		CLAMP(size, 128);
+		c->struct_error = bpf_probe_read_user(c->clone_args, size, (void *)where);
+		if (c->struct_error)
+			return;
+	}
+	c->struct_copied = size;
+	if (size < 80)
 		return;
 	__u64 set_tid = *(__u64 *)(c->clone_args + 64), count = *(__u64 *)(c->clone_args + 72);
 	if (!set_tid || !count || count > 32)

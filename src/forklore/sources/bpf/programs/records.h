@@ -54,7 +54,7 @@ struct call {
 	__s32 set_tid_error;
 	__u32 set_tid_count;
 	__u32 compat; /* x86: the call came by the 32-bit entry */
-	__u32 pad;
+	__u32 struct_copied; /* fewer than were given where memory ends that is there */
 	__u8 clone_args[128];
 	__s32 set_tid[32];
 };
