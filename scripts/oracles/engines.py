@@ -100,7 +100,8 @@ def _told(event: ev.Event, named: Named) -> dict[str, Any]:
             return {"path": _plain(event.path), "argv": _plain(event.argv), "errno": event.errno}
         case ev.Other():
             compared = {name: min(answer, 1) for name, (_other, answer) in event.compared.items()}
-            return {"nr": event.nr, "result": event.result, "compared": compared}
+            named_so = event.result is not None and event.result > 0  # a pid, or a descriptor
+            return {"nr": event.nr, "result": "…" if named_so else event.result, "compared": compared}
         case ev.Exit():
             return {"status": event.status}
         case ev.Gone():

@@ -818,6 +818,9 @@ int BPF_PROG(task_rename, struct task_struct *task, const char *comm)
 	return 0;
 }
 
+#define CLOSE_RANGE 436 /* on every arch */
+#define CLOSE_RANGE_UNSHARE 2
+
 /* A call that is looked at returns: a creation or an exec that was refused, or what changes what a task shares. */
 static __always_inline int returns(long result)
 {
@@ -831,6 +834,8 @@ static __always_inline int returns(long result)
 	__u32 at = nr == EXECVEAT, execs = at || nr == EXECVE;
 	if (result >= 0 && (execs || MAKES(nr)))
 		return 0; /* it has a record of its own */
+	if (nr == CLOSE_RANGE && !(THIRD(words) & CLOSE_RANGE_UNSHARE))
+		return 0;
 	id = followed(me);
 	if (!id)
 		return 0;
