@@ -404,7 +404,7 @@ class Follower:
             )  # fmt: skip
         elif name in ("execve", "execveat"):
             self._exec_failed(task, -result, t)
-        else:
+        elif result <= 0 or name == "setsid":  # else a trap of a filter kept it from running
             changed = result >= 0 and name != "setsid"
             spaces = changed and name != "close_range" and self._options.observe in (Observe.AUTO, Observe.FULL)
             if changed:

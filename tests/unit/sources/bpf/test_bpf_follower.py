@@ -309,3 +309,34 @@ def test_any_order_of_records_makes_a_trace_that_can_be_read(steps: list[tuple[s
             kernel.lost[more] += more
     kernel.follower.finish(10**9, "lost")
     assert kernel.follower.family.live == {}
+
+
+def returned(kernel: Kernel, nr: int, result: int) -> None:
+    call = raw.Call(Registers(LAYOUT, bytes(LAYOUT.size)), Arch.X86_64, nr, (1, 0, 0, 0, 0, 0), None, None)
+    head = kernel.head(raw.Kind.RETURN, 1, 100, 100)
+    kernel.follower.take(raw.Return(head, result, OWN, STANDING, call))
+
+
+def test_refused_calls_and_what_changes_a_task_are_told() -> None:
+    kernel = Kernel()
+    kernel.begin(1, 100)
+    returned(kernel, 57, -11)  # fork
+    returned(kernel, 272, 0)  # unshare
+    returned(kernel, 112, 100)  # setsid
+    returned(kernel, 272, 272)  # a filter's trap leaves the number where the result would be
+    (fail,) = kernel.of(ev.Fail)
+    assert fail.errno == 11
+    assert [other.result for other in kernel.of(ev.Other)] == [0, 100]
+
+
+@pytest.mark.parametrize(("at", "path"), [(False, "/bin/ls"), (True, Unavailable(9, "descriptor 5 is not open"))])
+def test_a_refused_exec_has_what_it_was_called_with(at: bool, path: str | Unavailable) -> None:
+    kernel = Kernel()
+    kernel.begin(1, 100)
+    head = kernel.head(raw.Kind.EXECUTING, 1, 100, 100)
+    kernel.follower.take(raw.Executing(head, 0, 5 if at else -100, 0, at, b"ls" if at else b"/bin/ls"))
+    head = kernel.head(raw.Kind.TEXT, 1, 100, 100)
+    kernel.follower.take(raw.Text(head, raw.ARGV, 0, raw.WHOLE, b"ls\0-l\0"))
+    returned(kernel, 322 if at else 59, -2)
+    (failed,) = kernel.of(ev.ExecFail)
+    assert (failed.path, failed.argv, failed.errno) == (path, ["ls", "-l"], 2)
