@@ -31,7 +31,8 @@ def test_the_examples_one_after_another(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "/bin")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     (tmp_path / "words.txt").write_text("fork\nclone\n")
-    (tmp_path / "traces").symlink_to(ROOT / "traces")
+    for folder in ("traces", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for code, shown in EXAMPLES:
