@@ -36,7 +36,7 @@ LOCKS: Final[dict[str, Row]] = {
     "lost_wakeup": ("cycle", CERTAIN, "its other thread waits for ever as well", ("a condition variable",)),
     "barrier": ("cycle", CERTAIN, "meeting (locks.c:", ("a barrier",)),
     "once_recursive": ("nobody", CERTAIN, "once (locks.c:", ("a pthread_once",)),
-    "stdio": ("owner_gone", CERTAIN, "no other task shares its memory", ()),
+    "stdio": ("nobody", CERTAIN, "no other task shares its memory", ()),
     "leader_ended": ("signal", OPEN, "the end of its other thread", ()),
 }
 FORKED: Final[dict[str, Row]] = {

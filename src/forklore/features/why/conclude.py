@@ -227,7 +227,7 @@ def _next(
         if ender.role is Role.SIBLING and task.tid not in stuck and task.tid not in knot:
             continue  # any of them could, and nothing says which is to
         for other in _threads_of(graph, ender):
-            if other.tid == task.tid and not _alone(graph, ender):
+            if (other.tid == task.tid and not _alone(graph, ender)) or (task.tid in stuck and other.tid not in stuck):
                 continue
             group = stuck if task.tid in stuck else knot
             found.append(((*_interest(task, ender, other, group, places), index), ender, other))
@@ -297,14 +297,26 @@ def _ended(steps: tuple[Step, ...], stuck: frozenset[Tid]) -> Chain:
     last = steps[-1].task
     certain = steps[0].task.tid in stuck
     root = _root(last)
-    came = steps[-1].ender
-    if came is not None and root in _ELSEWHERE:
-        root = RootKind.HELD if came.role in _HOLDERS else RootKind.TRACED if came.role is Role.TRACER else root
+    entered = _entered(steps)
+    came = steps[entered].ender
+    if came is not None and root in _ELSEWHERE and not certain and came.role in (*_HOLDERS, Role.TRACER):
+        # What the threads of a holder wait for among themselves leads nowhere.
+        root = RootKind.TRACED if came.role is Role.TRACER else RootKind.HELD
+        steps = steps[: entered + 1]
+        last = steps[-1].task
     if certain:
         return Chain(steps, root, Certainty.CERTAIN)
     if root in _LASTING and last.wait.kind is not WaitKind.OPEN and not last.wait.timed and last.steady:
         return Chain(steps, root, Certainty.LIKELY, _doubt([step.task for step in reversed(steps)]))
     return Chain(steps, root, Certainty.OPEN, _doubt([last]) if root in (RootKind.WORD, RootKind.SELF) else "")
+
+
+def _entered(steps: tuple[Step, ...]) -> int:
+    """The step by which the chain came into the process that it ends in."""
+    place = len(steps) - 1
+    while place and steps[place].task.pid == steps[place - 1].task.pid:
+        place -= 1
+    return place
 
 
 _HOLDERS: Final = frozenset({Role.WRITER, Role.READER, Role.PEER, Role.LOCK_HOLDER, Role.OWNER})
