@@ -128,3 +128,17 @@ def test_in_python() -> None:
         assert str(answer).startswith(f"{found.asked} forked is deadlocked for certain")
         assert json.loads(answer.to_json())["processes"][0]["pid"] == found.asked
         assert len(forklore.why(found.pid, tree=True).conclusions) == 2
+
+
+def test_seize_finds_all_of_the_stack_and_the_program_goes_on() -> None:
+    with hanging([made("alike.c"), "slow_child"], stdin=subprocess.PIPE) as found:
+        said = why("--seize", str(found.pid))
+        assert "slow_child (alike.c:" in said
+        assert "main (" in said
+        assert "_start (alike)" in said
+        assert found.let_go() == 0
+
+
+def test_seize_leaves_alone_whose_call_would_fail() -> None:
+    with hanging([made("ends.c"), "poll_self"]) as found:
+        assert "it is not held: its call would fail with EINTR" in " ".join(why("--seize", str(found.pid)).split())

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Say why programs do not end: what each thread waits for, who could end the wait,
-and so on to the root. Nothing is traced, stopped or changed: all is read from
-/proc and asked of the kernel. Without a PID, the programs that a forklore traces.
+and so on to the root. Nothing is traced, stopped (but see --seize) or changed: all
+is read from /proc and asked of the kernel. Without a PID, the programs that a forklore traces.
 """
 EPILOG = """\
 "for certain" is said only where it follows: nobody but a signal can end the wait,
@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="each thread's call stack, as far as it is found without stopping it",
     )
+    parser.add_argument(
+        "--seize",
+        action="store_true",
+        help="with --stack: hold each thread that was asked about for a moment, to find all of its stack; not one whose"
+        " call would fail for it",
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="for people or for programs")
     view = parser.add_argument_group("the text")
     view.add_argument(
@@ -79,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     wanted, trees = _wanted(arguments)
     if not (wanted or trees or arguments.all):
         return 1
-    stacks = Stacks.AS_IT_GOES if arguments.stack else Stacks.NO
+    held = Stacks.HELD if arguments.seize else Stacks.AS_IT_GOES
+    stacks = held if arguments.stack or arguments.seize else Stacks.NO
     while True:
         graph = observe(wanted, trees=trees, everything=arguments.all, stacks=stacks)
         found = conclude(graph)

@@ -80,12 +80,15 @@ class Code:
             self._maps[pid] = found if isinstance(found, Mappings) else None
         return self._maps[pid]
 
-    def stack(self, look: Look, call: RawCall, read: Read, registers: dict[int, int] | None = None) -> Stack:
-        """The call stack of a thread that sleeps. ``registers``: all of them, where it is held; by DWARF number."""
-        space = self._space(look.pid, look.tid)
+    def asleep(self, look: Look, call: RawCall, read: Read) -> Stack:
+        """The call stack of a thread that sleeps, as far as program counter and stack pointer lead."""
         arch = Arch.I386 if call.narrow and self._machine in X86 else self._machine
         numbers = NUMBERS[arch]
-        known = {numbers.pc: call.pc, numbers.sp: call.sp} if registers is None else registers
+        return self.stack(look, arch, {numbers.pc: call.pc, numbers.sp: call.sp}, read)
+
+    def stack(self, look: Look, arch: Arch, registers: dict[int, int], read: Read) -> Stack:
+        """The call stack of a thread by its registers, by their DWARF numbers."""
+        space = self._space(look.pid, look.tid)
 
         def lookup(address: int) -> unwind.CodeMapping | None:
             region = space.find(address)
@@ -95,7 +98,7 @@ class Code:
                 self._code.loaded(region, look.tid)
             return region.code
 
-        found = unwind.walk(arch, known, lookup, read, _DEPTH)
+        found = unwind.walk(arch, registers, lookup, read, _DEPTH)
         return Stack(
             tuple(self._frame(space, look.tid, pc, called=found.called(index))
                   for index, (pc, _how, _cfa) in enumerate(found.frames)),

@@ -12,8 +12,9 @@ import msgspec
 
 from forklore.abi.arch import Arch
 from forklore.abi.text import printable
-from forklore.abi.units import Nanoseconds, Pid, Tid, Unavailable
+from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.decode.waits.calls import CALLS, Waits
+from forklore.elf.dwarf.registers import dwarf_block
 from forklore.features.why.conclude import Certainty, conclude, stuck_tasks
 from forklore.features.why.graph import Gone, Graph, Task, Wait, WaitKind
 from forklore.features.why.observe.code import Code, Stack
@@ -22,6 +23,7 @@ from forklore.features.why.observe.places import Places
 from forklore.features.why.observe.proof import Proof
 from forklore.features.why.observe.waits import TaskWaits
 from forklore.linux import proc, tasks
+from forklore.linux.waits.held import registers
 from forklore.linux.waits.look import Look, RawCall, age, asleep_since, kernel_stack, look, where
 
 _MOST: Final = 4000
@@ -36,6 +38,8 @@ class Stacks(StrEnum):
     NO = auto()
     AS_IT_GOES = auto()
     """Without stopping anybody: as far as stack pointer and program counter lead."""
+    HELD = auto()
+    """Each thread is held for a moment, unless the call that it is in would fail for it."""
 
 
 def observe(
@@ -116,7 +120,34 @@ class _Observation:
                 self._found[tid] = msgspec.structs.replace(task, wait=wait)
             self._again(candidates if self._many else self._found)
             graph = self._made()
+        if self._stacks is Stacks.HELD:
+            # Last: whoever is held for a moment has run since.
+            self._hold(graph)
+            graph = self._made()
         return graph
+
+    def _hold(self, graph: Graph) -> None:
+        for task in [task for pid in graph.asked for task in graph.threads(pid)]:
+            found = self._machine.looks[task.tid]
+            if self._code is None or isinstance(found, Unavailable) or found.state not in "SR" or found.tracer:
+                continue
+            if task.restarts is False:
+                why = "it is not held: its call would fail with EINTR"
+                self._found[task.tid] = msgspec.structs.replace(task, stack_end=f"{task.stack_end}; {why}")
+                continue
+            stack = self._held_stack(found)
+            told = (f"{task.stack_end}; {stack.why}",) if isinstance(stack, Unavailable) else (stack.end,)
+            frames = task.stack if isinstance(stack, Unavailable) else tuple(_frames(task.tid, stack))
+            self._found[task.tid] = msgspec.structs.replace(task, stack=frames, stack_end=told[0])
+
+    def _held_stack(self, found: Look) -> Stack | Unavailable:
+        assert self._code is not None
+        assert self._arch is not None
+        held = registers(found.tid)
+        if isinstance(held, Unavailable):
+            return held
+        arch = Arch.I386 if held.layout.word == 4 and self._arch is Arch.X86_64 else self._arch
+        return self._code.stack(found, arch, dwarf_block(arch, held.raw), self._reader(found.pid))
 
     def _name(self, tids: Iterable[Tid]) -> None:
         """Look the locks of these up by their names after all, of so many processes."""
@@ -195,7 +226,7 @@ class _Observation:
         if self._machine.closed_memory(found.pid) is not None:
             return None
 
-        return self._code.stack(found, found.call, self._reader(found.pid))
+        return self._code.asleep(found, found.call, self._reader(found.pid))
 
     def _reader(self, pid: Pid) -> Callable[[int, int], bytes | None]:
         def read(address: int, size: int) -> bytes | None:
@@ -262,7 +293,3 @@ def _grouped(unread: dict[Pid, Unavailable]) -> dict[str, list[Pid]]:
     for pid, why in unread.items():
         found.setdefault(why.why, []).append(pid)
     return found
-
-
-Observe = Callable[..., Graph]
-__all__ = ["Arch", "Nanoseconds", "Stacks", "observe"]
