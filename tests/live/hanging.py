@@ -19,9 +19,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from programs import CompileError, Missing, build_directory
+from programs import CompileError, Missing, _compiler, build_directory
 
 from forklore.abi import syscalls
+from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.features.why.conclude import Conclusion, conclude
 from forklore.features.why.graph import Graph
@@ -47,7 +48,7 @@ _SAME: Final = {
 }
 
 
-def made(source: str, *, musl: bool = False) -> Path:
+def made(source: str, *, musl: bool = False, m32: bool = False) -> Path:
     """The executable of a program of tests/programs/hangs. Raises Missing where there is no compiler for it."""
     path = SOURCES / source
     if path.suffix == ".py":
@@ -55,6 +56,9 @@ def made(source: str, *, musl: bool = False) -> Path:
     if path.suffix == ".go":
         return _compiled(("go", "build"), path, "golang-go")
     driver, package, flags = _COMPILERS[path.suffix]
+    if m32:
+        _compiler("glibc", static=False, m32=True)  # Missing where there is none for it
+        flags = (*flags, "-m32")
     if musl:
         driver, package, flags = "musl-gcc", "musl-tools", (*flags, "-static")
     return _compiled((driver, *flags), path, package)
@@ -196,7 +200,9 @@ def _is_in(tid: int, name: str) -> bool:
     machine = proc.machine()
     if found.state not in "SDTt" or not isinstance(found.call, RawCall) or machine is None:
         return False
-    return (syscalls.name(machine, found.call.number) or "") in _SAME.get(name, {name})
+    arch = Arch.I386 if found.call.narrow else machine
+    said = (syscalls.name(arch, found.call.number) or "").removesuffix("_time64")
+    return said in _SAME.get(name, {name})
 
 
 def _has_zombie(pid: int) -> bool:

@@ -76,6 +76,18 @@ def pythons() -> list[str]:
     return list(found.values())
 
 
+I386: Final[dict[str, Row]] = {
+    "relock": ("self", CERTAIN, "which it has locked itself", ("first (locks.c:",)),
+    "abba": ("cycle", CERTAIN, "second (locks.c:", ("has locked",)),
+    "abba_recursive": ("cycle", CERTAIN, "a recursive mutex", ("has locked",)),
+    "abba_robust": ("cycle", CERTAIN, "a robust mutex", ("has locked",)),
+    "inherit_join": ("cycle", CERTAIN, "a mutex with priority inheritance", ()),
+    "rwlock_writer": ("cycle", CERTAIN, "table (locks.c:", ("a read-write lock", "has locked")),
+    "join_ring": ("cycle", CERTAIN, "the end of its thread", ()),
+    "semaphore": ("nobody", CERTAIN, "items (locks.c:", ()),
+}
+
+
 def answer_is(command: list[str], row: Row) -> None:
     root, certainty, phrase, more = row
     with hanging(command) as found:
@@ -111,6 +123,13 @@ def test_go(name: str) -> None:
 @pytest.mark.parametrize("name", MUSL)
 def test_musl(name: str) -> None:
     answer_is([program("locks.c", musl=True), name], MUSL[name])
+
+
+@pytest.mark.parametrize("name", I386)
+def test_32_bit(name: str) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("i386 programs run on x86_64 alone")
+    answer_is([program("locks.c", m32=True), name], I386[name])
 
 
 @pytest.mark.parametrize("name", PYTHON)

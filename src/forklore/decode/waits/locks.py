@@ -177,18 +177,18 @@ def _join(wait: FutexWait, read: Read, _word: int) -> Lock | None:
     return Lock(LockKind.JOIN, "thread", wait.address, value)
 
 
-_RWLOCK: Final = struct.Struct("<IIIIIIi")
-"""readers, writers, wrphase_futex, writers_futex, two of padding, cur_writer; all machines here."""
+_RWLOCK: Final = {8: struct.Struct("<IIIIIIi"), 4: struct.Struct("<IIIIIIIi")}
+"""readers, writers, wrphase_futex, writers_futex, two of padding, on 32-bit machines flags, cur_writer."""
 _READERS_SHIFT: Final = 3
 
 
-def _rwlock(wait: FutexWait, read: Read, _word: int) -> Lock | None:
+def _rwlock(wait: FutexWait, read: Read, word: int) -> Lock | None:
     for offset in (8, 12):  # __wrphase_futex, __writers_futex
         base = wait.address - offset
-        found = _fields(read, base, _RWLOCK)
+        found = _fields(read, base, _RWLOCK[word])
         if found is None:
             continue
-        readers, writers, phase, taken, _one, _two, writer = found
+        readers, writers, phase, taken, *_between, writer = found
         if wait.value not in (1, 2, 3) or not 0 <= writer < _TID_LIMIT or phase > 3 or taken > 3:
             continue
         inside = readers >> _READERS_SHIFT

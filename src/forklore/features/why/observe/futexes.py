@@ -27,7 +27,7 @@ _SIGINT: Final = 1 << 1
 _SIGALRM: Final = 1 << 13
 _DEEPEST: Final = 1 << 16
 _INNERMOST: Final = 3
-"""If one of so many functions has a name, those of the C library would have had theirs, too."""
+"""Frames in which musl's own functions are looked for."""
 Read = Callable[[int, int], bytes | None]
 
 
@@ -78,14 +78,17 @@ class Futexes:
                 WaitKind.FUTEX, f"a futex at {futex.address:#x}", self._others(task), beyond=closed.why,
                 object=f"futex {futex.address:#x} of {task.pid}", address=futex.address,
             )  # fmt: skip
-        found = self._waiting(task, futex, [] if stack is None else stack.functions())
+        found = self._waiting(task, futex, Stack((), "") if stack is None else stack)
         if found.lock.kind is LockKind.JOIN:
             return self._join(found)
         if _KINDS[found.lock.kind] in LOCKS and found.lock.owner is not None:
             return self._owned(found, found.lock.owner)
         return self._unowned(found)
 
-    def _waiting(self, task: Look, futex: FutexWait, functions: list[str]) -> _Waiting:
+    def _waiting(self, task: Look, futex: FutexWait, stack: Stack) -> _Waiting:
+        # 32-bit programs make their calls through the vdso.
+        stack = Stack(tuple(frame for frame in stack.frames if frame.file != b"[vdso]"), stack.end)
+        functions = stack.functions()
         word = 4 if isinstance(task.call, RawCall) and task.call.narrow else 8
 
         def read(address: int, size: int) -> bytes | None:
@@ -96,14 +99,14 @@ class Futexes:
         waits = _of_libc(functions)
         if lives is not None and not lives.c_library:
             lock = Lock(LockKind.OTHER, lives.what, futex.address, no_owner=lives.no_owner)
-        elif waits or futex.inherits or not any(functions[:_INNERMOST]):
+        elif waits or futex.inherits or not any(functions[:1]):
             lock = recognised(futex, read, word, waits, musl=musl)
         else:
             lock = Lock(LockKind.OTHER, "futex", futex.address, no_owner="a futex says nothing of who will wake it")
         if lock.kind is LockKind.LOW_LEVEL:
             lock = self._stdio(task, lock, read)
         name = None if self._code is None else self._code.variable(task.pid, task.tid, lock.address)
-        sure = bool(waits) or futex.inherits
+        sure = bool(waits) or futex.inherits or _in_libc(stack)
         return _Waiting(task, futex, read, lock, name, lives, sure, self._beyond(task, futex, lock))
 
     # With an owner
@@ -271,6 +274,13 @@ _MUSL: Final = frozenset({"timedwait", "timedwait_cp", "sccp", "syscall_cp", "sy
 
 def _is_musl(functions: list[str]) -> bool:
     return any(function.lstrip("_") in _MUSL for function in functions[:_INNERMOST])
+
+
+def _in_libc(stack: Stack) -> bool:
+    """Whether it is a function of the C library that waits, though one without a name."""
+    if not stack.frames or stack.frames[0].function:
+        return False
+    return stack.frames[0].file.rpartition(b"/")[2].startswith((b"libc.", b"libc-", b"libpthread", b"ld-musl"))
 
 
 def _of_libc(functions: list[str]) -> str:
