@@ -99,10 +99,10 @@ def scenarios(program: Path) -> list[str]:
 class Hanging:
     """A program in its hang."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: int = 0) -> None:
         self.pid = 0
         """Of the program that was started."""
-        self.asked = 0
+        self.asked = asked
         """The process that the question is about."""
         self.said: list[list[str]] = []
         self._process: subprocess.Popen[bytes] | None = None

@@ -6,15 +6,20 @@ some may not, that is what keeps the answer from being certain, and no other rea
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from typing import Final
 
 import pytest
-from hanging import hanging, made, scenarios
+from hanging import Hanging, answered, hanging, made, scenarios
 from programs import Missing
 
+from forklore.abi.units import Pid
 from forklore.features.why.conclude import Certainty, conclude
 from forklore.features.why.observe.observe import observe
 from forklore.features.why.sentences import headline
+from forklore.linux import tasks
 
 CERTAIN, LIKELY, OPEN = Certainty.CERTAIN, Certainty.LIKELY, Certainty.OPEN
 ALL_READ: Final = "certain if the descriptors of all processes may be read"
@@ -115,3 +120,24 @@ def check(found: Certainty, wanted: str, doubt: str, said: str) -> None:
         assert found is LIKELY, said
         return
     assert found is (CERTAIN if wanted == ALL_READ else wanted), f"{said} (doubt: {doubt})"
+
+
+def test_numbers_in_a_pid_namespace_are_its_own() -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a pid namespace takes root and unshare (package: util-linux)")
+    command = ["unshare", "--pid", "--fork", "--kill-child", program("forked.c"), "logging_lock"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("ask"):
+                break
+        (init,) = tasks.descendants(Pid(child.pid))[1:2]
+        graph, answer = answered(Hanging(int(init)), "copied_lock", CERTAIN)
+        said = headline(graph, answer.chain)
+        assert f"a thread of its creator {init}" in said, said
+    finally:
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()

@@ -152,18 +152,28 @@ class Futexes:
         # Numbers are given upwards: one below the process's own was there before the process was.
         before = number < self._number(task.pid)
         whose = "of its creator" if before else "of its own"
-        if len(task.ns_tids) > 1:
-            return (), f"thread {number} {whose} (as its pid namespace counts), which is not there,", before
-        other = look(Tid(number))
-        if isinstance(other, Unavailable) or other.ended:
-            return (), f"thread {number} {whose}, which has ended since,", before
-        who = f"{other.pid} {printable(other.name)}"
-        if other.pid not in self._ancestors(task):
-            return (), f"thread {number} {whose}, which has ended since (that number is now {who}'s),", before
-        role = "its creator" if other.pid == task.ppid else f"its ancestor {who}"
-        if int(other.tid) != int(other.pid):
-            role = f"a thread of {role}" + (f" {other.pid}" if other.pid == task.ppid else "")
-        return (Ender(other.pid, other.tid, Role.CREATOR, note=role, able=False),), f"{number}, {role},", True
+        other = self._of_ancestors(task, number)
+        if other is not None:
+            is_creator = other.pid == task.ppid
+            role = "its creator" if is_creator else f"its ancestor {other.pid} {printable(other.name)}"
+            if int(other.tid) != int(other.pid):
+                role = f"a thread of {role}" + (f" {other.pid}" if is_creator else "")
+            ender = Ender(other.pid, other.tid, Role.CREATOR, note=role, able=False)
+            return (ender,), f"{other.tid}, {role},", True
+        if len(task.ns_tids) == 1:
+            taken = look(Tid(number))
+            if not isinstance(taken, Unavailable) and not taken.ended:
+                who = f"{taken.pid} {printable(taken.name)}"
+                return (), f"thread {number} {whose}, which has ended since (that number is now {who}'s),", before
+        return (), f"thread {number} {whose}, which has ended since,", before
+
+    def _of_ancestors(self, task: Look, number: int) -> Look | None:
+        """The thread of an ancestor that has that number in the task's own pid namespace."""
+        for pid in self._ancestors(task):
+            for each in self._machine.alive(pid):
+                if each.number == number and len(each.ns_tids) == len(task.ns_tids):
+                    return each
+        return None
 
     def _number(self, pid: Pid) -> int:
         leader = self._machine.look(Tid(int(pid)))
