@@ -142,3 +142,10 @@ def test_seize_finds_all_of_the_stack_and_the_program_goes_on() -> None:
 def test_seize_leaves_alone_whose_call_would_fail() -> None:
     with hanging([made("ends.c"), "poll_self"]) as found:
         assert "it is not held: its call would fail with EINTR" in " ".join(why("--seize", str(found.pid)).split())
+
+
+def test_all_has_what_looks_wrong_by_name_and_counts_the_rest() -> None:
+    with copied_lock() as found:
+        said = " ".join(why("--all", status=3).split())
+    assert f"{found.asked} forked is deadlocked for certain: it waits for log_lock (forked.c:" in said
+    assert " look wrong" in said

@@ -103,15 +103,13 @@ class _Observation:
     def graph(self) -> Graph:
         self._spread(self._asked)
         if self._many:
-            self._again(self._wrong())
+            wrong = self._wrong()
+            self._again(wrong)
+            self._name(tid for tid in wrong if tid in self._found)
         else:
             self._again(self._found)
         graph = self._made()
         candidates = stuck_tasks(graph)
-        if not self._named and candidates:
-            self._name(candidates)
-            graph = self._made()
-            candidates = stuck_tasks(graph)
         if candidates:
             doubts = Proof(self._machine, graph).doubts(candidates)
             for tid, why in doubts.items():
