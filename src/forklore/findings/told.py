@@ -89,3 +89,8 @@ LIMITS: Final = Fact(
     lambda header: _log(header, "limits") or ("" if header.limits else "the trace has none that could be read"),
 )
 REAPING: Final = Fact("who waited for whom", lambda header: _log(header, "who waited for whom"))
+SIGKILLS: Final = Fact(
+    "who sent SIGKILL",
+    lambda header: _log(header, "who sent SIGKILL")
+    or ("--stops events does not see who sends SIGKILL" if header.options.get("stops") == "events" else ""),
+)

@@ -42,7 +42,8 @@ class Made(Struct, frozen=True):
     def text(self) -> str:
         """``4711 sh -c 'sleep 9' (test_it.py:7)``."""
         what = self.command or self.name or self.kind
-        return f"{self.pid} {what}" + (f" ({self.site})" if self.site else "")
+        thread = "thread " if self.kind == "thread" else ""
+        return f"{thread}{self.pid} {what}" + (f" ({self.site})" if self.site else "")
 
 
 class Found(Struct, frozen=True):

@@ -17,8 +17,8 @@ THREAD = Made(8, "thread", "worker")
     ("limits", "account", "words"),
     [
         ({"max_processes": 0}, Account([SHELL]), "1 processes were made, and max_processes=0: 7 sh -c 'rm x' (test_a"),
-        ({"max_threads": 0}, Account(threads=[THREAD]), "1 threads were made, and max_threads=0: 8 worker"),
-        ({"no_leftovers": True}, Account(left=[THREAD]), "left behind, and no_leftovers: 8 worker"),
+        ({"max_threads": 0}, Account(threads=[THREAD]), "1 threads were made, and max_threads=0: thread 8 worker"),
+        ({"no_leftovers": True}, Account(left=[THREAD]), "left behind, and no_leftovers: thread 8 worker"),
         ({"no_zombies": True}, Account(zombies=[SHELL]), "ended and never waited for, and no_zombies: 7 sh"),
         ({"no_leaked_fds": True}, Account(leaked=["3 /x"]), "leaked, and no_leaked_fds: 3 /x"),
         (

@@ -13,7 +13,7 @@ from forklore.decode.calls import Setsid
 from forklore.findings.finding import Finding, Severity, Where
 from forklore.findings.rule import Rule
 from forklore.findings.subject import Subject, alive, place
-from forklore.findings.told import REFUSALS, SENDERS, STACKS, TIMES
+from forklore.findings.told import REFUSALS, SENDERS, SIGKILLS, STACKS, TIMES
 from forklore.model.attribution import outside_library
 from forklore.model.tasks import Death, MadeCall, Task
 from forklore.report.words import words
@@ -102,6 +102,8 @@ def _by(subject: Subject, task: Task, death: Death) -> tuple[Severity, str]:
             return "note", " from itself"
         if death.signal in _OWN_DOING:
             return "note", ", which the kernel sends for what it did or asked for"
+        if death.signal == signal.SIGKILL and SIGKILLS.missing(subject.header):
+            return "note", f"; who sent it is not known: {SIGKILLS.missing(subject.header)}"
         if death.signal == signal.SIGKILL:
             return "warning", "; who sent it was not seen"
         return "note", "; by the terminal, or by nobody that was seen"
@@ -205,7 +207,7 @@ RULES: Final = (
         right="SIGPIPE, by which a writer ends whose reader left; a signal that is handled.",
         advice="ask the sender; for the OOM killer: dmesg, memory.max and memory.events of the cgroup",
         find=_killed,
-        helps=(SENDERS,),
+        helps=(SENDERS, SIGKILLS),
     ),
     Rule(
         id="left-behind",
