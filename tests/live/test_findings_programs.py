@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,22 @@ def test_run_check_ends_with_1_where_the_program_ended_with_0(program: Program, 
     refused = run("-q", "--check", "--ignore", "crush", "--", wrong, "end", cwd=tmp_path)
     assert refused.status == 125
     assert "there is no rule 'crush'" in refused.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a set-id file of another user")
+def test_a_set_id_program_that_loses_its_privilege(tmp_path: Path) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("no setpriv on this machine (package: util-linux)")
+    if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
+        pytest.skip(f"{tmp_path} is mounted nosuid")
+    file = tmp_path / "id"
+    shutil.copy("/usr/bin/id", file)
+    os.chown(file, 65534, 65534)
+    file.chmod(0o4755)
+    got = run("-q", "--check", "--", file, "-u", cwd=tmp_path)
+    assert (got.status, got.out) == (0, "65534\n"), got.err
+    assert "Nothing found" in got.err
+    lost = run("-q", "--check", "--", "setpriv", "--no-new-privs", file, "-u", cwd=tmp_path)
+    assert (lost.status, lost.out) == (1, "0\n")
+    assert "warning: set-id-lost" in lost.err
+    assert "was to run as user 65534 and not 0, as its file says" in " ".join(lost.err.split())

@@ -96,6 +96,19 @@ class ExecAt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=F
     """AT_EMPTY_PATH and its like; 32 bits."""
 
 
+class SetId(msgspec.Struct, frozen=True, gc=False):
+    """Of an exec of a set-user-id or set-group-id file: what that says, and what the task runs as."""
+
+    uid: int | None
+    """The file's owner, with the set-user-id bit; null without."""
+    gid: int | None
+    """Its group, with the set-group-id bit."""
+    euid: int
+    """The task's effective user then, …"""
+    egid: int
+    """… and group."""
+
+
 class Standing(
     msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False, tag_field="kind", tag="standing"
 ):

@@ -33,6 +33,7 @@ from forklore.events.parts import (
     Runs,
     RunsHow,
     ScriptFrame,
+    SetId,
     Source,
     Standing,
     Text,
@@ -298,6 +299,8 @@ class Exec(Event, tag="exec", frozen=True, kw_only=True):
     """When the call was made."""
     envp: list[Text] | None = None
     """Only where it was asked for."""
+    set_id: SetId | None = None
+    """Only of a set-user-id or set-group-id file."""
     compared: dict[str, tuple[Id, Answer]] = {}
     """As for :class:`Other`, at the exec event."""
     standing: Standing | Unavailable | None = None
@@ -527,6 +530,6 @@ __all__ = [
     "EndReason", "Event", "Exec", "ExecAt", "ExecFail", "Exit", "Fail", "Frame", "FrameHow", "Gone", "GoneWhy",
     "GroupStop", "Header", "Held", "Hex", "Id", "Jumped", "KilledBy", "Line", "Lines", "Module", "Name", "NameHow",
     "NotCompared", "Note", "Opaque", "Other", "Place", "Reap", "ReapHow", "Remapped", "Reparent", "Resume", "Runs",
-    "RunsHow", "Script", "ScriptFrame", "Signal", "Source", "Stack", "Standing", "Text", "Title", "Variable",
+    "RunsHow", "Script", "ScriptFrame", "SetId", "Signal", "Source", "Stack", "Standing", "Text", "Title", "Variable",
     "VforkDone", "Word", "Written", "WrittenWhere", "raw_bytes", "text",
 ]  # fmt: skip

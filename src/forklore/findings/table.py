@@ -7,7 +7,18 @@ from types import MappingProxyType
 from typing import Final
 
 from forklore.findings.rule import Rule
-from forklore.findings.rules import calls, copies, descriptors, endings, limits, make, reaping, repeated, vfork
+from forklore.findings.rules import (
+    calls,
+    copies,
+    descriptors,
+    endings,
+    limits,
+    make,
+    privilege,
+    reaping,
+    repeated,
+    vfork,
+)
 
 RULES: Final[tuple[Rule, ...]] = (
     *endings.RULES,
@@ -19,6 +30,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *limits.RULES,
     *repeated.RULES,
     *make.RULES,
+    *privilege.RULES,
 )
 """In the order in which pages have them; findings are told by their severity."""
 

@@ -94,3 +94,6 @@ SIGKILLS: Final = Fact(
     lambda header: _log(header, "who sent SIGKILL")
     or ("--stops events does not see who sends SIGKILL" if header.options.get("stops") == "events" else ""),
 )
+SET_IDS: Final = Fact(
+    "which programs were set-id", lambda header: _log(header, "which programs are set-id, and what they got")
+)

@@ -307,6 +307,7 @@ class Builder:
             former_tid=None if event.former_tid is None else Tid(event.former_tid),
             at=event.at,
             envp=None if event.envp is None else tuple(map(ev.raw_bytes, event.envp)),
+            set_id=event.set_id,
         )
         task.images = _with(task.images, image)
         task.title = ()

@@ -48,6 +48,8 @@ class Image(Struct, frozen=True, gc=False):
     """Of execveat, how it was told the path."""
     envp: tuple[bytes, ...] | None = None
     """Its environment; None: not recorded."""
+    set_id: ev.SetId | None = None
+    """Of a set-user-id or set-group-id file."""
 
     @property
     def file(self) -> bytes | None:

@@ -115,6 +115,7 @@ def full_story() -> Story:
         exe=Unavailable(13, "secret"),
         comm="ls",
         at=ev.ExecAt(fd=3, directory="/b", path="ls", flags=0x101),
+        set_id=ev.SetId(0, None, 1, 2),
         compared={"fs": (root, 0)},
     )
     story.call(child, "setns", 3, 0, result=-1, target="net:[4]")

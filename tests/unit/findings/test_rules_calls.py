@@ -9,6 +9,7 @@ from happenings import FORK, THREAD, Story, number, task
 from judged import found, ids, one
 
 from forklore.abi.flags import CLONE_FS, CLONE_NEWTIME, CLONE_PARENT, CLONE_SIGHAND, CLONE_VM
+from forklore.events import records as ev
 
 USR1, EPERM, EAGAIN, ENOSYS = 10, 1, 11, 38
 
@@ -143,3 +144,25 @@ def test_a_call_of_no_known_flags_is_found_nothing_of() -> None:
     story.exit(child)
     assert task(story.trace(), child).form is not None
     assert ids(story) == set()
+
+
+def executed(set_id: ev.SetId, *, uid: int = 0, flags: int = FORK) -> Story:
+    story = Story(uid=uid)
+    root = story.begin(100, comm="sh")
+    child = story.clone(root, 101, flags)
+    story.exec(child, "/usr/bin/sudo", set_id=set_id)
+    story.exit(child)
+    story.exit(root)
+    return story
+
+
+def test_a_set_id_program_without_its_privilege() -> None:
+    lost = one(executed(ev.SetId(0, None, 1000, 1000)), "set-id-lost")
+    assert lost.severity == "warning"
+    assert lost.first.text.startswith("101 sudo was to run as user 0 and not 1000, as its file says: no_new_privs")
+    ours = one(executed(ev.SetId(0, None, 1000, 1000), uid=1000), "set-id-lost")
+    assert ours.severity == "note"
+    assert "a tracer without privilege" in ours.first.text
+    shares = one(executed(ev.SetId(None, 5, 0, 9), flags=FORK | CLONE_FS), "set-id-lost")
+    assert "as group 5 and not 9, as its file says: it shares its working directory" in shares.first.text
+    assert found(executed(ev.SetId(0, None, 0, 1000)), "set-id-lost") == []

@@ -138,6 +138,8 @@ class ExecObject(Struct, frozen=True):
     """When execve was called."""
     former_tid: int | None
     """The tid before, for a thread that was not the leader of its group."""
+    set_id: ev.SetId | None
+    """Of a set-user-id or set-group-id file; null for others."""
 
     @classmethod
     def of(cls, image: Image) -> ExecObject:
@@ -153,6 +155,7 @@ class ExecObject(Struct, frozen=True):
             comm=named(image.comm),
             t_called=image.began,
             former_tid=image.former_tid,
+            set_id=image.set_id,
         )
 
 

@@ -16,7 +16,8 @@ from forklore.linux.proc import machine
 
 _STATX: Final = struct.Struct("=IIQIIIHHQQQQ48xqI4xIIIIQ")
 """include/uapi/linux/stat.h: struct statx, up to stx_mnt_id."""
-_MASK: Final = 0x1 | 0x4 | 0x40 | 0x100 | 0x200 | 0x1000  # STATX_TYPE, _NLINK, _MTIME, _INO, _SIZE, _MNT_ID
+_MASK: Final = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x40 | 0x100 | 0x200 | 0x1000
+# STATX_TYPE, _MODE, _NLINK, _UID, _GID, _MTIME, _INO, _SIZE, _MNT_ID
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_STATX_DONT_SYNC: Final = 0x4000
 _buffer: Final = ctypes.create_string_buffer(256)
@@ -40,6 +41,9 @@ class FileStatus(Struct, frozen=True, gc=False):
     """The same of the one that it lies on."""
     mount: int
     """The number of its mount in /proc/PID/mountinfo; 0 before Linux 5.8."""
+    uid: int = 0
+    gid: int = 0
+    """Its owners."""
 
 
 def status(folder: int, path: bytes = b"") -> FileStatus:
@@ -53,10 +57,11 @@ def status(folder: int, path: bytes = b"") -> FileStatus:
     flags = _AT_STATX_DONT_SYNC | (0 if path else _AT_EMPTY_PATH)
     if syscall(_NR, folder, ctypes.addressof(name), flags, _MASK, ctypes.addressof(_buffer), 0) == -1:
         raise fail(os.fsdecode(path) or "statx")
-    (_, _, _, links, _, _, mode, _, inode, size, _, _, seconds, parts, *numbers, mount) = _STATX.unpack_from(_buffer)
+    found = _STATX.unpack_from(_buffer)
+    (_, _, _, links, uid, gid, mode, _, inode, size, _, _, seconds, parts, *numbers, mount) = found
     special_major, special_minor, major, minor = numbers
-    written = 1_000_000_000 * seconds + parts
-    return FileStatus(mode, links, inode, size, written, (special_major, special_minor), (major, minor), mount)
+    written, special = 1_000_000_000 * seconds + parts, (special_major, special_minor)
+    return FileStatus(mode, links, inode, size, written, special, (major, minor), mount, uid, gid)
 
 
 def openat2(folder: int, path: bytes, flags: int, resolve: int) -> int:

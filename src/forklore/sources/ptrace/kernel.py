@@ -15,6 +15,7 @@ from forklore.linux import caller, limits, memory, observe, proc
 from forklore.linux.files import reader_process
 from forklore.linux.namespaces import Namespaces, namespaces
 from forklore.linux.ours import this_process
+from forklore.linux.set_ids import SetIds, set_ids
 from forklore.linux.tracing import ptrace
 from forklore.linux.tracing.ptrace import Entry, Registers, SignalInfo
 from forklore.linux.tracing.wait import kill, last_usage, reap, status_since, wait_any
@@ -149,6 +150,9 @@ class Kernel(Protocol):
     def executable(self, tid: Tid) -> bytes | Unavailable:
         """The file that a task executes."""
 
+    def set_ids(self, tid: Tid) -> SetIds | None:
+        """What a set-id program was to get: :func:`forklore.linux.set_ids.set_ids`."""
+
     def arguments(self, tid: Tid) -> list[bytes] | Unavailable:
         """Its arguments."""
 
@@ -220,6 +224,7 @@ class Linux:
     ns_tids = staticmethod(proc.ns_tids)
     comm = staticmethod(proc.comm)
     executable = staticmethod(proc.executable)
+    set_ids = staticmethod(set_ids)
     arguments = staticmethod(proc.arguments)
     environment = staticmethod(proc.environment)
     descriptor = staticmethod(proc.descriptor)

@@ -140,6 +140,7 @@ def executed(
     name = kernel.comm(tid)
     task.comm = None if isinstance(name, Unavailable) else name
     environment = kernel.environment(tid) if env else None
+    ids = kernel.set_ids(tid)
     return ev.Exec(
         t=t,
         task=task.id,
@@ -155,6 +156,7 @@ def executed(
         compared=compared,
         standing=ev.Standing(namespaces=kernel.namespaces(tid)) if task.time_pending else None,
         envp=[ev.text(entry) for entry in environment] if isinstance(environment, list) else None,
+        set_id=None if ids is None else ev.SetId(ids.uid, ids.gid, ids.euid, ids.egid),
     )
 
 

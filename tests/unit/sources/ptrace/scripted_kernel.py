@@ -693,6 +693,9 @@ class ScriptedKernel:
         """Everybody's."""
         return b"program"
 
+    def set_ids(self, tid: Tid) -> None:
+        return None
+
     def executable(self, tid: Tid) -> bytes | Unavailable:
         """Everybody's."""
         return b"/bin/program"
