@@ -11,11 +11,13 @@ from schemas import tree
 from struct_schema import schema
 
 from forklore.export.findings.json_findings import FindingsObject
+from forklore.export.json_environment import EnvironmentsObject
 from forklore.export.json_sites import SitesObject
 from forklore.export.json_times import TimeObject
 
 _OTHERS: dict[str, type[Struct]] = {
     "forklore-sites": SitesObject, "forklore-time": TimeObject, "forklore-findings": FindingsObject,
+    "forklore-environment": EnvironmentsObject,
 }  # fmt: skip
 
 

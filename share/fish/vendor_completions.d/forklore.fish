@@ -50,8 +50,8 @@ function _shtab_forklore_using
   test "$_shtab_forklore_cmdpath" = "$argv"
 end
 
-set -g _shtab_forklore_commands run attach watch show check explain inspect why audit diff doctor demo
-set -g _shtab_forklore_opts_with_value --arch --buffer --build-probe --call --cgroup --color --columns --comm --config --container --depth --duration --engine --fail-on --failures --follow --format --function --html --ignore --kernel --kill-after --leave --linker --max-depth --max-events --name --observe --output --pid --probe --progress --rotate --siblings --signal --stack-depth --stops --timeout --tree --uid --view --wait --watch -o
+set -g _shtab_forklore_commands run attach watch show check explain inspect why audit diff export query doctor demo
+set -g _shtab_forklore_opts_with_value --arch --ask --buffer --build-probe --call --cgroup --color --columns --comm --config --container --depth --duration --engine --fail-on --failures --follow --format --function --html --ignore --kernel --kill-after --leave --linker --max-depth --max-events --name --new --observe --old --otlp-endpoint --output --pid --probe --progress --rotate --siblings --signal --stack-depth --stops --tables --timeout --to --tree --uid --view --wait --watch -o
 
 complete -c forklore -e
 complete -c forklore -f
@@ -161,9 +161,10 @@ complete -c forklore -n '_shtab_forklore_using watch' -l stack -d 'below each ta
 complete -c forklore -n '_shtab_forklore_using watch' -l color -xka "auto always never" -d 'colour on a terminal (auto), or as said; NO_COLOR and CLICOLOR_FORCE are honoured'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a show -d 'show a trace file, ours or strace'"'"'s or ltrace'"'"'s'
 complete -c forklore -n '_shtab_forklore_using show' -s h -l help -d 'show this help message and exit'
-complete -c forklore -n '_shtab_forklore_using show' -l format -xka "tree log json html folded" -d 'tree: text for people, by --view; log: every event on a line; json: one object for programs; html: a page for a browser, one file; folded: call stacks, as flame graph tools take them (default: tree)'
-complete -c forklore -n '_shtab_forklore_using show' -l view -xka "tree sites time sharing descriptors task" -d 'what of it: the tree; where tasks are made, ranked, and where the time went, with the critical path (these two also as JSON); who shares what, a letter for each object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one task'
+complete -c forklore -n '_shtab_forklore_using show' -l format -xka "tree log json html folded chrome perfetto dot mermaid gantt otlp-json otlp csv" -d 'tree: text for people, by --view; log: every event on a line; json: one object for programs; html: a page for a browser, one file; folded: call stacks, as flame graph tools take them; chrome: a timeline as JSON, for chrome://tracing and Perfetto; perfetto: the same as Perfetto'"'"'s own protobuf; dot: a graph for Graphviz, by --view: tree, sharing, or descriptors for pipes; mermaid: the same as a Mermaid flowchart; gantt: a bar for each task, as a Mermaid Gantt chart; otlp-json: spans of OpenTelemetry as JSON lines; otlp: the same as protobuf, by the extra otlp; csv: a line for each task, with its times and its end (default: tree)'
+complete -c forklore -n '_shtab_forklore_using show' -l view -xka "tree sites time sharing descriptors environment task" -d 'what of it: the tree; where tasks are made, ranked, and where the time went, with the critical path (these two also as JSON); who shares what, a letter for each object; which descriptors survived an exec and who holds which end of a pipe; what changed in the environment at each exec (of run --env; also as JSON); or all that is known of one task'
 complete -c forklore -n '_shtab_forklore_using show' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write to FILE, which gets mode 0600, instead of the standard output'
+complete -c forklore -n '_shtab_forklore_using show' -l otlp-endpoint -x -d 'send spans to this collector of OpenTelemetry (http://localhost:4318), and print nothing'
 complete -c forklore -n '_shtab_forklore_using show' -s v -l verbose -d 'below each task its call, flags, what it shares, and paths'
 complete -c forklore -n '_shtab_forklore_using show' -l depth -x -d 'show N levels; 0: the root alone (default: as many as fit)'
 complete -c forklore -n '_shtab_forklore_using show' -l siblings -x -d 'show N lines below a task (default: 40)'
@@ -209,6 +210,7 @@ complete -c forklore -n '_shtab_forklore_using why' -l name -x -d 'processes of 
 complete -c forklore -n '_shtab_forklore_using why' -l all -d 'every process: those that look wrong, and a count of the others'
 complete -c forklore -n '_shtab_forklore_using why' -l watch -x -d 'look again every S seconds until all has ended'
 complete -c forklore -n '_shtab_forklore_using why' -l stack -d 'each thread'"'"'s call stack, as far as it is found without stopping it'
+complete -c forklore -n '_shtab_forklore_using why' -l seize -d 'with --stack: hold each thread that was asked about for a moment, to find all of its stack; not one whose call would fail for it'
 complete -c forklore -n '_shtab_forklore_using why' -l format -xka "text json" -d 'for people or for programs'
 complete -c forklore -n '_shtab_forklore_using why' -s v -l verbose -d 'every thread, its call with arguments, state, times, what else could'
 complete -c forklore -n '_shtab_forklore_using why' -l columns -x -d 'as wide as that (default: the terminal, $COLUMNS, else 80)'
@@ -228,9 +230,20 @@ complete -c forklore -n '_shtab_forklore_using audit' -l build-probe -xka "(__fi
 complete -c forklore -n '_shtab_forklore_using audit; and test $_shtab_forklore_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'which libraries, or audits kept as JSON'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a diff -d 'say in words what changed between two traces, or two audits of C libraries'
 complete -c forklore -n '_shtab_forklore_using diff' -s h -l help -d 'show this help message and exit'
+complete -c forklore -n '_shtab_forklore_using diff' -l old -xka "(__fish_complete_path (commandline -ct))" -d 'more runs of the same as A: what differs among these is no difference, and times have a spread'
+complete -c forklore -n '_shtab_forklore_using diff' -l new -xka "(__fish_complete_path (commandline -ct))" -d 'more runs of the same as B: what differs among these is no difference, and times have a spread'
 complete -c forklore -n '_shtab_forklore_using diff' -l format -xka "text markdown json" -d 'default: text'
 complete -c forklore -n '_shtab_forklore_using diff; and test $_shtab_forklore_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the trace, audit or library to start from'
 complete -c forklore -n '_shtab_forklore_using diff; and test $_shtab_forklore_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the one to compare with it, of the same kind'
+complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a export -d 'add traces to a directory of Parquet files'
+complete -c forklore -n '_shtab_forklore_using export' -s h -l help -d 'show this help message and exit'
+complete -c forklore -n '_shtab_forklore_using export' -l to -x -d 'the directory, which is made if need be'
+complete -c forklore -n '_shtab_forklore_using export' -l tables -x -d 'only these (default: all)'
+complete -c forklore -n '_shtab_forklore_using export; and test $_shtab_forklore_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'traces or logs, as `forklore show` takes them'
+complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a query -d 'ask traces in SQL'
+complete -c forklore -n '_shtab_forklore_using query' -s h -l help -d 'show this help message and exit'
+complete -c forklore -n '_shtab_forklore_using query' -l ask -xka "slowest spawns-per-second failures leaks" -d 'a ready question: slowest: programs by the time they took together, over all runs; spawns-per-second: runs by how many tasks they made in their busiest second; failures: refused calls by error and reason; leaks: descriptors that survive an exec, pipes that are kept open, and processes that are left behind, by program'
+complete -c forklore -n '_shtab_forklore_using query' -l format -xka "text csv json" -d 'json: an object a line'
 complete -c forklore -n '_shtab_forklore_using; and test $_shtab_forklore_npos -eq 0' -a doctor -d 'Read the settings that decide what can be traced, try each thing on a short-lived'
 complete -c forklore -n '_shtab_forklore_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c forklore -n '_shtab_forklore_using doctor' -l format -xka "text json" -d 'for people or for programs'

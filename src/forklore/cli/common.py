@@ -175,4 +175,5 @@ def view_options(arguments: argparse.Namespace, file: TextIO) -> ExportOptions:
         stacks=arguments.stack,
         verbose=arguments.verbose,
         color=wants_color(arguments.color, file),
+        traceparent=os.environ.get("TRACEPARENT"),
     )

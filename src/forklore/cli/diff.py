@@ -6,13 +6,15 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
     from forklore.features.audit.result import Audit
     from forklore.model.census import Census
+    from forklore.model.differences import RunFacts
+    from forklore.report.run_changes import RunFindings
 
 HELP = "say in words what changed between two traces, or two audits of C libraries"
 
@@ -25,6 +27,7 @@ examples:
   forklore run -q -o before.jsonl -- make
   forklore run -q -o after.jsonl -- make
   forklore diff before.jsonl after.jsonl
+  forklore diff a1 b1 --old a2 a3 a4 --new b2 b3 b4     # times with their spread
   forklore diff libc6_2.31_amd64.deb libc6_2.36_amd64.deb
   forklore diff before.json after.json --format json
 """
@@ -41,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("old", metavar="A", type=Path, help="the trace, audit or library to start from")
     parser.add_argument("new", metavar="B", type=Path, help="the one to compare with it, of the same kind")
+    for option, side in (("--old", "A"), ("--new", "B")):
+        parser.add_argument(
+            option, dest=f"{option[2:]}_runs", metavar="FILE", type=Path, nargs="+", action="extend", default=[],
+            help=f"more runs of the same as {side}: what differs among these is no difference, and times have a spread",
+        )  # fmt: skip
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="default: %(default)s")
 
 
@@ -50,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
         kinds = kind(args.old), kind(args.new)
     except OSError as problem:
         complain(f"{problem.filename}: {problem.strerror}")
+        return 2
+    if kinds != ("trace", "trace") and (args.old_runs or args.new_runs):
+        complain("diff: --old and --new are more runs of traces, and audits have none")
         return 2
     if kinds[0] != kinds[1]:
         trace, audit = (args.old, args.new) if kinds[0] == "trace" else (args.new, args.old)
@@ -78,33 +89,47 @@ def kind(name: Path) -> Kind:
 def _traces(args: argparse.Namespace) -> int:
     from forklore.events.lines import TraceError
     from forklore.model.compare import compare
-    from forklore.report import trace_changes
+    from forklore.model.differences import differences
+    from forklore.report import run_changes, trace_changes
 
     try:
-        comparison = compare(_census(args.old), _census(args.new))
+        old = [_read(name) for name in (args.old, *args.old_runs)]
+        new = [_read(name) for name in (args.new, *args.new_runs)]
     except TraceError as problem:
         complain(str(problem))
         return 2
     except OSError as problem:
         complain(f"{problem.filename or 'a trace'}: {problem.strerror}")
         return 2
+    comparison = compare(old[0].census, new[0].census)
+    found = differences([run.facts for run in old], [run.facts for run in new])
+    findings = run_changes.changed_findings([run.findings for run in old], [run.findings for run in new])
     names = str(args.old), str(args.new)
     if args.format == "json":
-        sys.stdout.write(trace_changes.to_json(names, comparison).decode())
+        sys.stdout.write(trace_changes.to_json(names, comparison, run_changes.data(found, findings)).decode())
     else:
         shown = trace_changes.markdown if args.format == "markdown" else trace_changes.text
-        sys.stdout.write(shown(names, comparison))
-    return 1 if comparison.changes else 0
+        sys.stdout.write(shown(names, comparison, list(run_changes.lines(found, findings))))
+    return 1 if comparison.changes or run_changes.differs(found, findings) else 0
 
 
-def _census(name: Path) -> Census:
-    from forklore.model.census import census
+class _Run(NamedTuple):
+    # What is compared of a trace, which is read once and not kept.
+    census: Census
+    facts: RunFacts
+    findings: RunFindings
+
+
+def _read(name: Path) -> _Run:
+    from forklore.model.census import counted
+    from forklore.model.differences import facts
+    from forklore.report.run_changes import findings
     from forklore.sources.files import open_any
 
-    found = census(open_any(name))
-    for warning in found.warnings:
+    census, trace = counted(open_any(name))
+    for warning in census.warnings:
         complain(warning)
-    return found
+    return _Run(census, facts(trace), findings(trace))
 
 
 def _audits(args: argparse.Namespace) -> int:

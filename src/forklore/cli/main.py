@@ -25,6 +25,8 @@ VERBS: Final = {
     "why": "say what hanging programs wait for, to the root of the chain",
     "audit": "say how a C library creates processes and threads, function by function",
     "diff": "say in words what changed between two traces, or two audits of C libraries",
+    "export": "add traces to a directory of Parquet files",
+    "query": "ask traces in SQL",
     "doctor": "say what this machine allows, and what to do about what it does not",
     "demo": "trace something real, with nothing to prepare",
 }

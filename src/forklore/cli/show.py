@@ -6,13 +6,17 @@ import argparse
 import os
 import re
 import sys
-from typing import Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from forklore.abi.text import printable
 from forklore.cli.common import add_view_arguments, check_output, output_file, view_options
-from forklore.cli.main import USAGE_ERROR, complain
+from forklore.cli.main import USAGE_ERROR, complain, say
 from forklore.cli.progress import reading
-from forklore.export.table import EXPORTERS, VIEWS
+from forklore.export.table import EXPORTERS, VIEWS, Exporter
+
+if TYPE_CHECKING:
+    from forklore.export.table import ExportOptions
+    from forklore.model.tasks import Trace
 
 HELP = """\
 Show a trace: one that `forklore run -o` recorded, or what strace, ltrace,
@@ -46,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=EXPORTERS,
+        metavar="NAME",
         default="tree",
         help="; ".join(f"{name}: {each.about}" for name, each in EXPORTERS.items()) + " (default: tree)",
     )
@@ -55,11 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="tree",
         help="what of it: the tree; where tasks are made, ranked, and where the time went, with the"
         " critical path (these two also as JSON); who shares what, a letter for each"
-        " object; which descriptors survived an exec and who holds which end of a pipe; or all that is known of one"
+        " object; which descriptors survived an exec and who holds which end of a pipe; what changed in the"
+        " environment at each exec (of run --env; also as JSON); or all that is known of one"
         " task",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write to FILE, which gets mode 0600, instead of the standard output"
+    )
+    parser.add_argument(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="send spans to this collector of OpenTelemetry (http://localhost:4318), and print nothing",
     )
     add_view_arguments(parser)
 
@@ -67,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show; the exit status."""
     from forklore.events.lines import TraceError
+    from forklore.export.table import CannotExportError
     from forklore.report.task_card import NoSuchTaskError
     from forklore.sources.files import open_any, open_several
 
@@ -86,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             f" and the task's ID; these are neither: {', '.join(map(printable, arguments.files))}"
         )
         return USAGE_ERROR
-    exporter = EXPORTERS[arguments.format]
+    exporter = EXPORTERS[arguments.format] if arguments.otlp_endpoint is None else _sender(arguments.otlp_endpoint)
     if arguments.output is not None and any(_same(arguments.output, name) for name in arguments.files):
         complain(f"show: {arguments.output} is the trace itself: give -o another file")
         return USAGE_ERROR
@@ -101,13 +113,22 @@ def run(arguments: argparse.Namespace) -> int:
         stream = sys.stdout if exporter.text else sys.stdout.buffer
         with reading(arguments.file, stream) as out:
             exporter.write(source, out, view_options(arguments, sys.stdout), complain)
-    except (TraceError, NoSuchTaskError) as problem:
+    except (TraceError, NoSuchTaskError, CannotExportError) as problem:
         complain(str(problem))
         return 1
     except OSError as problem:
         complain(f"{problem.filename or arguments.file}: {problem.strerror}{_rotated(arguments.file)}")
         return 1
     return 0
+
+
+def _sender(url: str) -> Exporter:
+    def send(trace: Trace, _out: IO[Any], options: ExportOptions) -> None:
+        from forklore.export.otlp.official import send
+
+        say(f"{send(trace, url, options):,} spans sent to {url}")
+
+    return Exporter("", lambda _view: send)
 
 
 def _rotated(file: str) -> str:

@@ -46,6 +46,10 @@ def _lines(trace: Trace, options: ExportOptions) -> list[Line]:
             from forklore.report.descriptors import descriptor_lines
 
             return descriptor_lines(trace, options.columns, verbose=options.verbose or everything)
+        case "environment":
+            from forklore.report.environments import environment_lines
+
+            return environment_lines(trace, columns)
         case "task":
             from forklore.report.task_card import card_lines, find
 

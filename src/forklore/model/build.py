@@ -86,6 +86,7 @@ class Builder:
         """How much was told without a time."""
         self._by_tid: dict[int, TaskId] = {}
         """Who has or had a tid last."""
+        self._environments: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
         self._superseded: Task | None = None
         """Who lost its tid last, until the exec that it was lost to."""
         self._feed: dict[type, Callable[[Any], None]] = {
@@ -306,7 +307,7 @@ class Builder:
             began=_time(event.began),
             former_tid=None if event.former_tid is None else Tid(event.former_tid),
             at=event.at,
-            envp=None if event.envp is None else tuple(map(ev.raw_bytes, event.envp)),
+            envp=None if event.envp is None else self._environment(event.envp),
             set_id=event.set_id,
         )
         task.images = _with(task.images, image)
@@ -315,6 +316,11 @@ class Builder:
         task.comm = image.comm or task.name
         if self._sharing is not None:
             self._sharing.executed(task.id, event)
+
+    def _environment(self, entries: list[ev.Text]) -> tuple[bytes, ...]:
+        # Most tasks have the one of their creator.
+        found = tuple(map(ev.raw_bytes, entries))
+        return self._environments.setdefault(found, found)
 
     def _take_over(self, task: Task) -> None:
         leader = self.trace.tasks.get(task.leader) if task.leader is not None else None

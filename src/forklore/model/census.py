@@ -19,7 +19,7 @@ from forklore.events import records as ev
 from forklore.model.attributions import Attributions
 from forklore.model.build import Builder
 from forklore.model.names import function_name
-from forklore.model.tasks import FailedExec, Failure, Kind, Task
+from forklore.model.tasks import FailedExec, Failure, Kind, Task, Trace
 from forklore.model.without_gc import uncollected
 
 if TYPE_CHECKING:
@@ -147,9 +147,18 @@ def _bare(maker: Maker) -> Maker:
 
 def census(source: TraceFile) -> Census:
     """Of an opened file, with what is wrong with the file in its warnings. Raises TraceError."""
-    counted = count(source.header, source)
-    counted.warnings.extend(source.warnings)
-    return counted
+    return counted(source)[0]
+
+
+def counted(source: TraceFile) -> tuple[Census, Trace]:
+    """The same, and the trace that was counted."""
+    counting = _Counting(source.header)
+    with uncollected():
+        for event in source:
+            counting.feed(event)
+        found = counting.done()
+    found.warnings.extend(source.warnings)
+    return found, counting.trace
 
 
 def count(header: ev.Header, events: Iterable[ev.Event]) -> Census:
@@ -172,6 +181,10 @@ class _Counting:
         """Who tried to execute, for each of a task's failed execs."""
         self._attributions = Attributions()
         self._stacks = self._created = False
+
+    @property
+    def trace(self) -> Trace:
+        return self._builder.trace
 
     def feed(self, event: ev.Event) -> None:
         self._builder.feed(event)

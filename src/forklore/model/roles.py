@@ -19,6 +19,8 @@ concurrent.futures.ProcessPoolExecutor uses too; execnet's gateway_io.popen_args
 
 def role(argv: Sequence[bytes]) -> str | None:
     """What a process with these arguments is for; None for all that is not known."""
+    if b"-c" not in argv:  # as of nearly all, and all are asked
+        return None
     for word, code in pairwise(argv):
         if word == b"-c":
             return next((name for pattern, name in _BY_CODE if pattern.match(code)), None)

@@ -50,14 +50,14 @@ def _waited_for(task: Task, trace: Trace) -> bool:
     return parent.ended is None or task.ended <= parent.ended
 
 
-def changes_at_once(tasks: Iterable[Task]) -> list[tuple[Nanoseconds, int]] | None:
+def changes_at_once(tasks: Iterable[Task], *, every: bool = False) -> list[tuple[Nanoseconds, int]] | None:
     """When the number of living processes changed, and to how many; None where times do not tell.
 
-    One whose end was not seen counts to the end; a zombie does not count.
+    One whose end was not seen counts to the end; a zombie does not count. ``every``: of tasks, threads included.
     """
     changes: list[tuple[int, int]] = []
     for task in tasks:
-        if task.kind != "process":
+        if not every and task.kind != "process":
             continue
         if task.created is None or task.coarse > FINE:
             return None

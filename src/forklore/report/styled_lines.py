@@ -75,11 +75,16 @@ def plain(line: Line) -> str:
 def width_of(text: str) -> int:
     """Terminal cells that a text takes."""
     text = _drawn(text)
-    if all(char in _NARROW for char in text):
+    if _NARROW.issuperset(text):
         return len(text)
     from rich.cells import cell_len
 
     return cell_len(text)
+
+
+def size_of(line: Line) -> int:
+    """Terminal cells that a line takes."""
+    return sum([width_of(piece.text) for piece in line])
 
 
 def cut_text(text: str, room: int) -> str:
@@ -98,7 +103,7 @@ def cut_text(text: str, room: int) -> str:
 
 def fit(line: Line, width: int | None) -> Line:
     """A line cut to ``width`` cells, with an ellipsis where something is missing. None: no limit."""
-    if width is None or sum(width_of(piece.text) for piece in line) <= width:
+    if width is None or size_of(line) <= width:
         return line
     mark = len(_drawn("…"))
     room = width - mark
@@ -139,7 +144,7 @@ def write(lines: Iterable[Line], file: IO[str], *, color: bool) -> None:
 
 def _write(lines: Iterable[Line], file: IO[str], *, color: bool) -> None:
     if not color:
-        file.write(_drawn("".join(f"{plain(line).rstrip()}\n" for line in lines)))
+        file.write(_drawn("".join([f"{plain(line).rstrip()}\n" for line in lines])))
         file.flush()
         return
     from rich.console import Console

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from forklore.report.words import words
 from forklore.report.words.code import clipped
 from forklore.report.words.deaths import death_words
 
-DIFF_FORMAT: Final = {"name": "forklore-trace-diff", "version": [1, 0]}
+DIFF_FORMAT: Final = {"name": "forklore-trace-diff", "version": [1, 1]}
 _MANY: Final = {"process": "processes", "thread": "threads", "task": "tasks"}
 _PATH: Final = 200
 _CALLER: Final = 100
@@ -31,22 +31,22 @@ class ChangeInWords(Struct, frozen=True):
     text: str
 
 
-def text(names: tuple[str, str], found: TraceComparison) -> str:
-    """Lines for people. ``names``: of the two traces."""
+def text(names: tuple[str, str], found: TraceComparison, more: Sequence[str] = ()) -> str:
+    """Lines for people. ``names``: of the two traces; ``more``: sentences of what else differs."""
     first, second = map(printable, names)
-    lines = [f"{first} -> {second}:", *(f"  {line}" for line in _lines(found))]
+    lines = [f"{first} -> {second}:", *(f"  {line}" for line in _lines(found, more))]
     return "\n".join(lines) + "\n"
 
 
-def markdown(names: tuple[str, str], found: TraceComparison) -> str:
+def markdown(names: tuple[str, str], found: TraceComparison, more: Sequence[str] = ()) -> str:
     """The same as GitHub's Markdown has it."""
     first, second = (printable(name).translate(_MARKDOWN) for name in names)
-    lines = [f"# {first} → {second}", "", *(f"- {line.translate(_MARKDOWN)}" for line in _lines(found))]
+    lines = [f"# {first} → {second}", "", *(f"- {line.translate(_MARKDOWN)}" for line in _lines(found, more))]
     return "\n".join(lines) + "\n"
 
 
-def to_json(names: tuple[str, str], found: TraceComparison) -> bytes:
-    """One object for programs."""
+def to_json(names: tuple[str, str], found: TraceComparison, more: Mapping[str, Any] | None = None) -> bytes:
+    """One object for programs. ``more``: keys for what else differs."""
     data = {
         "format": DIFF_FORMAT,
         "old": _side(names[0], found.old),
@@ -54,11 +54,12 @@ def to_json(names: tuple[str, str], found: TraceComparison) -> bytes:
         "changes": [change_data(change) for change in found.changes],
         "unchanged": {"makers": found.same_makers, "executions": found.same_executions},
         "not_compared": list(found.not_compared),
+        **(more or {}),
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=1) + b"\n"
 
 
-def _lines(found: TraceComparison) -> Iterator[str]:
+def _lines(found: TraceComparison, more: Sequence[str]) -> Iterator[str]:
     yield _totals(found.old, found.new)
     together: dict[str, list[str]] = {}
     for change in found.changes:
@@ -67,6 +68,7 @@ def _lines(found: TraceComparison) -> Iterator[str]:
     for told, who in together.items():
         names = list(dict.fromkeys(who))
         yield f"{names[0]} {told}" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}: {told}"
+    yield from more
     same = [
         words.count(number, one, many)
         for number, one, many in (

@@ -461,7 +461,7 @@ def test_sites_as_json() -> None:
 
 def test_folded_stacks() -> None:
     story = busy()
-    code_line = ["main;start_pool;pthread_create;__clone3 5", "main;read_config;popen;posix_spawn;__clone3 2"]
+    code_line = ["main;start_pool;pthread_create 5", "main;read_config;popen;posix_spawn 2"]
     lines = folded_lines(story.trace())
     assert set(code_line) < set(lines)
     assert "(no stack);unknown 1" in lines

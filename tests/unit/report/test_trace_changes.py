@@ -106,7 +106,7 @@ def test_markdown_shows_names_as_they_are() -> None:
 
 def test_the_json_form_is_what_the_page_says() -> None:
     data = json.loads(trace_changes.to_json(("a", "b"), comparison(FORK | CLONE_FILES)))
-    assert data["format"] == {"name": "forklore-trace-diff", "version": [1, 0]}
+    assert data["format"] == {"name": "forklore-trace-diff", "version": [1, 1]}
     assert (data["old"]["name"], data["new"]["processes"]) == ("a", 3)
     made, shared = data["changes"]
     assert made["about"] == "made"

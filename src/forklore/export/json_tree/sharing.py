@@ -22,10 +22,15 @@ class SharingObject(Struct, frozen=True):
     """What was observed when it could have changed, by exec, unshare, setns or close_range."""
 
     @classmethod
-    def of(cls, task: TaskId, sharing: Sharing) -> SharingObject:
-        """All that is known of one task."""
+    def of(cls, task: TaskId, sharing: Sharing, known: dict[int, list[AnswerObject]]) -> SharingObject:
+        """All that is known of one task. ``known``: what was made of answers before, kept for who is asked next."""
+        answers = sharing.answers.get(task, ())
+        # Tasks that were made alike have one tuple of answers, and the trace keeps it.
+        at_creation = known.get(id(answers))
+        if at_creation is None:
+            at_creation = known[id(answers)] = [AnswerObject.of(answer) for answer in answers]
         return cls(
-            [AnswerObject.of(answer) for answer in sharing.answers.get(task, ())],
+            at_creation,
             [HoldObject.of(hold) for holds in sharing.holdings.holds(task).values() for hold in holds],
             [ChangeObject.of(change) for change in sharing.changes.get(task, ())],
         )

@@ -14,7 +14,7 @@ from forklore.export.json_tree.code import AttributionObject, NameObject, RunsOb
 from forklore.export.json_tree.descriptors import DescriptorsObject
 from forklore.export.json_tree.memory import BorrowedObject, CowObject, VforkObject
 from forklore.export.json_tree.parts import Span, TaskNumber, Time, Word, named, word
-from forklore.export.json_tree.sharing import SharingObject
+from forklore.export.json_tree.sharing import AnswerObject, SharingObject
 from forklore.model.attributions import Attributions
 from forklore.model.tasks import Death, Failure, JobStop, Kind, Reaper, Reaping, Task, Trace
 from forklore.model.vfork_holds import Holding
@@ -210,6 +210,7 @@ class Tasks:
         self._found = Attributions()
         self._holding = Holding(trace)
         self._attributions: dict[int, AttributionObject] = {}
+        self._answers: dict[int, list[AnswerObject]] = {}
 
     def attribution(self, made: Task | Failure) -> AttributionObject | None:
         """Who made it; None where its call was not seen."""
@@ -249,7 +250,7 @@ class Tasks:
             stack=None if task.stack is None else task.stack.number,
             script=None if task.script is None else task.script.script,
             execs=[ExecObject.of(image) for image in task.images],
-            sharing=None if sharing is None else SharingObject.of(task.id, sharing),
+            sharing=None if sharing is None else SharingObject.of(task.id, sharing, self._answers),
             standing=task.standing,
             cow=[CowObject.of(record) for record in task.cow],
             vfork=None if held is None else VforkObject.of(held),

@@ -14,7 +14,7 @@ from forklore.model.tasks import Failure, Task, Trace
 from forklore.model.timing import cpu_of, most_at_once
 from forklore.model.without_gc import uncollected
 from forklore.report.stacks import ShownStacks
-from forklore.report.styled_lines import Line, Piece, cut_text, fit, width_of, wrapped
+from forklore.report.styled_lines import Line, Piece, cut_text, fit, size_of, width_of, wrapped
 from forklore.report.tree import label
 from forklore.report.tree.commands import asked_text
 from forklore.report.tree.edges import own_name
@@ -295,15 +295,15 @@ def _row_lines(row: TreeRow, trace: Trace, frame: _Frame, legend: Legend, *, cut
     legend.saw(row, row.tasks[0].death is not None)
     # The command comes first: how several lived goes behind it as far as there is room.
     least = label.task_end(row, verbose=verbose, room=0)
-    room = frame.width - _size(frame.left) - _size(behind)
-    head = label.task_head(row, None if frame.columns is None else room - _size(least) - 2)
+    room = frame.width - size_of(frame.left) - size_of(behind)
+    head = label.task_head(row, None if frame.columns is None else room - size_of(least) - 2)
     made = label.maker(row, brief=True)
     reserved = 0 if verbose or row.tasks[0].images else width_of(made) + 2
-    end = label.task_end(row, verbose=verbose, room=room - _size(head) - 2 - reserved)
+    end = label.task_end(row, verbose=verbose, room=room - size_of(head) - 2 - reserved)
     line = (*frame.left, *head, *behind)
     if verbose:
         return _filled(line, parts, end, frame)
-    if shown := _maker(row, made, frame, room - _size(head) - _size(end) - 4):
+    if shown := _maker(row, made, frame, room - size_of(head) - size_of(end) - 4):
         line = (*line, Piece("  "), Piece(shown, "maker"))
     elif made:
         legend.made(made, row)
@@ -336,27 +336,27 @@ def _filled(head: Line, parts: list[Line], end: Line, frame: _Frame) -> list[Lin
     # As many parts as fit beside the head, the others on lines of their own.
     width = frame.width
     lines: list[Line] = []
-    current, room = list(head), width - _size(head) - (_size(end) + 2 if end else 0)
+    current, room = list(head), width - size_of(head) - (size_of(end) + 2 if end else 0)
     rest = Piece(frame.rest + "   " if head else frame.rest, "frame")
     fresh = bool(head)
     for part in parts:
         separator = Piece("  ") if fresh else label.SEPARATOR
-        if current and _size(part) + width_of(separator.text) > room:
+        if current and size_of(part) + width_of(separator.text) > room:
             lines.append(tuple(current))
             current, room, fresh = [rest], width - width_of(rest.text), True
             for piece in _broken(part, room):
-                if _size(piece) > room:
+                if size_of(piece) > room:
                     lines.append(tuple(current))
                     current, room = [rest], width - width_of(rest.text)
                 current += piece
-                room -= _size(piece)
+                room -= size_of(piece)
             fresh = False
             continue
         if current:
             current.append(separator)
             room -= width_of(separator.text)
         current += part
-        room -= _size(part)
+        room -= size_of(part)
         fresh = False
     lines.append(tuple(current))
     return [_with_end(lines[0], end, frame), *lines[1:]]
@@ -364,7 +364,7 @@ def _filled(head: Line, parts: list[Line], end: Line, frame: _Frame) -> list[Lin
 
 def _broken(part: Line, room: int) -> list[Line]:
     # A list of flags may be broken between two flags, anything else stays whole.
-    if _size(part) <= room:
+    if size_of(part) <= room:
         return [part]
     broken: list[Line] = []
     for piece in part:
@@ -379,9 +379,9 @@ def _leaf_lines(row: TreeRow, frame: _Frame) -> list[Line]:
     for detail in Detail:
         text, why = label.leaf_line(row, detail)
         line = (*first, *text, *((Piece("  "), *why) if why else ()))
-        if frame.columns is None or _size(line) <= frame.columns:
+        if frame.columns is None or size_of(line) <= frame.columns:
             return [line]
-        if shown is None and detail is not Detail.FULL and _size((*first, *text)) <= frame.columns:
+        if shown is None and detail is not Detail.FULL and size_of((*first, *text)) <= frame.columns:
             shown = text, why
     text, why = shown or label.leaf_line(row, Detail.SHORT)
     if not why or not frame.roomy:
@@ -393,15 +393,11 @@ def _leaf_lines(row: TreeRow, frame: _Frame) -> list[Line]:
 def _with_end(line: Line, end: Line, frame: _Frame) -> Line:
     if not end:
         return line
-    room = frame.width - _size(end) - 2
-    if frame.columns is not None and _size(line) > room:
+    room = frame.width - size_of(end) - 2
+    if frame.columns is not None and size_of(line) > room:
         line = fit(line, max(room, _ROOM // 2))
-    gap = max(2, frame.width - _size(line) - _size(end))
+    gap = max(2, frame.width - size_of(line) - size_of(end))
     return (*line, Piece(" " * gap), *end)
-
-
-def _size(line: Line) -> int:
-    return sum(width_of(piece.text) for piece in line)
 
 
 def _below(trace: Trace, limits: Limits) -> Iterator[Line]:

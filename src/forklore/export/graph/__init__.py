@@ -1,0 +1,1 @@
+"""A trace as a graph, in the languages of Graphviz and Mermaid."""

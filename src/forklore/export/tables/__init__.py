@@ -1,0 +1,1 @@
+"""A trace as flat tables, for databases: one row a thing, the same columns whatever the trace (docs/tables.md)."""
