@@ -211,12 +211,14 @@ def _has_zombie(pid: int) -> bool:
 
 
 def _kill(process: subprocess.Popen[bytes], found: Hanging) -> None:
+    assert process.stdout is not None
+    with suppress(BlockingIOError):  # what it has left behind may have been said since
+        _take(found, os.read(process.stdout.fileno(), 65536))
     family = tasks.descendants(Pid(process.pid))
     for pid in [*map(int, family), *(int(words[0]) for words in found.words("kill"))]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-    assert process.stdout is not None
     process.stdout.close()
     if process.stdin is not None:
         process.stdin.close()
