@@ -20,7 +20,7 @@ from typing import Final
 from forklore.abi.arch import Arch
 from forklore.abi.syscalls import number
 from forklore.abi.units import Address, Tid, Unavailable
-from forklore.linux.libc import Iovec, fail, function, syscall
+from forklore.linux.libc import CLIB, Iovec, fail, function
 from forklore.linux.proc import machine
 from forklore.linux.tracing import ptrace
 
@@ -49,8 +49,11 @@ _ENOENT: Final = 2
 _MOST_PAGES: Final = 16
 _pages: Final = (ctypes.c_size_t * _MOST_PAGES)()
 _found: Final = (ctypes.c_int * _MOST_PAGES)()
-_pages_at: Final = ctypes.addressof(_pages)
-_found_at: Final = ctypes.addressof(_found)
+_pages_there: Final = ctypes.byref(_pages)
+_found_there: Final = ctypes.byref(_found)
+# Without a prototype, as in kcmp.py: it is called for every stack. It may wait, for the lock of a memory.
+_move_pages: Final = CLIB["syscall"]
+_move_pages.restype = ctypes.c_long
 
 
 def may_wait(tid: Tid, address: int, size: int, further: int = 0, length: int = 0) -> bool:
@@ -63,7 +66,7 @@ def may_wait(tid: Tid, address: int, size: int, further: int = 0, length: int = 
         for page in range(start & -PAGE_SIZE, end, PAGE_SIZE):
             _pages[count] = page & _WORD
             count += 1
-    if _MOVE_PAGES is None or syscall(_MOVE_PAGES, tid, count, _pages_at, 0, _found_at, 0):
+    if _MOVE_PAGES is None or _move_pages(_MOVE_PAGES, tid, count, _pages_there, None, _found_there, 0):
         absent = [_pages[index] for index in range(count)]  # no NUMA in this kernel
     else:
         absent = [_pages[index] for index in range(count) if _found[index] == -_ENOENT]

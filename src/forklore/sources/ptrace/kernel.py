@@ -27,6 +27,9 @@ class Kernel(Protocol):
     def clock(self) -> int:
         """Nanoseconds of CLOCK_MONOTONIC."""
 
+    def worked(self) -> int:
+        """Nanoseconds of processor time that this thread has used."""
+
     def wait(self) -> tuple[Tid, int]:
         """The next wait status of any child or tracee (:func:`forklore.linux.tracing.wait.wait_any`)."""
 
@@ -186,6 +189,7 @@ class Linux:
     """The kernel that we run on: each method is the function itself, so that nothing comes between."""
 
     clock = staticmethod(time.monotonic_ns)
+    worked = staticmethod(time.thread_time_ns)
     wait = staticmethod(wait_any)
     status_since = staticmethod(status_since)
     usage = staticmethod(last_usage)

@@ -41,7 +41,7 @@ class UserTasks:
 
     A count is used again as long as no traced task came or went, for 50 ms or ten times what it took, whichever is
     longer. Where one did, it is counted anew, but counting takes 0.2 s and a tenth of the trace's time at most: beyond
-    that there is no answer.
+    that there is no answer. What counts is processor time, not what the tracer waits for it on a busy machine.
     """
 
     def __init__(self, kernel: Kernel, family: Family) -> None:
@@ -60,8 +60,9 @@ class UserTasks:
             return count
         if self._spent > _CREDIT + (now - self._start) // _SHARE:
             return None
+        began = self._kernel.worked()
         count = self._kernel.tasks_of(uid)
-        took = self._kernel.clock() - now
+        took = self._kernel.worked() - began
         self._spent += took
         self._last[uid] = (seen, now + max(_FRESH, _SHARE * took), count)
         return count

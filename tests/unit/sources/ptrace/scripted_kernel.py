@@ -596,6 +596,10 @@ class ScriptedKernel:
         """It stands still between two statuses."""
         return self._time
 
+    def worked(self) -> int:
+        """As much as the time that it shows."""
+        return self._time
+
     def adopts_orphans(self) -> bool:
         """As the test has it."""
         return self._adopts

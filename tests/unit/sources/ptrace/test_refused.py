@@ -16,18 +16,22 @@ MS = 1_000_000
 
 
 class Clock:
-    """A kernel on which each count takes ``cost``, and gives how often it was asked."""
+    """A kernel on which a count works for ``cost`` and takes ``slowed`` times as long. It counts the questions."""
 
     def __init__(self, cost: int) -> None:
-        self.now = 0
-        self.cost = cost
+        self.now = self.used = 0
+        self.cost, self.slowed = cost, 1
         self.counted = 0
 
     def clock(self) -> int:
         return self.now
 
+    def worked(self) -> int:
+        return self.used
+
     def tasks_of(self, _uid: int) -> int:
-        self.now += self.cost
+        self.now += self.slowed * self.cost
+        self.used += self.cost
         self.counted += 1
         return self.counted
 
@@ -75,3 +79,12 @@ def test_counting_takes_a_tenth_of_the_time_at_most(cost: int) -> None:
     assert 7000 - unknown == clock.counted
     assert clock.counted * cost <= 200 * MS + clock.now // 10 + cost
     assert clock.counted * cost >= clock.now // 11
+
+
+def test_waiting_for_a_processor_is_no_counting() -> None:
+    """Of ten refusals within a second each is judged by a count of its own, on whatever busy a machine."""
+    clock, family, counts = made(MS)
+    clock.slowed = 100
+    for tid in range(1, 11):
+        family.forget(family.add(Tid(tid), Pid(tid), None, depth=0))
+        assert counts.of(1000) == tid
