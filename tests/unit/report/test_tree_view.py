@@ -362,6 +362,16 @@ def test_what_an_attached_program_never_tells_takes_one_line() -> None:
     assert len(view(story, Limits(verbose=True))[1:]) == 2
 
 
+def test_what_the_bpf_engine_never_tells_takes_one_line() -> None:
+    blind = [ev.Blind("copies", "nobody is held"), ev.Blind("zombies", "unseen"), ev.Blind("deeper", "--max-depth")]
+    story = Story(blind=blind, options={"engine": "bpf"})
+    story.begin(100)
+    assert view(story.end())[1:] == [
+        "Not known: as of any trace by the bpf engine (-v): copies, zombies",
+        "Not known: deeper: --max-depth",
+    ]
+
+
 def test_what_tracing_changed_stands_at_the_root_and_is_not_unknown() -> None:
     blind = [ev.Blind("no_new_privs is set", "of a filter", changed=True)]
     story = Story(blind=blind)

@@ -405,11 +405,15 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
     by_reason: dict[str, list[str]] = {}
     blind = trace.header.blind
     tool = trace.header.source.tool
-    source = "program attached to" if "attach" in trace.header.options else ""
+    options = trace.header.options
+    source = "program attached to" if "attach" in options else ""
+    if options.get("engine") == "bpf":
+        source = "trace by the bpf engine"
     if tool != "forklore":
         source = f"log of {clipped(tool, most)}"
     if source and not limits.verbose:
-        always = [each for each in blind if not each.why.startswith(f"{tool} was run without")]
+        asked = (f"{tool} was run without", "--")
+        always = [each for each in blind if not (each.changed or each.why.startswith(asked))]
         if always:
             whats = clipped(", ".join(each.what for each in always), most)
             yield from _note(f"as of any {source} (-v): {whats}", limits)

@@ -32,7 +32,7 @@ def blind(options: Options, events: Events) -> list[ev.Blind]:
         ev.Blind("what threads run; frames of Python", "their memory has gone on when it could be read"),
         ev.Blind("command lines that processes write for themselves", no_hold),
         ev.Blind("when the status of a zombie is taken", "no program sees the calls that wait"),
-        ev.Blind("processor time and memory of each process but the first", "a task's end comes before its account"),
+        ev.Blind("processor time and memory of each process", "a task's end comes before its account"),
         ev.Blind("stops by job control of children whose parent does not want to know", "SIGCHLD tells of the others"),
     ]
     if events.calls_seen_by == "nothing":
