@@ -191,59 +191,86 @@ class _Bystander(Struct, frozen=True):
     """It survived an exec; False: a child that executed nothing has it by fork."""
 
 
+class _End:
+    """Who holds one end of a pipe, looked at once: a build's jobserver is held by all that it runs."""
+
+    def __init__(self, subject: Subject, holders: list[PipeHolder], waiting: list[PipeHolder]) -> None:
+        self.holders = holders
+        self.tasks = {each.task for each in holders}
+        self.uses = {each.task for each in holders if each.fd <= STANDARD}
+        waits = {each.task for each in waiting}
+        # Whoever waits at the other end has closed its own copy of this one.
+        self.others_ended = _Latest(subject, self.tasks - waits)
+
+    def has_others(self, task: TaskId) -> bool:
+        """Whether somebody else holds it, too."""
+        return len(self.tasks) > (task in self.tasks)
+
+
+class _Latest:
+    """When the last of some tasks ended, any one of them left out."""
+
+    def __init__(self, subject: Subject, tasks: set[TaskId]) -> None:
+        ends = [(subject.trace.tasks[task].ended, task) for task in tasks]
+        self._lives = {task for ended, task in ends if ended is None}
+        self._known = sorted(((ended, task) for ended, task in ends if ended is not None), reverse=True)[:2]
+
+    def without(self, task: TaskId) -> Nanoseconds | None:
+        """None: one of the others lives, or there are none."""
+        if self._lives - {task}:
+            return None
+        return next((ended for ended, other in self._known if other != task), None)
+
+    def any_lives_without(self, task: TaskId) -> bool:
+        """Whether one of the others lives."""
+        return bool(self._lives - {task})
+
+
 def _bystanders(subject: Subject) -> Iterator[_Bystander]:
     astray = {(each.task.id, each.held.fd): each.sure for each in _survivors(subject) if each.held.kind in _PIPES}
     for pipe in pipes(subject.trace):
         told = set()
-        for end, holders, waiting in (("write", pipe.writers, pipe.readers), ("read", pipe.readers, pipe.writers)):
-            for holder in holders:
+        writing, reading = _End(subject, pipe.writers, pipe.readers), _End(subject, pipe.readers, pipe.writers)
+        for name, end, other in (("write", writing, reading), ("read", reading, writing)):
+            others_wait = _Latest(subject, other.tasks)
+            for holder in end.holders:
                 if holder.task in told:
                     continue  # who holds both ends is told by the worse one
-                others = [each for each in holders if each.task != holder.task]
-                at_other = [each for each in waiting if each.task != holder.task]
-                if not others or not at_other:
+                if not end.has_others(holder.task) or not other.has_others(holder.task):
                     continue  # it is the one that this end is for, or nobody waits
                 sure = astray.get((holder.task, holder.fd))
-                if sure is None and not (end == "write" and _forked(subject, holder, others, at_other)):
+                if sure is None and not (name == "write" and _forked(subject, holder, end.tasks | other.tasks)):
                     continue
-                if any(each.task == holder.task and each.fd <= STANDARD for each in holders):
-                    continue  # it uses that end
-                longer = _outlasted(subject, holder, others, at_other)
-                if longer is None or (sure is not True and longer < _LASTING and not _both(holder, waiting)):
+                if holder.task in end.uses:
+                    continue
+                longer = _outlasted(subject, holder, end, others_wait)
+                both = holder.task in other.tasks
+                if longer is None or (sure is not True and longer < _LASTING and not both):
                     continue  # it made no difference; or was handed over, as by who makes a pipe for a child
                 told.add(holder.task)
-                name = printable(raw_bytes(pipe.name))
-                yield _Bystander(holder, name, end, at_other, longer, sure=sure is True, executed=sure is not None)
+                waiting = [each for each in other.holders if each.task != holder.task]
+                shown = printable(raw_bytes(pipe.name))
+                yield _Bystander(holder, shown, name, waiting, longer, sure=sure is True, executed=sure is not None)
 
 
-def _both(holder: PipeHolder, waiting: list[PipeHolder]) -> bool:
-    return any(each.task == holder.task for each in waiting)
-
-
-def _forked(subject: Subject, holder: PipeHolder, others: list[PipeHolder], waiting: list[PipeHolder]) -> bool:
+def _forked(subject: Subject, holder: PipeHolder, holds: set[TaskId]) -> bool:
     """Whether a child that executed nothing has a copy of an end that its creator had."""
     task = subject.trace.tasks[holder.task]
-    if holder.executed or task.images or task.creator is None or holder.fd <= STANDARD:
+    if holder.executed or task.images or holder.fd <= STANDARD:
         return False
-    return any(each.task == task.creator for each in (*others, *waiting))
+    return task.creator is not None and task.creator != holder.task and task.creator in holds
 
 
-def _outlasted(
-    subject: Subject, holder: PipeHolder, others: list[PipeHolder], waiting: list[PipeHolder]
-) -> Nanoseconds | None:
+def _outlasted(subject: Subject, holder: PipeHolder, end: _End, waiting: _Latest) -> Nanoseconds | None:
     """For how long it held the end, and somebody waited at the other one, after everybody else who did had ended; None
     where that was not so, or is not known."""
-    tasks = subject.trace.tasks
-    both = {each.task for each in waiting}  # whoever waits at the other end has closed its own copy of this one
-    ends = [tasks[each.task].ended for each in others if each.task not in both]
-    left = [task.ended for each in waiting if (task := tasks[each.task]).ended is not None]
-    last = subject.trace.ended if len(left) < len(waiting) else max(left)
-    until = tasks[holder.task].ended
+    last = subject.trace.ended if waiting.any_lives_without(holder.task) else waiting.without(holder.task)
+    until = subject.trace.tasks[holder.task].ended
     until = last if until is None else min(until, last) if last is not None else None
-    if until is None or not ends or any(end is None for end in ends):
+    before = end.others_ended.without(holder.task)
+    if until is None or before is None:
         return None
-    longer = until - max(end for end in ends if end is not None)
-    return Nanoseconds(longer) if longer > 0 else None
+    return Nanoseconds(until - before) if until > before else None
 
 
 def _held_by_bystander(subject: Subject) -> Iterator[Finding]:
