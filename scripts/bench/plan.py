@@ -129,6 +129,20 @@ def tools(floor: Path, detailed_floor: Path, python: str, forklore: list[str]) -
             lambda out: [*forklore, "run", "-o", str(out), "--stops", "events", "--"],
         ),
         Tool(
+            "forklore-bpf",
+            "forklore run -o --engine bpf",
+            "",
+            lambda out: [*forklore, "run", "-o", str(out), "--engine", "bpf", "--"],
+        ),
+        Tool(
+            "forklore-bpf-bare",
+            "forklore run -o --engine bpf --failures no --no-stack",
+            "",
+            lambda out: [
+                *forklore, "run", "-o", str(out), "--engine", "bpf", "--failures", "no", "--no-stack", "--"
+            ],
+        ),
+        Tool(
             STRACE,
             "strace -f --seccomp-bpf -e trace=…",
             "strace",
