@@ -33,9 +33,10 @@ def executable() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One for all tests, as it takes a second to start."""
+    """One for all tests of a module, as it takes a second to start; no longer, for tests that trace in their own process
+    wait for every child that it has."""
     program = executable()
     try:
         from playwright.sync_api import sync_playwright
