@@ -35,8 +35,8 @@ def executable() -> str:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One for all tests of a module, as it takes a second to start; no longer, for tests that trace in their own process
-    wait for every child that it has."""
+    """One for the tests of a module, as it takes a second to start; no longer, for a test that traces in its process
+    waits for every child that this has."""
     program = executable()
     try:
         from playwright.sync_api import sync_playwright

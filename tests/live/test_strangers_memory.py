@@ -7,7 +7,9 @@ import platform
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from fuse_server import served
@@ -65,16 +67,15 @@ int main(int argc, char **argv)
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program() -> Iterator[Path]:
     if platform.machine() != "x86_64":
         pytest.skip("the program has code for x86_64")
-    folder = tmp_path_factory.mktemp("mapped")
-    folder.chmod(0o755)
-    for parent in folder.parents[:2]:
-        parent.chmod(0o755)
-    (folder / "mapped.c").write_text(TEXT)
-    subprocess.run(["gcc", "-O1", "-o", folder / "mapped", folder / "mapped.c"], check=True)
-    return folder / "mapped"
+    with TemporaryDirectory(prefix="forklore-mapped-") as name:  # not in tmp_path, which other users cannot look into
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "mapped.c").write_text(TEXT)
+        subprocess.run(["gcc", "-O1", "-o", folder / "mapped", folder / "mapped.c"], check=True)
+        yield folder / "mapped"
 
 
 @pytest.fixture
