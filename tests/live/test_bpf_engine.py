@@ -267,6 +267,10 @@ def test_what_runs_already_is_followed_and_goes_on(verb: str, tmp_path: Path) ->
     assert (begin.tid, begin.how) == (target.pid, "attached")
     assert [event.path for event in events if isinstance(event, ev.Exec)] == ["/bin/true"]
     assert {event.status for event in events if isinstance(event, ev.Exit) and event.task == begin.task} == {3 << 8}
+    stacks = {event.stack: event for event in events if isinstance(event, ev.Stack)}
+    (made,) = [event for event in events if isinstance(event, ev.Create)]
+    assert made.stack is not None
+    assert len(stacks[made.stack].frames) > 1, "who made it is told as in a run"
 
 
 def test_a_filter_lets_through_whom_it_names(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
-from forklore.linux import proc
 from forklore.linux.bpf.loader import LoadError
 from forklore.linux.ours import leaving
 from forklore.linux.ours.asked_to_end import Polled
 from forklore.linux.tasks import descendants, leader_of
-from forklore.sources.bpf.blind import blind, refusal
+from forklore.sources.bpf import following
+from forklore.sources.bpf.blind import blind
 from forklore.sources.bpf.follower import Follower
-from forklore.sources.bpf.kernel import BUFFER, LOOK, STACK, Events, Failures, Filter, cgroups
+from forklore.sources.bpf.kernel import BUFFER, Failures, Filter
 from forklore.sources.header import TraceRefusedError, header, machine
 from forklore.sources.ptrace.options import DEFAULTS, Options
 
@@ -42,8 +42,7 @@ class Attachment:
 
         Raises TraceRefusedError, ValueError for options that need held tasks.
         """
-        if (why := refusal(options)) is not None:
-            raise ValueError(why)
+        following.refuse(options)
         self._machine = arch = machine()
         self._everything = everything
         self._tree = tree
@@ -55,20 +54,11 @@ class Attachment:
             raise TraceRefusedError(f"nothing to attach to: {self._refused[0].why if self._refused else 'no process'}")
         self._start = time.monotonic_ns()
         try:
-            self._events = Events(
-                arch,
-                buffer=buffer,
-                argv=options.argv,
-                env=options.env,
-                everything=everything,
-                failures=failures,
-                stack=STACK if options.stack_depth else 0,
-            )
+            self._events = following.loaded(arch, options, buffer=buffer, failures=failures, everything=everything)
         except LoadError as problem:
             raise TraceRefusedError(str(problem)) from problem
         self._asked = Polled()
-        told = {**options.record(), "stops": None, "engine": "bpf", "buffer": buffer, **_shown(self._pids, everything)}
-        told["calls_seen_by"] = self._events.calls_seen_by
+        told = {**following.told(options, self._events, buffer), **_shown(self._pids, everything)}
         before = ev.Blind("what happened before", "the programs ran already")
         self.header = header(arch, self._start, told, [before, *blind(options, self._events)])
 
@@ -92,21 +82,18 @@ class Attachment:
         leaving.begin()
         self._asked.keep()
         try:
-            follower = Follower(self.options, self._start, emit, events.lost, parent_of=proc.parent_of, cgroups=cgroups)
+            follower = following.follower(self._machine, self.options, self._start, emit, events)
             events.wait_for(self._asked.fd)
             if self._everything is None:
                 events.mark(self._pids)
+                if follower.stacks is not None:
+                    for pid in self._pids:  # while they are there
+                        follower.stacks.where_code_lies.of(pid)
             else:
                 events.look()
             reason = self._follow(follower, idle)
-            events.detach()
-            events.give(follower)
-            t = self.elapsed()
-            events.tell_what_is_missing(follower, t)
-            if reason == "done":
-                follower.finish(t, "lost")
-            else:
-                follower.finish(t, "released")
+            t = following.take_the_rest(events, follower, self.elapsed)
+            follower.finish(t, "lost" if reason == "done" else "released")
         finally:
             events.close()
             self._asked.close()
@@ -116,8 +103,7 @@ class Attachment:
         events = self._events
         until = None if self._seconds is None else time.monotonic() + self._seconds
         while True:
-            seconds = idle(self.elapsed())
-            events.wait(min(seconds, LOOK) if seconds else LOOK)
+            following.wait(events, idle(self.elapsed()))
             alive = events.alive
             events.give(follower)
             if self._asked.said:

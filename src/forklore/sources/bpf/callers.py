@@ -59,6 +59,15 @@ class Code:
         if creator in self.known:
             self.known[child] = list(self.known[creator])
 
+    def of(self, pid: Pid) -> list[Mapping]:
+        """Where it lies now; /proc tells of a process that ran before, and of one that is gone nothing does."""
+        if pid not in self.known:
+            found = mappings.executable(Tid(pid))
+            if not isinstance(found, mappings.Mappings) or not (entries := list(found)):
+                return []
+            self.known[pid] = entries
+        return self.known[pid]
+
     def ended(self, pid: Pid) -> None:
         """A process is gone."""
         self.known.pop(pid, None)
@@ -145,12 +154,7 @@ class CopiedStacks(StackReader):
         space = self._spaces.get(group)
         if space is None or group.tgid in self._stale:
             self._stale.discard(group.tgid)
-            entries = self.where_code_lies.known.get(group.tgid)
-            if entries is None:
-                found = mappings.executable(Tid(group.tgid))
-                entries = list(found) if isinstance(found, mappings.Mappings) else []
-                if entries:
-                    self.where_code_lies.known[group.tgid] = list(entries)
+            entries = self.where_code_lies.of(group.tgid)
             space = self._spaces[group] = CodeSpace()
             space.regions = [CodeRegion(entry) for entry in entries]
             space.starts = [region.entry.start for region in space.regions]

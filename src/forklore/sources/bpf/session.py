@@ -6,27 +6,28 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import ENOENT
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
-from forklore.abi.units import Pid, Unavailable
-from forklore.elf.image.interpreter import interpreter
+from forklore.abi.units import Pid
 from forklore.events import records as ev
-from forklore.linux import proc
 from forklore.linux.bpf.loader import LoadError
 from forklore.linux.ours.signal_relay import Relay
 from forklore.linux.tracing import spawn
 from forklore.linux.tracing.wait import WaitStatus, kill
-from forklore.sources.bpf.blind import blind, refusal
-from forklore.sources.bpf.callers import copied_stacks
+from forklore.sources.bpf import following
+from forklore.sources.bpf.blind import blind
 from forklore.sources.bpf.follower import Follower
-from forklore.sources.bpf.kernel import BUFFER, LOOK, STACK, Events, Failures, cgroups
+from forklore.sources.bpf.kernel import BUFFER, LOOK, Failures
 from forklore.sources.header import TraceRefusedError, header, machine
+from forklore.sources.launching import not_executed, own_environment
 from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Until
 
 if TYPE_CHECKING:
     from forklore.sources.source import Emit, Idle
+
+_PATIENCE: Final = 5.0
+"""Seconds that are given to those that were killed."""
 
 
 class Session:
@@ -51,8 +52,7 @@ class Session:
         ``buffer``: bytes of the ring between the kernel and us; ``failures``: whether refused calls are seen.
         Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that need held tasks.
         """
-        if (why := refusal(options)) is not None:
-            raise ValueError(why)
+        following.refuse(options)
         self._machine = machine()
         self.command = command
         self.options = options
@@ -66,21 +66,13 @@ class Session:
         self._path = spawn.find(command[0])
         self._start = time.monotonic_ns()
         try:
-            self._events = Events(
-                self._machine,
-                buffer=buffer,
-                argv=options.argv,
-                env=options.env,
-                failures=failures,
-                stack=STACK if options.stack_depth else 0,
-            )
+            self._events = following.loaded(self._machine, options, buffer=buffer, failures=failures)
         except LoadError as problem:
             raise TraceRefusedError(f"{problem}; --engine ptrace needs none of this") from problem
         self._asked = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         recorded = command if options.argv else command[:1]
-        told = {**options.record(), "stops": None, "engine": "bpf", "buffer": buffer}
-        told["calls_seen_by"] = self._events.calls_seen_by
+        told = following.told(options, self._events, buffer)
         self.header = header(self._machine, self._start, told, blind(options, self._events), recorded)
 
     def run(self, emit: Emit, idle: Idle) -> ev.EndReason:
@@ -88,24 +80,12 @@ class Session:
 
         Raises NotExecutableError where it cannot be executed after all, OSError where no process can be made.
         """
-        environment = self._environment
-        if environment is None:
-            own = proc.environment()
-            environment = [b"=".join(item) for item in os.environb.items()] if isinstance(own, Unavailable) else own
+        environment = own_environment() if self._environment is None else self._environment
         events = self._events
         try:
             launched = spawn.launch(self._path, [os.fsencode(word) for word in self.command], environment, None)
             pid = launched.pid
-            follower = Follower(
-                self.options,
-                self._start,
-                emit,
-                events.lost,
-                root=pid,
-                parent_of=proc.parent_of,
-                cgroups=cgroups,
-                stacks=copied_stacks(self._machine, self.options, emit),
-            )
+            follower = following.follower(self._machine, self.options, self._start, emit, events, root=pid)
             events.mark([pid])
             if self._relay_signals:
                 Relay(pid, self.stop, lambda _number, _info: None)
@@ -132,25 +112,20 @@ class Session:
         events, started = self._events, False
         until_root = self.options.until is Until.ROOT
         while True:
-            seconds = idle(self.elapsed())
-            events.wait(min(seconds, LOOK) if seconds else LOOK)
+            following.wait(events, idle(self.elapsed()))
             alive = events.alive
             started = events.give(follower) or started
             if started and (alive == 0 or self._asked or (until_root and follower.root_ended)):
                 return
 
     def _finish(self, follower: Follower, launched: spawn.Launched) -> None:
-        events = self._events
         left = follower.living()
         if left and self.options.leave is Leave.KILL:
             for pid in left:
                 with suppress(ProcessLookupError):
                     kill(pid, SIGKILL)
             self._drain(follower)
-        events.detach()
-        events.give(follower)
-        t = self.elapsed()
-        events.tell_what_is_missing(follower, t)
+        t = following.take_the_rest(self._events, follower, self.elapsed)
         follower.finish(t, "released" if follower.living() else "lost")
         if follower.living() and not follower.root_ended:
             raise TraceRefusedError("the program was let go before it ended")
@@ -194,21 +169,9 @@ class Session:
             os.write(self._wake_write, b".")
 
     def _explain(self, failure: tuple[str, int] | None) -> None:
-        if failure is None:
-            return
-        _what, errno = failure
-        name = os.fsdecode(self._path)
-        if errno == ENOENT:
-            needed = interpreter(name)
-            if isinstance(needed, bytes):
-                raise spawn.NotExecutableError(
-                    f"cannot run {name}: its interpreter {os.fsdecode(needed)} does not exist"
-                )
-        raise spawn.NotExecutableError(f"cannot run {name}: {os.strerror(errno)}")
+        if failure is not None:
+            raise not_executed(self._path, failure[1])
 
     def elapsed(self) -> int:
         """Nanoseconds since the start of the trace."""
         return time.monotonic_ns() - self._start
-
-
-_PATIENCE: Final = 5.0

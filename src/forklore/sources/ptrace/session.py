@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from errno import ENOENT
 from typing import TYPE_CHECKING, Final
 
 from forklore.abi.text import printable
-from forklore.abi.units import Pid, Unavailable
-from forklore.elf.image.interpreter import interpreter
+from forklore.abi.units import Pid
 from forklore.events import records as ev
-from forklore.linux import proc
 from forklore.linux.ours import this_process
 from forklore.linux.ours.signal_relay import Relay
 from forklore.linux.tracing import seccomp, spawn
 from forklore.linux.tracing.wait import WaitStatus
 from forklore.sources.header import TraceRefusedError, header, machine
+from forklore.sources.launching import not_executed, own_environment
 from forklore.sources.ptrace import alarm
 from forklore.sources.ptrace.engine import Engine
 from forklore.sources.ptrace.options import DEFAULTS, Leave, Options, Stops, Until
@@ -114,11 +112,7 @@ class Session:
         Raises TraceRefusedError where the kernel refuses to trace it, NotExecutableError where it cannot be executed
         after all, OSError where no process can be made.
         """
-        environment = self._environment
-        if environment is None:
-            own = proc.environment()
-            shown = [b"=".join(item) for item in os.environb.items()]
-            environment = shown if isinstance(own, Unavailable) else own
+        environment = own_environment() if self._environment is None else self._environment
         arguments = [os.fsencode(word) for word in self.command]
         engine = Engine(self._machine, self.options, self._start, emit, idle)
         engine.starting()
@@ -181,18 +175,10 @@ class Session:
         if failure is None:
             return
         what, errno = failure
-        reason = os.strerror(errno)
         if what == "execve":
-            name = os.fsdecode(self._path)
-            if errno == ENOENT:
-                needed = interpreter(name)
-                if isinstance(needed, bytes):
-                    raise spawn.NotExecutableError(
-                        f"cannot run {name}: its interpreter {os.fsdecode(needed)} does not exist"
-                    )
-            raise spawn.NotExecutableError(f"cannot run {name}: {reason}")
+            raise not_executed(self._path, errno)
         raise TraceRefusedError(
-            f"the seccomp filter was refused ({reason}); --stops events or --stops syscalls do without it,"
+            f"the seccomp filter was refused ({os.strerror(errno)}); --stops events or --stops syscalls do without it,"
             " `forklore doctor` says more"
         )
 
