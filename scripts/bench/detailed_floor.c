@@ -7,39 +7,22 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/kcmp.h>
 #include <linux/ptrace.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 long ptrace(int request, ...); /* <sys/ptrace.h> and <linux/ptrace.h> declare the same structs */
+
+#include "launch.h"
 
 static const long options = PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
 			    PTRACE_O_TRACEEXEC | PTRACE_O_TRACEVFORKDONE | PTRACE_O_TRACESECCOMP |
 			    PTRACE_O_TRACESYSGOOD;
 
 static FILE *file;
-
-static void check(long result, const char *what)
-{
-	if (result == -1) {
-		fprintf(stderr, "detailed_floor: %s: %s\n", what, strerror(errno));
-		exit(125);
-	}
-}
 
 #define STOP_AT(call) \
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE)
@@ -60,32 +43,7 @@ static void filter(void)
 		STOP_AT(SYS_setns),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = {sizeof(code) / sizeof(*code), code};
-	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "PR_SET_SECCOMP");
-}
-
-static pid_t launch(char **command)
-{
-	int go[2];
-	char byte;
-	check(pipe2(go, O_CLOEXEC), "pipe2");
-	pid_t root = fork();
-	check(root, "fork");
-	if (root == 0) {
-		close(go[1]);
-		if (read(go[0], &byte, 1) != 1)
-			_exit(125);
-		filter();
-		execvp(command[0], command);
-		fprintf(stderr, "detailed_floor: %s: %s\n", command[0], strerror(errno));
-		_exit(127);
-	}
-	check(ptrace(PTRACE_SEIZE, root, 0, options), "PTRACE_SEIZE");
-	check(write(go[1], "", 1), "write");
-	close(go[0]);
-	close(go[1]);
-	return root;
+	install(code, sizeof(code) / sizeof(*code));
 }
 
 static size_t peek(pid_t tid, unsigned long address, void *to, size_t size)
@@ -206,7 +164,7 @@ int main(int argc, char **argv)
 	}
 	file = fopen(argv[1], "we");
 	check(file ? 0 : -1, argv[1]);
-	pid_t root = launch(argv + 2), tid;
+	pid_t root = launch(argv + 2, options, filter), tid;
 	int status, last = 0;
 	while ((tid = waitpid(-1, &status, __WALL)) > 0) {
 		int event = status >> 16, signal = WSTOPSIG(status);

@@ -6,60 +6,18 @@
  * -f: COMMAND gets a seccomp filter of one instruction, which allows everything: the least that any filter costs.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/wait.h>
-#include <unistd.h>
+
+#include "launch.h"
 
 static long options = PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
 		      PTRACE_O_TRACEEXEC;
 
-static void check(long result, const char *what)
-{
-	if (result == -1) {
-		fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
-		exit(125);
-	}
-}
-
 static void filter_nothing(void)
 {
 	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog program = {1, &allow};
-	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "PR_SET_SECCOMP");
-}
-
-static pid_t launch(char **command, int filtered)
-{
-	int go[2];
-	char byte;
-	check(pipe2(go, O_CLOEXEC), "pipe2");
-	pid_t root = fork();
-	check(root, "fork");
-	if (root == 0) {
-		close(go[1]);
-		if (read(go[0], &byte, 1) != 1)
-			_exit(125);
-		if (filtered)
-			filter_nothing();
-		execvp(command[0], command);
-		fprintf(stderr, "floor: %s: %s\n", command[0], strerror(errno));
-		_exit(127);
-	}
-	check(ptrace(PTRACE_SEIZE, root, 0, options), "PTRACE_SEIZE");
-	check(write(go[1], "", 1), "write");
-	close(go[0]);
-	close(go[1]);
-	return root;
+	install(&allow, 1);
 }
 
 int main(int argc, char **argv)
@@ -70,7 +28,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: floor [-f] FILE COMMAND...\n");
 		return 125;
 	}
-	pid_t root = launch(argv + 2, filtered), tid;
+	pid_t root = launch(argv + 2, options, filtered ? filter_nothing : NULL), tid;
 	long events = 0;
 	int status, last = 0;
 	while ((tid = waitpid(-1, &status, __WALL)) > 0) {
