@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from forklore.abi.text import as_text, printable
 from forklore.abi.units import Nanoseconds, TaskId, Unavailable
@@ -23,6 +23,9 @@ SHELLS: Final = frozenset({b"sh", b"bash", b"dash", b"ash", b"ksh", b"mksh", b"z
 _SPAWNING: Final = frozenset({"posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp"})
 
 
+Found = TypeVar("Found")
+
+
 class Subject:
     """Answers what several rules ask; each question about the whole trace is worked out once."""
 
@@ -30,6 +33,13 @@ class Subject:
         self.trace = trace
         self.header = trace.header
         self._attributions = Attributions()
+        self._answers: dict[object, object] = {}
+
+    def once(self, question: Callable[[Subject], Iterable[Found]]) -> Sequence[Found]:
+        """What a rule found out of the whole trace, for others that need it, too."""
+        if question not in self._answers:
+            self._answers[question] = tuple(question(self))
+        return cast("Sequence[Found]", self._answers[question])
 
     @property
     def tasks(self) -> Iterator[Task]:

@@ -119,9 +119,9 @@ def _opener(subject: Subject, task: Task, held: Held) -> Task:
 
 
 def _survived(subject: Subject) -> Iterator[Finding]:
-    told = {(hanging.holder.task, hanging.name) for hanging in _bystanders(subject)}
+    told = {(hanging.holder.task, hanging.name) for hanging in subject.once(_bystanders)}
     groups: dict[tuple[TaskId, TaskId, Nanoseconds | None], list[_Survivor]] = {}
-    for each in _survivors(subject):
+    for each in subject.once(_survivors):
         if (each.task.id, printable(raw_bytes(each.held.target))) in told:
             continue  # the worse is told of it
         if each.sure and not each.by_shell and not _same_program(subject, each):
@@ -227,7 +227,7 @@ class _Latest:
 
 
 def _bystanders(subject: Subject) -> Iterator[_Bystander]:
-    astray = {(each.task.id, each.held.fd): each.sure for each in _survivors(subject) if each.held.kind in _PIPES}
+    astray = {(each.task.id, each.held.fd): each.sure for each in subject.once(_survivors) if each.held.kind in _PIPES}
     for pipe in pipes(subject.trace):
         told = set()
         writing, reading = _End(subject, pipe.writers, pipe.readers), _End(subject, pipe.readers, pipe.writers)
@@ -274,7 +274,7 @@ def _outlasted(subject: Subject, holder: PipeHolder, end: _End, waiting: _Latest
 
 
 def _held_by_bystander(subject: Subject) -> Iterator[Finding]:
-    for each in _bystanders(subject):
+    for each in subject.once(_bystanders):
         task = subject.trace.tasks[each.holder.task]
         waiting = subject.several([subject.trace.tasks[other.task] for other in each.waiting], 2)
         why = "which survived its exec" if each.executed else "which it got by fork"
