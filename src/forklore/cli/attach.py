@@ -6,7 +6,7 @@ import argparse
 import threading
 from typing import TYPE_CHECKING
 
-from forklore.cli.common import add_view_arguments, pid
+from forklore.cli.common import add_view_arguments, in_words, pid
 from forklore.cli.main import OWN_FAILURE, complain
 from forklore.cli.tracing import (
     add_engine_arguments,
@@ -80,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         complain(str(problem))
         return OWN_FAILURE
     except OSError as problem:
-        named = f"{problem.filename}: " if problem.filename else ""
-        complain(f"{named}{problem.strerror or problem}")
+        complain(in_words(problem))
         return OWN_FAILURE
     return 0
 

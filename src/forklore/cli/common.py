@@ -134,6 +134,12 @@ def _terminal_columns(file: TextIO) -> int:
     return 0
 
 
+def in_words(problem: OSError) -> str:
+    """Of what it failed, where that is known, and why."""
+    named = f"{problem.filename}: " if problem.filename else ""
+    return f"{named}{problem.strerror or problem}"
+
+
 def check_output(path: str) -> None:
     """Raise OSError where a file cannot be written there; what is there stays as it is."""
     from forklore.events.output_file import OutputPlace

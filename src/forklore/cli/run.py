@@ -9,7 +9,7 @@ from errno import EAGAIN, EMFILE, ENOMEM
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from forklore.cli.common import add_check_arguments, add_view_arguments, positive
+from forklore.cli.common import add_check_arguments, add_view_arguments, in_words, positive
 from forklore.cli.main import OWN_FAILURE, complain
 from forklore.cli.timeout import Timeout, add_timeout_arguments
 from forklore.cli.tracing import (
@@ -219,8 +219,7 @@ def _environment(arguments: argparse.Namespace) -> list[bytes] | None:
 
 
 def _os_error(problem: OSError) -> str:
-    named = f"{problem.filename}: " if problem.filename else ""
-    said = f"{named}{problem.strerror or problem}"
+    said = in_words(problem)
     if problem.errno == EMFILE:
         return f"{said}: forklore needs up to {_DESCRIPTORS} descriptors of its own; see `ulimit -n`"
     if problem.errno in (EAGAIN, ENOMEM):

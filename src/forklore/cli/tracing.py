@@ -176,11 +176,11 @@ def add_engine_arguments(seen: argparse._ArgumentGroup) -> None:
         " kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task; auto: bpf where it may"
         " and nothing is asked for that needs a held task (docs/engines.md)",
     )
-    add_buffer_argument(seen)
+    add_bpf_arguments(seen)
 
 
-def add_buffer_argument(seen: argparse._ArgumentGroup) -> None:
-    """How far the reader may fall behind."""
+def add_bpf_arguments(seen: argparse._ArgumentGroup) -> None:
+    """How far the reader of engine bpf may fall behind, and whether it sees refused calls."""
     seen.add_argument(
         "--buffer",
         type=_size,
@@ -189,8 +189,6 @@ def add_buffer_argument(seen: argparse._ArgumentGroup) -> None:
         help="--engine bpf: how many bytes of events the kernel keeps until they are read (64M, the default: some"
         " 80,000 creations); what finds no room is counted",
     )
-
-
     seen.add_argument(
         "--failures",
         choices=("auto", "yes", "no"),

@@ -6,9 +6,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from forklore.cli.attach import seconds
-from forklore.cli.common import add_view_arguments, pid
+from forklore.cli.common import add_view_arguments, in_words, pid
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_buffer_argument, add_recording_arguments, add_seen_arguments, failures, record
+from forklore.cli.tracing import add_bpf_arguments, add_recording_arguments, add_seen_arguments, failures, record
 
 if TYPE_CHECKING:
     from forklore.abi.units import Pid
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_recording_arguments(parser)
     seen = parser.add_argument_group("what is seen")
-    add_buffer_argument(seen)
+    add_bpf_arguments(seen)
     add_seen_arguments(seen)
     add_view_arguments(parser)
 
@@ -93,8 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         complain(str(problem))
         return OWN_FAILURE
     except OSError as problem:
-        named = f"{problem.filename}: " if problem.filename else ""
-        complain(f"{named}{problem.strerror or problem}")
+        complain(in_words(problem))
         return OWN_FAILURE
     return 0
 

@@ -18,10 +18,10 @@ from forklore.events.lines import LineSource
 from forklore.events.records import UNKNOWN_TID, Blind, Clock, Exec, Header, Source, Text, text
 from forklore.events.trace_file import TraceFile
 from forklore.sources.logs.assembly.dialect import (
-    CHANGING,
     CREATING,
     ENDING,
     EXECUTING,
+    FOLLOWED,
     Dialect,
     LoggedCall,
     LoggedImage,
@@ -34,7 +34,6 @@ from forklore.sources.logs.printed.calls import arguments, result, string
 from forklore.sources.logs.reading import CallReader, trace_file
 
 _ARCH: Final = Arch.X86_64
-_READ: Final = CREATING | CHANGING | EXECUTING | ENDING
 _NO_STRUCT: Final = Unavailable(errno=0, why="perf trace prints only the address of the struct")
 _NO_PATH: Final = Unavailable(errno=0, why="perf trace printed only the address of the path")
 _NO_ARGV: Final = Unavailable(errno=0, why="perf trace prints only the address of the arguments")
@@ -85,7 +84,7 @@ class PerfTraceReader(CallReader):
             return
         self.calls.next_line()
         name = match["resumed"] or match["call"] or b""
-        if match["point"] is None and name not in _READ:
+        if match["point"] is None and name not in FOLLOWED:
             return
         t = self._time(match)
         task = self._whose(match, t)

@@ -18,7 +18,9 @@ ENDING: Final = frozenset({b"exit", b"_exit", b"exit_group"})
 NAMING: Final = frozenset({b"getpid", b"gettid", b"set_tid_address"})
 """Calls that return the caller's own tid or pid."""
 WAITING: Final = frozenset({b"wait4", b"waitpid", b"waitid"})
-CALLS: Final = CREATING | CHANGING | EXECUTING | ENDING | NAMING | WAITING
+FOLLOWED: Final = CREATING | CHANGING | EXECUTING | ENDING
+"""Calls that change which tasks there are, and what these run and share."""
+CALLS: Final = FOLLOWED | NAMING | WAITING
 """All others are skipped."""
 
 

@@ -19,7 +19,7 @@ from forklore.events.check import TIME_LIMIT
 from forklore.events.lines import LineSource
 from forklore.events.records import Blind, Clock, Exec, ExecFail, Fail, Header, Name, Other, Source, VforkDone, text
 from forklore.events.trace_file import TraceFile
-from forklore.sources.logs.assembly.dialect import CHANGING, CREATING, ENDING, EXECUTING
+from forklore.sources.logs.assembly.dialect import CHANGING, CREATING, ENDING, EXECUTING, FOLLOWED
 from forklore.sources.logs.assembly.ends import Ends
 from forklore.sources.logs.assembly.tasks import LoggedTask
 from forklore.sources.logs.printed import words
@@ -40,7 +40,6 @@ from forklore.sources.logs.tracepoints.lines import (
 )  # fmt: skip
 
 _ARCH: Final = Arch.X86_64
-_FOLLOWED: Final = CREATING | CHANGING | EXECUTING | ENDING
 _NO_STRUCT: Final = Unavailable(errno=0, why="the tracepoint has only the address of the struct")
 _NO_PATH: Final = Unavailable(errno=0, why="the tracepoint has only the address of the path")
 _NO_ARGV: Final = Unavailable(errno=0, why="the tracepoint sched_process_exec has the path and no arguments")
@@ -89,7 +88,7 @@ class TracepointReader(LogReader):
             elif NAMED.search(line):
                 self.order.notices.add("lines that name a tracepoint of tasks and are not understood", number)
             return
-        if isinstance(point.what, Entered | Left) and point.what.call not in _FOLLOWED:
+        if isinstance(point.what, Entered | Left) and point.what.call not in FOLLOWED:
             return
         t = self._time(point)
         about = point.what.tid if isinstance(point.what, Ended | Renamed) else point.tid
