@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import signal
 import struct
 from typing import Final
 
@@ -46,6 +47,9 @@ _message: Final = ctypes.c_ulong()
 _message_there: Final = ctypes.byref(_message)
 _siginfo: Final = ctypes.create_string_buffer(128)
 _siginfo_address: Final = ctypes.addressof(_siginfo)
+_siginfo_there: Final = ctypes.byref(_siginfo)
+_GETSIGINFO: Final = int(pt.Request.GETSIGINFO)
+_read_code: Final = struct.Struct("=i").unpack_from
 
 
 def seize(tid: Tid, options: int) -> None:
@@ -155,6 +159,22 @@ def signal_info(tid: Tid) -> SignalInfo:
     elif signal in _FAULTS and code > 0:
         (address,) = struct.unpack_from("=Q", _siginfo, 16)
     return SignalInfo(signal, code, sender, address)
+
+
+_EXIT_STOP: Final = int(signal.SIGTRAP) | pt.Event.EXIT << 8
+
+
+def in_exit_stop(tid: Tid) -> bool:
+    """Whether a tracee that is held stands in PTRACE_EVENT_EXIT, its last stop.
+
+    With PTRACE_O_TRACEEXIT, SIGKILL takes it there out of any other, and it answers for that one no more: its event
+    message is its exit status then.
+    """
+    if _ask(_GETSIGINFO, tid, 0, _siginfo_there) == -1:
+        if ctypes.get_errno() == errno.EINVAL:
+            return False  # a stop without siginfo_t
+        raise fail(f"PTRACE_GETSIGINFO of {tid}")
+    return int(_read_code(_siginfo, 8)[0]) == _EXIT_STOP
 
 
 def set_signal_origin(tid: Tid, code: int, sender: int, user: int) -> None:

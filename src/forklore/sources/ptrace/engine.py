@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 from forklore.abi.arch import Arch
+from forklore.abi.ptrace import Option
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux.ours import leaving
@@ -222,6 +223,7 @@ class Engine:
         wait, steps, deferred = self._wait, _Steps(self._handlers, self._on_other), self._deferred
         alarm, out = self._alarm, self._out
         zombies, standing = self._zombies, self._zombies.standing
+        in_exit_stop, all_tell_ends = self._kernel.in_exit_stop, bool(zombies.options & Option.TRACEEXIT)
         t, rang = clock() - start, False
         while not self._asked:
             if deferred.work:
@@ -258,6 +260,9 @@ class Engine:
                         continue
                 elif deferred.work:
                     deferred.assert_done(task)
+                tells_end = task.tells_end or all_tell_ends
+                if tells_end and not status.ended and status.kind is not Kind.EXIT and in_exit_stop(tid):
+                    continue  # killed out of the stop that was told of: the one that it is in now has a status
                 if task.group.tgid in standing and not status.ended:
                     zombies.stopped(task, status, t)
                 if self._leaving and not status.ended:

@@ -80,6 +80,9 @@ class Kernel(Protocol):
     def detach(self, tid: Tid, signal: int = 0) -> None:
         """PTRACE_DETACH."""
 
+    def in_exit_stop(self, tid: Tid) -> bool:
+        """Whether it stands in its last stop, whatever its status told."""
+
     def event_message(self, tid: Tid) -> int:
         """PTRACE_GETEVENTMSG."""
 
@@ -205,6 +208,7 @@ class Linux:
     listen = staticmethod(ptrace.listen)
     interrupt = staticmethod(ptrace.interrupt)
     detach = staticmethod(ptrace.detach)
+    in_exit_stop = staticmethod(ptrace.in_exit_stop)
     event_message = staticmethod(ptrace.event_message)
     syscall_info = staticmethod(ptrace.syscall_info)
     seccomp_data = staticmethod(ptrace.seccomp_data)

@@ -22,6 +22,7 @@ class Family(TaskTable[Tracee]):
         if creator.space is not None:
             child.space = creator.space if flags & CLONE_VM else creator.space.copy()
         child.time_pending = creator.time_pending
+        child.tells_end = creator.tells_end  # ptrace's options are inherited
         child.nested = child.parted = creator.parted or bool(flags & CLONE_NEWPID)
         child.keep = self._follows(child, thread=child.group is creator.group)
         return child

@@ -533,6 +533,11 @@ class ScriptedKernel:
         for task in found:
             self._kill_task(task)
 
+    def in_exit_stop(self, tid: Tid) -> bool:
+        """What stops at its end is not scripted."""
+        self._held(tid, "PTRACE_GETSIGINFO")
+        return False
+
     def event_message(self, tid: Tid) -> int:
         """What the event carries."""
         task = self._held(tid, "PTRACE_GETEVENTMSG")
