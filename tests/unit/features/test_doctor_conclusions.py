@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from forklore.abi.units import Pid, Unavailable
-from forklore.features.doctor.conclusions import BpfFacts, Check, CheckState, Facts, can_trace, judge
+from forklore.features.doctor.conclusions import BpfFacts, Check, CheckState, Facts, by_ptrace, can_trace, judge
+from forklore.features.doctor.text import verdict
 
 REFUSED = Unavailable(errno.EPERM, "it: Operation not permitted")
 
@@ -51,7 +52,7 @@ def test_root_on_a_plain_machine_lacks_nothing() -> None:
 def test_a_refused_ptrace_names_the_cause_that_applies(change: dict[str, Any], remedy: str) -> None:
     facts = replace(ROOT, **{"seize": REFUSED, "yama": 0, **change})
     checks = judge(facts)
-    assert not can_trace(checks)
+    assert not by_ptrace(checks)
     assert remedy in next(one.remedy for one in checks if one.name == "ptrace")
 
 
@@ -90,7 +91,7 @@ def test_the_filter(change: dict[str, Any], state: CheckState, said: str) -> Non
 
 @pytest.mark.parametrize("old", [False, Unavailable(errno.EIO, "PTRACE_GET_SYSCALL_INFO: I/O error")])
 def test_a_kernel_without_syscall_info_cannot_be_used(old: bool | Unavailable) -> None:
-    assert not can_trace(judge(replace(ROOT, syscall_info=old)))
+    assert not by_ptrace(judge(replace(ROOT, syscall_info=old)))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_whatever_is_lost_comes_with_a_remedy(
         assert bool(one.loses) is (one.state in (CheckState.LIMITED, CheckState.BLOCKED)), one
         assert one.remedy or not one.loses, one
         assert one.found
-    assert can_trace(checks) is (
+    assert by_ptrace(checks) is (
         facts.seize is True
         and facts.syscall_info is True
         and not (yama == 3 or (yama == 2 and not capabilities >> 19 & 1))
@@ -147,7 +148,7 @@ def test_whatever_is_lost_comes_with_a_remedy(
         (BpfFacts(loads=Unavailable(2, "no hook"), btf=False), "CONFIG_DEBUG_INFO_BTF"),
         (BpfFacts(loads=Unavailable(1, "refused"), lockdown="confidentiality"), "confidentiality"),
         (BpfFacts(loads=Unavailable(1, "refused")), "CAP_BPF and CAP_PERFMON"),
-        (BpfFacts(loads=Unavailable(22, "unknown")), "5.17"),
+        (BpfFacts(loads=Unavailable(22, "unknown")), "report it"),
     ],
 )
 def test_without_bpf_the_other_engine_is_left_and_the_reason_told(bpf: BpfFacts, said: str) -> None:
@@ -158,9 +159,36 @@ def test_without_bpf_the_other_engine_is_left_and_the_reason_told(bpf: BpfFacts,
     assert can_trace(checks)
 
 
+def test_a_kernel_that_is_too_old_is_named() -> None:
+    checks = judge(replace(ROOT, kernel="5.10.0-30-amd64", bpf=BpfFacts(loads=Unavailable(22, "unknown"))))
+    (check,) = [check for check in checks if check.name == "bpf engine"]
+    assert check.remedy == "Linux 5.17 or newer, with BTF: this is 5.10.0-30-amd64"
+
+
 def test_an_older_kernel_is_told_by_what_it_lacks() -> None:
-    bpf = BpfFacts(loads=True, calls_seen_by="tracepoints", functions=Unavailable(1, "refused"))
-    found = {check.name: check.found for check in judge(replace(ROOT, bpf=bpf))}
-    assert "6.10" in found["bpf engine"]
-    assert "6.16" in found["bpf engine"]
-    assert found["bpf: functions"] == "refused"
+    bpf = BpfFacts(loads=True, calls_seen_by="tracepoints", functions=Unavailable(1, "refused"), tracepoints=True)
+    checks = {check.name: check for check in judge(replace(ROOT, bpf=bpf))}
+    assert "sched_prepare_exec" in checks["bpf: Linux 6.10"].found
+    assert "group_dead" in checks["bpf: Linux 6.16"].found
+    assert checks["bpf: functions"].found.endswith(": refused")
+    assert "bpf: tracepoints" not in checks
+    newest = {check.name for check in judge(ROOT)}
+    assert not newest & {"bpf: Linux 6.10", "bpf: Linux 6.16", "bpf: functions", "bpf: tracepoints"}
+
+
+def test_where_refused_calls_cannot_be_seen_at_all_it_is_said() -> None:
+    no = Unavailable(1, "mounting tracefs: Operation not permitted")
+    checks = {
+        check.name: check for check in judge(replace(ROOT, bpf=BpfFacts(loads=True, functions=no, tracepoints=no)))
+    }
+    assert checks["bpf: tracepoints"].state is CheckState.LIMITED
+    assert "nor are tracepoints" in checks["bpf: functions"].found
+
+
+def test_where_ptrace_is_refused_the_bpf_engine_is_left() -> None:
+    checks = judge(replace(ROOT, yama=3, seize=Unavailable(1, "refused")))
+    assert can_trace(checks)
+    assert not by_ptrace(checks)
+    assert "--engine bpf alone" in verdict(checks)
+    neither = judge(replace(ROOT, yama=3, seize=Unavailable(1, "refused"), bpf=BpfFacts(loads=Unavailable(1, "no"))))
+    assert not can_trace(neither)

@@ -8,7 +8,8 @@ facts.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -23,6 +24,8 @@ CAPABILITIES: Final[Mapping[str, int]] = {
     "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
     "CAP_SYS_RESOURCE": 24,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
     "CAP_CHECKPOINT_RESTORE": 40,
 }
 """The capabilities that a tracer of process creation can use, by their bit
@@ -41,6 +44,8 @@ class BpfFacts(Struct, frozen=True, kw_only=True):
     """``functions``, ``tracepoints`` or ``nothing``: how refused calls are seen."""
     functions: Answer = False
     """Programs on the kernel's functions, which cost other calls nothing."""
+    tracepoints: Answer | None = None
+    """Programs on the tracepoints of system calls; None: not tried, for functions do."""
     btf: bool = True
     """/sys/kernel/btf/vmlinux is there."""
     lockdown: str = ""
@@ -118,8 +123,13 @@ class Check(Struct, frozen=True):
     remedy: str = ""
 
 
-def can_trace(checks: list[Check]) -> bool:
-    """Whether tracing works at all."""
+def can_trace(checks: Sequence[Check]) -> bool:
+    """Whether tracing works at all, by either engine."""
+    return by_ptrace(checks) or any(check.name == _BPF and check.state is CheckState.OK for check in checks)
+
+
+def by_ptrace(checks: Sequence[Check]) -> bool:
+    """Whether the engine that is the default can trace."""
     return not any(check.state is CheckState.BLOCKED for check in checks)
 
 
@@ -130,7 +140,7 @@ def judge(facts: Facts) -> list[Check]:
         *_seccomp(facts),
         *_observation(facts),
         *_surroundings(facts),
-        *_bpf(facts.bpf),
+        *_bpf(facts),
         _limits(facts),
     ]
 
@@ -138,31 +148,60 @@ def judge(facts: Facts) -> list[Check]:
 _MISSING_RIGHTS: Final = frozenset({errno.EPERM, errno.EACCES})
 
 
-def _bpf(bpf: BpfFacts) -> Iterator[Check]:
-    name, loses = "bpf engine", "--engine bpf, and forklore watch"
+def _bpf(facts: Facts) -> Iterator[Check]:
+    bpf = facts.bpf
     if bpf.loads is not True:
-        why = _why(bpf.loads)
-        if not bpf.btf:
-            remedy = "a kernel built with CONFIG_DEBUG_INFO_BTF: /sys/kernel/btf/vmlinux is not there"
-        elif bpf.lockdown == "confidentiality":
-            remedy = "kernel lockdown is in confidentiality mode, which forbids programs that read memory"
-        elif isinstance(bpf.loads, Unavailable) and bpf.loads.errno in _MISSING_RIGHTS:
-            remedy = "run as root, or with CAP_BPF and CAP_PERFMON: docs/engines.md"
-        else:
-            remedy = "Linux 5.17 or newer, with BTF"
-        yield Check(name, CheckState.LIMITED, why, loses, remedy)
+        yield Check(_BPF, CheckState.LIMITED, _why(bpf.loads), "--engine bpf, and forklore watch", _bpf_remedy(facts))
         return
-    parts = [
-        "arguments as given" if bpf.prepare_exec else "arguments from the new memory (before Linux 6.10)",
-        "last thread told by the kernel" if bpf.group_dead else "last thread counted (before Linux 6.16)",
-        f"refused calls by {bpf.calls_seen_by}",
-    ]
-    yield Check(name, CheckState.OK, f"programs load: {', '.join(parts)}")
-    if bpf.functions is not True:
+    mode = f"lockdown {bpf.lockdown}" if bpf.lockdown else "lockdown not told (securityfs is not mounted, or none)"
+    yield Check(_BPF, CheckState.OK, f"programs load, refused calls by {bpf.calls_seen_by}; BTF is there, {mode}")
+    for there, since, lacks in (
+        (bpf.prepare_exec, "6.10", _NO_PREPARE_EXEC),
+        (bpf.group_dead, "6.16", _NO_GROUP_DEAD),
+    ):
+        if not there:
+            yield Check(f"bpf: Linux {since}", CheckState.INFO, lacks, "", f"Linux {since} or newer")
+    yield from _refused_calls(bpf)
+
+
+def _refused_calls(bpf: BpfFacts) -> Iterator[Check]:
+    if bpf.functions is True:
+        return
+    by_tracepoints = bpf.tracepoints is True
+    instead = "tracepoints are, at some 0.1 µs for each system call" if by_tracepoints else "nor are tracepoints"
+    yield Check("bpf: functions", CheckState.INFO, f"not used for refused calls, {instead}: {_why(bpf.functions)}")
+    if not by_tracepoints:
         yield Check(
-            "bpf: functions", CheckState.INFO, _why(bpf.functions),
-            "refused calls without a price for other calls: tracepoints are used instead",
-        )
+            "bpf: tracepoints", CheckState.LIMITED, _why(bpf.tracepoints or False),
+            "with --engine bpf: refused creations and execs, unshare, setns, close_range and setsid",
+            "let forklore read tracefs, or run it as root: docs/engines.md",
+        )  # fmt: skip
+
+
+_NO_PREPARE_EXEC: Final = (
+    "no tracepoint sched_prepare_exec: the arguments of an exec are read from the new memory, in which a script's"
+    " first one is lost"
+)
+_NO_GROUP_DEAD: Final = (
+    "sched_process_exit has no group_dead: which thread is the last of its process is concluded from how many are"
+    " left, and of two that end at once both find none"
+)
+_BPF: Final = "bpf engine"
+_NEEDS: Final = (5, 17)
+"""The Linux that fits programs to its own structs (CO-RE in the kernel)."""
+
+
+def _bpf_remedy(facts: Facts) -> str:
+    release = re.match(r"(\d+)\.(\d+)", facts.kernel)
+    if release is not None and (int(release[1]), int(release[2])) < _NEEDS:
+        return f"Linux 5.17 or newer, with BTF: this is {facts.kernel}"
+    if not facts.bpf.btf:
+        return "a kernel built with CONFIG_DEBUG_INFO_BTF: /sys/kernel/btf/vmlinux is not there"
+    if facts.bpf.lockdown == "confidentiality":
+        return "lockdown=integrity, or none, on the kernel's command line: confidentiality forbids to read its memory"
+    if isinstance(facts.bpf.loads, Unavailable) and facts.bpf.loads.errno in _MISSING_RIGHTS:
+        return "run as root, or with CAP_BPF and CAP_PERFMON: docs/engines.md"
+    return "report it, with this text: docs/engines.md names the kernels on which they were tried"
 
 
 def _why(answer: Answer) -> str:

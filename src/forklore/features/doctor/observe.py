@@ -69,14 +69,12 @@ def _limits() -> dict[str, int]:
 
 
 def _bpf() -> BpfFacts:
+    from forklore.linux.bpf import rights
     from forklore.linux.bpf.loader import LoadError
     from forklore.sources.bpf.kernel import Events, Failures
 
     arch = proc.machine()
-    mode = proc.read_file("/sys/kernel/security/lockdown")
-    chosen = None if isinstance(mode, Unavailable) else re.search(rb"\[(\w+)\]", mode)
-    lockdown = "" if chosen is None else chosen[1].decode()
-    btf = os.path.exists("/sys/kernel/btf/vmlinux")
+    lockdown, btf = rights.lockdown(), os.path.exists(rights.BTF)
     if arch is None:
         return BpfFacts(loads=Unavailable(0, "there are no programs for this machine"), btf=btf, lockdown=lockdown)
     try:
@@ -91,6 +89,9 @@ def _bpf() -> BpfFacts:
             loads=True, prepare_exec="late arguments" not in events.without, group_dead=events.group_dead,
             calls_seen_by=events.calls_seen_by, btf=btf, lockdown=lockdown,
             functions=True if by_functions else Unavailable(0, events.functions_refused),
+            tracepoints=None if by_functions else (
+                True if events.calls_seen_by == "tracepoints" else Unavailable(0, events.unseen_because)
+            ),
         )  # fmt: skip
 
 

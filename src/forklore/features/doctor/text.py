@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from forklore.abi.text import printable
-from forklore.features.doctor.conclusions import Check, CheckState, Facts, can_trace
+from forklore.features.doctor.conclusions import Check, CheckState, Facts, by_ptrace, can_trace
 
 FORMAT: Final = {"name": "forklore-doctor", "version": [1, 0]}
 _WIDTH: Final = 80
@@ -24,8 +24,10 @@ _MARKS: Final = {
 
 def verdict(checks: Sequence[Check]) -> str:
     """The answer in one sentence."""
-    if not can_trace(list(checks)):
+    if not can_trace(checks):
         return "forklore cannot trace programs here."
+    if not by_ptrace(checks):
+        return "forklore traces programs here with --engine bpf alone, and `forklore watch`: ptrace is refused."
     limited = [check.name for check in checks if check.state is CheckState.LIMITED]
     if limited:
         return f"forklore traces programs here, with limits: {', '.join(limited)}."
@@ -64,7 +66,7 @@ def document(facts: Facts, checks: Sequence[Check]) -> str:
     """The report for programs: one JSON object; an answer is true, false, or ``{"errno": …, "why": …}``."""
     whole = {
         "format": FORMAT,
-        "can_trace": can_trace(list(checks)),
+        "can_trace": can_trace(checks),
         "verdict": verdict(checks),
         "checks": [msgspec.to_builtins(check) for check in checks],
         "facts": _untagged(msgspec.to_builtins(facts)),

@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.units import Fd
-from forklore.linux.bpf import calls
+from forklore.linux.bpf import calls, rights
 from forklore.linux.bpf.calls import AttachType, MapFlag, MapType, ProgramType, Refused
 from forklore.linux.bpf.hooks import Hooks
 from forklore.linux.bpf.object import BpfObject, Program
@@ -261,10 +261,9 @@ def explained(problem: OSError, hook: str = "", log: str = "") -> str:
     reason = os.strerror(problem.errno or 0)
     match problem.errno:
         case errno.EPERM | errno.EACCES if not log:
-            why = (
-                "the kernel lets only those load such programs who have CAP_BPF and CAP_PERFMON (root, or set on"
-                " forklore's own process), and in a container a seccomp profile or lockdown may forbid it to them too"
-            )
+            why = rights.why_refused()
+        case _ if "bpf_probe_read_kernel" in log and rights.lockdown() == "confidentiality":
+            why = rights.LOCKED
         case errno.ENOSYS:
             why = "this kernel is built without bpf(2) (CONFIG_BPF_SYSCALL)"
         case errno.EINVAL if not log:

@@ -14,7 +14,7 @@ from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc
-from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError, has_tracepoint
+from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError, explained, has_tracepoint
 from forklore.linux.bpf.ring import Ring, power_of_two
 from forklore.linux.perf import Record as SideRecord
 from forklore.linux.perf import SideRecords
@@ -31,6 +31,7 @@ LOOK: Final = 0.02
 STACK: Final = 4096
 """Bytes of a creator's stack that are copied."""
 _KINDS: Final = 16
+_WHERE_CODE_LIES: Final = "perf_event_open, for where code lies"
 _ALWAYS: Final = ("task_newtask", "sched_process_exec", "signal_generate", "task_rename")
 
 
@@ -74,13 +75,6 @@ class Events:
         self.unseen_because = "--failures no"
         self._side: SideRecords | None = None
         self._mapped: list[SideRecord] = []
-        if stack:
-            try:
-                self._side = SideRecords()
-            except OSError as problem:
-                raise LoadError(
-                    f"perf_event_open, for where code lies: {problem.strerror}; --no-stack does without"
-                ) from problem
         self.functions_refused = ""
         """Why no program can be put on the kernel's functions."""
         self.group_dead = False
@@ -101,11 +95,15 @@ class Events:
             settings["late_arguments"] = 1
         self._loaded = Loaded(programs(arch), settings, {"ring": self._size})
         try:
+            if stack:
+                self._side = _side_records()
             self._load()
             if failures is not Failures.NO:
                 self._see_calls(failures, machine_wide=everything is not None)
             self._ring = Ring(self._loaded.maps["ring"], self._size)
         except BaseException:
+            if self._side is not None:
+                self._side.close()
             self._loaded.close()
             raise
 
@@ -253,6 +251,13 @@ class Events:
         self, _kind: type[BaseException] | None, _value: BaseException | None, _where: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _side_records() -> SideRecords:
+    try:
+        return SideRecords()
+    except OSError as problem:
+        raise LoadError(f"{explained(problem, _WHERE_CODE_LIES)}; --no-stack does without") from problem
 
 
 def _filtering(wanted: Filter) -> dict[str, int | bytes]:
