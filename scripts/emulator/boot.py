@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from emulator.image import Image
-from emulator.kernel import GUEST
+from emulator.kernel import GUEST, Boot
 
 PLAIN: Final = "nokaslr mitigations=off kpti=off init_on_alloc=0"
 """For the kernel: without what guards against attackers of the processor and costs a fifth of the time here."""
@@ -18,24 +19,28 @@ PLAIN: Final = "nokaslr mitigations=off kpti=off init_on_alloc=0"
 @contextmanager
 def booted(
     image: Image, shared: Path, start: str, *, processors: int, memory: int, cpu: str | None, keep: bool,
-    pidfile: Path | None = None,
+    pidfile: Path | None = None, boot: Boot | None = None, options: str = "", nice: int = 19,
 ) -> Iterator[subprocess.Popen[str]]:  # fmt: skip
     """A running emulator; its console is the process's output. ``start`` is a file of guest/ that it runs.
 
-    ``keep``: what is written to the disk stays. There is no network. The machine has ended, or is ended, at the end.
+    ``keep``: what is written to the disk stays. ``boot``: another kernel than the image's; ``options``: more words for
+    the kernel. There is no network. The machine has ended, or is ended, at the end.
     """
     for name in ("system", start):
         (shared / ("start" if name == start else name)).write_text((GUEST / name).read_text())
+    boot = boot or image.boot(None)
+    if boot.modules is not None:
+        shutil.copytree(boot.modules, shared / "modules", symlinks=True)
     command = [
-        "nice", "-n", "19", image.machine.qemu, "-machine", "virt", "-cpu", cpu or image.machine.cpu,
+        "nice", "-n", str(nice), image.machine.qemu, "-machine", image.machine.board, "-cpu", cpu or image.machine.cpu,
         "-accel", "tcg,thread=multi,tb-size=512", "-smp", str(processors), "-m", str(memory), "-nographic",
         "-nic", "none", "-no-reboot", "-monitor", "none", "-serial", "stdio",
-        "-kernel", str(image.kernel), "-initrd", str(image.initrd),
-        "-append", f"console={image.machine.console} quiet panic=-1 {PLAIN}",
+        "-kernel", str(boot.kernel), "-initrd", str(boot.initrd),
+        "-append", f"console={image.machine.console} quiet panic=-1 {PLAIN} {options}",
         "-drive", f"file={image.disk},format=raw,if=none,id=disk,cache=unsafe,snapshot={'off' if keep else 'on'}",
-        "-device", "virtio-blk-device,drive=disk",
+        "-device", f"virtio-blk-{image.machine.bus},drive=disk",
         "-fsdev", f"local,id=shared,path={shared},security_model=none",
-        "-device", "virtio-9p-device,fsdev=shared,mount_tag=forklore",
+        "-device", f"virtio-9p-{image.machine.bus},fsdev=shared,mount_tag=forklore",
     ]  # fmt: skip
     if pidfile is not None:
         command += ["-pidfile", str(pidfile)]

@@ -10,21 +10,18 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Final
 
-from emulator.kernel import GUEST, boot_files
+from emulator.kernel import GUEST, PATH, Boot, boot_files, other_kernel, run, without_devices
 from emulator.machines import MODULES, PACKAGES, Machine, Problem
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SIZE: Final = "12G"
 """Of the disk; the file is sparse and takes what is in it."""
-
-PATH: Final = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 HOST_PACKAGES: Final = (("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs"), ("cpio", "cpio"))
 
@@ -89,6 +86,17 @@ class Image:
         return self.folder / "initrd"
 
     @property
+    def busybox(self) -> Path:
+        """The static one of that architecture: of which a first file system is made, for another kernel too."""
+        return self.folder / "busybox"
+
+    def boot(self, kernel: str | None) -> Boot:
+        """What is booted: the image's own kernel, or that of another package."""
+        if kernel is None:
+            return Boot(self.kernel, self.initrd, None)
+        return other_kernel(kernel, self.folder, self.busybox)
+
+    @property
     def programs(self) -> Path:
         """What the tests have compiled there in earlier runs, by the sources' and the compiler's identities."""
         return self.folder / "programs"
@@ -115,13 +123,12 @@ class Image:
         self._configure(root)
         say("fetching Python packages")
         self._python(root)
-        boot_files(root, self.folder)
-        for folder in ("drivers", "sound"):  # an emulated machine has none of them, and depmod would read them all
-            for modules in root.glob(f"usr/lib/modules/*/kernel/{folder}"):
-                shutil.rmtree(modules)
+        shutil.copy(root / "bin/busybox", self.busybox)
+        boot_files(root, self.folder, self.busybox)
+        without_devices(root)
         with self.disk.open("wb") as disk:
             disk.truncate(0)
-        _run(["mkfs.ext4", "-q", "-F", "-d", str(root), str(self.disk), SIZE], "could not make the disk")
+        run(["mkfs.ext4", "-q", "-F", "-d", str(root), str(self.disk), SIZE], "could not make the disk")
         shutil.rmtree(root)
         (self.folder / "built").touch()
 
@@ -133,7 +140,7 @@ class Image:
         signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
         usr = 'for d in bin sbin lib; do mkdir -p "$1/usr/$d"; [ -e "$1/$d" ] || ln -s "usr/$d" "$1/$d"; done'
         packages = ",".join((*PACKAGES, self.machine.kernel, *self.machine.debian_python))
-        _run(
+        run(
             [
                 "mmdebstrap", "--quiet", "--mode=root", "--variant=extract", f"--architectures={self.machine.debian}",
                 "--include=?essential", f"--include={packages}", f"--setup-hook={usr}", self.suite, str(root),
@@ -166,7 +173,7 @@ class Image:
         wanted = [line for line in requirements() if re.split(r"[<>=!~ ]", line)[0] not in own]
         target = root / f"usr/local/lib/python{version}/dist-packages"
         platforms = [word for platform in self.machine.platforms for word in ("--platform", platform)]
-        _run(
+        run(
             [
                 sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
                 "--only-binary=:all:", "--implementation=cp", f"--python-version={version}", *platforms,
@@ -179,18 +186,8 @@ class Image:
 
 
 def requirements() -> list[str]:
-    """What the project and its tests need, without the tools that check the source."""
+    """What the project and its tests need, without the tools that check or build something and without the browser."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    tools = ("import-linter", "mypy", "ruff")
+    tools = ("argparse-manpage", "build", "import-linter", "mypy", "playwright", "ruff")
     tests = [line for line in project["optional-dependencies"]["dev"] if not line.startswith(tools)]
     return sorted({*project["dependencies"], *tests})
-
-
-def _run(command: list[str], problem: str) -> None:
-    done = subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        errors="replace", env={**os.environ, "PATH": PATH},
-    )  # fmt: skip
-    if done.returncode != 0:
-        lines = done.stdout.strip().splitlines()[-8:]
-        raise Problem("\n  ".join([f"{problem}. {command[0]} ended with status {done.returncode}:", *lines]))

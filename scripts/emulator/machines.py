@@ -20,6 +20,10 @@ class Machine:
     debian: str
     """Debian's name of the architecture."""
     qemu: str
+    board: str
+    """qemu's ``-machine``."""
+    bus: str
+    """What its devices hang on, as the names of qemu's virtio devices end."""
     cpu: str
     console: str
     kernel: str
@@ -39,6 +43,8 @@ MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
             name="aarch64",
             debian="arm64",
             qemu="qemu-system-aarch64",
+            board="virt",
+            bus="device",
             cpu="cortex-a72",
             console="ttyAMA0",
             kernel="linux-image-arm64",
@@ -50,6 +56,8 @@ MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
             name="riscv64",
             debian="riscv64",
             qemu="qemu-system-riscv64",
+            board="virt",
+            bus="device",
             cpu="rv64",
             console="ttyS0",
             kernel="linux-image-riscv64",
@@ -60,6 +68,19 @@ MACHINES: Final[Mapping[str, Machine]] = MappingProxyType(
             ),
             platforms=("manylinux_2_39_riscv64", "manylinux_2_31_riscv64"),
             debian_python=("python3-msgspec", "python3-psutil", "python3-capstone", "python3-hypothesis"),
+        ),
+        "x86_64": Machine(
+            name="x86_64",
+            debian="amd64",
+            qemu="qemu-system-x86_64",
+            board="q35",
+            bus="pci",
+            cpu="max,la57=off",
+            console="ttyS0",
+            kernel="linux-image-amd64",
+            suite="bookworm",
+            host_packages=(("qemu-system-x86_64", "qemu-system-x86"), ("/usr/share/seabios/bios-256k.bin", "seabios")),
+            platforms=("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
         ),
     }
 )

@@ -54,10 +54,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("arch", choices=sorted(MACHINES))
     parser.add_argument("pytest", nargs="*", help="words for pytest, after -- if they begin with a dash")
     parser.add_argument("--suite", help="Debian's suite (bookworm, trixie, sid)")
+    parser.add_argument("--kernel", metavar="PACKAGE", help="another one of Debian's: a package's name, or its .deb")
+    parser.add_argument("--kernel-options", default="", metavar="WORDS", help="for its command line")
     parser.add_argument("--cpu", help="qemu's -cpu, e.g. max,pauth-impdef=on for pointer authentication")
     parser.add_argument("--processors", type=int, default=2, metavar="N")
     parser.add_argument("--memory", type=int, default=4096, metavar="MB")
     parser.add_argument("--patience", type=float, default=10, metavar="FACTOR", help="of the tests' limits (10)")
+    parser.add_argument("--nice", type=int, default=19, metavar="N", help="of the emulator (19: others go first)")
     parser.add_argument("--results", type=Path, metavar="DIR", help="where results go (a new folder)")
     parser.add_argument("--only", metavar="STAGE,...", help=f"some stages of: {' '.join(NAMES)}")
     parser.add_argument("--rebuild", action="store_true", help="make the image again")
@@ -79,7 +82,8 @@ def _boot(
 ) -> AbstractContextManager[subprocess.Popen[str]]:
     return booted(
         image, shared, start, processors=arguments.processors, memory=arguments.memory, cpu=arguments.cpu, keep=keep,
-        pidfile=arguments.pidfile,
+        pidfile=arguments.pidfile, boot=None if keep else image.boot(arguments.kernel),
+        options="" if keep else arguments.kernel_options, nice=arguments.nice,
     )  # fmt: skip
 
 
