@@ -271,7 +271,7 @@ def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
     return Trace(found.header, tasks, *(getattr(found, name) for name in found.__struct_fields__[2:]))
 
 
-_ENGINES: Final = ("ptrace", "bpf", "auto")
+_ENGINES: Final = ("ptrace", "bpf", "perf", "auto")
 _FAILURES: Final = ("auto", "yes", "no")
 
 

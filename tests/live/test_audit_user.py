@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from msgspec import structs
+from ordinary_user import LIMIT, NOBODY, environment, forklore_as
 from tracing import ENVIRONMENT, FORKLORE, Done
 
 from forklore.features.audit.observe.build import compiler
@@ -19,11 +17,6 @@ from forklore.features.audit.result import Audit, decode, lasting
 from forklore.linux.proc import machine
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-NOBODY = 65534
-LIMIT = 120
-"""Seconds for a command: an audit takes two of them on a machine at rest."""
-BECOME = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-
 Run = Callable[..., Done]
 
 
@@ -31,16 +24,12 @@ Run = Callable[..., Done]
 def as_nobody(request: pytest.FixtureRequest) -> Run:
     """Runs ``forklore WORDS`` as uid 65534 with nothing but a home of its own, or ``home``."""
     folder: Path = request.getfixturevalue("open_folder")
-    setpriv = shutil.which("setpriv") or "setpriv"
     if compiler() is None:
         pytest.skip("no C compiler on this machine to build the probe with")
-    own = folder / "home"
-    base = {"PATH": "/usr/bin:/bin", "TMPDIR": str(own), "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": os.pathsep.join([str(folder / "src"), *packages()])}  # fmt: skip
-    python = _interpreter([setpriv, *BECOME, "--"], base)
+    own, base, command = folder / "home", environment(folder), forklore_as(folder)
 
     def run(*words: str | Path, home: Path = own) -> Done:
-        return done([setpriv, *BECOME, "--", python, "-m", "forklore", *words], {**base, "HOME": str(home)})
+        return done([*command, *words], {**base, "HOME": str(home)})
 
     return run
 
@@ -51,27 +40,6 @@ def done(command: Sequence[str | Path], environment: Mapping[str, str]) -> Done:
         check=False,
     )  # fmt: skip
     return Done(ended.returncode, ended.stdout, ended.stderr)
-
-
-def packages() -> list[str]:
-    """Where the modules are that forklore imports."""
-    return [path for path in sys.path if path.endswith("site-packages")]
-
-
-def _interpreter(become: list[str], environment: Mapping[str, str]) -> str:
-    # Python may well lie below a home of root's; then another one of the same version will do.
-    for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
-        script = "import forklore, msgspec, elftools, psutil"
-        try:
-            tried = subprocess.run(
-                [*become, python, "-c", script], env=environment, cwd="/", capture_output=True, timeout=LIMIT,
-                check=False,
-            )  # fmt: skip
-        except OSError:
-            continue
-        if tried.returncode == 0:
-            return python
-    pytest.skip(f"{sys.executable} and its packages cannot be read by uid {NOBODY}")
 
 
 def audit(ended: Done) -> Audit:

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _attachment(arguments: argparse.Namespace, pids: list[Pid]) -> Source:
-    def bpf() -> Source:
+    def bpf(_why: str | None) -> Source:
         from forklore.sources.bpf.attach import Attachment as Bpf
 
         options = bpf_options(arguments, _options(arguments))
@@ -95,15 +95,23 @@ def _attachment(arguments: argparse.Namespace, pids: list[Pid]) -> Source:
             failures=failures(arguments),
         )  # fmt: skip
 
+    def perf(why: str | None) -> Source:
+        from forklore.sources.perf.attach import Attachment as Perf
+
+        options = bpf_options(arguments, _options(arguments))
+        found = Perf(pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer)
+        found.header = because(found.header, "perf", why)
+        return found
+
     def ptrace(why: str | None) -> Source:
         from forklore.sources.ptrace.attach import Attachment
 
         found = Attachment(pids, _options(arguments), tree=arguments.tree, seconds=arguments.duration)
-        found.header = because(found.header, why)
+        found.header = because(found.header, "ptrace", why)
         return found
 
     needs = "--syscalls stops at every system call" if arguments.syscalls else None
-    return by_engine(arguments.engine, bpf, ptrace, needs)
+    return by_engine(arguments.engine, {"bpf": bpf, "perf": perf, "ptrace": ptrace}, needs)
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -7,7 +7,7 @@ import re
 import signal
 from errno import EAGAIN, EMFILE, ENOMEM
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forklore.cli.common import add_check_arguments, add_view_arguments, in_words, positive
 from forklore.cli.main import OWN_FAILURE, complain
@@ -25,9 +25,11 @@ from forklore.cli.tracing import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from forklore.sources.bpf.session import Session as BpfSession
     from forklore.sources.ptrace.options import Options
     from forklore.sources.ptrace.session import Session as PtraceSession
+    from forklore.sources.unheld import UnheldSession
+
+    Session = PtraceSession | UnheldSession[Any]
 
 HELP = """\
 Run a program under ptrace and show the tree of processes and threads it created.
@@ -161,25 +163,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _session(
     arguments: argparse.Namespace, command: list[str], say: Callable[[str], None] | None
-) -> PtraceSession | BpfSession:
+) -> Session:
     options, environment = _options(arguments), _environment(arguments)
 
-    def bpf() -> BpfSession:
+    def bpf(_why: str | None) -> Session:
         from forklore.sources.bpf.session import Session
 
         return Session(
             command, options, environment, buffer=arguments.buffer, failures=failures(arguments), relay_signals=True,
-            say=say,
         )  # fmt: skip
 
-    def ptrace(why: str | None) -> PtraceSession:
+    def perf(why: str | None) -> Session:
+        from forklore.sources.perf.session import Session
+
+        found = Session(command, options, environment, buffer=arguments.buffer, relay_signals=True)
+        found.header = because(found.header, "perf", why)
+        return found
+
+    def ptrace(why: str | None) -> Session:
         from forklore.sources.ptrace.session import Session
 
         found = Session(command, options, environment, relay_signals=True, say=say)
-        found.header = because(found.header, why)
+        found.header = because(found.header, "ptrace", why)
         return found
 
-    return by_engine(arguments.engine, bpf, ptrace)
+    return by_engine(arguments.engine, {"bpf": bpf, "perf": perf, "ptrace": ptrace})
 
 
 _BUILTINS: Final = (

@@ -10,7 +10,7 @@ from forklore.cli.common import check_output, columns, positive, view_options, w
 from forklore.cli.main import complain, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from forklore.cli.progress import Progress
     from forklore.events.records import Header
@@ -170,11 +170,12 @@ def add_engine_arguments(seen: argparse._ArgumentGroup) -> None:
     """By what events are seen."""
     seen.add_argument(
         "--engine",
-        choices=("ptrace", "bpf", "auto"),
+        choices=("ptrace", "bpf", "perf", "auto"),
         default="ptrace",
         help="who sees: ptrace, which holds each task for a moment and can look into it (default); bpf, programs in the"
-        " kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task; auto: bpf where it may"
-        " and nothing is asked for that needs a held task (docs/engines.md)",
+        " kernel, which hold nobody, need CAP_BPF and CAP_PERFMON, and see less of each task; perf, the kernel's own"
+        " records, which hold nobody, need nothing for one's own programs, and tell the tree, programs and times; auto:"
+        " the first of bpf, perf and ptrace that may be used here and has what is asked for (docs/engines.md)",
     )
     add_bpf_arguments(seen)
 
@@ -186,8 +187,8 @@ def add_bpf_arguments(seen: argparse._ArgumentGroup) -> None:
         type=_size,
         default=1 << 26,
         metavar="SIZE",
-        help="--engine bpf: how many bytes of events the kernel keeps until they are read (64M, the default: some"
-        " 80,000 creations); what finds no room is counted",
+        help="--engine bpf and perf: how many bytes of events the kernel keeps until they are read (64M, the default:"
+        " some 80,000 creations; perf: less where a user may not lock so much); what finds no room is counted",
     )
     seen.add_argument(
         "--failures",
@@ -200,34 +201,37 @@ def add_bpf_arguments(seen: argparse._ArgumentGroup) -> None:
 
 
 Made = TypeVar("Made", bound="Source")
-Other = TypeVar("Other", bound="Source")
 
 
 def by_engine(
-    engine: str, bpf: Callable[[], Made], ptrace: Callable[[str | None], Other], needs_hold: str | None = None
-) -> Made | Other:
-    """The source of the engine that was asked for. ``auto``: bpf, unless ``needs_hold`` or the machine is against it.
+    engine: str,
+    makers: Mapping[str, Callable[[str | None], Made]],
+    needs_hold: str | None = None,
+) -> Made:
+    """The source of the engine that was asked for. ``auto``: of the first of ``makers``, in their order, that can be
+    made; of the last, unless nothing ``needs_hold``.
 
-    ``ptrace`` is given why it was chosen. Raises what the makers raise.
+    A maker is given why those before it were not taken. Raises what the makers raise.
     """
     if engine != "auto":
-        return bpf() if engine == "bpf" else ptrace(None)
+        return makers[engine](None)
     from forklore.sources.header import TraceRefusedError
 
-    why = needs_hold
-    if why is None:
+    *first, last = makers
+    reasons = [] if needs_hold is None else [needs_hold]
+    for name in first if needs_hold is None else ():
         try:
-            return bpf()
+            return makers[name]("; ".join(reasons) or None)
         except (TraceRefusedError, ValueError) as problem:
-            why = str(problem)
-    return ptrace(why)
+            reasons.append(f"{name}: {problem}")
+    return makers[last]("; ".join(reasons) or None)
 
 
-def because(header: Header, why: str | None) -> Header:
-    """The header of a trace by ptrace, which was chosen for a reason."""
+def because(header: Header, engine: str, why: str | None) -> Header:
+    """The header of a trace by an engine that was chosen for a reason."""
     from msgspec.structs import replace
 
-    return header if why is None else replace(header, options={**header.options, "engine": "ptrace", "engine_why": why})
+    return header if why is None else replace(header, options={**header.options, "engine": engine, "engine_why": why})
 
 
 def bpf_options(arguments: argparse.Namespace, options: Options) -> Options:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from forklore.abi.flags import CLONE_THREAD
 from forklore.abi.units import Unavailable
 from forklore.decode.creation import decode_creation
 from forklore.decode.lineage import lineage
@@ -146,7 +147,8 @@ class Carried:
         struct = event.struct if isinstance(event.struct, str) else None
         raw = None if struct is None else bytes.fromhex(struct)
         creation = decode_creation(event.arch, event.nr, event.args, raw, flags=event.flags)
-        place = lineage(creation.flags.raw or 0, event.tid, creator.tgid, creator.parent_tid)
+        flags = creation.flags.raw or (CLONE_THREAD if event.thread else 0)
+        place = lineage(flags, event.tid, creator.tgid, creator.parent_tid)
         self._alive[event.child] = _Alive(
             event.t, event.tid, place.group, place.parent, creator.comm, event.standing
         )

@@ -166,6 +166,8 @@ class Create(Call, tag="create", frozen=True, kw_only=True):
     flags: Word | None = None
     """The flags that the kernel acted on (tracepoint task_newtask), without the exit signal, where a log has these and
     not the words or the struct that they were given in."""
+    thread: bool | None = None
+    """Whether the child joined its creator's thread group, where that was seen and no flags were (PERF_RECORD_FORK)."""
 
 
 class Module(Event, tag="module", frozen=True, kw_only=True):

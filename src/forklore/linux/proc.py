@@ -68,9 +68,10 @@ def number(fields: Status, name: bytes, base: int = 10) -> int | None:
     return int(value[0], base) if value else None
 
 
-def state(pid: int) -> str | None:
-    """The letter of a process's state (proc_pid_stat(5)): Z for one that ended and was not waited for; None: gone."""
-    raw = read_file(f"/proc/{pid}/stat", 512)
+def state(pid: int, tid: int | None = None) -> str | None:
+    """The letter of a process's state (proc_pid_stat(5)), or of one thread's: Z for one that ended and was not waited
+    for; None: gone."""
+    raw = read_file(f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat", 512)
     return None if isinstance(raw, Unavailable) else raw[raw.rindex(b")") + 2 :][:1].decode()
 
 

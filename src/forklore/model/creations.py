@@ -55,7 +55,9 @@ class Forms:
         if form is None:
             whole = decoded(record)
             kind = whole.kind
-            if kind == "task" and record.library is not None:
+            if kind == "task" and record.thread is not None:
+                kind = "thread" if record.thread else "process"
+            elif kind == "task" and record.library is not None:
                 from forklore.decode.library_forms import kind_made_by  # few traces have a use for all its forms
 
                 kind = kind_made_by(record.library)
@@ -71,4 +73,4 @@ def _decides(record: ev.Create) -> tuple[object, ...]:
     if isinstance(struct, str) and (record.nr is None or record.nr & _NUMBER == _CLONE3):
         decides = len(struct), struct[_FLAGS], struct[_EXIT_SIGNAL], record.library
         return record.arch, record.nr, record.args[1:2], *decides
-    return record.arch, record.nr, record.args[:1], struct is None, record.library, record.flags
+    return record.arch, record.nr, record.args[:1], struct is None, record.library, record.flags, record.thread

@@ -58,6 +58,11 @@ class Image(Struct, frozen=True, gc=False):
             return self.path
         return self.exe if isinstance(self.exe, bytes) else None
 
+    @property
+    def named(self) -> bytes:
+        """The same, else the name of the task that runs it (15 bytes of it); ``?`` where nothing is known."""
+        return self.file or self.comm or b"?"
+
 
 class FailedExec(Struct, frozen=True, gc=False):
     """One or more refused execve of one program: a search through PATH is one."""

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from forklore.abi.units import Pid, Unavailable
-from forklore.features.doctor.conclusions import BpfFacts, Check, CheckState, Facts, by_ptrace, can_trace, judge
+from forklore.features.doctor.conclusions import BpfFacts, Check, CheckState, Facts, PerfFacts, by_ptrace, can_trace, judge
 from forklore.features.doctor.text import verdict
 
 REFUSED = Unavailable(errno.EPERM, "it: Operation not permitted")
 
 ROOT = Facts(
     bpf=BpfFacts(loads=True, prepare_exec=True, group_dead=True, calls_seen_by="functions", functions=True),
+    perf=PerfFacts(opens=True, whole_machine=True, tracepoints=True),
     kernel="6.12.0", machine="x86_64", user="root", uid=0, python="3.12.1", capabilities=(1 << 41) - 1,
     tracer=Pid(0), tracer_name="", yama=1, seize=True, syscall_info=True, registers=True, read_memory=True,
     filter_plain=True,

@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forklore.linux.perf import Executed, Mapped, Missed, parse
+from forklore.linux.perf.code import Executed, Mapped, Missed, parse
 
 COMM, MMAP2, LOST = 3, 10, 2
 EXEC = 1 << 13

@@ -88,7 +88,7 @@ def _command(task: Task) -> str:
     image = task.images[-1]
     argv = (task.title or image.argv) if isinstance(image.argv, tuple) else ()
     shown = printable(as_text(b" ".join(argv[1:])[:_BYTES]))
-    return f"{words.base_name(image.file or b'?')} {shown}".rstrip()
+    return f"{words.base_name(image.named)} {shown}".rstrip()
 
 
 def _sharing(trace: Trace) -> Iterator[Node | Arrow]:

@@ -32,6 +32,16 @@ CAPABILITIES: Final[Mapping[str, int]] = {
 (include/uapi/linux/capability.h)."""
 
 
+class PerfFacts(Struct, frozen=True, kw_only=True):
+    """What the perf engine found when it opened its events."""
+
+    opens: Answer
+    whole_machine: bool = False
+    """Events of the machine, not such as every child inherits."""
+    tracepoints: Answer = False
+    """Flags of creations and paths of execs are told."""
+
+
 class BpfFacts(Struct, frozen=True, kw_only=True):
     """What the bpf engine found when its programs were loaded."""
 
@@ -97,6 +107,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     abis: Mapping[str, Answer]
     """The ABIs besides the machine's own."""
     bpf: BpfFacts = BpfFacts(loads=Unavailable(0, "not tried"))
+    perf: PerfFacts = PerfFacts(opens=Unavailable(0, "not tried"))
     limits: Mapping[str, int] = field(default_factory=dict)
     """Names as in :mod:`forklore.linux.limits`, and ``rlimit_nofile``."""
 
@@ -141,6 +152,7 @@ def judge(facts: Facts) -> list[Check]:
         *_observation(facts),
         *_surroundings(facts),
         *_bpf(facts),
+        _perf(facts.perf),
         _limits(facts),
     ]
 
@@ -202,6 +214,17 @@ def _bpf_remedy(facts: Facts) -> str:
     if isinstance(facts.bpf.loads, Unavailable) and facts.bpf.loads.errno in _MISSING_RIGHTS:
         return "run as root, or with CAP_BPF and CAP_PERFMON: docs/engines.md"
     return "report it, with this text: docs/engines.md names the kernels on which they were tried"
+
+
+def _perf(perf: PerfFacts) -> Check:
+    name = "perf engine"
+    if perf.opens is not True:
+        remedy = "sysctl kernel.perf_event_paranoid=2, or CAP_PERFMON: docs/engines.md"
+        return Check(name, CheckState.INFO, _why(perf.opens), "--engine perf", remedy)
+    scope = "records of the whole machine" if perf.whole_machine else "records of one's own programs"
+    if perf.tracepoints is True:
+        return Check(name, CheckState.OK, f"{scope}, with flags and paths by tracepoints")
+    return Check(name, CheckState.OK, f"{scope}, without flags and paths: {_why(perf.tracepoints)}")
 
 
 def _why(answer: Answer) -> str:

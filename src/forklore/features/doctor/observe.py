@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
-from forklore.features.doctor.conclusions import Answer, BpfFacts, Facts
+from forklore.features.doctor.conclusions import Answer, BpfFacts, Facts, PerfFacts
 from forklore.linux import limits, proc
 from forklore.linux.namespaces import namespaces
 from forklore.linux.ours import trials
@@ -95,6 +95,23 @@ def _bpf() -> BpfFacts:
         )  # fmt: skip
 
 
+def _perf() -> PerfFacts:
+    from forklore.linux.perf.tasks import TaskRecords
+    from forklore.sources.perf.kernel import refusal
+
+    try:
+        records = TaskRecords(1 << 16)
+    except OSError as problem:
+        return PerfFacts(opens=Unavailable(problem.errno or 0, refusal(problem)))
+    try:
+        return PerfFacts(
+            opens=True, whole_machine=records.whole_machine,
+            tracepoints=True if records.flags_told else Unavailable(0, records.why_no_tracepoints),
+        )  # fmt: skip
+    finally:
+        records.close()
+
+
 def collect() -> Facts:
     """Read and try everything. Takes some hundredths of a second and a few short-lived children."""
     machine = proc.machine()
@@ -109,6 +126,7 @@ def collect() -> Facts:
     own = psutil.Process()
     return Facts(
         bpf=_bpf(),
+        perf=_perf(),
         kernel=platform.release(),
         machine=platform.machine(),
         user=own.username(),

@@ -22,8 +22,8 @@ from forklore.linux.bpf import calls, rights
 from forklore.linux.bpf.calls import AttachType, MapFlag, MapType, ProgramType, Refused
 from forklore.linux.bpf.hooks import Hooks
 from forklore.linux.bpf.object import BpfObject, Program
-from forklore.linux.bpf.tracepoints import Tracefs
 from forklore.linux.bpf.tracepoints import attach as tracepoints_attach
+from forklore.linux.tracefs import Tracefs
 
 _LOG: Final = 1 << 20
 _RESOLVED: Final = re.compile(r"^\d+: .*$|^; .*$|^processed .*$", re.M)

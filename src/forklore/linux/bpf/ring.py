@@ -108,8 +108,8 @@ class Ring(RingReader):
         self._poll.poll(seconds)
 
     def also(self, fd: int) -> None:
-        """:meth:`wait` ends when this one can be read, too."""
-        self._poll.register(fd, select.EPOLLIN)
+        """:meth:`wait` ends when this one can be read, too: once, for an ended process can be read for good."""
+        self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def close(self) -> None:
         """Unmap it."""

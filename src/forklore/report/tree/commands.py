@@ -82,7 +82,7 @@ def _titled(title: tuple[bytes, ...]) -> CommandLine:
 
 
 def _of(image: Image) -> CommandLine:
-    name = words.base_name(image.file or b"?")
+    name = words.base_name(image.named)
     argv = image.argv if isinstance(image.argv, tuple) else ()
     if found := role(argv[:_WORDS]):
         return CommandLine((name, f"({found})"), 1)

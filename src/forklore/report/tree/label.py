@@ -79,7 +79,7 @@ def task_head(row: TreeRow, room: int | None = None, *, runs: bool = False) -> L
     left = None if room is None else max(room - sum(width_of(piece.text) for piece in pieces), _LEAST)
     if runs_own and name:
         text = common_text(row.tasks, left, row.common)
-        former = "".join(f"{words.base_name(image.file or b'?')} → " for image in first.images[:-1])
+        former = "".join(f"{words.base_name(image.named)} → " for image in first.images[:-1])
         name, _, arguments = text.partition(" ")
         pieces += [Piece(former, "quiet")] if former else []
         pieces += [Piece(name, "name"), Piece(arguments and f" {arguments}")]

@@ -407,8 +407,8 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
     tool = trace.header.source.tool
     options = trace.header.options
     source = "program attached to" if "attach" in options else ""
-    if options.get("engine") == "bpf":
-        source = "trace by the bpf engine"
+    if options.get("engine") in ("bpf", "perf"):
+        source = f"trace by the {options['engine']} engine"
     if tool != "forklore":
         source = f"log of {clipped(tool, most)}"
     if source and not limits.verbose:

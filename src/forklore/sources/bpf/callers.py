@@ -18,7 +18,7 @@ from forklore.elf.dwarf.registers import dwarf_block
 from forklore.events import records as ev
 from forklore.linux import mappings
 from forklore.linux.mappings import Mapping, MappingKind
-from forklore.linux.perf import Executed, Mapped, Missed, Record
+from forklore.linux.perf.code import Executed, Mapped, Missed, Record
 from forklore.sources.bpf import raw
 from forklore.sources.bpf.task import Followed, Group
 from forklore.sources.outbox import Outbox

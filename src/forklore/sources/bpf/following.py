@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from forklore.abi.arch import Arch
@@ -11,7 +10,7 @@ from forklore.linux import proc
 from forklore.sources.bpf.blind import refusal
 from forklore.sources.bpf.callers import copied_stacks
 from forklore.sources.bpf.follower import Follower
-from forklore.sources.bpf.kernel import LOOK, STACK, Events, Failures, Filter, cgroups
+from forklore.sources.bpf.kernel import STACK, Events, Failures, Filter, cgroups
 from forklore.sources.ptrace.options import Options
 
 if TYPE_CHECKING:
@@ -60,17 +59,3 @@ def follower(
         cgroups=cgroups,
         stacks=copied_stacks(arch, options, emit),
     )
-
-
-def wait(events: Events, seconds: float) -> None:
-    """For events, or ``seconds`` where they are not 0, or until it is time to look whoever woke nobody."""
-    events.wait(min(seconds, LOOK) if seconds else LOOK)
-
-
-def take_the_rest(events: Events, follower: Follower, elapsed: Callable[[], int]) -> int:
-    """Let the programs go, and tell what they had still written and what was lost; when that was, by ``elapsed``."""
-    events.detach()
-    events.give(follower)
-    t = elapsed()
-    events.tell_what_is_missing(follower, t)
-    return t

@@ -16,18 +16,15 @@ from forklore.events import records as ev
 from forklore.linux import proc
 from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError, explained, has_tracepoint
 from forklore.linux.bpf.ring import Ring, power_of_two
-from forklore.linux.perf import Record as SideRecord
-from forklore.linux.perf import SideRecords
+from forklore.linux.perf.code import Record as SideRecord
+from forklore.linux.perf.code import SideRecords
 from forklore.sources.bpf import raw
 from forklore.sources.bpf.programs import programs
+from forklore.sources.unheld import BUFFER
 
 if TYPE_CHECKING:
     from forklore.sources.bpf.follower import Follower
 
-BUFFER: Final = 1 << 26
-"""Bytes of the ring: some 80,000 creations."""
-LOOK: Final = 0.02
-"""Seconds between two looks at the ring, where nothing wakes the reader."""
 STACK: Final = 4096
 """Bytes of a creator's stack that are copied."""
 _KINDS: Final = 16
@@ -175,7 +172,7 @@ class Events:
         self._ring.wait(seconds)
 
     def wait_for(self, fd: int) -> None:
-        """:meth:`wait` ends when this can be read, too."""
+        """:meth:`wait` ends when this can be read, too: once."""
         self._ring.also(fd)
 
     def records(self) -> Iterator[raw.Record]:
@@ -202,6 +199,10 @@ class Events:
             follower.take(record)
         del self._mapped[:done]
         return bool(batch)
+
+    def take_the_rest(self, follower: Follower) -> None:
+        """What was written until :meth:`detach`."""
+        self.give(follower)
 
     def lost(self) -> Sequence[int]:
         """Records that found no room, by kind."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from forklore.abi.units import Address, Pid
 from forklore.linux.mappings import Mapping
-from forklore.linux.perf import Executed, Mapped, Missed
+from forklore.linux.perf.code import Executed, Mapped, Missed
 from forklore.sources.bpf.callers import Code
 
 ONE, TWO = Pid(1), Pid(2)
