@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from forklore.abi.units import Pid, Unavailable
-from forklore.features.doctor.conclusions import BpfFacts, Check, CheckState, Facts, PerfFacts, by_ptrace, can_trace, judge
+from forklore.features.doctor.conclusions import (
+    BpfFacts,
+    Check,
+    CheckState,
+    Facts,
+    PerfFacts,
+    by_ptrace,
+    can_trace,
+    judge,
+)
 from forklore.features.doctor.text import verdict
 
 REFUSED = Unavailable(errno.EPERM, "it: Operation not permitted")

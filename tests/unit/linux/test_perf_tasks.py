@@ -110,8 +110,8 @@ def test_nothing_is_given_before_all_that_is_earlier_must_have_come() -> None:
 
 def test_flags_go_to_the_creation_before_them_of_the_same_creator() -> None:
     order = InOrder()
-    records: list[Record | _Flags] = [fork(10, 1, 5), fork(11, 2, 6), _Flags(12, Tid(2), 0x100), _Flags(13, Tid(1), 0x200)]
-    found = order.look(records, now=20, all_of_it=True)
+    made: list[Record | _Flags] = [fork(10, 1, 5), fork(11, 2, 6)]
+    found = order.look([*made, _Flags(12, Tid(2), 0x100), _Flags(13, Tid(1), 0x200)], now=20, all_of_it=True)
     assert [(record.tid, record.flags) for record in found if isinstance(record, Forked)] == [(5, 0x200), (6, 0x100)]
 
 
