@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
+from forklore.abi.patterns import regex
 from forklore.abi.signals import signal_name, signal_number
 from forklore.cli.main import complain
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 TIMED_OUT: Final = 124
 KILLED: Final = 128 + signal.SIGKILL
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([smhd]?)")
+_SPAN: Final = regex(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([smhd]?)")
 
 
 def add_timeout_arguments(parser: argparse.ArgumentParser) -> None:

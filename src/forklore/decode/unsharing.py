@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
+from forklore.abi.patterns import regex
 from forklore.abi.resources import BY_KEY, NSTYPES, TABLE, Action, End, When
 from forklore.decode.calls import Call, CloseRange, Setns, Setsid, Unshare
 
 _SESSION: Final = (
     End("setsid", "setsid starts a session and drops the terminal, for the whole process", "kernel/sys.c: ksys_setsid"),
 )
-_LINK: Final = re.compile(r"(\w+):\[(\d+)\]")
+_LINK: Final = regex(r"(\w+):\[(\d+)\]")
 
 
 def linked(target: str | None) -> tuple[str, int] | None:

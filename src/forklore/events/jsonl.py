@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import select
 import stat
 from collections.abc import Generator, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
+from forklore.abi.patterns import regex
 from forklore.abi.text import printable
 from forklore.events.check import Checker, InconsistentError
 from forklore.events.lines import LINE_LIMIT, LineSource, TraceError, excerpt, open_lines
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from forklore.events.trace_file import TraceFile
 
 _BUFFER: Final = 1 << 16
-_OWN_FD: Final = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
+_OWN_FD: Final = regex(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
 _LACKING: Final = "they could not be written, or so many were not asked for"
-_UNKNOWN_WORD: Final = re.compile(r"Invalid enum value (?s:.*) - at `\$\.(\w+)[^`]*`")
+_UNKNOWN_WORD: Final = regex(r"Invalid enum value (?s:.*) - at `\$\.(\w+)[^`]*`")
 """msgspec's message for a word that is none of a field's."""
 _STREAMS: Final = {"in": 0, "out": 1, "err": 2}
 

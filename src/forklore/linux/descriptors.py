@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterable
 from enum import StrEnum
@@ -18,6 +17,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from forklore.abi.kcmp import KcmpType
+from forklore.abi.patterns import regex
 from forklore.abi.resources import NAMESPACES
 from forklore.abi.syscalls import number
 from forklore.abi.units import Fd, Tid, Unavailable
@@ -29,7 +29,7 @@ from forklore.linux.proc import machine
 _FDINFO: Final = 1024
 """Bytes of fdinfo that are read: what matters comes first, and epoll's list of targets can be long."""
 _O_CLOEXEC: Final = os.O_CLOEXEC
-_NUMBERED: Final = re.compile(rb"([a-z_]+):\[([0-9]+)\]")
+_NUMBERED: Final = regex(rb"([a-z_]+):\[([0-9]+)\]")
 _TTY_MAJORS: Final = frozenset({4, 5, *range(136, 144)})
 """Documentation/admin-guide/devices.txt: consoles and serial lines, /dev/tty and ptmx, pseudo-terminals."""
 
@@ -203,7 +203,7 @@ def cloexec(info: bytes) -> bool | None:
     return None if flags is None else bool(flags & _O_CLOEXEC)
 
 
-_FIRST: Final = re.compile(rb"pos:\t([0-9]+)\nflags:\t([0-7]+)\n")
+_FIRST: Final = regex(rb"pos:\t([0-9]+)\nflags:\t([0-7]+)\n")
 """How fdinfo begins (fs/proc/fd.c: seq_show)."""
 
 

@@ -6,10 +6,11 @@ import os
 import re
 from typing import Final
 
+from forklore.abi.patterns import regex
 from forklore.abi.units import Tid, Unavailable
 from forklore.linux.proc import read_file, setting
 
-_UID_AND_THREADS: Final = re.compile(rb"^Uid:\t(\d+).*?^Threads:\t(\d+)", re.MULTILINE | re.DOTALL)
+_UID_AND_THREADS: Final = regex(rb"^Uid:\t(\d+).*?^Threads:\t(\d+)", re.MULTILINE | re.DOTALL)
 _SYSTEM: Final = {"threads_max": "/proc/sys/kernel/threads-max", "pid_max": "/proc/sys/kernel/pid_max"}
 
 

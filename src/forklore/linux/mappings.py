@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from forklore.abi.patterns import regex
 from forklore.abi.text import as_text
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.linux.proc import read_file
@@ -32,10 +32,10 @@ _QUERY: Final = struct.Struct("=9Q4I2Q")
 size, offset, inode of the mapping there, its device, and where its name and build-id are to go."""
 _PROCMAP_QUERY: Final = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17
 
-_LINE: Final = re.compile(
+_LINE: Final = regex(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) ([0-9]+)(?: +(.*))?"
 )
-_FIELD: Final = re.compile(rb"([A-Z][A-Za-z_]*):\s+([0-9]+)(?: kB)?\s*")
+_FIELD: Final = regex(rb"([A-Z][A-Za-z_]*):\s+([0-9]+)(?: kB)?\s*")
 
 
 class MappingKind(StrEnum):

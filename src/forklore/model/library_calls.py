@@ -13,6 +13,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.patterns import regex
+
 LIBC: Final = "C library"
 _REMEMBERED: Final = 4096
 
@@ -25,7 +27,7 @@ class Known(Struct, frozen=True):
     """The documented call that it is or is a part of; empty for code that serves several."""
 
 
-_LIBC_FILE: Final = re.compile(
+_LIBC_FILE: Final = regex(
     rb"(?:lib(?:c|pthread|rt|anl|util)(?:-\d[\d.]*)?\.so|libc\.musl-|ld-(?:linux|musl|\d)|\[vdso\]$)"
 )
 _LIBC_FORMS: Final[dict[str, str]] = {
@@ -69,83 +71,84 @@ _OUTERMOST: Final = frozenset(
 )
 """Where a program or thread begins: no caller of anything."""
 
-_SUFFIX: Final = re.compile(rb"(?:@.*|\.(?:part|constprop|isra|cold|lto_priv|llvm)(?:\.\d+)*)+$")
-_INTERCEPTOR: Final = re.compile(rb"(?:___?interceptor_|__interceptor_trampoline_|__wrap_)(?=\w)")
-_SANITIZER_FILE: Final = re.compile(rb"lib(?:a|t|l|m|ub|hwa)san\.so")
+_SUFFIX: Final = regex(rb"(?:@.*|\.(?:part|constprop|isra|cold|lto_priv|llvm)(?:\.\d+)*)+$")
+_INTERCEPTOR: Final = regex(rb"(?:___?interceptor_|__interceptor_trampoline_|__wrap_)(?=\w)")
+_SANITIZER_FILE: Final = regex(rb"lib(?:a|t|l|m|ub|hwa)san\.so")
 
-_CPP_FILE: Final = re.compile(rb"lib(?:std)?c\+\+\.so")
-_CPP: Final = re.compile(rb"_ZZ?N?K?St|_ZZ?NK?9__gnu_cxx")
+_CPP_FILE: Final = regex(rb"lib(?:std)?c\+\+\.so")
+_CPP: Final = regex(rb"_ZZ?N?K?St|_ZZ?NK?9__gnu_cxx")
 _CPP_CALLS: Final = (
-    (re.compile(rb"_ZN?K?St(?:\d__\d)?(?:5async|\d+__future_base\d+_Async_state_impl|\d+__async_assoc_state)"),
+    (regex(rb"_ZN?K?St(?:\d__\d)?(?:5async|\d+__future_base\d+_Async_state_impl|\d+__async_assoc_state)"),
      "std::async"),
-    (re.compile(rb"_ZN?K?St(?:\d__\d)?7jthread"), "std::jthread"),
-    (re.compile(rb"_ZN?K?St(?:\d__\d)?6thread"), "std::thread"),
+    (regex(rb"_ZN?K?St(?:\d__\d)?7jthread"), "std::jthread"),
+    (regex(rb"_ZN?K?St(?:\d__\d)?6thread"), "std::thread"),
 )  # fmt: skip
 """By how a name begins: in template arguments the same words say nothing."""
-_CPP_HEADER: Final = re.compile(rb"/c\+\+/(?:v?\d|experimental)")
+_CPP_HEADER: Final = regex(rb"/c\+\+/(?:v?\d|experimental)")
 _CPP_INLINED: Final = (
-    (re.compile(rb"async\b|_Async_state_|__async_assoc_state"), "std::async"),
-    (re.compile(rb"jthread\b"), "std::jthread"),
-    (re.compile(rb"thread\b|_M_start_thread"), "std::thread"),
+    (regex(rb"async\b|_Async_state_|__async_assoc_state"), "std::async"),
+    (regex(rb"jthread\b"), "std::jthread"),
+    (regex(rb"thread\b|_M_start_thread"), "std::thread"),
 )
 """Of functions that debug information names without their namespaces."""
 
-_RUST: Final = re.compile(
+_RUST: Final = regex(
     rb"_ZN(?:3std|4core|5alloc)\d|_ZN\d+_\$LT\$(?:std|core|alloc)\.\."
     rb"|_R(?:N[a-zA-Z]|I|[MX](?:s[0-9a-zA-Z]*_)?|Y)*C(?:s[0-9a-zA-Z]*_)?(?:3std|4core|5alloc)"
 )
 """By the crate that a name begins with; those of generic arguments come later in it (RFC 2603)."""
-_RUST_SOURCE: Final = re.compile(rb"/(?:rustc[^/]*|src)/(?:[^/]+/)?library/|^/rust/deps/")
-_RUST_PROCESS: Final = re.compile(rb"(?:7process|\.\.process\.\.).*Command")
-_RUST_THREAD: Final = re.compile(rb"6thread(?!6scoped5scope)|\.\.thread\.\.")
-_RUNS_GIVEN: Final = re.compile(
+_RUST_SOURCE: Final = regex(rb"/(?:rustc[^/]*|src)/(?:[^/]+/)?library/|^/rust/deps/")
+_RUST_PROCESS: Final = regex(rb"(?:7process|\.\.process\.\.).*Command")
+_RUST_THREAD: Final = regex(rb"6thread(?!6scoped5scope)|\.\.thread\.\.")
+_RUNS_GIVEN: Final = regex(
     rb"_ZNSt(?:6thread11_State_impl|13__future_base\d+_Async_state_impl).*6_M_runEv$|_.*28_*rust_begin_short_backtrace"
     rb"|_ZN4core3ops8function6FnOnce\d+call_once\$u7b\$|_R.*15spawn_unchecked.*9call_once6vtable",
     re.DOTALL,
 )
 """What a thread of these libraries begins with, and what calls main in Rust."""
 
-_GO: Final = re.compile(rb"(?:runtime|syscall|os|os/exec|internal/[\w/]+|runtime/[\w/]+)\.[\w(]")
-_GO_CGO: Final = re.compile(rb"_?x?_cgo_(?:sys_)?(?:thread_start|init)|_cgo_try_pthread_create")
+_GO: Final = regex(rb"(?:runtime|syscall|os|os/exec|internal/[\w/]+|runtime/[\w/]+)\.[\w(]")
+_GO_CGO: Final = regex(rb"_?x?_cgo_(?:sys_)?(?:thread_start|init)|_cgo_try_pthread_create")
 _GO_CALLS: Final = (
-    (re.compile(rb"os/exec\.\(\*Cmd\)\.\w+$"), "Go os/exec", ""),
-    (re.compile(rb"(?:os|syscall)\.[sS]tartProcess$"), "Go os", "os.StartProcess"),
-    (re.compile(rb"syscall\.fork(?:Exec|AndExecInChild\d?)$"), "Go", "syscall.forkExec"),
-    (re.compile(rb"runtime\.(?:newosproc\w*|newm1?|startm|templateThread)$"), "Go", "runtime.newm"),
+    (regex(rb"os/exec\.\(\*Cmd\)\.\w+$"), "Go os/exec", ""),
+    (regex(rb"(?:os|syscall)\.[sS]tartProcess$"), "Go os", "os.StartProcess"),
+    (regex(rb"syscall\.fork(?:Exec|AndExecInChild\d?)$"), "Go", "syscall.forkExec"),
+    (regex(rb"runtime\.(?:newosproc\w*|newm1?|startm|templateThread)$"), "Go", "runtime.newm"),
 )
 """Empty: the name as it is."""
 
-INTERPRETER_FILE: Final = re.compile(rb"libpython\d|python\d*(?:\.\d+)?[a-z]*$")
+_INTERPRETER: Final = rb"libpython\d|python\d*(?:\.\d+)?[a-z]*$"
+INTERPRETER_FILE: Final = regex(_INTERPRETER)
 """Matches the base name of the file that CPython itself is in."""
-_PYTHON_FILE: Final = re.compile(INTERPRETER_FILE.pattern + rb"|_posixsubprocess[.\w-]*\.so$")
+_PYTHON_FILE: Final = regex(_INTERPRETER + rb"|_posixsubprocess[.\w-]*\.so$")
 _PYTHON_CALLS: Final = (
-    (re.compile(rb"_posixsubprocess|subprocess_fork_exec|_posixsubprocess_fork_exec\w*|do_fork_exec"),
+    (regex(rb"_posixsubprocess|subprocess_fork_exec|_posixsubprocess_fork_exec\w*|do_fork_exec"),
      "_posixsubprocess.fork_exec"),
-    (re.compile(rb"os_forkpty(?:_impl)?$"), "os.forkpty"),
-    (re.compile(rb"os_fork(?:_impl)?$"), "os.fork"),
-    (re.compile(rb"os_posix_spawnp(?:_impl)?$"), "os.posix_spawnp"),
-    (re.compile(rb"(?:os|py)_posix_spawn(?:_impl)?$"), "os.posix_spawn"),
-    (re.compile(rb"os_system(?:_impl)?$"), "os.system"),
-    (re.compile(rb"PyThread_start_(?:new|joinable)_thread|do_start_(?:new|joinable)_thread|ThreadHandle_start$|"
+    (regex(rb"os_forkpty(?:_impl)?$"), "os.forkpty"),
+    (regex(rb"os_fork(?:_impl)?$"), "os.fork"),
+    (regex(rb"os_posix_spawnp(?:_impl)?$"), "os.posix_spawnp"),
+    (regex(rb"(?:os|py)_posix_spawn(?:_impl)?$"), "os.posix_spawn"),
+    (regex(rb"os_system(?:_impl)?$"), "os.system"),
+    (regex(rb"PyThread_start_(?:new|joinable)_thread|do_start_(?:new|joinable)_thread|ThreadHandle_start$|"
                 rb"thread_PyThread_start_(?:new|joinable)_thread"), "_thread.start_new_thread"),
 )  # fmt: skip
 
-_GLIB_FILE: Final = re.compile(rb"lib(?:glib|gio|gthread)-2\.0\.so")
-_GLIB_CALL: Final = re.compile(
+_GLIB_FILE: Final = regex(rb"lib(?:glib|gio|gthread)-2\.0\.so")
+_GLIB_CALL: Final = regex(
     rb"g_(?:spawn_\w+|thread_(?:try_)?new|thread_create\w*|thread_pool_\w+|subprocess_\w+|task_run_in_thread\w*)$"
 )
-_UV_FILE: Final = re.compile(rb"libuv\.so")
+_UV_FILE: Final = regex(rb"libuv\.so")
 _UV_CALLS: Final = {
     b"uv_spawn": "uv_spawn", b"uv__spawn_and_init_child": "uv_spawn", b"uv__spawn_and_init_child_fork": "uv_spawn",
     b"uv_thread_create": "uv_thread_create", b"uv_thread_create_ex": "uv_thread_create",
     b"uv_queue_work": "uv_queue_work", b"uv_once": "", b"uv__work_submit": "",
 }  # fmt: skip
 
-_JVM_FILE: Final = re.compile(rb"lib(?:jvm|java)\.so$")
+_JVM_FILE: Final = regex(rb"lib(?:jvm|java)\.so$")
 _JVM_CALLS: Final = (
-    (re.compile(rb"_ZN2os13create_thread"), "os::create_thread", "JVM"),
-    (re.compile(rb"JVM_StartThread$"), "JVM_StartThread", "JVM interface"),
-    (re.compile(rb"Java_java_lang_(?:UNIXProcess|ProcessImpl)_forkAndExec$"), "ProcessImpl.forkAndExec", "JVM"),
+    (regex(rb"_ZN2os13create_thread"), "os::create_thread", "JVM"),
+    (regex(rb"JVM_StartThread$"), "JVM_StartThread", "JVM interface"),
+    (regex(rb"Java_java_lang_(?:UNIXProcess|ProcessImpl)_forkAndExec$"), "ProcessImpl.forkAndExec", "JVM"),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from forklore.abi.patterns import regex
 from forklore.abi.text import as_text
 from forklore.events import records as ev
 from forklore.model.stacks import CodePlace
@@ -15,20 +16,20 @@ from forklore.model.stacks import CodePlace
 _MANGLED: Final = (b"_Z", b"_R")
 """How the Itanium C++ ABI and Rust begin a mangled name: what else there is does not load a demangler."""
 
-_PART: Final = re.compile(rb"(?<=.)(?:\.(?:cold|part|constprop|isra|lto_priv|llvm)(?:\.\d+)*)+$", re.DOTALL)
+_PART: Final = regex(rb"(?<=.)(?:\.(?:cold|part|constprop|isra|lto_priv|llvm)(?:\.\d+)*)+$", re.DOTALL)
 """What compilers append to the name of a function for a piece or a copy of it (gcc/cgraphclones.cc)."""
 
-_CPP_RUN: Final = re.compile(
+_CPP_RUN: Final = regex(
     rb"_ZNSt(?:6thread11_State_impl|13__future_base17_Async_state_impl).*6_M_runEv$", re.DOTALL
 )
-_RUST_RUN: Final = re.compile(
+_RUST_RUN: Final = regex(
     rb"_R.*15spawn_unchecked.*9call_once6vtable|_ZN4core3ops8function6FnOnce\d+call_once\$u7b\$"
     rb"|_.*28_*rust_begin_short_backtrace", re.DOTALL
 )
 _CLOSURE: Final = b"_RNC"
 """A closure's name in Rust's newer mangling."""
 _TUPLE: Final = "std::tuple<"
-_SPAWNED: Final = re.compile(r"(?:spawn_unchecked_?(?:::\{closure_env#\d+\})?|rust_begin_short_backtrace::)<")
+_SPAWNED: Final = regex(r"(?:spawn_unchecked_?(?:::\{closure_env#\d+\})?|rust_begin_short_backtrace::)<")
 _ANY_CLOSURE: Final = "{{closure}}"
 
 

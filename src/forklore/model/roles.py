@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from forklore.abi.patterns import regex
+
 _BY_CODE: Final = (
-    (re.compile(rb"from multiprocessing\.(?:resource|semaphore)_tracker import main"), "multiprocessing tracker"),
-    (re.compile(rb"from multiprocessing\.forkserver import main"), "multiprocessing forkserver"),
-    (re.compile(rb"from multiprocessing\.spawn import spawn_main"), "multiprocessing worker"),
-    (re.compile(rb"import sys;exec\(eval\(sys\.stdin\.readline\(\)\)\)"), "execnet worker, as of pytest -n"),
+    (regex(rb"from multiprocessing\.(?:resource|semaphore)_tracker import main"), "multiprocessing tracker"),
+    (regex(rb"from multiprocessing\.forkserver import main"), "multiprocessing forkserver"),
+    (regex(rb"from multiprocessing\.spawn import spawn_main"), "multiprocessing worker"),
+    (regex(rb"import sys;exec\(eval\(sys\.stdin\.readline\(\)\)\)"), "execnet worker, as of pytest -n"),
 )
 """The program after ``python -c``. Sources: CPython Lib/multiprocessing/{resource_tracker,forkserver,spawn}.py, which
 concurrent.futures.ProcessPoolExecutor uses too; execnet's gateway_io.popen_args."""
@@ -23,5 +24,5 @@ def role(argv: Sequence[bytes]) -> str | None:
         return None
     for word, code in pairwise(argv):
         if word == b"-c":
-            return next((name for pattern, name in _BY_CODE if pattern.match(code)), None)
+            return next((name for begins, name in _BY_CODE if begins.match(code)), None)
     return None

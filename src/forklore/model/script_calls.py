@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+from forklore.abi.patterns import regex
 from forklore.abi.text import as_text
 from forklore.events import records as ev
 
-_STANDARD: Final = re.compile(
+_STANDARD: Final = regex(
     rb"(?:^|/)lib(?:32|64)?/(?:python|pypy)(?P<version>\d(?:\.\d+)?t?)/(?P<module>(?!(?:site|dist)-packages/).+)\.pyc?$"
     rb"|(?:^|/)python(?P<zipped>\d+t?)\.zip/(?P<in_zip>.+)\.pyc?$"
     rb"|^<frozen (?P<frozen>[\w.]+)>$"
@@ -22,12 +22,12 @@ _REMOVED: Final = frozenset((
 ))  # fmt: skip
 """Of the standard library of a version from 3.8 on; the one that forklore runs in need not have them."""
 
-_MAKING: Final = re.compile(
+_MAKING: Final = regex(
     r"(?:subprocess|threading|os|pty|_threading_local|popen2|webbrowser|platform|runpy"
     r"|(?:multiprocessing|concurrent|asyncio|importlib)(?:\..*)?)$"
 )
 """What is there to make processes and threads, or runs what others wrote: no caller where another frame is."""
-_BETWEEN: Final = re.compile(r"(?:functools|contextlib|importlib(?:\..*)?)$")
+_BETWEEN: Final = regex(r"(?:functools|contextlib|importlib(?:\..*)?)$")
 """What the program did not call by its name: a decorator, a with statement, an import."""
 _BEGINNINGS: Final = frozenset(
     [("threading", "_bootstrap"), ("threading", "_bootstrap_inner"), ("threading", "run"),

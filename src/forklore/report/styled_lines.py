@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from typing import IO, Final, Literal
 
 from msgspec import Struct
 
+from forklore.abi.patterns import regex
 from forklore.abi.text import SIGNS, drawable
 
 Role = Literal["plain", "frame", "tid", "name", "call", "flags", "exec", "good", "bad", "quiet", "loud", "maker"]
@@ -42,7 +42,7 @@ class Piece(Struct, frozen=True, gc=False):
 
 Line = tuple[Piece, ...]
 
-_ENDLESS: Final = re.compile(r"\S{4096,}")
+_ENDLESS: Final = regex(r"\S{4096,}")
 _NARROW: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset(SIGNS)
 """Characters known to take one cell, without asking rich: nearly all that is printed."""
 

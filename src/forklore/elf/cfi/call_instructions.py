@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from forklore.abi.arch import X86, Arch
+from forklore.abi.patterns import regex
 from forklore.elf.cfi.x86_code import call_before
 
 Fetch = Callable[[int, int], bytes | None]
@@ -20,7 +21,7 @@ Fetch = Callable[[int, int], bytes | None]
 _MASK: Final = (1 << 64) - 1
 _LONGEST_X86: Final = 7
 _BTI: Final = 0xD503245F
-_X86_JUMP: Final = re.compile(rb"(?=(?:\xe9|\x0f[\x80-\x8f])(.{4}))", re.DOTALL)
+_X86_JUMP: Final = regex(rb"(?=(?:\xe9|\x0f[\x80-\x8f])(.{4}))", re.DOTALL)
 _LARGEST: Final = 1 << 14
 """Bytes of a function that is looked through."""
 

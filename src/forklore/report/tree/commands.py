@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from forklore.abi.patterns import regex
 from forklore.abi.text import as_text, printable
 from forklore.model.roles import role
 from forklore.model.tasks import Image, Task
@@ -21,11 +21,11 @@ _WORD: Final = 240
 """Characters of an argument that are looked at; a card has all of it."""
 _WORDS: Final = 60
 """Arguments that are looked at."""
-_GAPS: Final = re.compile(r"""([\s'"();|&<>=,:]+)""")
+_GAPS: Final = regex(r"""([\s'"();|&<>=,:]+)""")
 """What stands between the parts of a command line that can differ from task to task."""
-_VARYING: Final = re.compile(r"[./\d]")
-_SUFFIX: Final = re.compile(r"\.[A-Za-z]\w{0,4}$")
-_NUMBERS: Final = re.compile(r"\d+")
+_VARYING: Final = regex(r"[./\d]")
+_SUFFIX: Final = regex(r"\.[A-Za-z]\w{0,4}$")
+_NUMBERS: Final = regex(r"\d+")
 _LEAST: Final = 8
 """Columns that the end of a command gets beside ``…``, or it is left out."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from forklore.abi.patterns import regex
 from forklore.abi.units import TaskId, Unavailable
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
@@ -24,7 +24,7 @@ from forklore.report.words.vfork_holds import vfork_words
 
 _SITES: Final = 6
 """Tasks that look the same and come from more sites than that take one line for the rarer of them."""
-_NUMBER: Final = re.compile(
+_NUMBER: Final = regex(
     r"\b(?:(?=\w*\d\w*[a-z]\w*\d)\w{8,}|(?=[a-z]*\d+[a-z])[a-z0-9]{11,})\b|\d+"
 )
 """A number in a name, or a hash: letters and digits mixed; one that the kernel cut off can have a single digit."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from forklore.abi.patterns import regex
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 _WORD: Final = 0xFFFFFFFF
 _ALL: Final = -1
-_OOM_KILLS: Final = re.compile(rb"^oom_kill (\d+)$", re.M)
-_PIDFD: Final = re.compile(rb"^Pid:\s*(\d+)$", re.M)
+_OOM_KILLS: Final = regex(rb"^oom_kill (\d+)$", re.M)
+_PIDFD: Final = regex(rb"^Pid:\s*(\d+)$", re.M)
 
 
 class Killer(Struct, frozen=True):
