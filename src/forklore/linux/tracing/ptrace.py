@@ -17,7 +17,7 @@ from msgspec import Struct
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
 from forklore.abi.registers import AARCH32, LAYOUTS, Layout, layout_of_size
-from forklore.abi.units import Tid
+from forklore.abi.units import Pid, Tid
 from forklore.linux.libc import Iovec, fail, function, quick_function
 
 _ptrace: Final = function(
@@ -175,6 +175,20 @@ def in_exit_stop(tid: Tid) -> bool:
             return False  # a stop without siginfo_t
         raise fail(f"PTRACE_GETSIGINFO of {tid}")
     return int(_read_code(_siginfo, 8)[0]) == _EXIT_STOP
+
+
+_CLD_ENDED: Final = (1, 2, 3)  # CLD_EXITED, CLD_KILLED, CLD_DUMPED: sigaction(2)
+_read_child: Final = struct.Struct("=8xi4xi").unpack_from
+
+
+def ended_child_told(tid: Tid) -> Pid | None:
+    """The child whose end the SIGCHLD tells of that a tracee is about to take, by its number in the tracee's pid
+    namespace; None: it tells of none.
+    """
+    if _ask(_GETSIGINFO, tid, 0, _siginfo_there) == -1:
+        raise fail(f"PTRACE_GETSIGINFO of {tid}")
+    code, child = _read_child(_siginfo)
+    return Pid(child) if code in _CLD_ENDED else None
 
 
 def set_signal_origin(tid: Tid, code: int, sender: int, user: int) -> None:

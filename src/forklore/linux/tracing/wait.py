@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from _thread import get_native_id
+from _thread import get_ident, get_native_id
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Final
@@ -148,28 +148,29 @@ class Latency:
 
     def __init__(self) -> None:
         self._thread = 0
+        """The thread that the descriptor is of, as Python numbers threads: the kernel's number is a system call."""
         self._fd = -1
         self._last = 0
 
     def since_last(self) -> int:
         """Nanoseconds since this was asked last; 0 where the kernel does not count."""
-        thread = get_native_id()
-        if thread != self._thread:
-            self._open(thread)
+        if get_ident() != self._thread:
+            self._open()
         if self._fd == -1:
             return 0
         try:
-            before, self._last = self._last, int(os.pread(self._fd, 64, 0).split()[1])
+            before, self._last = self._last, int(os.pread(self._fd, 64, 0).split(None, 2)[1])
         except (OSError, IndexError, ValueError):
+            self._thread = 0  # of one that is gone, whose number another one got
             return 0
         return self._last - before
 
-    def _open(self, thread: int) -> None:
+    def _open(self) -> None:
         if self._fd != -1:
             os.close(self._fd)
-        self._thread, self._last = thread, 0
+        self._thread, self._last = get_ident(), 0
         try:
-            self._fd = os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY)
+            self._fd = os.open(f"/proc/self/task/{get_native_id()}/schedstat", os.O_RDONLY)
         except OSError:
             self._fd = -1
 
@@ -203,7 +204,8 @@ class Waiting:
             while (now := _clock()) < until:
                 tid = _wait4(-1, _status_address, _NOW, _usage_address)
                 if tid > 0:
-                    self._worth = min(self._worth + 1, _MOST)
+                    if self._worth < _MOST:
+                        self._worth += 1
                     return Tid(tid), _status.value
                 if tid == -1:
                     raise fail("wait4")
@@ -214,10 +216,15 @@ class Waiting:
         if tid == -1:
             raise fail("wait4")
         now = _clock()
-        if now - began > _SLEPT:
-            self.since = max(began, now - self._latency.since_last())
+        waited = now - began
+        if waited > _SLEPT:
+            ready = now - self._latency.since_last()
+            self.since = ready if ready > began else began
         if not self._alone:
-            self._worth = min(self._worth + 1, _MOST) if now - began < _SOON else max(self._worth - 2, 0)
+            if waited >= _SOON:
+                self._worth = self._worth - 2 if self._worth > 2 else 0
+            elif self._worth < _MOST:
+                self._worth += 1
         return Tid(tid), _status.value
 
     def _may(self, now: int) -> bool:

@@ -14,6 +14,7 @@ class Alarm:
     def __init__(self) -> None:
         self.seconds = 0.0
         """How often it rings; 0: not at all."""
+        self._can_ring = False
 
     def set(self, seconds: float) -> None:
         """Interrupt this thread's wait every so often until further notice: a ring just before it interrupts nothing.
@@ -21,10 +22,11 @@ class Alarm:
         0 stops it: a ring while the interpreter ends would end it by SIGALRM. In the main thread, or after
         :func:`hand_over`.
         """
-        if seconds:
+        if seconds and not self._can_ring:  # once: it is set for every few children that end
             if get_native_id() == os.getpid():
                 survive()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+            self._can_ring = True
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
         self.seconds = seconds
 

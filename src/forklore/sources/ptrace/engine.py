@@ -77,7 +77,8 @@ class Engine:
         observers: Sequence[Observer] = (),
     ) -> None:  # fmt: skip
         leaving.begin()
-        kernel, times = timed(kernel)
+        family = self._family = Family(options)
+        kernel, times = timed(kernel, family.groups, family.live)
         emit = self._out = Outbox(emit)
         self._machine = machine
         self._kernel = kernel
@@ -94,7 +95,6 @@ class Engine:
             glance=None if callers is None else callers.glance,
         )  # fmt: skip
         self._go = kernel.cont_to_syscall if self._stops is Stops.SYSCALLS else kernel.cont
-        self._family = Family(options)
         self._creations = Creations(adopts=kernel.adopts_orphans())
         self._announcers = Announcers(kernel, self._family, self._creations, self._reader, self._stops, machine)
         self._observers = Observers([*observers_of(options, emit, callers), *observers])
@@ -253,6 +253,8 @@ class Engine:
             t = clock() - start
             status, handler = steps[word]
             task = live.get(tid)
+            if zombies.vanished is not None:
+                zombies.follows(task, status)
             try:
                 if task is None or tid in awaited:
                     task = self._first_status(tid, status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from forklore.abi.units import Pid, Tid
@@ -23,9 +23,9 @@ class Taken(NamedTuple):
     unseen: int
     """… and for how many at most before that; for its end, until its parent could learn of it."""
     used: tuple[int, int] | None
-    """:meth:`Kernel.usage`; None if not told."""
+    """:meth:`Kernel.usage` of a process; None if not told."""
     vanished: bool
-    """There was no task of that tid any more as soon as its last status was taken."""
+    """There was no process of that tid any more as soon as its last status was taken."""
 
 
 class TimedKernel:
@@ -36,7 +36,7 @@ class TimedKernel:
     have run on: it was restarted, and there was no status then.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, processes: Container[Pid], tasks: Container[Tid]) -> None:
         for name in dir(kernel):
             if not name.startswith("_"):
                 setattr(self, name, getattr(kernel, name))
@@ -47,14 +47,16 @@ class TimedKernel:
         self._unseen: dict[Tid, int] = {}
         self._vanished: set[Tid] = set()
         self._used: dict[Tid, tuple[int, int]] = {}
-        self.wait = self._waiting(kernel)
+        self.wait = self._waiting(kernel, processes, tasks)
         self.cont = self._timed(kernel.cont)
         self.cont_to_syscall = self._timed(kernel.cont_to_syscall)
         self.detach = self._timed(kernel.detach)
         listen = self._timed(lambda tid, _signal: kernel.listen(tid))
         self.listen = lambda tid: listen(tid, 0)
 
-    def _waiting(self, kernel: Kernel) -> Callable[[], tuple[Tid, int]]:
+    def _waiting(
+        self, kernel: Kernel, processes: Container[Pid], tasks: Container[Tid]
+    ) -> Callable[[], tuple[Tid, int]]:
         since, used, clock, wait_, usage = self._since, self._used, self._clock, kernel.wait, kernel.usage
         vanished, exists = self._vanished, kernel.exists
         let_go, unseen, status_since = self._let_go, self._unseen, kernel.status_since
@@ -62,10 +64,11 @@ class TimedKernel:
         def wait() -> tuple[Tid, int]:
             tid, word = wait_()
             now = clock()
-            unseen[tid] = unseen.get(tid, 0) + now - max(status_since(), let_go.get(tid, 0))
+            earliest, free = status_since(), let_go.get(tid, 0)
+            unseen[tid] = unseen.get(tid, 0) + now - (free if free > earliest else earliest)
             if word & _STOPPED == _STOPPED:
                 since[tid] = now
-            else:
+            elif Pid(tid) in processes or tid not in tasks:  # for a thread nobody waits
                 if not exists(Pid(tid)):  # before anything else: its parent has been woken
                     vanished.add(tid)
                 used[tid] = usage()
@@ -99,7 +102,10 @@ class TimedKernel:
         return Taken(self._held.pop(tid, 0), self._unseen.pop(tid, 0), self._used.pop(tid, None), vanished)
 
 
-def timed(kernel: Kernel) -> tuple[Kernel, TimedKernel]:
-    """A kernel that is timed, as what it is for the engine, and its times."""
-    times = TimedKernel(kernel)
+def timed(kernel: Kernel, processes: Container[Pid], tasks: Container[Tid]) -> tuple[Kernel, TimedKernel]:
+    """A kernel that is timed, as what it is for the engine, and its times.
+
+    ``processes``, ``tasks``: the tgids and the tids that are traced, whenever it is looked.
+    """
+    times = TimedKernel(kernel, processes, tasks)
     return cast("Kernel", times), times

@@ -107,6 +107,9 @@ class Kernel(Protocol):
     def signal_info(self, tid: Tid) -> SignalInfo:
         """PTRACE_GETSIGINFO."""
 
+    def ended_child_told(self, tid: Tid) -> Pid | None:
+        """Whose end the SIGCHLD tells of that it is about to take."""
+
     def set_signal_origin(self, tid: Tid, code: int, sender: int, user: int) -> None:
         """PTRACE_SETSIGINFO."""
 
@@ -217,6 +220,7 @@ class Linux:
     set_registers = staticmethod(ptrace.set_registers)
     user_word = staticmethod(ptrace.user_word)
     signal_info = staticmethod(ptrace.signal_info)
+    ended_child_told = staticmethod(ptrace.ended_child_told)
     set_signal_origin = staticmethod(ptrace.set_signal_origin)
     read = staticmethod(memory.read)
     read_some = staticmethod(memory.read_some)

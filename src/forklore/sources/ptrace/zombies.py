@@ -62,6 +62,16 @@ class _Parent(Struct):
     """When it was seen to end: it takes no status any more."""
 
 
+class _Vanished(Struct):
+    # A process that had no zombie any more when its status was taken.
+    task: TaskId
+    pid: Pid
+    parent: Tracee
+    t: int
+    told: bool
+    """Whether its end is told: it was looked up what its parent does with SIGCHLD."""
+
+
 class Zombies:
     """Follows each process from its end to the end of its zombie."""
 
@@ -77,6 +87,10 @@ class Zombies:
         """When to call :meth:`look`, …"""
         self.seconds = 0.0
         """… and so how often a wait is to be interrupted meanwhile; 0: not at all."""
+        self.vanished: _Vanished | None = None
+        """The last process that ended, if it had no zombie: the next status goes to :meth:`follows`."""
+        self._take_it: set[Pid] = set()
+        """Parents that stopped for SIGCHLD as soon as the last child of theirs had vanished."""
 
     def ended(self, task: Tracee, t: int, *, vanished: bool) -> None:
         """A process ended as ``task``, whose status the tracer took at ``t``: its parent can from then on.
@@ -87,11 +101,46 @@ class Zombies:
         leader = None if parent is None else self._family.leader(parent)
         if parent is None or leader is None:
             return
-        if vanished:
-            how: ev.ReapHow = "ignored" if self._ignores(leader) else "at once"
-            self._emit(ev.Reap(t=t, task=task.id, how=how, since=t, parent_tid=parent, parent=leader.id))
+        if not vanished:
+            self._stands(parent, leader.id, pid, _Zombie(task.id, t), t)
             return
-        self._stands(parent, leader.id, pid, _Zombie(task.id, t), t)
+        gone = self.vanished = _Vanished(task.id, pid, leader, t, parent not in self._take_it)
+        if gone.told:
+            self._tell_vanished(gone, ignored=self._ignores(leader))
+
+    def follows(self, task: Tracee | None, status: WaitStatus) -> None:
+        """What came right after the end of a process that vanished: a parent that takes SIGCHLD for it ignores none.
+
+        What it does with SIGCHLD is asked of /proc else, which costs more than all the rest of an end.
+        """
+        gone, self.vanished = self.vanished, None
+        assert gone is not None
+        group = gone.parent.group
+        taken = (
+            task is not None and task.group is group and status.kind is Kind.SIGNAL and status.signal == _SIGCHLD
+            and self._told_of(task.tid) == gone.pid
+        )  # fmt: skip
+        if taken:
+            self._take_it.add(group.tgid)
+        else:
+            self._take_it.discard(group.tgid)
+        if not gone.told:
+            self._tell_vanished(gone, ignored=not taken and self._ignores(gone.parent))
+
+    def _told_of(self, tid: Tid) -> Pid | None:
+        try:
+            return self._kernel.ended_child_told(tid)
+        except ProcessLookupError:
+            return None  # killed meanwhile
+
+    def _tell_vanished(self, gone: _Vanished, *, ignored: bool) -> None:
+        parent = gone.parent
+        self._emit(
+            ev.Reap(
+                t=gone.t, task=gone.task, how="ignored" if ignored else "at once", since=gone.t,
+                parent_tid=parent.group.tgid, parent=parent.id,
+            )
+        )  # fmt: skip
 
     def _ignores(self, parent: Tracee) -> bool:
         fields = self._kernel.status(parent.tid)
@@ -154,7 +203,8 @@ class Zombies:
     def _look(self, tgid: Pid, parent: _Parent, t: int, most: int, held: Tid | None = None) -> None:
         gone = []
         for pid, zombie in islice(parent.zombies.items(), most):
-            if self._kernel.zombie_of(pid) == tgid:
+            # To ask whether it is there at all costs less than a file of /proc that is not there.
+            if self._kernel.exists(pid) and self._kernel.zombie_of(pid) == tgid:
                 zombie.seen = t
             else:
                 gone.append(pid)
@@ -184,6 +234,7 @@ class Zombies:
 
     def parent_ended(self, group: Group, t: int) -> None:
         """A process is gone that may have left zombies behind."""
+        self._take_it.discard(group.tgid)
         parent = self.standing.pop(group.tgid, None)
         if parent is None:
             return
@@ -197,6 +248,8 @@ class Zombies:
 
     def close(self, t: int) -> None:
         """The trace ends."""
+        if self.vanished is not None and not self.vanished.told:
+            self._tell_vanished(self.vanished, ignored=self._ignores(self.vanished.parent))
         for tgid, parent in list(self.standing.items()):
             self._look(tgid, parent, t, _MOST_AT_END)
             for zombie in parent.zombies.values():

@@ -591,6 +591,11 @@ class ScriptedKernel:
         assert task.stop is not None
         return SignalInfo(task.stop[1], 0, 4242, None)
 
+    def ended_child_told(self, tid: Tid) -> Pid | None:
+        """No script sends SIGCHLD."""
+        self._held(tid, "PTRACE_GETSIGINFO")
+        return None
+
     def set_signal_origin(self, tid: Tid, code: int, sender: int, user: int) -> None:
         """Nothing is passed on."""
         raise NotImplementedError

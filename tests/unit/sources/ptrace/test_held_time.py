@@ -6,11 +6,13 @@ from collections import deque
 from types import SimpleNamespace
 from typing import Any, cast
 
-from forklore.abi.units import Tid
+from forklore.abi.units import Pid, Tid
 from forklore.sources.ptrace.held_time import timed
 from forklore.sources.ptrace.kernel import Kernel
 
 STOPPED, EXITED = 0x057F, 0x0700
+PROCESSES = {Pid(5), Pid(6)}
+TASKS = {Tid(5), Tid(6), Tid(7)}
 
 
 class Clocked:
@@ -38,7 +40,7 @@ class Clocked:
 
 def test_each_task_by_itself() -> None:
     clocked = Clocked((5, STOPPED), (6, STOPPED), (5, STOPPED), (5, EXITED))
-    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)), PROCESSES, TASKS)
     five, six = Tid(5), Tid(6)
     kernel.wait()
     clocked.now = 10
@@ -59,7 +61,7 @@ def test_each_task_by_itself() -> None:
 
 def test_no_longer_than_there_was_a_status() -> None:
     clocked = Clocked((5, STOPPED), (5, EXITED))
-    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)), PROCESSES, TASKS)
     clocked.now, clocked.since = 100, 70
     kernel.wait()
     kernel.cont(Tid(5))
@@ -70,7 +72,7 @@ def test_no_longer_than_there_was_a_status() -> None:
 
 def test_what_is_let_go_was_held_until_then() -> None:
     clocked = Clocked((5, STOPPED))
-    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)), PROCESSES, TASKS)
     kernel.wait()
     clocked.now = 7
     kernel.detach(Tid(5), 0)
@@ -80,5 +82,21 @@ def test_what_is_let_go_was_held_until_then() -> None:
 
 def test_the_rest_is_the_kernels_own() -> None:
     clocked = Clocked()
-    kernel, _ = timed(cast("Kernel", cast("Any", clocked.kernel)))
+    kernel, _ = timed(cast("Kernel", cast("Any", clocked.kernel)), PROCESSES, TASKS)
     assert kernel.comm is clocked.kernel.comm
+
+
+def test_nothing_is_asked_of_a_thread_at_its_end() -> None:
+    clocked = Clocked((7, EXITED), (5, EXITED), (8, EXITED))
+    asked: list[int] = []
+
+    def exists(pid: int) -> bool:
+        asked.append(pid)
+        return pid != 5
+
+    clocked.kernel.exists = exists
+    kernel, times = timed(cast("Kernel", cast("Any", clocked.kernel)), PROCESSES, TASKS)
+    for _ in range(3):
+        kernel.wait()
+    assert asked == [5, 8], "a task that is not known yet may be a process"
+    assert [times.taken(Tid(tid))[2:] for tid in (7, 5, 8)] == [(None, False), ((0, 4), True), ((0, 4), False)]

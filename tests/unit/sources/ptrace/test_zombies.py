@@ -34,13 +34,16 @@ class World:
         self.status = {b"SigIgn": b"%016x" % ignored, b"SigPnd": b"0", b"State": b"S"}
         self.set: list[tuple[int, int]] = []
         self.told: list[ev.Reap] = []
+        self.asked = 0
+        self.sigchld_of: Pid | None = CHILD
         kernel = SimpleNamespace(
             clock=lambda: 0,
-            status=lambda _tid: self.status,
+            status=self._status,
             zombie_of=lambda pid: self.zombies.get(pid),
             exists=lambda pid: pid not in self.gone,
             event_message=self._message,
             set_options=lambda tid, options: self.set.append((tid, options)),
+            ended_child_told=self._child_told,
         )
         self.family = Family(Options())
         if reaper:
@@ -51,6 +54,22 @@ class World:
         self.family.forget(child)
         self.child = child.id
         self.tracked.ended(child, 5 * MS, vanished=vanished)
+
+    def _status(self, _tid: int) -> dict[bytes, bytes]:
+        self.asked += 1
+        return self.status
+
+    def _child_told(self, tid: int) -> Pid | None:
+        if tid in self.gone:
+            raise ProcessLookupError
+        return self.sigchld_of
+
+    def vanishes(self, pid: int, ms: int) -> int:
+        """Another child does: its number."""
+        child = self.family.born(self.parent, Tid(pid), 0)
+        self.family.forget(child)
+        self.tracked.ended(child, ms * MS, vanished=True)
+        return child.id
 
     def _message(self, tid: int) -> int:
         if tid in self.gone:
@@ -102,6 +121,54 @@ def test_nobody_has_to_stop_for_it() -> None:
 def test_what_vanished_was_ignored_or_taken_at_once() -> None:
     assert World(vanished=True).only() == ("at once", 5, 5)
     assert World(vanished=True, ignored=1 << 16).only() == ("ignored", 5, 5)
+
+
+def test_who_takes_sigchld_for_it_does_not_ignore_it() -> None:
+    world = World(vanished=True)
+    assert world.asked == 1
+    world.tracked.follows(world.parent, SIGCHLD)
+    second = world.vanishes(12, 7)
+    assert (world.asked, len(world.told)) == (1, 1), "it is told by what comes next"
+    world.sigchld_of = Pid(12)
+    world.tracked.follows(world.parent, SIGCHLD)
+    assert [(told.task, told.how, told.t) for told in world.told[1:]] == [(second, "at once", 7 * MS)]
+    assert world.asked == 1
+
+
+@pytest.mark.parametrize("why", ["another signal", "another task", "another child", "killed", "unknown"])
+def test_what_else_follows_proves_nothing(why: str) -> None:
+    world = World(vanished=True)
+    world.tracked.follows(world.parent, SIGCHLD)
+    world.vanishes(12, 7)
+    world.sigchld_of = Pid(12)
+    world.status[b"SigIgn"] = b"%016x" % (1 << 16)  # since then
+    task: Tracee | None = world.parent
+    status = SIGCHLD
+    if why == "another signal":
+        status = WaitStatus(0, Kind.SIGNAL, 10)
+    elif why == "another task":
+        task = world.family.add(Tid(30), Pid(30), None, 0)
+    elif why == "another child":
+        world.sigchld_of = CHILD
+    elif why == "killed":
+        world.gone.add(PARENT)
+    else:
+        task = None
+    world.tracked.follows(task, status)
+    assert [told.how for told in world.told] == ["at once", "ignored"]
+    assert world.asked == 2
+    world.vanishes(13, 9)
+    assert (world.asked, len(world.told)) == (3, 3), "it is not relied on again"
+
+
+def test_what_nothing_follows_is_told_in_the_end() -> None:
+    world = World(vanished=True)
+    world.tracked.follows(world.parent, SIGCHLD)
+    world.vanishes(12, 7)
+    assert len(world.told) == 1
+    world.tracked.close(9 * MS)
+    assert [told.how for told in world.told] == ["at once", "at once"]
+    assert world.told[-1].t == 7 * MS
 
 
 def test_a_parent_with_zombies_at_sigchld_stops_at_its_end() -> None:
