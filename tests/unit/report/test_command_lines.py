@@ -119,6 +119,37 @@ def test_siblings_are_told_apart_where_there_is_no_room_for_all() -> None:
     assert any("102 cc … two" in row for row in rows)
 
 
+def test_the_file_of_a_compiler_is_named_and_what_a_linker_makes() -> None:
+    flags = ["-quiet", "-imultiarch", "x86_64-linux-gnu", "parse.c", "-mtune=generic", "-O2", "-o", "/tmp/ccT1.s"]
+    assert common(["/usr/lib/cc1", *flags], room=40) == "cc1 -quiet … parse.c … (8 args)"
+    plugin = ["-plugin", "/usr/lib/gcc/12/liblto_plugin.so", "-z", "now", "-o", "prog", "crt1.o", "a.o", "-lc"]
+    assert common(["/usr/bin/ld", *plugin], room=45) == "ld -plugin … -o prog … (9 args)"
+
+
+def test_of_long_paths_the_end_is_shown_where_there_is_no_room() -> None:
+    script = "/opt/venv/lib/python3.13/site-packages/pip/_vendor/hooks/_in_process.py"
+    assert common(["/usr/bin/python3", script, "build"], room=100) == f"python3 {script} build"
+    assert common(["/usr/bin/python3", script, "build"], room=40) == "python3 …/_in_process.py build"
+    assert common(["/bin/sh", "-c", f"{script} -V"], room=30) == "sh -c '…/_in_process.py -V'"
+
+
+def test_paths_that_differ_in_a_folder_are_told_apart() -> None:
+    long = "/srv/build/of/some/project"
+    story, _ = ran(["/bin/cat", f"{long}/one/data.txt"], ["/bin/cat", f"{long}/two/data.txt"])
+    rows = [plain(line) for line in tree_lines(story.trace(), Limits(columns=50))]
+    assert any("101 cat …/one/data.txt" in row for row in rows), rows
+    assert any("102 cat …/two/data.txt" in row for row in rows)
+
+
+def test_scripts_of_a_shell_are_told_apart_inside() -> None:
+    start = '"/usr/bin/server" --check -F -c log=false -c'
+    scripts = [f"{start} limit={limit} {'x' * 60}" for limit in (100, 20)]
+    story, _ = ran(*(["/bin/sh", "-c", script] for script in scripts))
+    rows = [plain(line) for line in tree_lines(story.trace(), Limits(columns=60))]
+    assert any("101 sh … limit=100 x" in row for row in rows), rows
+    assert any("102 sh … limit=20 x" in row for row in rows)
+
+
 def test_who_took_longest_is_named_by_what_only_it_has() -> None:
     story, numbers = ran(compiled("f1"), compiled("f2"), compiled("f3"))
     trace = story.trace()

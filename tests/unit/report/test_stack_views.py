@@ -29,6 +29,7 @@ from forklore.report.styled_lines import plain, width_of
 from forklore.report.task_card import card_lines
 from forklore.report.tree.edges import Edges
 from forklore.report.tree.tree import Limits, tree_lines
+from forklore.report.words.code import clipped_name
 
 STACKS_PAGE = (Path(__file__).parents[3] / "docs/stacks.md").read_text()
 
@@ -178,10 +179,39 @@ def test_sites_that_make_few_share_a_line() -> None:
 
 def test_sites_of_different_calls_share_the_one_that_they_end_with() -> None:
     story, root, code = started()
-    for index, called in enumerate(("popen", "posix_spawn", "popen", "posix_spawn")):
+    for index, called in enumerate(("popen", "posix_spawn") * 4):
         frames = ("__clone3", *dict.fromkeys(("posix_spawn", called)), f"f{index}", "main")
         story.exit(spawned(story, root, code, 101 + index, stack=code.stack(*frames)))
-    assert row(story, "4 ×").startswith("4 × 101…104 pool  posix_spawn ← 4 sites")
+    assert row(story, "8 ×").startswith("8 × 101…108 pool  posix_spawn ← 8 sites")
+
+
+def test_a_few_sites_have_a_line_each() -> None:
+    story = alike(6, *(f"f{index}" for index in range(6)))
+    assert sum("true  posix_spawn ← f" in line for line in view(story)) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<cargo::core::compiler::job_queue::DrainState>::run::{closure#1}", "<…::DrainState>::run::{closure}"),
+        ("rustc_interface::util::run_in_thread_with_globals::{closure#0}::{closure#0}",
+         "…::run_in_thread_with_globals::{closure}"),
+        ("ctrlc::set_handler_inner<rustc_driver_impl::install_ctrlc_handler::{closure#0}>::{closure#0}",
+         "ctrlc::set_handler_inner::{closure}"),
+        ("node::(anonymous namespace)::ProcessWrap::Spawn", "…::ProcessWrap::Spawn"),
+        ("start(int)::{lambda()#1}", "start(int)::{lambda()#1}"),
+        ("x::" + "b" * 60, "…::" + "b" * 36 + "…"),
+        ("a" * 60, "a" * 39 + "…"),
+    ],
+)  # fmt: skip
+def test_of_a_long_name_its_end_is_shown(name: str, shown: str) -> None:
+    assert clipped_name(name) == shown
+
+
+@given(st.text("ab:<>{}-#\x1b", max_size=80), st.integers(16, 60))
+def test_any_name_fits_and_is_harmless(name: str, most: int) -> None:
+    assert len(clipped_name(name, most)) <= most
+    assert clipped_name(name, most).isprintable()
 
 
 def test_code_without_a_file_has_no_address() -> None:

@@ -12,7 +12,7 @@ from forklore.events import records as ev
 from forklore.model.attributions import Attributions, form_of, runs_of
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report.words import words
-from forklore.report.words.code import clipped, function_words, place_words, script_words
+from forklore.report.words.code import clipped, function_words, place_words, script_place, script_words
 
 if TYPE_CHECKING:
     from forklore.model.attribution import Attribution
@@ -42,16 +42,23 @@ class Edge(Struct, frozen=True, gc=False):
     sure: bool
     last: str = ""
     """The library call that made the system call: ``posix_spawn`` for popen; empty where it is not known."""
+    outer: str = ""
+    """The library call that the program made: ``std::thread(work)``; empty where it is not known."""
+    place: str = ""
+    """The caller in as little room as it takes: without its line, or in an interpreter ``build.py:41``."""
 
-    def text(self, *, brief: bool = False) -> str:
-        """``pthread_create(worker) ← start_pool, pool.c:88``, with ``≈`` before what is a guess. ``brief``: no line."""
+    def text(self, *, brief: bool = False, short: bool = False) -> str:
+        """``pthread_create(worker) ← start_pool, pool.c:88``, with ``≈`` before what is a guess. ``brief``: no line.
+        ``short``: nor the calls in between."""
+        if short:
+            return _joined(self.outer, self.place, sure=self.sure)
         return _joined(self.library, self.function if brief else self.caller, sure=self.sure)
 
 
-def edges_text(edges: Sequence[Edge], *, brief: bool = False) -> str:
+def edges_text(edges: Sequence[Edge], *, brief: bool = False, short: bool = False) -> str:
     """The text of tasks that are shown together: several callers are counted. Empty for none."""
     if len(edges) < 2:
-        return edges[0].text(brief=brief) if edges else ""
+        return edges[0].text(brief=brief, short=short) if edges else ""
     libraries, lasts = {edge.library for edge in edges}, {edge.last for edge in edges}
     library = libraries.pop() if len(libraries) == 1 else lasts.pop() if len(lasts) == 1 else ""
     return _joined(library, words.count(len(edges), "site"), sure=all(edge.sure for edge in edges))
@@ -102,9 +109,10 @@ class Edges:
         if found is None:
             return None
         routine = self.routine(found, runs)
-        function = caller = ""
+        function = caller = shortest = ""
         if found.script_frame is not None:
             caller = function = script_words(found.script_frame)
+            shortest = script_place(found.script_frame) or caller
         elif found.caller is not None:
             place, line = found.caller.place, found.caller_line
             caller, function = place_words(place, line), function_words(place, line)
@@ -113,12 +121,14 @@ class Edges:
         # What an interpreter does for its own call is told on the card.
         shown = 1 if found.chain[:1] == _PYTHON_CALL else found.script_calls or None
         library = clipped(" → ".join(found.chain[:shown]), _LIBRARY)
+        outer = clipped(found.chain[0], _LIBRARY) if found.chain else ""
         if library and routine:
-            library += f"({routine})"
+            library, outer = f"{library}({routine})", f"{outer}({routine})"
         if not (library or caller or routine):
             return None
         sure = found.sure and found.source != "fingerprint"
-        return Edge(library, caller, function, routine, sure, clipped(found.chain[-1], _LIBRARY) if found.chain else "")
+        last = clipped(found.chain[-1], _LIBRARY) if found.chain else ""
+        return Edge(library, caller, function, routine, sure, last, outer, shortest or function)
 
     def routine(self, found: Attribution, runs: ev.Runs | None) -> str:
         """What a task was given to run; empty where that is a helper of a library or interpreter, or not known."""

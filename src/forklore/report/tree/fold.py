@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final
 
 from msgspec import Struct, field
@@ -15,7 +14,7 @@ from forklore.abi.units import TaskId, Unavailable
 from forklore.model.sharing import object_answers
 from forklore.model.tasks import FailedExec, Failure, MadeCall, Task, Trace
 from forklore.model.vfork_holds import Holding
-from forklore.report.tree.commands import command_line, pattern
+from forklore.report.tree.commands import NOTHING, CommandLine, Telling, apart, command_line, pattern
 from forklore.report.tree.edges import Edge, Edges, own_name
 from forklore.report.tree.extras import Extras
 from forklore.report.words.descriptors import given
@@ -23,7 +22,8 @@ from forklore.report.words.reaping import kind_of
 from forklore.report.words.vfork_holds import vfork_words
 
 _SITES: Final = 6
-"""Tasks that look the same and come from more sites than that take one line for the rarer of them."""
+"""Of tasks that look the same, those from rarer sites take one line where there are more of them than that, or where
+more sites than that made several."""
 _NUMBER: Final = regex(
     r"\b(?:(?=\w*\d\w*[a-z]\w*\d)\w{8,}|(?=[a-z]*\d+[a-z])[a-z0-9]{11,})\b|\d+"
 )
@@ -40,8 +40,8 @@ class TreeRow(Struct):
     leaves: list[Leaf] = field(default_factory=list)
     each: int = 0
     """How many of ``tasks`` there are below each task of the row above."""
-    common: int = 0
-    """So many of the first arguments are those of all siblings that run the same program."""
+    telling: Telling = NOTHING
+    """What tells its command line from those of its siblings that run the same program."""
     below: int = 0
     """How many tasks hang below one of ``tasks``, at any depth."""
     edges: tuple[Edge, ...] = ()
@@ -131,7 +131,7 @@ class Folded:
         for row in rows:
             keys = [self._whole(task) for task in row.tasks]
             found = [children[key].popleft() for children in alike for key in keys]
-            merged.append(self.row(found, each=row.each, common=row.common) if found else row)
+            merged.append(self.row(found, each=row.each, telling=row.telling) if found else row)
         return merged
 
     def _rows_below(self, task: Task) -> list[TreeRow]:
@@ -162,17 +162,17 @@ class Folded:
         rest = [task for task in alike if task.id not in shown]
         if not self._stacks:
             known = [task for task in rest if self._made[task.id] is not None]
-            if len(known) >= self._least:
+            if len(known) > _SITES:
                 rows.append(self.row(known))
                 rest = [task for task in rest if self._made[task.id] is None]
         return [*rows, *(self.row([task]) for task in rest)]
 
-    def row(self, tasks: list[Task], *, each: int = 0, common: int = 0) -> TreeRow:
+    def row(self, tasks: list[Task], *, each: int = 0, telling: Telling = NOTHING) -> TreeRow:
         """The row of tasks that look the same."""
         edges = dict.fromkeys(edge for task in tasks if (edge := self._made[task.id]) is not None)
         held = self._holding.of(tasks[0]) if len(tasks) == 1 else None
         return TreeRow(
-            tasks, [], each or len(tasks), common, self._below[tasks[0].id], tuple(edges),
+            tasks, [], each or len(tasks), telling, self._below[tasks[0].id], tuple(edges),
             all(map(self._edges.usual, tasks)),
             "" if held is None else vfork_words(held, self._trace), tuple(self._extras.texts(tasks)),
             self._extras.held(tasks),
@@ -192,18 +192,15 @@ class Folded:
 
 
 def _tell_apart(rows: list[TreeRow]) -> None:
-    # The first arguments that all siblings with one program have do not tell them apart.
-    programs: dict[str, list[tuple[TreeRow, tuple[str, ...]]]] = {}
+    programs: dict[str, list[tuple[TreeRow, CommandLine]]] = {}
     for row in rows:
         line = command_line(row.tasks[0]) if row.tasks else None
         if line is not None:
-            programs.setdefault(line.words[0], []).append((row, line.words[1:]))
+            programs.setdefault(line.words[0], []).append((row, line))
     for alike in programs.values():
         if len(alike) > 1:
-            low, high = min(alike, key=itemgetter(1))[1], max(alike, key=itemgetter(1))[1]
-            common = next((n for n, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
-            for row, _ in alike:
-                row.common = common
+            for (row, _line), telling in zip(alike, apart([line for _row, line in alike]), strict=True):
+                row.telling = telling
 
 
 def look(task: Task) -> tuple[object, ...]:

@@ -27,6 +27,8 @@ from forklore.report.words.reaping import zombie_words
 _LEAST: Final = 20
 """Columns that a command gets in any case."""
 _SLOWEST: Final = 24
+_OUTLIER: Final = 2
+"""Whose life is so many times the median's stands out."""
 _HELD_SHARE: Final = 4
 """A life is marked where forklore held the task for more than this part of it, …"""
 _HELD_LEAST: Final = 5_000_000
@@ -78,8 +80,8 @@ def task_head(row: TreeRow, room: int | None = None, *, runs: bool = False) -> L
     name = "" if first.kind == "thread" and not runs_own and (own or ran) else words.task_name(first)
     left = None if room is None else max(room - sum(width_of(piece.text) for piece in pieces), _LEAST)
     if runs_own and name:
-        text = common_text(row.tasks, left, row.common)
         former = "".join(f"{words.base_name(image.named)} → " for image in first.images[:-1])
+        text = common_text(row.tasks, None if left is None else max(left - width_of(former), _LEAST), row.telling)
         name, _, arguments = text.partition(" ")
         pieces += [Piece(former, "quiet")] if former else []
         pieces += [Piece(name, "name"), Piece(arguments and f" {arguments}")]
@@ -91,6 +93,8 @@ def task_head(row: TreeRow, room: int | None = None, *, runs: bool = False) -> L
         pieces += [Piece(" runs " if pieces[-1].text != " " else "runs "), Piece(ran, "name")]
     while pieces and not pieces[-1].text.strip():
         pieces.pop()
+    if pieces:
+        pieces[-1] = Piece(pieces[-1].text.rstrip(), pieces[-1].role)
     return tuple(pieces)
 
 
@@ -108,11 +112,11 @@ def _runs(row: TreeRow) -> str:
     return ran.pop() if len(ran) == 1 and row.tasks[0].kind == "thread" else ""
 
 
-def maker(row: TreeRow, *, brief: bool = False) -> str:
+def maker(row: TreeRow, *, brief: bool = False, short: bool = False) -> str:
     """Who made it, in short: ``pthread_create(worker) ← start_pool, pool.c:88``; else how: ``fork``; empty where that
-    is not known. ``brief``: without the line."""
+    is not known. ``brief``, ``short``: as for :meth:`Edge.text`."""
     task = row.tasks[0]
-    if text := edges_text(row.edges, brief=brief):
+    if text := edges_text(row.edges, brief=brief, short=short):
         return text
     if task.creation is None:
         return ""
@@ -263,8 +267,13 @@ def task_end(row: TreeRow, *, verbose: bool = True, room: int | None = None) -> 
         text = words.spans(lifetimes)
         if len(lived) > 1:
             total = f"{text} · Σ {words.span(sum(lifetimes))}"
-            slowest = _called(lived[-1][1], [lived[0][1], lived[1][1]])
-            longest = [f"{total} · slowest {slowest}"] * (lifetimes[0] < lifetimes[-1]) + [total]
+            longest = [total]
+            if lifetimes[0] < lifetimes[-1]:
+                slowest = f"slowest {_called(lived[-1][1], [lived[0][1], lived[1][1]])}"
+                longest = [f"{total} · {slowest}", total, f"{text} · {slowest}"]
+                # Who stands out tells more than the sum.
+                if lifetimes[-1] >= _OUTLIER * lifetimes[len(lifetimes) // 2]:
+                    longest[1:] = reversed(longest[1:])
             text = next((each for each in longest if room is None or width_of(each) <= room), text)
         pieces.append(Piece((" · " if pieces else "") + text, "quiet"))
         pieces += _held(row.tasks)
@@ -278,7 +287,7 @@ def _held(tasks: list[Task]) -> list[Piece]:
     held, lived = sum(task.tracer_held for task in tasks), sum(task.lifetime or 0 for task in tasks)
     if held * _HELD_SHARE <= lived or held <= _HELD_LEAST * len(tasks) or tasks[0].how == "root":
         return []
-    return [Piece(f" ({words.span(held)} held by forklore)", "loud")]
+    return [Piece(f" ({words.span(held)} held)", "loud")]
 
 
 def _took(tasks: list[Task]) -> Line:

@@ -315,12 +315,13 @@ def _row_lines(row: TreeRow, trace: Trace, frame: _Frame, legend: Legend, *, cut
 def _maker(row: TreeRow, brief: str, frame: _Frame, room: int) -> str:
     # Who made a program's process stands below the tree where it does not fit; of a task without a command line it is
     # what tells it from others.
-    made = label.maker(row)
-    if frame.columns is None or width_of(made) <= room:
+    made, short = label.maker(row), label.maker(row, short=True)
+    if frame.columns is None:
         return made
-    if width_of(brief) <= room:
-        return brief
-    return cut_text(brief, room) if not row.tasks[0].images and room >= _LEAST_MAKER else ""
+    shown = next((each for each in (made, brief, short) if width_of(each) <= room), "")
+    if shown or row.tasks[0].images or room < _LEAST_MAKER:
+        return shown
+    return cut_text(short, room)
 
 
 def _stack_lines(row: TreeRow, stacks: ShownStacks, frame: _Frame) -> list[Line]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from forklore.abi.patterns import regex
 from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
 from forklore.model.names import function_name, part_of_function, short_name, whole_name
@@ -14,6 +15,8 @@ _SHORT: Final = 40
 _LONG: Final = 160
 NO_FILE: Final = "code without a file"
 """What a compiler at run time makes, as a rule."""
+_CLOSURES: Final = regex(r"(?:::\{(?:closure|lambda)[^{}]*\})+$|(?:::\{\{closure\}\})+$")
+_SCOPES: Final = regex(r"::(?=[^:])")
 _HOW: Final[dict[ev.FrameHow, str]] = {
     "register": "",
     "rule": "",
@@ -30,6 +33,39 @@ def clipped(text: str, most: int = _SHORT) -> str:
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
+def clipped_name(text: str, most: int = _SHORT) -> str:
+    """The same for a name with scopes: what many functions have in common goes first, ``…::DrainState::run``."""
+    if len(text) <= most or "::" not in text:
+        return clipped(text, most)
+    closure = _CLOSURES.search(text)
+    end = "" if closure is None else "::{closure}"
+    text = text if closure is None else text[: closure.start()]
+    if text.endswith(">"):
+        text = _without_arguments(text)
+    room = most - len(end)
+    if len(text) <= room:
+        return clipped(text, room) + end
+    tail = text[-room:]
+    for found in _SCOPES.finditer(tail):
+        at = found.start()
+        # Of what was left out, a bracket that is closed later.
+        opened = "<" if tail.count(">", at) - tail.count("->", at) > tail.count("<", at) else ""
+        shown = f"{opened}…{printable(tail[at:])}{end}"
+        if len(shown) <= most:
+            return shown
+    return clipped(f"…::{text.rpartition('::')[2]}", room) + end
+
+
+def _without_arguments(text: str) -> str:
+    """``scope::function<of::this>`` without what is in its last brackets; as it is where that is its beginning."""
+    depth = 0
+    for at in range(len(text) - 1, 0, -1):
+        depth += (text[at] == ">" and text[at - 1] != "-") - (text[at] == "<")
+        if depth == 0:
+            return text[:at].removesuffix("::")
+    return text
+
+
 def bare(place: CodePlace) -> str:
     """A place without names: ``libfoo.so+0x1234``. Outside of any file not its address, which differs in each run."""
     module = clipped(words.base_name(place.path)) if place.path else ""
@@ -39,7 +75,7 @@ def bare(place: CodePlace) -> str:
 def function_words(place: CodePlace, line: ev.Line | None = None) -> str:
     """The function there, or the bare place. ``line``: as for :func:`forklore.model.names.function_name`."""
     name = function_name(place, line)
-    return clipped(name) if name else bare(place)
+    return clipped_name(name) if name else bare(place)
 
 
 def functions(place: CodePlace) -> list[str]:
@@ -66,10 +102,14 @@ def place_words(place: CodePlace, line: ev.Line | None = None) -> str:
     return f"{function_words(place, line)}, {source}" if source else function_words(place, line)
 
 
+def script_place(frame: ev.ScriptFrame) -> str:
+    """``build.py:41``; empty where the file is not known."""
+    return source_words(ev.Line(file=frame.file, line=frame.line))
+
+
 def script_words(frame: ev.ScriptFrame) -> str:
     """``build.py:41 compile_all``."""
-    source = source_words(ev.Line(file=frame.file, line=frame.line))
-    return f"{source} {clipped(as_text(ev.raw_bytes(frame.function)))}".strip()
+    return f"{script_place(frame)} {clipped(as_text(ev.raw_bytes(frame.function)))}".strip()
 
 
 def frame_words(number: int, frame: StackFrame) -> list[str]:
