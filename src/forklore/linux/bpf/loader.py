@@ -11,7 +11,8 @@ import mmap
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final
 
@@ -23,6 +24,7 @@ from forklore.linux.bpf.calls import AttachType, MapFlag, MapType, ProgramType, 
 from forklore.linux.bpf.hooks import Hooks
 from forklore.linux.bpf.object import BpfObject, Program
 from forklore.linux.bpf.tracepoints import attach as tracepoints_attach
+from forklore.linux.ours.closing import close_elsewhere
 from forklore.linux.tracefs import Tracefs
 
 _LOG: Final = 1 << 20
@@ -70,6 +72,8 @@ class Loaded:
         self._source = source
         self._fds: list[int] = []
         self._links: dict[str, Fd] = {}
+        self._slow: list[Fd] = []
+        """What takes long to close: programs on classic tracepoints."""
         self.programs: dict[str, Fd] = {}
         self.maps: dict[str, Fd] = {}
         self._variables: mmap.mmap | None = None
@@ -111,6 +115,30 @@ class Loaded:
     def _own(self, fd: Fd) -> Fd:
         self._fds.append(fd)
         return fd
+
+    def load_all(self, names: Iterable[str], meanwhile: Callable[[], None]) -> dict[str, LoadError | None]:
+        """Load several, each in a thread of its own, for the verifier takes long and asks for nothing of ours.
+
+        ``meanwhile`` is called while they load. Of each, the error that it was refused with.
+        """
+        found: dict[str, LoadError | None] = {}
+
+        def one(name: str) -> None:
+            try:
+                self.load(name)
+                found[name] = None
+            except LoadError as problem:
+                found[name] = problem
+
+        threads = [threading.Thread(target=one, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        try:
+            meanwhile()
+        finally:
+            for thread in threads:
+                thread.join()
+        return found
 
     def load(self, name: str, hook: str | None = None) -> Fd:
         """Load a program; ``hook``: for another one than its section names. Raises LoadError, MissingHookError."""
@@ -183,7 +211,7 @@ class Loaded:
             for each, number in numbers.items():
                 if number is not None:
                     fd = tracepoints_attach(self.programs[name], number, f"attaching to {group}/{each}")
-                    self._links[f"{name} {each}"] = self._own(fd)
+                    self._slow.append(fd)
         except OSError as problem:
             raise LoadError(explained(problem)) from problem
         return sum(number is not None for number in numbers.values())
@@ -196,7 +224,7 @@ class Loaded:
             raise LoadError(explained(problem, name)) from problem
 
     def detach(self) -> None:
-        """No program runs any more; what they wrote can still be read."""
+        """No program runs any more, but for those on classic tracepoints; what they wrote can still be read."""
         for fd in self._links.values():
             self._fds.remove(fd)
             os.close(fd)
@@ -231,6 +259,8 @@ class Loaded:
             self._variables.close()
             self._variables = None
         self._links.clear()
+        close_elsewhere(self._slow)
+        self._slow.clear()
         while self._fds:
             os.close(self._fds.pop())
         if hasattr(self, "_hooks"):

@@ -180,8 +180,3 @@ class CopiedStacks(StackReader):
         self._spaces.pop(group, None)
         self._stale.discard(group.tgid)
         self.where_code_lies.ended(group.tgid)
-
-
-def copied_stacks(machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> CopiedStacks | None:
-    """What walks them; None where no stacks are asked for."""
-    return CopiedStacks(machine, options, emit) if options.stack_depth else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid
 from forklore.linux import proc
 from forklore.sources.bpf.blind import refusal
-from forklore.sources.bpf.callers import copied_stacks
 from forklore.sources.bpf.follower import Follower
 from forklore.sources.bpf.kernel import STACK, Events, Failures, Filter, cgroups
 from forklore.sources.ptrace.options import Options
@@ -35,7 +35,13 @@ def loaded(
         everything=everything,
         failures=failures,
         stack=STACK if options.stack_depth else 0,
+        meanwhile=lambda: _import_what_walks_stacks() if options.stack_depth else None,
     )
+
+
+def _import_what_walks_stacks() -> None:
+    # While the kernel verifies the programs; of a start it would take a quarter.
+    importlib.import_module("forklore.sources.bpf.callers")
 
 
 def told(options: Options, events: Events, buffer: int) -> dict[str, str | int | bool | None]:
@@ -49,6 +55,11 @@ def follower(
     arch: Arch, options: Options, start: int, emit: Emit, events: Events, root: Pid | None = None
 ) -> Follower:
     """Who makes a trace of the events. ``start``: when the trace began; ``root``: the process that is started."""
+    stacks = None
+    if options.stack_depth:
+        from forklore.sources.bpf.callers import CopiedStacks
+
+        stacks = CopiedStacks(arch, options, emit)
     return Follower(
         options,
         start,
@@ -57,5 +68,5 @@ def follower(
         root=root,
         parent_of=proc.parent_of,
         cgroups=cgroups,
-        stacks=copied_stacks(arch, options, emit),
+        stacks=stacks,
     )

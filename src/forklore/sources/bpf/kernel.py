@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -62,9 +62,11 @@ class Events:
     def __init__(
         self, arch: Arch, *, buffer: int = BUFFER, argv: bool = True, env: bool = False, stack: int = 0,
         everything: Filter | None = None, failures: Failures = Failures.AUTO,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """``buffer``: bytes of the ring; ``argv``, ``env``: what is told of an exec; ``stack``: how many bytes of each
         creator's stack; ``everything``: follow all that this lets pass, not just what descends from marked processes.
+        ``meanwhile`` is called while the kernel verifies the programs.
         """
         self._arch = arch
         self.calls_seen_by = "nothing"
@@ -94,9 +96,7 @@ class Events:
         try:
             if stack:
                 self._side = _side_records()
-            self._load()
-            if failures is not Failures.NO:
-                self._see_calls(failures, machine_wide=everything is not None)
+            self._load(failures, machine_wide=everything is not None, meanwhile=meanwhile)
             self._ring = Ring(self._loaded.maps["ring"], self._size)
         except BaseException:
             if self._side is not None:
@@ -104,33 +104,40 @@ class Events:
             self._loaded.close()
             raise
 
-    def _load(self) -> None:
+    def _load(self, failures: Failures, *, machine_wide: bool, meanwhile: Callable[[], None]) -> None:
         loaded = self._loaded
-        wanted = list(_ALWAYS)
-        try:
-            loaded.load("sched_process_exit")
-            wanted.append("sched_process_exit")
-            self.group_dead = True
-        except MissingHookError:
-            raise
-        except LoadError:  # Linux before 6.16: the tracepoint has no second argument
+        functions = [] if failures is Failures.NO else self._functions()
+        at_a_price = failures is Failures.YES or (failures is Failures.AUTO and not machine_wide)
+        # The longest first. Of two for one hook the kernel takes the second where it refuses the first.
+        names = ["syscall_returns"] if at_a_price and not functions else []
+        names += ["sched_prepare_exec", *_ALWAYS, "sched_process_exit", "existing", "who_reads"]
+        found = loaded.load_all(names, meanwhile)
+        calls = found.pop("syscall_returns", None)
+        wanted = [*_ALWAYS, *(name for name in ("sched_prepare_exec", "sched_process_exit") if not found[name])]
+        self.group_dead = "sched_process_exit" in wanted
+        if isinstance(found.pop("sched_prepare_exec"), MissingHookError):  # Linux before 6.10
+            self.without.append("late arguments")
+        ends = found.pop("sched_process_exit")
+        if isinstance(ends, MissingHookError):
+            raise ends
+        if ends is not None:  # Linux before 6.16: the tracepoint has no second argument
             loaded.load("sched_process_exit_before")
             wanted.append("sched_process_exit_before")
-        try:
-            loaded.load("sched_prepare_exec")
-            wanted.append("sched_prepare_exec")
-        except MissingHookError:  # Linux before 6.10
-            self.without.append("late arguments")
-        for name in _ALWAYS:
-            loaded.load(name)
-        loaded.load("existing")
-        loaded.load("who_reads")
+        for problem in found.values():
+            if problem is not None:
+                raise problem
         loaded.iterate("who_reads")
         for name in wanted:
             loaded.attach(name)
+        if functions and self._attach_functions(functions):
+            self.calls_seen_by = "functions"
+        elif at_a_price:
+            self._attach_calls(calls, failures)
+        elif failures is not Failures.NO:
+            self.unseen_because += "; tracepoints would slow every system call of the machine: --failures yes"
 
-    def _see_calls(self, failures: Failures, *, machine_wide: bool) -> None:
-        """By programs on the functions, which cost other calls nothing, else on the tracepoints, which do."""
+    def _functions(self) -> list[str]:
+        """Programs on the functions of calls, loaded: they cost other calls nothing. None where the kernel has none."""
         loaded, loads = self._loaded, []
         try:
             for call in _CALLS:
@@ -139,19 +146,28 @@ class Events:
                     loads.append(f"function_returns {_PREFIXES[self._arch]}{call}")
                 except MissingHookError:
                     continue  # aarch64 and riscv64 have no fork and no vfork
-            for name in loads:
-                loaded.attach(name)
-            self.calls_seen_by = "functions"
         except LoadError as problem:
             self.unseen_because = self.functions_refused = str(problem)
-        else:
-            return
-        if failures is Failures.AUTO and machine_wide:
-            self.unseen_because += "; tracepoints would slow every system call of the machine: --failures yes"
-            return
+            return []
+        return loads
+
+    def _attach_functions(self, names: list[str]) -> bool:
         try:
-            loaded.load("syscall_returns")
-            loaded.attach_tracepoints("syscall_returns", "syscalls", [f"sys_exit_{call}" for call in _CALLS])
+            for name in names:
+                self._loaded.attach(name)
+        except LoadError as problem:
+            self.unseen_because = self.functions_refused = str(problem)
+            return False
+        return True
+
+    def _attach_calls(self, refused: LoadError | None, failures: Failures) -> None:
+        try:
+            if refused is not None:
+                raise refused
+            if "syscall_returns" not in self._loaded.programs:
+                self._loaded.load("syscall_returns")
+            points = [f"sys_exit_{call}" for call in _CALLS]
+            self._loaded.attach_tracepoints("syscall_returns", "syscalls", points)
             self.calls_seen_by = "tracepoints"
         except LoadError as problem:
             self.unseen_because = str(problem)

@@ -51,15 +51,43 @@ struct {
 	__type(value, __u32);
 } marked SEC(".maps");
 
-/* One for each program: on a CPU no program runs twice at once, but two different ones may. */
+/* What a loop knows from one round to the next. It lies in a map: of what lies on the stack the verifier follows each
+ * value through the rounds, at ten times the price. */
+struct reading {
+	__u64 next; /* the pointer to the next string */
+	__u64 string; /* what is left of the current one; 0: none */
+	__u64 used;
+	__u32 task;
+	__s32 error;
+	__u32 whole;
+};
+struct climbing {
+	struct dentry *dentry;
+	struct mount *mount;
+	__u64 used;
+};
+struct copying {
+	__u64 start, end;
+	__u32 task, what;
+};
+
+/* Of each processor, one for each program that runs with preemption off: it runs nowhere twice at once. RETURNING is for
+ * function_returns, which may be preempted: `busy` keeps out the next that returns on the same processor. */
+enum { MAKING, RETURNING, ROOMS };
 #define SCRATCH(name, record, more)                                                                                    \
 	struct name##_room {                                                                                           \
+		__u64 busy;                                                                                            \
+		union {                                                                                                \
+			struct reading reading;                                                                        \
+			struct climbing climbing;                                                                      \
+			struct copying copying;                                                                        \
+		};                                                                                                     \
 		struct record r;                                                                                       \
 		char more_[more];                                                                                      \
 	};                                                                                                             \
 	struct {                                                                                                       \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                                               \
-		__uint(max_entries, 1);                                                                                \
+		__uint(max_entries, ROOMS);                                                                            \
 		__type(key, __u32);                                                                                    \
 		__type(value, struct name##_room);                                                                     \
 	} name SEC(".maps")
@@ -406,16 +434,7 @@ int BPF_PROG(task_newtask, struct task_struct *child, u64 flags)
 	return 0;
 }
 
-/* A loop's body by bpf_loop is verified once, however often it runs (Linux 5.17). */
-struct reading {
-	__u64 next; /* the pointer to the next string */
-	__u64 string; /* what is left of the current one; 0: none */
-	__u64 used;
-	__u32 task;
-	__s32 error;
-	__u32 whole;
-};
-
+/* A loop's body by bpf_loop is verified once, however often it runs (Linux 5.17). Its context says which room. */
 static __always_inline void write_text(struct text *r, struct reading *on, __u32 last)
 {
 	__u64 used = on->used;
@@ -430,11 +449,11 @@ static __always_inline void write_text(struct text *r, struct reading *on, __u32
 
 static long one_argument(__u32 i, void *context)
 {
-	struct reading *on = context;
-	__u32 zero = 0;
-	struct arguing_room *room = bpf_map_lookup_elem(&arguing, &zero);
+	__u32 which = *(__u32 *)context;
+	struct arguing_room *room = bpf_map_lookup_elem(&arguing, &which);
 	if (!room)
 		return 1;
+	struct reading *on = &room->reading;
 	if (!on->string) {
 		__u64 string = 0;
 		on->error = bpf_probe_read_user(&string, 8, (void *)on->next);
@@ -468,31 +487,29 @@ static long one_argument(__u32 i, void *context)
 
 /* The arguments as they were given: the old memory is still there, and the kernel has just read all of it
  * (fs/exec.c: copy_strings), so that nothing of it is paged out. */
-static __always_inline void arguments(__u32 task, __u64 argv)
+static __always_inline void arguments(__u32 task, __u64 argv, __u32 which)
 {
-	struct reading on = { .next = argv, .task = task };
-	__u32 zero = 0;
-	bpf_loop(MOST_ARGUMENTS, one_argument, &on, 0);
-	struct arguing_room *room = bpf_map_lookup_elem(&arguing, &zero);
-	if (room)
-		write_text(&room->r, &on, on.whole ? WHOLE : MORE);
+	struct arguing_room *room = bpf_map_lookup_elem(&arguing, &which);
+	if (!room)
+		return;
+	struct reading *on = &room->reading;
+	on->next = argv;
+	on->task = task;
+	on->string = on->used = 0;
+	on->error = on->whole = 0;
+	bpf_loop(MOST_ARGUMENTS, one_argument, &which, 0);
+	write_text(&room->r, on, on->whole ? WHOLE : MORE);
 }
-
-struct climbing {
-	struct dentry *dentry;
-	struct mount *mount;
-	__u64 used;
-};
 
 /* The names on the way from a file up to the root, innermost first, each with a NUL, are written to ``scratch``. */
 #define CLIMB(scratch, function, most)                                                                                 \
 	static long function##_step(__u32 i, void *context)                                                            \
 	{                                                                                                              \
-		struct climbing *on = context;                                                                         \
-		__u32 zero = 0;                                                                                        \
-		struct scratch##_room *room = bpf_map_lookup_elem(&scratch, &zero);                                    \
+		__u32 which = *(__u32 *)context;                                                                       \
+		struct scratch##_room *room = bpf_map_lookup_elem(&scratch, &which);                                   \
 		if (!room)                                                                                             \
 			return 1;                                                                                      \
+		struct climbing *on = &room->climbing;                                                                 \
 		struct dentry *dentry = on->dentry, *parent = BPF_CORE_READ(dentry, d_parent);                         \
 		struct mount *mount = on->mount;                                                                       \
 		if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {                                                    \
@@ -510,13 +527,15 @@ struct climbing {
 		on->dentry = parent;                                                                                   \
 		return parent == dentry; /* a file in no directory: memfd */                                           \
 	}                                                                                                              \
-	static __always_inline __u64 function(struct file *file)                                                       \
+	static __always_inline __u64 function(struct scratch##_room *room, struct file *file, __u32 which)             \
 	{                                                                                                              \
-		struct climbing on = { .dentry = BPF_CORE_READ(file, f_path.dentry) };                                 \
+		struct climbing *on = &room->climbing;                                                                 \
 		struct vfsmount *vfs = BPF_CORE_READ(file, f_path.mnt);                                                \
-		on.mount = (void *)vfs - bpf_core_field_offset(struct mount, mnt);                                     \
-		bpf_loop(128, function##_step, &on, 0);                                                                \
-		__u64 used = on.used;                                                                                  \
+		on->dentry = BPF_CORE_READ(file, f_path.dentry);                                                       \
+		on->mount = (void *)vfs - bpf_core_field_offset(struct mount, mnt);                                    \
+		on->used = 0;                                                                                          \
+		bpf_loop(128, function##_step, &which, 0);                                                             \
+		__u64 used = on->used;                                                                                 \
 		CLAMP(used, most);                                                                                     \
 		return used;                                                                                           \
 	}
@@ -524,19 +543,18 @@ CLIMB(executed, names_of_executed, 8192)
 CLIMB(arguing, names_of_directory, 8192)
 
 /* What the descriptor of an execveat refers to: where the path begins, or the file itself. */
-static __always_inline void directory(__u32 task, struct task_struct *me, __s32 fd)
+static __always_inline void directory(__u32 task, struct task_struct *me, __s32 fd, __u32 which)
 {
-	__u32 zero = 0;
 	struct fdtable *table = BPF_CORE_READ(me, files, fdt);
 	struct file **files = BPF_CORE_READ(table, fd), *file = 0;
-	struct arguing_room *room = bpf_map_lookup_elem(&arguing, &zero);
+	struct arguing_room *room = bpf_map_lookup_elem(&arguing, &which);
 	if (!room || fd < 0 || fd >= BPF_CORE_READ(table, max_fds))
 		return;
 	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
 	if (!file)
 		return;
 	struct text *r = &room->r;
-	__u64 used = names_of_directory(file);
+	__u64 used = names_of_directory(room, file, which);
 	CLAMP(used, 8192);
 	r->what = DIRECTORY;
 	r->bytes = used;
@@ -585,24 +603,19 @@ int BPF_PROG(sched_prepare_exec, struct task_struct *task, struct linux_binprm *
 	if (state)
 		state->late = !(at || plain);
 	if (at && r->fd != -100)
-		directory(id, me, r->fd);
+		directory(id, me, r->fd, MAKING);
 	if (!no_arguments && (at || plain))
-		arguments(id, argv);
+		arguments(id, argv, MAKING);
 	return 0;
 }
 
-struct copying {
-	__u64 start, end;
-	__u32 task, what;
-};
-
 static long one_block(__u32 i, void *context)
 {
-	struct copying *on = context;
-	__u32 zero = 0;
+	__u32 zero = MAKING;
 	struct executed_text_room *room = bpf_map_lookup_elem(&executed_text, &zero);
 	if (!room)
 		return 1;
+	struct copying *on = &room->copying;
 	struct text *r = &room->r;
 	__u64 size = on->end - on->start;
 	r->what = on->what;
@@ -622,8 +635,15 @@ static long one_block(__u32 i, void *context)
 
 static __always_inline void memory_text(__u32 task, __u32 what, __u64 start, __u64 end)
 {
-	struct copying on = { .start = start, .end = end, .task = task, .what = what };
-	bpf_loop(512, one_block, &on, 0);
+	__u32 zero = MAKING;
+	struct executed_text_room *room = bpf_map_lookup_elem(&executed_text, &zero);
+	if (!room)
+		return;
+	room->copying.start = start;
+	room->copying.end = end;
+	room->copying.task = task;
+	room->copying.what = what;
+	bpf_loop(512, one_block, 0, 0);
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -653,7 +673,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, pid_t former, struct 
 	objects_of(&r->objects, task);
 	stands(&r->standing, task);
 	bpf_probe_read_kernel(r->comm, 16, (void *)task + bpf_core_field_offset(struct task_struct, comm));
-	__u64 used = names_of_executed(file);
+	__u64 used = names_of_executed(room, file, MAKING);
 	CLAMP(used, 8192);
 	r->file_bytes = used;
 	long got = bpf_probe_read_kernel_str(room->more_ + used, 4096, BPF_CORE_READ(bprm, filename));
@@ -821,46 +841,45 @@ int BPF_PROG(task_rename, struct task_struct *task, const char *comm)
 #define CLOSE_RANGE 436 /* on every arch */
 #define CLOSE_RANGE_UNSHARE 2
 
-/* A call that is looked at returns: a creation or an exec that was refused, or what changes what a task shares. */
-static __always_inline int returns(long result)
+/* Whether a call that returns is to be told: a creation or an exec that was refused, or what changes what is shared. */
+static __always_inline bool told(__u64 *words, long result)
 {
-	struct task_struct *me = bpf_get_current_task_btf();
-	__u64 words[WORDS];
-	__u32 id, zero = 0;
 	if (result <= -512 && result >= -516)
 		return 0; /* -ERESTART…: it is entered again */
-	bpf_probe_read_kernel(words, sizeof(words), (void *)bpf_task_pt_regs(me));
+	bpf_probe_read_kernel(words, sizeof(__u64) * WORDS, (void *)bpf_task_pt_regs(bpf_get_current_task_btf()));
 	__u64 nr = NR(words);
-	__u32 at = nr == EXECVEAT, execs = at || nr == EXECVE;
-	if (result >= 0 && (execs || MAKES(nr)))
+	if (result >= 0 && (nr == EXECVEAT || nr == EXECVE || MAKES(nr)))
 		return 0; /* it has a record of its own */
-	if (nr == CLOSE_RANGE && !(THIRD(words) & CLOSE_RANGE_UNSHARE))
-		return 0;
-	id = followed(me);
-	if (!id)
-		return 0;
-	if (execs) {
-		struct preparing_room *room = bpf_map_lookup_elem(&preparing, &zero);
-		if (!room)
-			return 0;
-		struct executing *r = &room->r;
-		write_head(&r->head, EXECUTING, id, me);
-		r->argc = 0;
-		r->at = at;
-		r->fd = at ? (__s32)FIRST(words) : -100;
-		r->at_flags = at ? FIFTH(words) : 0;
-		r->pad = 0;
-		__u64 path = at ? SECOND(words) : FIRST(words), argv = at ? THIRD(words) : SECOND(words);
-		long got = bpf_probe_read_user_str(room->more_, 4096, (void *)path);
-		r->path_bytes = got;
-		__u64 size = got < 0 ? 0 : got;
-		CLAMP(size, 4096);
-		output(r, sizeof(*r) + size, EXECUTING);
-		if (at && r->fd != -100)
-			directory(id, me, r->fd);
-		if (!no_arguments)
-			arguments(id, argv);
-	}
+	return nr != CLOSE_RANGE || THIRD(words) & CLOSE_RANGE_UNSHARE;
+}
+
+static __always_inline void told_exec(__u32 id, struct task_struct *me, __u64 *words, __u32 which)
+{
+	__u32 at = NR(words) == EXECVEAT;
+	struct preparing_room *room = bpf_map_lookup_elem(&preparing, &which);
+	if (!room)
+		return;
+	struct executing *r = &room->r;
+	write_head(&r->head, EXECUTING, id, me);
+	r->argc = 0;
+	r->at = at;
+	r->fd = at ? (__s32)FIRST(words) : -100;
+	r->at_flags = at ? FIFTH(words) : 0;
+	r->pad = 0;
+	__u64 path = at ? SECOND(words) : FIRST(words), argv = at ? THIRD(words) : SECOND(words);
+	long got = bpf_probe_read_user_str(room->more_, 4096, (void *)path);
+	r->path_bytes = got;
+	__u64 size = got < 0 ? 0 : got;
+	CLAMP(size, 4096);
+	output(r, sizeof(*r) + size, EXECUTING);
+	if (at && r->fd != -100)
+		directory(id, me, r->fd, which);
+	if (!no_arguments)
+		arguments(id, argv, which);
+}
+
+static __always_inline int told_return(__u32 id, struct task_struct *me, long result)
+{
 	struct returned *r = RESERVED(returned, RETURN, id, me);
 	if (!r)
 		return 0;
@@ -872,18 +891,41 @@ static __always_inline int returns(long result)
 	return 0;
 }
 
-/* Attached to sys_exit_clone and its like, one by one. */
+static __always_inline int returns(long result, __u32 which)
+{
+	struct task_struct *me = bpf_get_current_task_btf();
+	__u64 words[WORDS];
+	__u32 id;
+	if (!told(words, result) || !(id = followed(me)))
+		return 0;
+	if (NR(words) != EXECVEAT && NR(words) != EXECVE)
+		return told_return(id, me, result);
+	struct preparing_room *room = bpf_map_lookup_elem(&preparing, &which);
+	if (!room)
+		return 0;
+	if (which == RETURNING && __sync_lock_test_and_set(&room->busy, 1)) {
+		__sync_fetch_and_add(&numbers, 1);
+		__sync_fetch_and_add(&lost[RETURN], 1);
+		return 0;
+	}
+	told_exec(id, me, words, which);
+	if (which == RETURNING)
+		__sync_lock_test_and_set(&room->busy, 0);
+	return told_return(id, me, result);
+}
+
+/* Attached to sys_exit_clone and its like, one by one. Preemption is off (kernel/trace/trace_syscalls.c). */
 SEC("tracepoint/syscalls/sys_exit_clone")
 int syscall_returns(struct syscall_exit *context)
 {
-	return returns(context->ret);
+	return returns(context->ret, MAKING);
 }
 
 /* Loaded for each of the functions: of all of them the registers are the only argument. */
 SEC("fexit/sys_clone")
 int BPF_PROG(function_returns, void *registers, long result)
 {
-	return returns(result);
+	return returns(result, RETURNING);
 }
 
 SEC("iter/task")
