@@ -80,7 +80,7 @@ ENDS: Final[dict[str, Row]] = {
     "sysv_queue": ("word", OPEN, "a message in SysV queue", ()),
     "posix_queue": ("self", LIKELY, "a message in the queue /forklore-", ()),
     "terminal_held": ("held", OPEN, "output on the terminal /dev/pts/", ()),
-    "background_read": ("stopped", LIKELY, "it is in the background, and was stopped (SIGTTIN)", ()),
+    "background_read": ("stopped", LIKELY, "it is in the background and wants to read from /dev/pts/", ("SIGTTIN",)),
     "prompt": ("input", OPEN, "somebody to type on /dev/pts/", ()),
     "waits_for_signal": ("signal", OPEN, "the signal SIGUSR1", ()),
     "sleeps_long": ("sleeps", OPEN, "sleeps, for 166 min", ()),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -81,39 +82,52 @@ def test_make_waits_for_a_token_that_a_job_keeps() -> None:
     ), text
 
 
+def cgroup_folder(kind: str) -> Path:
+    """Where control groups can be made that can be frozen, of version 1 or 2 (cgroups(7))."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _source, place, version, options, *_rest = line.split()
+        if version == kind and (kind == "cgroup2" or "freezer" in options.split(",")):
+            return Path(place)
+    pytest.skip(f"no {kind} with a freezer is mounted here")
+
+
 @contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """A process in a control group of its own that is frozen."""
-    for place, file, freeze, thaw in (
-        ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED"),
-        ("/sys/fs/cgroup", "cgroup.freeze", "1", "0"),
-    ):
-        folder = Path(place, f"forklore-{os.getpid()}")
-        try:
-            folder.mkdir()
-        except OSError:
-            continue
-        try:
-            (folder / "cgroup.procs").write_text(str(pid))
-            (folder / file).write_text(freeze)
-            yield
-        finally:
-            if (folder / file).exists():
-                (folder / file).write_text(thaw)
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            folder.rmdir()
-        return
-    pytest.skip("no control group can be made here: it takes root, and a freezer (cgroups(7))")
+def frozen(pid: int, kind: str) -> Iterator[Path]:
+    """A process in a control group that is frozen because the one above it is: that one."""
+    file, freeze, thaw = {"cgroup": ("freezer.state", "FROZEN", "THAWED"), "cgroup2": ("cgroup.freeze", "1", "0")}[kind]
+    above = cgroup_folder(kind) / f"forklore-{os.getpid()}"
+    below = above / "below"
+    try:
+        below.mkdir(parents=True)
+    except OSError as problem:
+        pytest.skip(f"no control group can be made at {above}: {problem.strerror} (it takes root)")
+    try:
+        (below / "cgroup.procs").write_text(str(pid))
+        (above / file).write_text(freeze)
+        settled = {"cgroup": ("freezer.state", "FROZEN"), "cgroup2": ("cgroup.events", "frozen 1")}[kind]
+        nothing = select.poll()
+        while settled[1] not in (below / settled[0]).read_text():
+            nothing.poll(1)
+        yield above
+    finally:
+        (above / file).write_text(thaw)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        below.rmdir()
+        above.rmdir()
 
 
-def test_a_frozen_control_group() -> None:
+@pytest.mark.parametrize("kind", ["cgroup", "cgroup2"])
+def test_a_frozen_control_group(kind: str) -> None:
     child = subprocess.Popen(["sleep", "1000"])
-    with frozen(child.pid):
-        graph = observe([child.pid])
-        (answer,) = conclude(graph)
-        text = headline(graph, answer.chain)
-    child.returncode = -signal.SIGKILL
+    try:
+        with frozen(child.pid, kind) as folder:
+            graph = observe([child.pid])
+            (answer,) = conclude(graph)
+            text = headline(graph, answer.chain)
+    finally:
+        child.kill()
+        child.wait()
     assert answer.chain.root == "frozen", text
-    assert f"{child.pid} sleep is frozen, and waits for its control group /sys/fs/cgroup/" in text
+    assert f"{child.pid} sleep is frozen, and waits for its control group {folder} to be thawed" in text
     assert text.endswith("What ends it: whoever thaws it.")

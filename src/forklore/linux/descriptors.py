@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, Self
@@ -273,3 +274,22 @@ def order(tid_a: Tid, fd_a: Fd, tid_b: Tid, fd_b: Fd) -> Order | Unavailable:
     if problem == errno.EBADF:
         return Unavailable(problem, f"EBADF: {tid_a} has no descriptor {fd_a}, or {tid_b} no {fd_b}")
     return refused(tid_a, tid_b, problem)
+
+
+_SLOT: Final = struct.Struct("=III")
+"""include/uapi/linux/kcmp.h: struct kcmp_epoll_slot."""
+
+
+def epoll_target(tid: Tid, epoll: int, fd: int, again: int = 0) -> Order | None:
+    """Whether what an epoll of a task watches by a number is what that number leads to now; None: it is not known.
+
+    fdinfo tells the number that the file had when it was added (fs/eventpoll.c), and a file stays watched as long as
+    any descriptor is open of it. ``again``: which of several entries of that number.
+    """
+    if _NR_KCMP is None:
+        return None
+    slot = ctypes.create_string_buffer(_SLOT.pack(epoll, fd, again))
+    answer: int = syscall(_NR_KCMP, tid, tid, KcmpType.EPOLL_TFD, fd, ctypes.addressof(slot), 0)
+    if answer >= 0:
+        return Order(answer)
+    return Order.UNEQUAL if ctypes.get_errno() in (errno.EBADF, errno.ENOENT) else None

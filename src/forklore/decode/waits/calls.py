@@ -15,6 +15,10 @@ class Waits(StrEnum):
     """Data, or the end of it, on a descriptor."""
     WRITE = auto()
     """Room in what a descriptor leads to."""
+    MOVE = auto()
+    """splice and the like: data of one descriptor, or room in another."""
+    RING = auto()
+    """Completions of an io_uring."""
     ACCEPT = auto()
     CONNECT = auto()
     POLL = auto()
@@ -51,6 +55,8 @@ class Patience(StrEnum):
     """struct timeval, from when the call began."""
     UNTIL = auto()
     """struct timespec, a point of CLOCK_REALTIME."""
+    POINT = auto()
+    """struct timespec, a point of the clock that the next argument names."""
     MILLISECONDS = auto()
     """A number; negative: for ever."""
     ITSELF = auto()
@@ -81,11 +87,11 @@ def _same(names: str, waiting: Waiting) -> dict[str, Waiting]:
 
 
 CALLS: Final[dict[str, Waiting]] = {
-    **_same("read readv pread64 preadv preadv2 recvfrom recvmsg recvmmsg getrandom", Waiting(Waits.READ, 0)),
+    **_same("read readv pread64 preadv preadv2 recvfrom recvmsg recvmmsg", Waiting(Waits.READ, 0)),
     **_same("write writev pwrite64 pwritev pwritev2 sendto sendmsg sendmmsg", Waiting(Waits.WRITE, 0)),
-    "splice": Waiting(Waits.READ, 0), "tee": Waiting(Waits.READ, 0), "vmsplice": Waiting(Waits.WRITE, 0),
-    "sendfile": Waiting(Waits.WRITE, 0), "sendfile64": Waiting(Waits.WRITE, 0),
-    "copy_file_range": Waiting(Waits.DISK, 0),
+    **_same("splice tee vmsplice sendfile sendfile64", Waiting(Waits.MOVE)),
+    "copy_file_range": Waiting(Waits.DISK, 0), "getrandom": Waiting(Waits.DISK),
+    "io_uring_enter": Waiting(Waits.RING, 0, restarts=False),
     "accept": Waiting(Waits.ACCEPT, 0), "accept4": Waiting(Waits.ACCEPT, 0), "connect": Waiting(Waits.CONNECT, 0),
     "poll": Waiting(Waits.POLL, None, Patience.MILLISECONDS, 2, restarts=False),
     "ppoll": Waiting(Waits.POLL, None, Patience.SPAN, 2, restarts=False),
@@ -95,8 +101,8 @@ CALLS: Final[dict[str, Waiting]] = {
     "epoll_wait": Waiting(Waits.POLL, 0, Patience.MILLISECONDS, 3, restarts=False),
     "epoll_pwait": Waiting(Waits.POLL, 0, Patience.MILLISECONDS, 3, restarts=False),
     "epoll_pwait2": Waiting(Waits.POLL, 0, Patience.SPAN, 3, restarts=False),
-    "futex": Waiting(Waits.FUTEX, None, Patience.FUTEX, 3), "futex_wait": Waiting(Waits.FUTEX, None, Patience.UNTIL, 4),
-    "futex_waitv": Waiting(Waits.FUTEX, None, Patience.UNTIL, 3),
+    "futex": Waiting(Waits.FUTEX, None, Patience.FUTEX, 3), "futex_wait": Waiting(Waits.FUTEX, None, Patience.FUTEX),
+    "futex_waitv": Waiting(Waits.FUTEX, None, Patience.POINT, 3),
     "wait4": Waiting(Waits.CHILD), "waitpid": Waiting(Waits.CHILD), "waitid": Waiting(Waits.CHILD),
     "vfork": Waiting(Waits.VFORK), "clone": Waiting(Waits.VFORK), "clone3": Waiting(Waits.VFORK),
     "flock": Waiting(Waits.LOCK, 0), "fcntl": Waiting(Waits.LOCK, 0), "fcntl64": Waiting(Waits.LOCK, 0),
@@ -118,6 +124,8 @@ CALLS: Final[dict[str, Waiting]] = {
 }  # fmt: skip
 """By name. Calls that are not here return at once, or wait for what only the kernel does."""
 
+MOVES: Final = {"splice": (0, 2), "tee": (0, 1), "sendfile": (1, 0), "sendfile64": (1, 0)}
+"""Which arguments are the descriptors that data come from and go to. vmsplice has one, for either."""
 F_SETLKW, F_OFD_SETLKW, F_SETLKW64 = 7, 38, 14
 """Commands of fcntl(2) that wait (asm-generic/fcntl.h); 14 is F_SETLKW64 of 32-bit programs."""
 F_SETLEASE: Final = 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,10 @@ _NAMES: Final = {
     WAIT_REQUEUE_PI: "FUTEX_WAIT_REQUEUE_PI", LOCK_PI2: "FUTEX_LOCK_PI2",
 }  # fmt: skip
 _FLAG2_PRIVATE: Final = 128  # FUTEX2_PRIVATE
+_WAITER: Final = struct.Struct("<QQII")
+"""include/uapi/linux/futex.h: struct futex_waitv."""
+MOST: Final = 128
+"""FUTEX_WAITV_MAX."""
 WAITERS: Final = 0x8000_0000
 OWNER_DIED: Final = 0x4000_0000
 TID_MASK: Final = 0x3FFF_FFFF
@@ -69,3 +74,13 @@ def futex_wait(name: str, words: Sequence[int]) -> FutexWait | None:
         absolute=command != WAIT, realtime=command == LOCK_PI or bool(operation & CLOCK_REALTIME),
         requeued_to=Address(words[4]) if command == WAIT_REQUEUE_PI else None,
     )  # fmt: skip
+
+
+def futexes_waited_for(raw: bytes) -> list[Address]:
+    """Of the list that futex_waitv(2) is given: where the words lie."""
+    return [Address(place) for _value, place, _flags, _reserved in _WAITER.iter_unpack(raw)]
+
+
+def futex_list_size(count: int) -> int:
+    """Bytes of a list of so many words for futex_waitv(2)."""
+    return _WAITER.size * min(count, MOST)

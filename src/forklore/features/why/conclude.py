@@ -319,7 +319,9 @@ def _entered(steps: tuple[Step, ...]) -> int:
     return place
 
 
-_HOLDERS: Final = frozenset({Role.WRITER, Role.READER, Role.PEER, Role.LOCK_HOLDER, Role.OWNER})
+_HOLDERS: Final = frozenset({
+    Role.WRITER, Role.READER, Role.PEER, Role.LISTENER, Role.LOCK_HOLDER, Role.LEASE_HOLDER, Role.OWNER,
+})  # fmt: skip
 _ELSEWHERE: Final = frozenset({
     RootKind.SIGNAL, RootKind.IDLE, RootKind.SLEEPS, RootKind.INPUT, RootKind.REMOTE, RootKind.WORD, RootKind.UNKNOWN,
 })  # fmt: skip

@@ -66,6 +66,8 @@ class Role(StrEnum):
     READER = auto()
     PEER = auto()
     """Holds the other end of a connection."""
+    LISTENER = auto()
+    """Has the socket on which a connection waits to be accepted."""
     OWNER = auto()
     """Has the lock."""
     THREAD = auto()
@@ -76,6 +78,7 @@ class Role(StrEnum):
     PROCESS = auto()
     """Is the process that a pidfd is of."""
     LOCK_HOLDER = auto()
+    LEASE_HOLDER = auto()
     TRACER = auto()
     PARENT = auto()
     """Should wait for a zombie."""

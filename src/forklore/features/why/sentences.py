@@ -15,7 +15,9 @@ _TOLD_BY_WAIT: Final = frozenset({WaitKind.CHILD, WaitKind.JOIN, WaitKind.PROCES
 _LINKS: Final = {
     Role.WRITER: "{who} still holds its write end{fds} and", Role.READER: "{who} still holds its read end{fds} and",
     Role.PEER: "{who} has the other end{fds} and", Role.OWNER: "{who} has locked it and",
-    Role.LOCK_HOLDER: "{who} has the lock{fds} and", Role.TRACER: "{who} is its tracer and",
+    Role.LISTENER: "{who} listens there{fds} and",
+    Role.LOCK_HOLDER: "{who} has the lock{fds} and", Role.LEASE_HOLDER: "{who} has the lease{fds} and",
+    Role.TRACER: "{who} is its tracer and",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ _ENDERS: Final = 6
 _DEPTH: Final = 12
 _ROLES: Final = {
     Role.WRITER: "write end held by", Role.READER: "read end held by", Role.PEER: "other end held by",
+    Role.LISTENER: "to be accepted by", Role.LEASE_HOLDER: "lease of",
     Role.OWNER: "locked by", Role.THREAD: "thread", Role.CHILD: "child", Role.TRACEE: "traced",
     Role.VFORK_CHILD: "vfork child", Role.PROCESS: "process", Role.LOCK_HOLDER: "locked by",
     Role.TRACER: "traced by", Role.PARENT: "parent", Role.SIBLING: "could be woken by",

@@ -26,25 +26,38 @@ class Freezers:
         return self._frozen[raw]
 
 
-def _folders(raw: bytes) -> list[str]:
+def _folders(raw: bytes) -> list[tuple[str, str]]:
+    # Where a task's groups are, each with the mount that they lie in.
     found = []
     for place in parse_cgroup(raw):
         controllers = place.controllers.split(b",")
         if place.hierarchy == 0 or b"freezer" in controllers:
             mount = _mounts().get("" if place.hierarchy == 0 else "freezer")
             if mount is not None:
-                found.append(mount + os.fsdecode(place.path).rstrip("/"))
+                found.append((mount, mount + os.fsdecode(place.path).rstrip("/")))
     return found
 
 
-def _frozen(folder: str) -> str | None:
+def _frozen(place: tuple[str, str]) -> str | None:
+    mount, folder = place
     events = read_file(f"{folder}/cgroup.events", 4096)
-    if not isinstance(events, Unavailable) and b"frozen 1" in events:
-        return folder
     state = read_file(f"{folder}/freezer.state", 64)
+    if not isinstance(events, Unavailable) and b"frozen 1" in events.splitlines():
+        return _asked_for(mount, folder, "cgroup.freeze")
     if not isinstance(state, Unavailable) and state.strip() in (b"FROZEN", b"FREEZING"):
-        return folder
+        return _asked_for(mount, folder, "freezer.self_freezing")
     return None
+
+
+def _asked_for(mount: str, folder: str, file: str) -> str:
+    """A group is frozen with all below it: the nearest one that was itself told to be."""
+    above = folder
+    while len(above) > len(mount):
+        said = read_file(f"{above}/{file}", 64)
+        if not isinstance(said, Unavailable) and said.strip() == b"1":
+            return above
+        above = os.path.dirname(above)
+    return folder
 
 
 @cache

@@ -183,6 +183,19 @@ def _attach_rule(tid: Tid) -> str:
     return kcmp.access_rule(tid)
 
 
+def stopped_by(pid: Pid) -> int | None:
+    """The signal of job control that has stopped a process; None: not told.
+
+    The kernel forgets it when the parent waits for the stop (kernel/exit.c: wait_task_stopped), and tells it to those
+    who may trace the process, of the process as a whole (fs/proc/array.c: do_task_stat).
+    """
+    raw = proc.read_file(f"/proc/{pid}/stat", 4096)
+    if isinstance(raw, Unavailable):
+        return None
+    words = raw[raw.rindex(b")") + 2 :].split()
+    return int(words[49]) & 0x7F or None if words[0] == b"T" and len(words) > 49 else None
+
+
 def where(tid: Tid) -> str | None:
     """The function of the kernel that a task sleeps in (/proc/TID/wchan); None: none, or not told."""
     raw = proc.read_file(f"/proc/{tid}/wchan", 256)

@@ -26,8 +26,9 @@ _UNIX_MESSAGE: Final = struct.Struct("=BBBBIII")
 _INET_REQUEST: Final = struct.Struct("=BBBBI48s")
 _INET_MESSAGE: Final = struct.Struct("=BBBB2s2s16s16sIIIIIIII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_SHOW: Final = 0x1 | 0x2 | 0x4 | 0x10  # UDIAG_SHOW_NAME, VFS, PEER, RQLEN
-_NAME, _PEER, _QUEUES = 0, 2, 4
+_INODE: Final = struct.Struct("=I")
+_SHOW: Final = 0x1 | 0x2 | 0x4 | 0x8 | 0x10  # UDIAG_SHOW_NAME, VFS, PEER, ICONS, RQLEN
+_NAME, _PEER, _ICONS, _QUEUES = 0, 2, 3, 4
 _PATIENCE: Final = 2.0
 LISTEN: Final = 10
 """TCP_LISTEN, and what sock_diag has for a listening Unix socket."""
@@ -47,6 +48,8 @@ class UnixSocket(Struct, frozen=True):
     """The path, or ``@`` and what follows for an abstract name; empty: none."""
     waiting: int
     """Bytes that lie there to be read; of a listening one, connections that nobody has accepted yet."""
+    unaccepted: tuple[int, ...] = ()
+    """Of a listening one: the inodes of the sockets that have connected and were not accepted yet."""
 
 
 class InetSocket(Struct, frozen=True):
@@ -76,16 +79,32 @@ def unix_sockets() -> dict[int, UnixSocket] | Unavailable:
     return {each.inode: each for each in found}
 
 
-def tcp_sockets() -> list[InetSocket] | Unavailable:
-    """All TCP sockets of this network namespace."""
+def inet_sockets(protocol: int = socket.IPPROTO_TCP) -> list[InetSocket] | Unavailable:
+    """All TCP (or UDP) sockets of this network namespace."""
     found = []
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
-            request = _INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF, b"\0" * 48)
+            request = _INET_REQUEST.pack(family, protocol, 0, 0, 0xFFFFFFFF, b"\0" * 48)
             found += [_inet(message) for message in _dump(request)]
     except OSError as problem:
-        return _refused(problem, "tcp_diag")
+        return _refused(problem, "tcp_diag" if protocol == socket.IPPROTO_TCP else "udp_diag")
     return found
+
+
+def socket_address(raw: bytes) -> bytes | tuple[str, int] | None:
+    """A struct sockaddr: the name of a Unix socket as :class:`UnixSocket` has it, address and port of an internet one.
+
+    None for other families and for what is cut off.
+    """
+    family = int.from_bytes(raw[:2], "little")
+    if family == socket.AF_UNIX and len(raw) > 2:
+        path = raw[2:]
+        return b"@" + path[1:] if path.startswith(b"\0") else path.partition(b"\0")[0]
+    if family == socket.AF_INET and len(raw) >= 8:
+        return _address(family, raw[4:8]), int.from_bytes(raw[2:4], "big")
+    if family == socket.AF_INET6 and len(raw) >= 24:
+        return _address(family, raw[8:24]), int.from_bytes(raw[2:4], "big")
+    return None
 
 
 def _refused(problem: OSError, module: str) -> Unavailable:
@@ -147,7 +166,12 @@ def _unix(message: bytes) -> UnixSocket:
         type=type_,
         name=b"@" + name[1:] if name.startswith(b"\0") else name.rstrip(b"\0"),
         waiting=int.from_bytes(more.get(_QUEUES, b"")[:4], "little"),
+        unaccepted=tuple(each for (each,) in _INODE.iter_unpack(_whole(more.get(_ICONS, b"")))),
     )
+
+
+def _whole(raw: bytes) -> bytes:
+    return raw[: len(raw) - len(raw) % _INODE.size]
 
 
 def _inet(message: bytes) -> InetSocket:

@@ -13,7 +13,7 @@ from forklore.abi.units import Pid, Unavailable
 from forklore.linux.libc import function
 from forklore.linux.proc import read_file
 
-_GETPID: Final = 11
+_GETPID, _GETVAL = 11, 12
 _semctl: Final = function("semctl", ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_ulong)
 
 
@@ -26,6 +26,12 @@ def last_changed(identifier: int, number: int) -> Pid | Unavailable:
     if problem == errno.EINVAL:
         return Unavailable(problem, "it is of another IPC namespace, or is gone")
     return Unavailable(problem, f"semctl(2): {os.strerror(problem)}; it takes the right to read the set")
+
+
+def value(identifier: int, number: int) -> int | None:
+    """What a semaphore stands at; None where that may not be read."""
+    answer: int = _semctl(identifier, number, _GETVAL, 0)
+    return answer if answer >= 0 else None
 
 
 class Queue(Struct, frozen=True):

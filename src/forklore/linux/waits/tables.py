@@ -70,12 +70,14 @@ class Info(Struct, frozen=True):
 
 
 def parse_info(raw: bytes) -> Info:
-    """The lines of a fdinfo file; of epoll's, which have several fields, all that follows the first name."""
+    """The lines of a fdinfo file; of epoll's, which have several fields, all that follows the first name.
+
+    Lines without a name, as io_uring's list of polls has them, have an empty one.
+    """
     lines = []
     for line in raw.splitlines():
         name, colon, value = line.partition(b":")
-        if colon:
-            lines.append((name.strip(), value.strip()))
+        lines.append((name.strip(), value.strip()) if colon else (b"", line.strip()))
     return Info(tuple(lines))
 
 

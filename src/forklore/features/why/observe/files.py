@@ -1,45 +1,36 @@
-"""Waits on a descriptor: what it leads to, and who holds the other end."""
+"""Waits on a descriptor: what it leads to, and who holds the other end. Sockets have a module of their own."""
 
 from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from forklore.abi.text import printable
-from forklore.abi.units import Nanoseconds, Pid, Tid, Unavailable
-from forklore.features.why.graph import Ender, Held, Role, WaitKind
+from forklore.abi.units import Nanoseconds, Pid, Unavailable
+from forklore.features.why.graph import Ender, Role, WaitKind
+from forklore.features.why.observe.awaited import Awaited, Holders, merged
 from forklore.features.why.observe.machine import Machine
+from forklore.features.why.observe.sockets import Sockets
 from forklore.features.why.observe.words import signal_names
+from forklore.linux.descriptors import epoll_target
+from forklore.linux.kcmp import Order
 from forklore.linux.waits import tables
 from forklore.linux.waits.look import Look
-from forklore.linux.waits.sock_diag import ESTABLISHED, LISTEN, InetSocket, UnixSocket
 from forklore.linux.waits.tables import Holding, Info
+from forklore.report.words.words import count
 
 _TTY_MAJOR: Final = range(136, 144)
 _PTMX: Final = (5, 2)
-_RCVTIMEO = "a receive timeout of the socket (SO_RCVTIMEO) cannot be seen from outside"
 _NUMBERED: Final = re.compile(rb"(pipe|socket):\[(\d+)\]")
-_MOST_TRACED: Final = 8
-"""Holders whose way to the descriptor is looked for."""
-
-
-class Awaited(Struct, frozen=True):
-    """What a descriptor is waited for."""
-
-    what: str
-    """``the end of pipe:[4711], which is empty``."""
-    kind: WaitKind
-    enders: tuple[Ender, ...] = ()
-    closed: bool = False
-    beyond: str = ""
-    object: str | None = None
-    idle: bool = False
-    timed: bool = False
-    ends_in: Nanoseconds | None = None
+_POLLED: Final = 64
+"""Descriptors of one poll that are looked at."""
+_NESTED: Final = 5
+"""EP_MAX_NESTS of fs/eventpoll.c: no epoll leads further."""
+_NAMED: Final = 4
 
 
 class Files:
@@ -47,9 +38,11 @@ class Files:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self._holders = Holders(machine)
+        self._sockets = Sockets(machine, self._holders)
 
-    def awaited(self, task: Look, fd: int, *, write: bool) -> Awaited:
-        """What a task waits for that reads from (or writes to) a descriptor."""
+    def awaited(self, task: Look, fd: int, *, write: bool, depth: int = 0) -> Awaited:
+        """What a task waits for that reads from (or writes to) a descriptor. ``depth``: of epolls that watch epolls."""
         reader = task.tid
         target = tables.target(reader, fd)
         kind = WaitKind.WRITE if write else WaitKind.READ
@@ -59,10 +52,63 @@ class Files:
         if numbered is not None and numbered[1] == b"pipe":
             return self._pipe(task, fd, target, self._machine.tables.holders(target), write=write)
         if numbered is not None:
-            return self._socket(task, fd, target, int(numbered[2]), write=write)
+            return self._sockets.awaited(task, int(numbered[2]), write=write)
         if target.startswith(b"anon_inode:"):
-            return self._anonymous(task, fd, target)
+            return self._anonymous(task, fd, target, depth)
         return self._path(task, fd, target, write=write)
+
+    # Several descriptors
+
+    def any_of(self, task: Look, polled: Sequence[Polled], depth: int = 0) -> Awaited:
+        """What a task waits for that waits until any of several descriptors is ready."""
+        told = [(each, self._one(task, each, depth)) for each in polled[:_POLLED]]
+        if len(polled) == 1:
+            return told[0][1]
+        if not polled:
+            return Awaited("an event, though no descriptor is watched", WaitKind.EVENTS, beyond="whoever adds one")
+        what = "; ".join(f"fd {each.fd}: {found.what}" for each, found in told[:_NAMED])
+        more = f" and {len(polled) - _NAMED} more" if len(polled) > _NAMED else ""
+        open_ = [found for _each, found in told if not found.closed]
+        times = [found.ends_in for _each, found in told if found.timed and found.ends_in is not None]
+        return Awaited(
+            f"any of {len(polled)} descriptors ({what}{more})", WaitKind.EVENTS,
+            merged(found.enders for _each, found in told), closed=not open_ and len(polled) <= _POLLED,
+            beyond=open_[0].beyond if open_ else "", idle=any(found.idle for _each, found in told),
+            timed=any(found.timed for _each, found in told), ends_in=min(times, default=None),
+        )  # fmt: skip
+
+    def _one(self, task: Look, polled: Polled, depth: int) -> Awaited:
+        if polled.there:
+            return self.awaited(task, polled.fd, write=polled.write, depth=depth)
+        what = f"the file that was descriptor {polled.fd} when it was watched, and is closed there"
+        return Awaited(what, WaitKind.READ, beyond="whoever has it now, which is not told")
+
+    def _epolled(self, task: Look, epoll: int, polled: Polled) -> Polled:
+        # A number in epoll's list is that of the time when it was added: the file lives on under others, and the
+        # number may be another file's by now, or in another process's table.
+        if epoll_target(task.tid, epoll, polled.fd, polled.again) in (Order.EQUAL, None):
+            return polled
+        return structs.replace(polled, there=False)
+
+    def ring(self, task: Look, fd: int) -> Awaited:
+        """What a task waits for that waits for completions of an io_uring."""
+        info = tables.info(task.tid, fd)
+        lines = Info(()) if isinstance(info, Unavailable) else info
+        polls = sum(value.startswith(b"op=") for value in lines.all(b""))
+        submitted = lines.number(b"SQEs")
+        told = [f"{count(polls, 'request')} for an event on a descriptor"] if polls else []
+        told += [f"{count(submitted, 'request')} not taken by the kernel yet"] if submitted else []
+        words = f" ({', '.join(told)})" if told else ""
+        return Awaited(f"completions of the io_uring that is descriptor {fd}{words}", WaitKind.EVENTS,
+                       beyond="whatever its requests wait for, of which the kernel tells no descriptor")  # fmt: skip
+
+    def connect(self, task: Look, fd: int, address: bytes | None) -> Awaited:
+        """What a task waits for that connects a socket with an address (a struct sockaddr; None: not read)."""
+        target = tables.target(task.tid, fd)
+        numbered = None if isinstance(target, Unavailable) else _NUMBERED.fullmatch(target)
+        if numbered is None or numbered[1] != b"socket":
+            return Awaited(f"an answer on descriptor {fd}", WaitKind.CONNECT, beyond="whoever is connected to")
+        return self._sockets.connect(task, int(numbered[2]), address)
 
     # Pipes
 
@@ -70,7 +116,7 @@ class Files:
         self, task: Look, fd: int, target: bytes, holders: Iterable[Holding], *, write: bool, fifo: bool = False
     ) -> Awaited:
         role = Role.READER if write else Role.WRITER
-        enders = self._held(task, [each for each in holders if _open_for(each, write=not write)], role)
+        enders = self._holders.told(task, [each for each in holders if _open_for(each, write=not write)], role)
         name = printable(target)
         state = "which is full" if write else "which is empty"
         what = f"room in {name}, {state}" if write else f"data or the end of {name}, {state}"
@@ -78,109 +124,9 @@ class Files:
         beyond = "whoever opens it by its name" if fifo else "" if enders else "nobody is seen to hold its other end"
         return Awaited(what, kind, enders, closed=bool(enders) and not fifo, beyond=beyond, object=name)
 
-    def _held(self, task: Look, holders: list[Holding], role: Role) -> tuple[Ender, ...]:
-        by_process: dict[Pid, list[Holding]] = {}
-        for each in holders:
-            by_process.setdefault(each.pid, []).append(each)
-        found: list[Ender] = []
-        for pid, held in by_process.items():
-            told = tuple(self._told(task, each, trace=len(found) < _MOST_TRACED) for each in held)
-            found.append(Ender(pid, None, role, told))
-        return tuple(found)
-
-    def _told(self, task: Look, held: Holding, *, trace: bool) -> Held:
-        info = tables.info(held.tid, held.fd)
-        cloexec = None if isinstance(info, Unavailable) else info.cloexec
-        origin = self._origin(task, held) if trace and held.pid != task.pid else ""
-        return Held(held.fd, cloexec, origin)
-
-    def _origin(self, task: Look, held: Holding) -> str:
-        """Where a process has a descriptor from, as far as those that live show."""
-        same = [each for each in self._machine.tables.holders(held.target) if each.pid != held.pid]
-        known: set[Pid] = set()
-        look = self._machine.look(held.tid)
-        pid = held.pid
-        while not isinstance(look, Unavailable) and look.ppid and look.ppid not in known:
-            known.add(look.ppid)
-            pid = look.ppid
-            for each in same:
-                if each.pid == pid and tables.same_file(each, held):
-                    return f"inherited from {pid} {self.name(pid)}, which has it as fd {each.fd}"
-            look = self._machine.look(Tid(int(pid)))
-        for each in same:
-            if tables.same_file(each, held):
-                return f"the same open file as fd {each.fd} of {each.pid} {self.name(each.pid)}"
-        return "whoever passed it on has ended or closed it"
-
-    def name(self, pid: Pid) -> str:
-        """A process's name."""
-        look = self._machine.look(Tid(int(pid)))
-        return "?" if isinstance(look, Unavailable) else printable(look.name)
-
-    # Sockets
-
-    def _socket(self, task: Look, fd: int, target: bytes, inode: int, *, write: bool) -> Awaited:
-        kind = WaitKind.WRITE if write else WaitKind.READ
-        name = printable(target)
-        unix = self._machine.unix
-        if not isinstance(unix, Unavailable) and inode in unix:
-            return self._unix(task, unix[inode], kind, name, unix)
-        tcp = self._machine.tcp_by_inode.get(inode)
-        if tcp is not None:
-            return self._tcp(task, tcp, kind, name)
-        if not self._machine.network(task.tid):
-            beyond = "it is of another network namespace, whose sockets are not asked for"
-        elif isinstance(unix, Unavailable):
-            beyond = unix.why
-        else:
-            beyond = "whoever sends to it"
-        return Awaited(f"{'room in' if write else 'data on'} {name}", kind, beyond=beyond, object=name)
-
-    def _unix(
-        self, task: Look, found: UnixSocket, kind: WaitKind, name: str, sockets: dict[int, UnixSocket]
-    ) -> Awaited:
-        if found.state == LISTEN:
-            where = f" {printable(found.name)}" if found.name else ""
-            what = f"connections on the Unix socket{where}"
-            return Awaited(what, WaitKind.CONNECTION, beyond="any client", object=name, idle=True)
-        way = "room in" if kind is WaitKind.WRITE else "data on"
-        if not found.peer:
-            where = f" {printable(found.name)}" if found.name else ""
-            return Awaited(f"{way} the Unix socket{where} ({name})", kind, beyond="whoever sends to it", object=name)
-        peer = f"socket:[{found.peer}]".encode()
-        enders = self._held(task, self._machine.tables.holders(peer), Role.PEER)
-        mine = self._held(task, self._machine.tables.holders(name.encode()), Role.PEER)
-        peers = {each.pid for each in enders}
-        other = sockets.get(found.peer)
-        named = other.name or found.name if other is not None else found.name
-        where = f" {printable(named)}" if named else ""
-        what = f"{way} the Unix socket{where} ({name}), whose peer is socket:[{found.peer}]"
-        accepted = "" if enders else "the connection has not been accepted, or its peer is on its way in a message"
-        # Who has this end, too, could shut it down.
-        both = (*enders, *(each for each in mine if each.pid not in peers and each.pid != task.pid))
-        return Awaited(what, kind, both, beyond=accepted or _RCVTIMEO, object=name)
-
-    def _tcp(self, task: Look, found: InetSocket, kind: WaitKind, name: str) -> Awaited:
-        local, remote = (f"{address}:{port}" for address, port in (found.local, found.remote))
-        if found.state == LISTEN:
-            what = f"connections on TCP {local}"
-            return Awaited(what, WaitKind.CONNECTION, beyond="any client", object=name, idle=True)
-        way = "room in the connection" if kind is WaitKind.WRITE else "data on the connection"
-        if found.state != ESTABLISHED and kind is WaitKind.CONNECT:
-            return Awaited(f"an answer of TCP {remote}", kind, beyond=f"{remote}", object=name)
-        peers = [
-            each for each in self._machine.tcp_by_inode.values()
-            if each.local == found.remote and each.remote == found.local and each.inode != found.inode
-        ]  # fmt: skip
-        holders = [held for each in peers for held in self._machine.tables.holders(b"socket:[%d]" % each.inode)]
-        enders = self._held(task, holders, Role.PEER)
-        what = f"{way} TCP {local} ↔ {remote}"
-        beyond = _RCVTIMEO if enders else f"its peer is {remote}, on another machine or in another network namespace"
-        return Awaited(what, kind, enders, beyond=beyond, object=name)
-
     # Everything else
 
-    def _anonymous(self, task: Look, fd: int, target: bytes) -> Awaited:
+    def _anonymous(self, task: Look, fd: int, target: bytes, depth: int) -> Awaited:
         info = tables.info(task.tid, fd)
         lines = Info(()) if isinstance(info, Unavailable) else info
         what = printable(target.removeprefix(b"anon_inode:").strip(b"[]"))
@@ -193,6 +139,11 @@ class Files:
             return Awaited(f"a signal ({signal_names(mask)})", WaitKind.SIGNAL, beyond="whoever sends one")
         if what == "pidfd":
             return self._pidfd(lines)
+        if what == "eventpoll":
+            if isinstance(info, Unavailable) or depth >= _NESTED:
+                return Awaited("events on descriptors, of which the list may not be read", WaitKind.EVENTS,
+                               beyond="whoever causes one")  # fmt: skip
+            return self.any_of(task, [self._epolled(task, fd, each) for each in polled(lines)], depth + 1)
         if what == "inotify":
             return Awaited(
                 "a change of the files that it watches", WaitKind.READ, beyond="whoever changes one", idle=True
@@ -208,7 +159,7 @@ class Files:
             other = tables.info(each.tid, each.fd)
             if number is not None and not isinstance(other, Unavailable) and other.number(b"eventfd-id") == number:
                 holders.append(each)
-        enders = self._held(task, holders, Role.WRITER)
+        enders = self._holders.told(task, holders, Role.WRITER)
         beyond = "the kernel can count an eventfd up as well (asynchronous I/O, KVM)"
         return Awaited(
             f"an event on eventfd {number}", WaitKind.READ, enders, beyond=beyond, object=f"eventfd {number}"
@@ -218,7 +169,7 @@ class Files:
         pid = lines.number(b"Pid")
         if pid is None or pid <= 0:
             return Awaited("the end of a process that has ended", WaitKind.PROCESS, beyond="")
-        what = f"the end of {pid} {self.name(Pid(pid))}"
+        what = f"the end of {pid} {self._holders.name(Pid(pid))}"
         return Awaited(what, WaitKind.PROCESS, (Ender(Pid(pid), None, Role.PROCESS),), closed=True, object=f"pid {pid}")
 
     def _path(self, task: Look, fd: int, target: bytes, *, write: bool) -> Awaited:
@@ -238,7 +189,7 @@ class Files:
         index = None if isinstance(info, Unavailable) else info.number(b"tty-index")
         name = f"/dev/pts/{index}"
         slaves = [] if index is None else self._machine.tables.everything(name.encode())
-        enders = self._held(task, slaves, Role.READER if write else Role.WRITER)
+        enders = self._holders.told(task, slaves, Role.READER if write else Role.WRITER)
         what = (
             f"room in the terminal {name}" if write else f"output on the terminal {name}, or its last user to close it"
         )
@@ -255,7 +206,7 @@ class Files:
                 each for each in self._machine.tables.everything(b"/dev/ptmx", b"/dev/pts/ptmx")
                 if _tty_index(each) == index
             ]  # fmt: skip
-            enders = self._held(task, masters, Role.PEER)
+            enders = self._holders.told(task, masters, Role.PEER)
             if write:
                 return Awaited(
                     f"room in the terminal {name}", WaitKind.WRITE, enders, beyond="the terminal", object=name
@@ -264,6 +215,30 @@ class Files:
         if number[0] in (4, 5):
             return Awaited(f"somebody to type on {name}", WaitKind.INPUT, beyond="who types there", object=name)
         return Awaited(f"the device {name}", WaitKind.READ, beyond="the device", object=name)
+
+
+class Polled(Struct, frozen=True):
+    """A descriptor that is polled."""
+
+    fd: int
+    write: bool
+    """For writing alone."""
+    again: int = 0
+    """How often that number stands before it in epoll's list: it was closed, and added again as another file."""
+    there: bool = True
+    """Whether the number still leads to the file."""
+
+
+def polled(lines: Info) -> list[Polled]:
+    """What an epoll watches: ``tfd:        5 events:       19 data: …`` (fs/eventpoll.c: ep_show_fdinfo)."""
+    found: list[Polled] = []
+    for line in lines.all(b"tfd"):
+        words = line.split()
+        if not words or not words[0].isdigit():
+            continue
+        fd, events = int(words[0]), int(words[2], 16) if len(words) > 2 else 1
+        found.append(Polled(fd, bool(events & 4) and not events & 1, sum(each.fd == fd for each in found)))
+    return found
 
 
 def _open_for(held: Holding, *, write: bool) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from forklore.abi.text import printable
-from forklore.abi.units import PID_LIMIT, Pid, Tid, Unavailable
+from forklore.abi.units import PID_LIMIT, Address, Pid, Tid, Unavailable
 from forklore.decode.waits.futex import FutexWait
 from forklore.decode.waits.locks import Lock, LockKind, recognised
 from forklore.features.why.graph import LOCKS, Ender, Role, Wait, WaitKind
@@ -26,6 +26,7 @@ _KINDS: Final = {
 _SIGINT: Final = 1 << 1
 _SIGALRM: Final = 1 << 13
 _DEEPEST: Final = 1 << 16
+_NAMED: Final = 4
 _INNERMOST: Final = 3
 """Frames in which musl's own functions are looked for."""
 Read = Callable[[int, int], bytes | None]
@@ -84,6 +85,17 @@ class Futexes:
         if _KINDS[found.lock.kind] in LOCKS and found.lock.owner is not None:
             return self._owned(found, found.lock.owner)
         return self._unowned(found)
+
+    def several(self, task: Look, places: Sequence[Address]) -> Wait:
+        """What a thread waits for that waits for any of several words (futex_waitv)."""
+        told = [self._word(task, place) for place in places[:_NAMED]]
+        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        what = f"any of {len(places)} futexes ({', '.join(told)}{more})" if told else "any of several futexes"
+        return Wait(WaitKind.FUTEX, what, self._others(task), beyond="whoever wakes one, and nothing says who will")
+
+    def _word(self, task: Look, place: Address) -> str:
+        name = None if self._code is None else self._code.variable(task.pid, task.tid, place)
+        return name or f"{place:#x}"
 
     def _waiting(self, task: Look, futex: FutexWait, stack: Stack) -> _Waiting:
         # 32-bit programs make their calls through the vdso.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from functools import cached_property
 from typing import TypeVar
 
@@ -89,12 +90,26 @@ class Machine:
     @cached_property
     def tcp(self) -> list[sock_diag.InetSocket] | Unavailable:
         """The TCP sockets of our network namespace."""
-        return sock_diag.tcp_sockets()
+        return sock_diag.inet_sockets()
 
     @cached_property
     def tcp_by_inode(self) -> dict[int, sock_diag.InetSocket]:
         """Those with an inode: the others are nobody's any more."""
         return {} if isinstance(self.tcp, Unavailable) else {each.inode: each for each in self.tcp if each.inode}
+
+    @cached_property
+    def udp_by_inode(self) -> dict[int, sock_diag.InetSocket]:
+        """The UDP sockets of our network namespace; empty where they are not told."""
+        found = sock_diag.inet_sockets(socket.IPPROTO_UDP)
+        return {} if isinstance(found, Unavailable) else {each.inode: each for each in found if each.inode}
+
+    @cached_property
+    def tcp_by_ends(self) -> dict[tuple[tuple[str, int], tuple[str, int]], list[sock_diag.InetSocket]]:
+        """TCP sockets by their own and the other address."""
+        found: dict[tuple[tuple[str, int], tuple[str, int]], list[sock_diag.InetSocket]] = {}
+        for each in [] if isinstance(self.tcp, Unavailable) else self.tcp:
+            found.setdefault((each.local, each.remote), []).append(each)
+        return found
 
     @cached_property
     def locks(self) -> list[file_locks.FileLock] | Unavailable:
@@ -135,7 +150,7 @@ class Machine:
                 return kcmp.refused(mine, Tid(int(other)), -answer)
         return found
 
-    def network(self, tid: Tid) -> bool:
-        """Whether a task is in our network namespace."""
-        ours, theirs = proc.read_link("/proc/self/ns/net"), proc.read_link(f"/proc/{tid}/ns/net")
+    def ours(self, tid: Tid, kind: str) -> bool:
+        """Whether a task is in our own namespace of a kind (``net``, ``ipc``, ``time``), as far as may be read."""
+        ours, theirs = proc.read_link(f"/proc/self/ns/{kind}"), proc.read_link(f"/proc/{tid}/ns/{kind}")
         return isinstance(ours, Unavailable) or isinstance(theirs, Unavailable) or ours == theirs

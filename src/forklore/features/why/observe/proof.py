@@ -22,7 +22,7 @@ from forklore.linux.waits.tables import Tables
 _MEMORY: Final = frozenset({
     WaitKind.MUTEX, WaitKind.RWLOCK, WaitKind.JOIN, WaitKind.SEMAPHORE, WaitKind.CONDITION, WaitKind.FUTEX,
 })  # fmt: skip
-_ENDS: Final = frozenset({Role.WRITER, Role.READER, Role.PEER})
+_ENDS: Final = frozenset({Role.WRITER, Role.READER, Role.PEER, Role.LISTENER})
 
 
 class Proof:

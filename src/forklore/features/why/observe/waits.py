@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -13,13 +13,14 @@ from forklore.abi.clone_args import VER0, field
 from forklore.abi.flags import CLONE_VFORK
 from forklore.abi.syscalls import name as call_name
 from forklore.abi.text import printable
-from forklore.abi.units import LOW32, Nanoseconds, Tid, Unavailable, signed
-from forklore.decode.waits.calls import CALLS, Waiting, Waits
-from forklore.decode.waits.futex import futex_wait
-from forklore.features.why.graph import Ender, Role, Wait, WaitKind
+from forklore.abi.units import LOW32, Nanoseconds, Unavailable, signed
+from forklore.decode.waits.calls import CALLS, MOVES, Waiting, Waits
+from forklore.decode.waits.futex import FutexWait, futex_list_size, futex_wait, futexes_waited_for
+from forklore.features.why.graph import Wait, WaitKind
+from forklore.features.why.observe.awaited import Awaited, merged
 from forklore.features.why.observe.children import Children
 from forklore.features.why.observe.code import Code, Stack
-from forklore.features.why.observe.files import Awaited, Files
+from forklore.features.why.observe.files import Files, Polled
 from forklore.features.why.observe.futexes import Futexes
 from forklore.features.why.observe.machine import Machine
 from forklore.features.why.observe.others import Others
@@ -27,11 +28,11 @@ from forklore.features.why.observe.stops import stop
 from forklore.features.why.observe.timeouts import end_of
 from forklore.features.why.observe.words import could_come, signal_names
 from forklore.linux.waits import prototypes, tables
-from forklore.linux.waits.look import Look, RawCall
+from forklore.linux.waits.look import Look, RawCall, where
 
 _X32: Final = 0x4000_0000
-_POLLED: Final = 64
-"""Descriptors of one poll that are looked at."""
+_SOCKADDR: Final = 128
+"""sizeof (struct sockaddr_storage)."""
 Read = Callable[[int, int], bytes | None]
 
 _KERNEL_FUNCTIONS: Final = (
@@ -110,12 +111,17 @@ class TaskWaits:
 
         futex = futex_wait(name, words) if waiting.waits is Waits.FUTEX else None
         wide = not call.narrow or name.endswith("_time64")
-        timed, ends_in = end_of(waiting, words, asleep, read, wide=wide, futex=futex)
+        ours = waiting.patience is None or self._machine.ours(task.tid, "time")
+        timed, ends_in = end_of(waiting, words, asleep, read, wide=wide, ours=ours, futex=futex)
         match waiting.waits:
             case Waits.FUTEX:
-                wait = self._futexes.wait(task, futex, stack) if futex is not None else _several(words)
+                wait = self._futex(task, futex, stack, words, read)
             case Waits.READ | Waits.WRITE | Waits.ACCEPT | Waits.CONNECT:
-                wait = self._on_file(task, name, waiting, words)
+                wait = self._on_file(task, waiting, words, read)
+            case Waits.MOVE:
+                wait = self._move(task, name, words)
+            case Waits.RING:
+                wait = _wait(self._files.ring(task, signed(words[0])))
             case Waits.POLL:
                 wait = self._poll(task, name, words, read)
             case Waits.CHILD:
@@ -127,7 +133,7 @@ class TaskWaits:
             case Waits.VFORK:
                 wait = self._vfork(task, name, words, read)
             case Waits.LOCK:
-                wait = self._others.file_lock(task, name, words) or Wait(WaitKind.UNKNOWN, name)
+                wait = self._others.file_lock(task, name, words, read) or Wait(WaitKind.UNKNOWN, name)
             case Waits.OPEN:
                 path = words[1] if name in ("openat", "openat2") else words[0]
                 wait = self._others.lease(task, read, path) or Wait(
@@ -140,7 +146,7 @@ class TaskWaits:
             case Waits.SEMAPHORE:
                 wait = self._others.semaphore(task, words, read)
             case Waits.MESSAGE_IN | Waits.MESSAGE_OUT:
-                wait = self._others.message(words, out=waiting.waits is Waits.MESSAGE_OUT)
+                wait = self._others.message(task, words, out=waiting.waits is Waits.MESSAGE_OUT)
             case Waits.QUEUE_IN | Waits.QUEUE_OUT:
                 wait = self._others.queue(task, signed(words[0]), out=waiting.waits is Waits.QUEUE_OUT)
             case Waits.RESTART:
@@ -151,6 +157,14 @@ class TaskWaits:
         return _with_signals(msgspec.structs.replace(wait, timed=timed or wait.timed, ends_in=ends_in if timed else (
             wait.ends_in)), task)  # fmt: skip
 
+    def _futex(
+        self, task: Look, futex: FutexWait | None, stack: Stack | None, words: tuple[int, ...], read: Read
+    ) -> Wait:
+        if futex is not None:
+            return self._futexes.wait(task, futex, stack)
+        raw = read(words[0], futex_list_size(words[1] & LOW32)) if words[1] & LOW32 else None
+        return self._futexes.several(task, [] if raw is None else futexes_waited_for(raw))
+
     def _vfork(self, task: Look, name: str, words: tuple[int, ...], read: Read) -> Wait:
         flags = words[0]
         if name == "clone3":
@@ -160,48 +174,47 @@ class TaskWaits:
             return Wait(WaitKind.KERNEL, f"the kernel to finish {name}")
         return self._children.vfork(task)
 
-    def _on_file(self, task: Look, name: str, waiting: Waiting, words: tuple[int, ...]) -> Wait:
+    def _on_file(self, task: Look, waiting: Waiting, words: tuple[int, ...], read: Read) -> Wait:
         fd = signed(words[waiting.fd or 0])
-        write = waiting.waits is Waits.WRITE
-        found = self._files.awaited(task, fd, write=write)
-        if name == "splice" and found.kind is WaitKind.KERNEL:
-            found = self._files.awaited(task, signed(words[2]), write=True)
-        if name == "sendfile" and found.kind is WaitKind.KERNEL:
-            found = self._files.awaited(task, signed(words[1]), write=False)
         if waiting.waits is Waits.CONNECT:
-            what = found.what.replace("data on", "an answer on", 1)
-            return _wait(found, what=what.replace("data or the end of", "an answer on", 1), kind=WaitKind.CONNECT)
-        return _wait(found)
+            size = words[2] & LOW32
+            return _wait(self._files.connect(task, fd, read(words[1], size) if size <= _SOCKADDR else None))
+        return _wait(self._files.awaited(task, fd, write=waiting.waits is Waits.WRITE))
+
+    def _move(self, task: Look, name: str, words: tuple[int, ...]) -> Wait:
+        """splice, tee, vmsplice and sendfile: the kernel's function says which of the two ends keeps them."""
+        function = where(task.tid) or ""
+        if name == "vmsplice":
+            can = tables.access(task.tid, signed(words[0]))
+            return _wait(self._files.awaited(task, signed(words[0]), write=can is None or can[1]))
+        source, sink = (signed(words[index]) for index in MOVES[name])
+        if function.startswith("pipe_wait_readable"):
+            return _wait(self._files.awaited(task, source, write=False))
+        into = self._files.awaited(task, sink, write=True)
+        if function.startswith("pipe_wait_writable"):
+            return _wait(into)
+        from_ = self._files.awaited(task, source, write=False)
+        possible = [each for each in (from_, into) if each.kind is not WaitKind.KERNEL]
+        if len(possible) == 1:
+            return _wait(possible[0])
+        what = f"{from_.what}, or for {into.what}"
+        return Wait(WaitKind.EVENTS, what, merged(each.enders for each in possible),
+                    beyond="which of the two it waits for is not told")  # fmt: skip
 
     def _poll(self, task: Look, name: str, words: tuple[int, ...], read: Read) -> Wait:
-        polled = self._polled(task, name, words, read)
-        if polled is None:
+        if name.startswith("epoll"):
+            return _wait(self._files.awaited(task, signed(words[0]), write=False))
+        listed = self._polled(name, words, read)
+        if listed is None:
             return Wait(
                 WaitKind.EVENTS, "events on descriptors, of which the list may not be read", beyond="whoever causes one"
             )
-        if not polled:
-            return Wait(WaitKind.EVENTS, "nothing but a signal or a timeout: it polls no descriptor", beyond="a signal")
-        found = [(fd, self._files.awaited(task, fd, write=write)) for fd, write in polled[:_POLLED]]
-        told = [each for _fd, each in found]
-        if len(found) == 1:
-            return _wait(told[0], what=told[0].what, kind=told[0].kind)
-        what = "; ".join(f"fd {fd}: {each.what}" for fd, each in found[:4])
-        more = f" and {len(polled) - 4} more" if len(polled) > 4 else ""
-        open_ = [each for each in told if not each.closed]
-        timed = [each.ends_in for each in told if each.timed and each.ends_in is not None]
-        return Wait(
-            WaitKind.EVENTS, f"any of {len(polled)} descriptors ({what}{more})", _merged(told),
-            closed=not open_ and len(polled) <= _POLLED, beyond=open_[0].beyond if open_ else "",
-            idle=any(each.idle for each in told), timed=bool(timed), ends_in=min(timed, default=None),
-        )  # fmt: skip
+        if not listed:
+            return Wait(WaitKind.SIGNAL, "a signal: it polls no descriptor", beyond="whoever sends one")
+        return _wait(self._files.any_of(task, [Polled(fd, write) for fd, write in listed]))
 
-    def _polled(self, task: Look, name: str, words: tuple[int, ...], read: Read) -> list[tuple[int, bool]] | None:
+    def _polled(self, name: str, words: tuple[int, ...], read: Read) -> list[tuple[int, bool]] | None:
         """Descriptors and whether they are polled for writing alone; None where the list cannot be read."""
-        if name.startswith("epoll"):
-            info = tables.info(task.tid, signed(words[0]))
-            if isinstance(info, Unavailable):
-                return None
-            return [_epoll_line(line) for line in info.all(b"tfd")]
         if name in ("poll", "ppoll"):
             count = min(words[1] & LOW32, 1024)
             raw = read(words[0], 8 * count) if count else b""
@@ -224,29 +237,11 @@ class TaskWaits:
         return sorted(found.items())
 
 
-def _epoll_line(line: bytes) -> tuple[int, bool]:
-    # "tfd:        5 events:       19 data: …": fs/eventpoll.c: ep_show_fdinfo.
-    words = line.split()
-    events = int(words[2], 16) if len(words) > 2 else 1
-    return int(words[0]), bool(events & 4) and not events & 1
-
-
-def _wait(found: Awaited, *, what: str | None = None, kind: WaitKind | None = None) -> Wait:
+def _wait(found: Awaited) -> Wait:
     return Wait(
-        kind or found.kind, what or found.what, found.enders, closed=found.closed, beyond=found.beyond,
-        object=found.object, idle=found.idle, timed=found.timed, ends_in=found.ends_in,
+        found.kind, found.what, found.enders, closed=found.closed, beyond=found.beyond, object=found.object,
+        idle=found.idle, timed=found.timed, ends_in=found.ends_in,
     )  # fmt: skip
-
-
-def _merged(told: Iterable[Awaited]) -> tuple[Ender, ...]:
-    found: dict[tuple[int, Tid | None, Role], Ender] = {}
-    for each in told:
-        for ender in each.enders:
-            key = ender.pid, ender.tid, ender.role
-            known = found.get(key)
-            held = ender.held if known is None else tuple(dict.fromkeys((*known.held, *ender.held)))
-            found[key] = msgspec.structs.replace(ender, held=held)
-    return tuple(found.values())
 
 
 def _with_signals(wait: Wait, task: Look) -> Wait:
@@ -258,15 +253,7 @@ def _with_signals(wait: Wait, task: Look) -> Wait:
     return msgspec.structs.replace(wait, by_signal=signal_names(caught)) if caught else wait
 
 
-def _several(words: tuple[int, ...]) -> Wait:
-    return Wait(
-        WaitKind.FUTEX, f"any of {words[1] & LOW32} futexes" if len(words) > 1 else "futexes", beyond="their wakers"
-    )
-
-
 def _unread(task: Look, why: Unavailable) -> Wait:
-    from forklore.linux.waits.look import where
-
     function = where(task.tid) or ""
     for prefixes, kind, what in _KERNEL_FUNCTIONS:
         if function.startswith(prefixes):
