@@ -1,6 +1,7 @@
 """`forklore why` of programs that hang, each with a root cause that is known because it was built in.
 
-A proof that a pipe's other end is held by nobody else takes that the descriptors of all processes may be read. Where
+A proof that a pipe's other end, or an open file with a lock, is held by nobody else takes that the descriptors of all
+processes may be read. Where
 some may not, that is what keeps the answer from being certain, and no other reason may.
 """
 
@@ -73,8 +74,8 @@ ENDS: Final[dict[str, Row]] = {
     "select_held": ("held", OPEN, "still holds its write end", ()),
     "event_counter": ("self", LIKELY, "an event on eventfd", ()),
     "pidfd": ("signal", OPEN, "the end of", ()),
-    "flock_cycle": ("cycle", CERTAIN, "a lock (flock) on /tmp/forklore-lock-", ()),
-    "ofd_cycle": ("cycle", CERTAIN, "a lock (fcntl, of an open file) on /tmp/forklore-lock-", ()),
+    "flock_cycle": ("cycle", ALL_READ, "a lock (flock) on /tmp/forklore-lock-", ()),
+    "ofd_cycle": ("cycle", ALL_READ, "a lock (fcntl, of an open file) on /tmp/forklore-lock-", ()),
     "posix_lock": ("held", OPEN, "has the lock", ()),
     "sysv_semaphore": ("word", OPEN, "was the last to change it", ()),
     "sysv_queue": ("word", OPEN, "a message in SysV queue", ()),

@@ -14,6 +14,9 @@ from forklore.linux.kcmp import access_rule, is_zombie
 NAMES: Final = link_names()
 """The links of /proc/TID/ns: the eight kinds, and the two that only the next child or execve enters."""
 
+FIRST_PID: Final = NsInode(0xEFFFFFFC)
+"""The pid namespace that all others are in (include/linux/proc_ns.h: PROC_PID_INIT_INO)."""
+
 Namespaces = dict[str, NsInode | Unavailable]
 """By the names of :data:`NAMES`."""
 

@@ -197,3 +197,13 @@ def setting(path: str) -> int | None:
         return None if isinstance(raw, Unavailable) else int(raw)
     except ValueError:
         return None
+
+
+def hidepid() -> str:
+    """The hidepid option that /proc is mounted with (proc(5)), which hides others' processes; ``off`` without one."""
+    raw = read_file("/proc/self/mounts")
+    options = [b""]
+    for words in map(bytes.split, [] if isinstance(raw, Unavailable) else raw.splitlines()):
+        if len(words) >= 4 and words[1] == b"/proc" and words[2] == b"proc":
+            options = words[3].split(b",")
+    return next((each[8:].decode() for each in options if each.startswith(b"hidepid=")), "off")

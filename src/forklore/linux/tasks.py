@@ -20,7 +20,7 @@ from forklore.abi.signals import NEVER_BLOCKED, SIGRTMAX
 from forklore.abi.syscalls import name
 from forklore.abi.units import Address, Pid, Tid, Unavailable
 from forklore.linux import kcmp, memory, proc
-from forklore.linux.namespaces import Namespaces, namespaces
+from forklore.linux.namespaces import FIRST_PID, Namespaces, namespaces
 from forklore.linux.observe import Cgroup, TaskState, cgroup, read_stat, refused, state
 from forklore.linux.proc import machine
 
@@ -76,6 +76,11 @@ def made_by(task: TaskState) -> Maker | None:
 def all_pids() -> list[Pid]:
     """Every process that /proc shows to this user, in order."""
     return [Pid(pid) for pid in sorted(psutil.pids())]
+
+
+def sees_all() -> bool:
+    """Whether /proc shows every process there is: those of the first pid namespace, and none of them is hidden."""
+    return namespaces(Tid(os.getpid()), ("pid",))["pid"] == FIRST_PID and proc.hidepid() in ("off", "0")
 
 
 def process_name(pid: Pid) -> str | None:

@@ -16,16 +16,15 @@ import psutil
 from forklore.abi.units import NsInode, Pid, Tid, Unavailable
 from forklore.features.doctor.conclusions import Answer, BpfFacts, Facts, PerfFacts
 from forklore.linux import limits, proc
-from forklore.linux.namespaces import namespaces
+from forklore.linux.namespaces import FIRST_PID, namespaces
 from forklore.linux.ours import trials
 from forklore.linux.ours.this_process import effective_capabilities
 from forklore.linux.pages import pagemap
 from forklore.linux.tasks import process_name
 from forklore.sources.ptrace.options import Stops, trace_options
 
-_FIRST_PID_NS: Final = NsInode(0xEFFFFFFC)
 _FIRST_USER_NS: Final = NsInode(0xEFFFFFFD)
-"""include/linux/proc_ns.h: PROC_PID_INIT_INO, PROC_USER_INIT_INO."""
+"""include/linux/proc_ns.h: PROC_USER_INIT_INO."""
 
 
 def _container() -> tuple[str, ...]:
@@ -41,12 +40,6 @@ def _container() -> tuple[str, ...]:
         engines = sorted(set(re.findall(rb"docker|kubepods|libpod|lxc|containerd", groups)))
         signs += [f"the cgroup's path has {engine.decode()}" for engine in engines]
     return tuple(signs)
-
-
-def _hidepid(mounts: list[psutil._common.sdiskpart]) -> str:
-    options = ",".join(mount.opts for mount in mounts if mount.mountpoint == "/proc" and mount.fstype == "proc")
-    found = re.search(r"(?:^|,)hidepid=(\w+)", options)
-    return found[1] if found else "off"
 
 
 def _tracefs(mounts: list[psutil._common.sdiskpart]) -> Answer:
@@ -153,9 +146,9 @@ def collect() -> Facts:
         soft_dirty=pages.soft_dirty or Unavailable(0, "a page just written does not read as dirty"),
         new_user_ns=trials.user_namespace(),
         container=_container(),
-        first_pid_ns=spaces["pid"] == _FIRST_PID_NS,
+        first_pid_ns=spaces["pid"] == FIRST_PID,
         first_user_ns=spaces["user"] == _FIRST_USER_NS,
-        hidepid=_hidepid(mounts),
+        hidepid=proc.hidepid(),
         tracefs=_tracefs(mounts),
         abis=trials.other_abis(machine),
         limits=_limits(),

@@ -20,6 +20,8 @@ from forklore.linux.observe import read_stat, refused
 
 _TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 PF_KTHREAD: Final = 0x200000
+PF_FORKNOEXEC: Final = 0x40
+"""Forked, and has executed nothing since (include/linux/sched.h)."""
 _32_BITS: Final = 1 << 32
 
 

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Final
 
 from msgspec import Struct
 
 from forklore.abi.units import Fd, Pid, Tid, Unavailable
 from forklore.linux import kcmp, proc, tasks
-from forklore.linux.descriptors import by_name, order
+from forklore.linux.descriptors import order
 from forklore.linux.files.file_calls import FileStatus, status
 from forklore.linux.kcmp import Order
 
 _AT_FDCWD: Final = -100
 _INFO: Final = 1 << 16
 _O_CLOEXEC: Final = os.O_CLOEXEC
-_NAMED: Final = (b"pipe:[", b"socket:[", b"anon_inode:")
-"""Targets whose name tells what they are. Of a path the inode is asked for only where a file is looked for."""
+_FD_BITS: Final = 31
+_FD: Final = (1 << _FD_BITS) - 1
+_LIKELY: Final = 24
+"""Processes that are asked by chance where there was no time to ask all."""
+_OFTEN: Final = 512
+"""So many descriptors are read before the time is looked at again."""
 
 
 class Holding(Struct, frozen=True, gc=False):
@@ -126,103 +134,145 @@ def numbers(tid: Tid) -> list[int] | Unavailable:
         return proc.unavailable(problem, path)
 
 
-def held_by(pid: Pid, tid: Tid | None = None) -> Iterator[Holding]:
-    """What a process has open. OSError where its table may not be read, or is gone."""
-    reader = Tid(int(pid)) if tid is None else tid
-    folder = f"/proc/{reader}/fd"
-    for name in os.listdir(folder):
-        try:
-            yield Holding(pid, reader, Fd(int(name)), os.readlink(os.fsencode(f"{folder}/{name}")))
-        except FileNotFoundError:
-            continue  # closed since
-
-
 class Tables:
-    """The tables of all processes, each read once."""
+    """The tables of all processes, each read once.
 
-    def __init__(self) -> None:
-        self._by_target: dict[bytes, list[Holding]] = {}
-        self._paths: dict[bytes, list[Holding]] = {}
+    Of each descriptor 8 bytes are kept: a machine may have millions. ``patience``: seconds of processor time that
+    reading all of them may take (a busy machine does not make it less that is read); what is left then is counted in
+    ``cut``. ``first``: whose tables are read before the others'.
+    """
+
+    def __init__(self, patience: float = 20.0, first: Iterable[Pid] = ()) -> None:
+        self._first = dict.fromkeys(first)
+        self._index: dict[bytes, array[int]] = {}
+        self._sorted: set[bytes] = set()
         self._known: set[Pid] = set()
+        self._readers: dict[Pid, Tid] = {}
         self.unread: dict[Pid, Unavailable] = {}
         """Whose tables may not be read, and why."""
+        self._left: dict[Pid, None] = {}
+        self._patience = patience
         self._complete = False
 
-    def holders(self, wanted: bytes) -> list[Holding]:
-        """Who has a pipe, a socket or an anonymous inode open, by the name that /proc has for it."""
-        self.read_all()
-        return self._by_target.get(wanted, [])
+    def holders(self, wanted: bytes, first: Pid | None = None) -> Iterator[Holding]:
+        """Who has something open, by the name that /proc has for it, in the order of pids; one process before others.
+
+        Anonymous inodes of a kind (``anon_inode:[eventfd]``) have one name in common.
+        """
+        packed = self._packed(wanted)
+        start, end = (0, 0) if first is None else self._range(packed, first)
+        for each in chain(packed[start:end], islice(packed, start), islice(packed, end, None)):
+            yield self._holding(each, wanted)
+        if self._left and packed:
+            yield from self._likely(wanted, {each & _FD for each in packed[:_LIKELY]}, first)
+
+    def _likely(self, wanted: bytes, numbers: set[int], first: Pid | None) -> Iterator[Holding]:
+        # Of those whose tables were not read some are asked for the numbers that others have it by, as they have it who
+        # inherited it from one process.
+        before = [] if first is None or first not in self._left else [first]
+        for pid in islice(chain(before, (pid for pid in self._left if pid != first)), _LIKELY):
+            for fd in numbers:
+                if target(Tid(int(pid)), fd) == wanted:
+                    yield Holding(pid, Tid(int(pid)), Fd(fd), wanted)
+
+    @property
+    def cut(self) -> int:
+        """Processes whose tables were not read, or not to their end, for want of time."""
+        return len(self._left)
+
+    def has(self, pid: Pid, wanted: bytes) -> bool:
+        """Whether a process has something of that name open."""
+        start, end = self._range(self._packed(wanted), pid)
+        return start < end
 
     def files(self, path: bytes, file: FileStatus) -> list[Holding]:
         """Who has a file open: by its path, and by its inode where that is another's by now."""
-        self.read_all()
         found = []
-        for holding in self._paths.get(path, []):
+        for holding in self.holders(path):
             other = about(holding.tid, holding.fd)
             if not isinstance(other, Unavailable) and (other.device, other.inode) == (file.device, file.inode):
                 found.append(holding)
         return found
 
-    def everything(self, *paths: bytes) -> list[Holding]:
-        """Who has a file of one of these names open, whatever it is."""
+    def sockets(self) -> Iterator[list[Holding]]:
+        """Of each socket that anybody has open all who have it."""
         self.read_all()
-        return [each for path in paths for each in self._paths.get(path, [])]
+        for name in [name for name in self._index if name.startswith(b"socket:")]:
+            yield list(self.holders(name))
 
-    def sockets(self) -> list[Holding]:
-        """All sockets that anybody has open."""
+    def _packed(self, wanted: bytes) -> array[int]:
         self.read_all()
-        return [each for name, held in self._by_target.items() if name.startswith(b"socket:") for each in held]
+        found = self._index.get(wanted)
+        if found is None:
+            return array("Q")
+        if wanted not in self._sorted:
+            found = self._index[wanted] = array("Q", sorted(found))
+            self._sorted.add(wanted)
+        return found
 
-    def anonymous(self, kind: bytes) -> list[Holding]:
-        """All anonymous inodes of a kind (``anon_inode:[eventfd]``), which have one name in common."""
-        return self.holders(kind)
+    @staticmethod
+    def _range(packed: array[int], pid: Pid) -> tuple[int, int]:
+        return bisect_left(packed, pid << _FD_BITS), bisect_left(packed, pid + 1 << _FD_BITS)
+
+    def _holding(self, packed: int, target: bytes) -> Holding:
+        pid = Pid(packed >> _FD_BITS)
+        return Holding(pid, self._readers.get(pid, Tid(int(pid))), Fd(packed & _FD), target)
 
     def read_all(self) -> None:
         """Read every table that has not been read. Processes that were made meanwhile are looked for until none is."""
         if self._complete:
             return
+        end = time.thread_time() + self._patience
         for _round in range(8):
-            new = [pid for pid in tasks.all_pids() if pid not in self._known]
+            new = {pid for pid in tasks.all_pids() if pid not in self._known}
             if not new:
                 break
-            self.read(new)
+            for pid in [*(pid for pid in self._first if pid in new), *sorted(new - self._first.keys())]:
+                self._known.add(pid)
+                if time.thread_time() > end or not self._read(pid, end):
+                    self._left[pid] = None
         self._complete = True
 
-    def read(self, pids: Iterable[Pid]) -> None:
-        """Read the tables of some processes."""
-        for pid in pids:
-            if pid in self._known:
-                continue
-            self._known.add(pid)
-            try:
-                self._take(held_by(pid))
-            except OSError as problem:
-                self._refused(pid, problem)
+    def _read(self, pid: Pid, end: float) -> bool:
+        """Read the table of a process; False: there was no time for all of it."""
+        try:
+            return self._take(pid, Tid(int(pid)), end)
+        except OSError as problem:
+            return self._refused(pid, problem, end)
 
-    def _take(self, held: Iterable[Holding]) -> None:
-        for holding in held:
-            where = self._by_target if holding.target.startswith(_NAMED) else self._paths
-            where.setdefault(holding.target, []).append(holding)
+    def _take(self, pid: Pid, tid: Tid, end: float) -> bool:
+        folder = os.open(f"/proc/{tid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        index, readlink, high = self._index, os.readlink, pid << _FD_BITS
+        try:
+            for count, name in enumerate(os.listdir(folder)):
+                try:
+                    target = readlink(name.encode(), dir_fd=folder)
+                except FileNotFoundError:
+                    continue  # closed since
+                known = index.get(target)
+                if known is None:
+                    known = index[target] = array("Q")
+                known.append(high | int(name))
+                if count % _OFTEN == _OFTEN - 1 and time.thread_time() > end:
+                    return False
+        finally:
+            os.close(folder)
+        return True
 
-    def _refused(self, pid: Pid, problem: OSError) -> None:
+    def _refused(self, pid: Pid, problem: OSError, end: float) -> bool:
         if problem.errno in (1, 13):
             self.unread[pid] = Unavailable(problem.errno, kcmp.access_rule(Tid(int(pid))))
-            # A process whose first thread has ended has its table with the others.
         elif problem.errno == 2 and os.path.lexists(f"/proc/{pid}"):
+            # A process whose first thread has ended has its table with the others.
             others = tasks.thread_ids(pid)
             for tid in [] if isinstance(others, Unavailable) else others[1:]:
+                self._readers[pid] = tid
                 try:
-                    self._take(held_by(pid, tid))
+                    return self._take(pid, tid, end)
                 except OSError:
                     continue
-                return
+        return True
 
     def fresh(self) -> Tables:
         """Another, that has read nothing yet."""
-        return Tables()
-
-
-def kind_name(raw: bytes) -> str:
-    """The kind of a descriptor by /proc's name for it, for messages."""
-    kind, _ = by_name(raw)
-    return "file" if kind is None else str(kind)
+        return Tables(self._patience, self._first)

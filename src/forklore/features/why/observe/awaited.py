@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Final
 
 from msgspec import Struct, structs
@@ -14,7 +15,11 @@ from forklore.features.why.observe.machine import Machine
 from forklore.linux.waits import tables
 from forklore.linux.waits.look import Look
 from forklore.linux.waits.tables import Holding
+from forklore.report.words.words import count
 
+_MOST: Final = 1024
+"""Processes that hold one thing and are named."""
+_MOST_BRIEF: Final = 16
 _MOST_TRACED: Final = 8
 """Holders whose way to the descriptor is looked for."""
 
@@ -35,15 +40,19 @@ class Awaited(Struct, frozen=True):
 
 
 class Holders:
-    """Tells who holds descriptors."""
+    """Tells who holds descriptors. ``brief``: of so many processes, no more than some and nothing but the numbers."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, brief: bool = False) -> None:
         self._machine = machine
+        self._brief = brief
+        self._most = _MOST_BRIEF if brief else _MOST
 
-    def told(self, task: Look, holders: list[Holding], role: Role) -> tuple[Ender, ...]:
-        """Those who hold descriptors, each process once."""
+    def told(self, task: Look, holders: Iterable[Holding], role: Role) -> tuple[Ender, ...]:
+        """Those who hold descriptors, each process once, as far as they are named: see :meth:`unnamed`."""
         by_process: dict[Pid, list[Holding]] = {}
         for each in holders:
+            if each.pid not in by_process and len(by_process) > self._most:
+                break
             by_process.setdefault(each.pid, []).append(each)
         found: list[Ender] = []
         for pid, held in by_process.items():
@@ -51,26 +60,38 @@ class Holders:
             found.append(Ender(pid, None, role, told))
         return tuple(found)
 
+    def unnamed(self, enders: tuple[Ender, ...]) -> str:
+        """Why others may hold it who are not named; empty: nothing speaks for it."""
+        if len(enders) > self._most:
+            return f"more than {self._most} processes hold it"
+        cut = self._machine.tables.cut
+        whose = count(cut, "process", "processes")
+        return f"the descriptors of {whose} were not read: it would last too long" if cut else ""
+
     def _one(self, task: Look, held: Holding, *, trace: bool) -> Held:
+        if self._brief:
+            return Held(held.fd, None)
         info = tables.info(held.tid, held.fd)
         cloexec = None if isinstance(info, Unavailable) else info.cloexec
-        origin = self._origin(task, held) if trace and held.pid != task.pid else ""
+        origin = self._origin(held) if trace and held.pid != task.pid else ""
         return Held(held.fd, cloexec, origin)
 
-    def _origin(self, task: Look, held: Holding) -> str:
+    def _origin(self, held: Holding) -> str:
         """Where a process has a descriptor from, as far as those that live show."""
-        same = [each for each in self._machine.tables.holders(held.target) if each.pid != held.pid]
+        same: dict[Pid, list[Holding]] = {}
+        for each in self._machine.tables.holders(held.target):
+            if each.pid != held.pid:
+                same.setdefault(each.pid, []).append(each)
         known: set[Pid] = set()
         look = self._machine.look(held.tid)
-        pid = held.pid
         while not isinstance(look, Unavailable) and look.ppid and look.ppid not in known:
-            known.add(look.ppid)
             pid = look.ppid
-            for each in same:
-                if each.pid == pid and tables.same_file(each, held):
+            known.add(pid)
+            for each in same.get(pid, ()):
+                if tables.same_file(each, held):
                     return f"inherited from {pid} {self.name(pid)}, which has it as fd {each.fd}"
             look = self._machine.look(Tid(int(pid)))
-        for each in same:
+        for each in islice(chain.from_iterable(same.values()), _MOST):
             if tables.same_file(each, held):
                 return f"the same open file as fd {each.fd} of {each.pid} {self.name(each.pid)}"
         return "whoever passed it on has ended or closed it"

@@ -36,9 +36,9 @@ _NAMED: Final = 4
 class Files:
     """Finds out what is behind descriptors."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, brief: bool = False) -> None:
         self._machine = machine
-        self._holders = Holders(machine)
+        self._holders = Holders(machine, brief=brief)
         self._sockets = Sockets(machine, self._holders)
 
     def awaited(self, task: Look, fd: int, *, write: bool, depth: int = 0) -> Awaited:
@@ -50,7 +50,7 @@ class Files:
             return Awaited(f"descriptor {fd}", kind, beyond=f"what it leads to may not be read ({target.why})")
         numbered = _NUMBERED.fullmatch(target)
         if numbered is not None and numbered[1] == b"pipe":
-            return self._pipe(task, fd, target, self._machine.tables.holders(target), write=write)
+            return self._pipe(task, target, self._machine.tables.holders(target, task.pid), write=write)
         if numbered is not None:
             return self._sockets.awaited(task, int(numbered[2]), write=write)
         if target.startswith(b"anon_inode:"):
@@ -113,16 +113,19 @@ class Files:
     # Pipes
 
     def _pipe(
-        self, task: Look, fd: int, target: bytes, holders: Iterable[Holding], *, write: bool, fifo: bool = False
+        self, task: Look, target: bytes, holders: Iterable[Holding], *, write: bool, fifo: bool = False
     ) -> Awaited:
         role = Role.READER if write else Role.WRITER
-        enders = self._holders.told(task, [each for each in holders if _open_for(each, write=not write)], role)
+        enders = self._holders.told(task, (each for each in holders if _open_for(each, write=not write)), role)
         name = printable(target)
         state = "which is full" if write else "which is empty"
         what = f"room in {name}, {state}" if write else f"data or the end of {name}, {state}"
         kind = WaitKind.WRITE if write else WaitKind.READ
-        beyond = "whoever opens it by its name" if fifo else "" if enders else "nobody is seen to hold its other end"
-        return Awaited(what, kind, enders, closed=bool(enders) and not fifo, beyond=beyond, object=name)
+        if fifo:
+            beyond = "whoever opens it by its name"
+        else:
+            beyond = self._holders.unnamed(enders) if enders else "nobody is seen to hold its other end"
+        return Awaited(what, kind, enders, closed=not beyond, beyond=beyond, object=name)
 
     # Everything else
 
@@ -154,11 +157,7 @@ class Files:
 
     def _eventfd(self, task: Look, lines: Info) -> Awaited:
         number = lines.number(b"eventfd-id")
-        holders = []
-        for each in self._machine.tables.anonymous(b"anon_inode:[eventfd]"):
-            other = tables.info(each.tid, each.fd)
-            if number is not None and not isinstance(other, Unavailable) and other.number(b"eventfd-id") == number:
-                holders.append(each)
+        holders = [] if number is None else self._machine.eventfds.get(number, [])
         enders = self._holders.told(task, holders, Role.WRITER)
         beyond = "the kernel can count an eventfd up as well (asynchronous I/O, KVM)"
         return Awaited(
@@ -178,7 +177,7 @@ class Files:
             return Awaited(printable(target), WaitKind.UNKNOWN, beyond=about.why)
         if stat.S_ISFIFO(about.mode):
             holders = self._machine.tables.files(target, about)
-            return self._pipe(task, fd, target, holders, write=write, fifo=True)
+            return self._pipe(task, target, holders, write=write, fifo=True)
         if stat.S_ISCHR(about.mode):
             return self._device(task, fd, target, about.special, write=write)
         kind = WaitKind.KERNEL
@@ -188,7 +187,7 @@ class Files:
         info = tables.info(task.tid, fd)
         index = None if isinstance(info, Unavailable) else info.number(b"tty-index")
         name = f"/dev/pts/{index}"
-        slaves = [] if index is None else self._machine.tables.everything(name.encode())
+        slaves = [] if index is None else self._machine.tables.holders(name.encode())
         enders = self._holders.told(task, slaves, Role.READER if write else Role.WRITER)
         what = (
             f"room in the terminal {name}" if write else f"output on the terminal {name}, or its last user to close it"
@@ -202,11 +201,7 @@ class Files:
             return self._master(task, fd, write=write)
         if number[0] in _TTY_MAJOR:
             index = number[1] + 256 * (number[0] - _TTY_MAJOR.start)
-            masters = [
-                each for each in self._machine.tables.everything(b"/dev/ptmx", b"/dev/pts/ptmx")
-                if _tty_index(each) == index
-            ]  # fmt: skip
-            enders = self._holders.told(task, masters, Role.PEER)
+            enders = self._holders.told(task, self._machine.masters.get(index, []), Role.PEER)
             if write:
                 return Awaited(
                     f"room in the terminal {name}", WaitKind.WRITE, enders, beyond="the terminal", object=name
@@ -244,11 +239,6 @@ def polled(lines: Info) -> list[Polled]:
 def _open_for(held: Holding, *, write: bool) -> bool:
     access = tables.access(held.tid, held.fd)
     return access is not None and access[write]
-
-
-def _tty_index(held: Holding) -> int | None:
-    info = tables.info(held.tid, held.fd)
-    return None if isinstance(info, Unavailable) else info.number(b"tty-index")
 
 
 def _timerfd(lines: Info) -> Awaited:

@@ -4,30 +4,63 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from functools import cached_property
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from forklore.abi.kcmp import KcmpType, Order
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import kcmp, proc, tasks
 from forklore.linux.pages.whole import Memory, open_memory
-from forklore.linux.waits import file_locks, sock_diag
+from forklore.linux.waits import file_locks, sock_diag, tables
 from forklore.linux.waits.freezer import Freezers
 from forklore.linux.waits.look import Look, look
-from forklore.linux.waits.tables import Tables
+from forklore.linux.waits.tables import Holding, Tables
 
 _Found = TypeVar("_Found")
+_PATIENCE_MANY: Final = 4.0
+"""Seconds that the descriptors of all processes may take where the question is about so many."""
 
 
 class Machine:
-    """One observation. Each task is read once; see :meth:`look`."""
+    """One observation. Each task is read once; see :meth:`look`.
 
-    def __init__(self) -> None:
+    ``many``: the question is about more processes than are told one by one.
+    """
+
+    def __init__(self, asked: Iterable[Pid] = (), *, many: bool = False) -> None:
+        self.many = many
         self.looks: dict[Tid, Look | Unavailable] = {}
-        self.tables = Tables()
+        # Whoever holds what a process waits for is likely to be of its family. Of many, one of each comes first.
+        self.tables = Tables(_PATIENCE_MANY, self._by_rank()) if many else Tables(first=self._family(asked))
         self.freezers = Freezers()
         self._memories: dict[Pid, Memory | Unavailable] = {}
         self._threads: dict[Pid, list[Tid]] = {}
+
+    def _by_rank(self) -> list[Pid]:
+        ranks: dict[Pid, int] = {}
+        met: dict[Pid, int] = {}
+        for pid, parent in tasks.parents():
+            ranks[pid] = met[parent] = met.get(parent, -1) + 1
+        return sorted(ranks, key=lambda pid: (ranks[pid], pid))
+
+    def _family(self, pids: Iterable[Pid]) -> list[Pid]:
+        parents = dict(tasks.parents())
+        children: dict[Pid, list[Pid]] = {}
+        for pid, parent in parents.items():
+            children.setdefault(parent, []).append(pid)
+        found = dict.fromkeys(pids)
+        for pid in list(found):
+            above = parents.get(pid)
+            while above and above not in found:
+                found[above] = None
+                above = parents.get(above)
+        queue = list(found)
+        for pid in queue:
+            below = [each for each in children.get(pid, ()) if each not in found]
+            found.update(dict.fromkeys(below))
+            queue += below
+        return list(found)
 
     def close(self) -> None:
         """Let go of what was opened."""
@@ -109,6 +142,25 @@ class Machine:
         found: dict[tuple[tuple[str, int], tuple[str, int]], list[sock_diag.InetSocket]] = {}
         for each in [] if isinstance(self.tcp, Unavailable) else self.tcp:
             found.setdefault((each.local, each.remote), []).append(each)
+        return found
+
+    @cached_property
+    def eventfds(self) -> dict[int, list[Holding]]:
+        """Who has which eventfd, by the number that fdinfo has for it."""
+        return self._by_number(b"eventfd-id", b"anon_inode:[eventfd]")
+
+    @cached_property
+    def masters(self) -> dict[int, list[Holding]]:
+        """Who has the master of which pseudo-terminal, by its number."""
+        return self._by_number(b"tty-index", b"/dev/ptmx", b"/dev/pts/ptmx")
+
+    def _by_number(self, line: bytes, *names: bytes) -> dict[int, list[Holding]]:
+        found: dict[int, list[Holding]] = {}
+        for each in [held for name in names for held in self.tables.holders(name)]:
+            info = tables.info(each.tid, each.fd)
+            number = None if isinstance(info, Unavailable) else info.number(line)
+            if number is not None:
+                found.setdefault(number, []).append(each)
         return found
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,7 @@ from forklore.features.why.observe.waits import TaskWaits
 from forklore.linux import proc, tasks
 from forklore.linux.waits.held import registers
 from forklore.linux.waits.look import Look, RawCall, age, asleep_since, kernel_stack, look, where
+from forklore.report.words.words import count
 
 _MOST: Final = 4000
 """Processes that chains may lead to."""
@@ -52,9 +54,9 @@ def observe(
     read, is in the graph with its reason; OSError is not raised.
     """
     begun = time.monotonic()
-    machine = Machine()
+    asked, gone = _asked(pids, trees, everything=everything)
+    machine = Machine(asked, many=len(asked) > _NAMES)
     try:
-        asked, gone = _asked(pids, trees, everything=everything)
         found = _Observation(machine, asked, gone, names=len(asked) <= _NAMES, stacks=stacks).graph()
     finally:
         machine.close()
@@ -64,7 +66,7 @@ def observe(
 
 def _asked(pids: Iterable[int], trees: Iterable[int], *, everything: bool) -> tuple[list[Pid], list[Gone]]:
     if everything:
-        return tasks.all_pids(), []
+        return [pid for pid in tasks.all_pids() if pid != os.getpid()], []
     found: dict[Pid, None] = {}
     gone = []
     roots = {int(pid) for pid in trees}
@@ -154,7 +156,7 @@ class _Observation:
         for pid in pids:
             for task in [task for task in self._found.values() if task.pid == pid]:
                 found = self._machine.looks[task.tid]
-                if not isinstance(found, Unavailable) and task.address_of_futex is not None:
+                if not isinstance(found, Unavailable) and not task.ended:
                     again = self._task(found)
                     self._found[task.tid] = msgspec.structs.replace(again, steady=task.steady)
                     self._spread(ender.pid for ender in again.wait.enders)
@@ -173,6 +175,12 @@ class _Observation:
             f"the descriptors of {', '.join(map(str, pids[:8]))}{_more(pids)} may not be read: {why}"
             for why, pids in _grouped(self._machine.tables.unread).items()
         ]  # fmt: skip
+        cut = self._machine.tables.cut
+        if cut:
+            unread.append(
+                f"the descriptors of {count(cut, 'process', 'processes')} were not read, for they are so many that it"
+                " would last too long: who holds the other end of something may be among them"
+            )
         return Graph(asked, dict(self._found), tuple(self._gone), tuple(unread), left=self._left)
 
     def _spread(self, pids: Iterable[Pid]) -> None:
@@ -198,7 +206,10 @@ class _Observation:
         call = self._waits.call(found)
         asleep = asleep_since(found.tid) if found.state != "R" and found.call is not None and not self._many else None
         stack = self._stack(found, call)
-        wait = (self._with_names if self._named else self._waits).of(found, asleep, stack)
+        if found.pid == os.getpid():
+            wait = Wait(WaitKind.NOTHING, "nothing: it is the process that asks")
+        else:
+            wait = (self._with_names if self._named else self._waits).of(found, asleep, stack)
         if stack is not None and self._places is not None:
             wait = msgspec.structs.replace(wait, place=self._places.place(found, stack))
         waiting = None if call is None else CALLS.get(call[0])

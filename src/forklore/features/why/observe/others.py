@@ -118,7 +118,7 @@ class Others:
         breaking = [] if isinstance(locks, Unavailable) else [each for each in locks if each.kind == "LEASE" and (
             each.breaking and not each.waits)]  # fmt: skip
         path = self._absolute(task, name)
-        for held in self._machine.tables.everything(path) if path is not None and breaking else ():
+        for held in self._machine.tables.holders(path) if path is not None and breaking else ():
             about = tables.about(held.tid, held.fd)
             ours = [] if isinstance(about, Unavailable) else [each for each in breaking if each.file[2] == about.inode]
             if ours and not isinstance(about, Unavailable):

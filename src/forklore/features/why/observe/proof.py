@@ -8,16 +8,17 @@ with descriptor tables of their own, io_uring, tracees that a wait would be for.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Final
 
 from forklore.abi.kcmp import KcmpType, Order
-from forklore.abi.units import Fd, Pid, Tid, Unavailable
+from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.features.why.graph import LOCKS, Graph, Role, Task, WaitKind
 from forklore.features.why.observe.machine import Machine
 from forklore.linux import kcmp, tasks
 from forklore.linux.waits import tables
-from forklore.linux.waits.look import look
-from forklore.linux.waits.tables import Tables
+from forklore.linux.waits.look import PF_FORKNOEXEC, look
+from forklore.linux.waits.tables import Holding, Tables
 
 _MEMORY: Final = frozenset({
     WaitKind.MUTEX, WaitKind.RWLOCK, WaitKind.JOIN, WaitKind.SEMAPHORE, WaitKind.CONDITION, WaitKind.FUTEX,
@@ -51,6 +52,8 @@ class Proof:
             return self._memory(task.pid)
         if wait.kind is WaitKind.CHILD:
             return self._children(task)
+        if wait.kind is WaitKind.FILE_LOCK:
+            return self._file_lock(task)
         if any(ender.role in _ENDS for ender in wait.enders):
             return self._descriptors(task)
         return ""
@@ -72,10 +75,27 @@ class Proof:
             return f"{found[0]}, another process, shares its memory"
         if self._uring(pid):
             return "it has an io_uring, by which the kernel can wake a futex"
+        if not self._all_seen and self._came_from_outside(pid):
+            return (
+                "it has executed nothing since it was made, and a process outside of this pid namespace may share its"
+                " memory"
+            )
         return ""
 
+    @staticmethod
+    def _came_from_outside(pid: Pid) -> bool:
+        # Whoever has executed a program has a memory of its own, which only those share that it made: they are in its
+        # pid namespace, or below it. Another's may be that of who came in from outside (clone(2) with CLONE_VM).
+        found = look(Tid(int(pid)))
+        return isinstance(found, Unavailable) or bool(found.flags & PF_FORKNOEXEC)
+
+    @cached_property
+    def _all_seen(self) -> bool:
+        """Whether no process is out of sight: /proc is of the initial pid namespace, and hides none."""
+        return tasks.sees_all()
+
     def _uring(self, pid: Pid) -> bool:
-        return any(each.pid == pid for each in self._machine.tables.anonymous(b"anon_inode:[io_uring]"))
+        return self._machine.tables.has(pid, b"anon_inode:[io_uring]")
 
     def _children(self, task: Task) -> str:
         # The children that were seen are all: another can only come from one of the process's own threads, or be
@@ -97,9 +117,9 @@ class Proof:
     def _descriptors(self, task: Task) -> str:
         name = (task.wait.object or "").encode()
         fresh = self._again()
-        if fresh.unread:
-            pid, why = next(iter(fresh.unread.items()))
-            return f"the descriptors of {_processes(len(fresh.unread))} may not be read ({pid}: {why.why})"
+        unseen = self._unseen(fresh)
+        if unseen:
+            return unseen
         known = {(ender.pid, held.fd) for ender in task.wait.enders for held in ender.held}
         wanted = Role.READER if task.wait.kind is WaitKind.WRITE else Role.WRITER
         now = {
@@ -115,6 +135,47 @@ class Proof:
             if apart:
                 return apart
         return self._in_messages(fresh)
+
+    def _unseen(self, fresh: Tables) -> str:
+        """Who could hold a descriptor and is not seen."""
+        if fresh.unread:
+            pid, why = next(iter(fresh.unread.items()))
+            return f"the descriptors of {_processes(len(fresh.unread))} may not be read ({pid}: {why.why})"
+        if fresh.cut:
+            return "the descriptors of all processes are too many to be read"
+        if not self._all_seen:
+            return "processes outside of this pid namespace are not seen, and one could hold it"
+        return ""
+
+    def _file_lock(self, task: Task) -> str:
+        # A lock of a description ends when anybody unlocks it who has the description; one of a process when any
+        # process unlocks it that shares its table (fcntl(2)), or closes any descriptor of the file.
+        fresh = self._again()
+        unseen = self._unseen(fresh)
+        if unseen:
+            return unseen
+        for ender in task.wait.enders:
+            if self._uring(ender.pid):
+                return f"{ender.pid} has an io_uring, by which the kernel can close a file"
+            apart = self._apart(ender.pid) or self._shared_table(ender.pid)
+            if apart:
+                return apart
+            for held in ender.held:
+                same = Holding(ender.pid, self._machine.reader(ender.pid), held.fd, b"")
+                target = tables.target(same.tid, held.fd)
+                others = [] if isinstance(target, Unavailable) else list(fresh.holders(target))
+                known = {(each.pid, fd.fd) for each in task.wait.enders for fd in each.held}
+                for other in others:
+                    if (other.pid, other.fd) not in known and tables.same_file(same, other):
+                        return f"{other.pid} has come to hold it while it was looked at"
+        return self._in_messages(fresh)
+
+    def _shared_table(self, pid: Pid) -> str:
+        reader = self._machine.reader(pid)
+        for other in tasks.all_pids():
+            if other != pid and kcmp.raw(reader, other, KcmpType.FILES) == Order.EQUAL:
+                return f"{other} shares the descriptor table of {pid}"
+        return ""
 
     def _again(self) -> Tables:
         if self._fresh is None:
@@ -134,10 +195,11 @@ class Proof:
 
     def _in_messages(self, fresh: Tables) -> str:
         # A descriptor in a message that nobody has taken is in no table (unix(7), SCM_RIGHTS).
-        for held in fresh.sockets():
-            info = tables.info(held.tid, Fd(held.fd))
-            if not isinstance(info, Unavailable) and info.number(b"scm_fds"):
-                return f"descriptors are on their way in a message to {held.pid}, and which they are is not told"
+        for holders in fresh.sockets():
+            infos = ((held, tables.info(held.tid, held.fd)) for held in holders)
+            told = next(((held, info) for held, info in infos if not isinstance(info, Unavailable)), None)
+            if told is not None and told[1].number(b"scm_fds"):
+                return f"descriptors are on their way in a message to {told[0].pid}, and which they are is not told"
         return ""
 
 

@@ -57,7 +57,7 @@ class TaskWaits:
         self._machine = machine
         self._arch = arch
         self._code = code
-        self._files = Files(machine)
+        self._files = Files(machine, brief=machine.many and code is None)
         self._futexes = Futexes(machine, code)
         self._children = Children(machine)
         self._others = Others(machine)
