@@ -188,20 +188,25 @@ export class Drawing {
     context.strokeStyle = look.path;
     let before = -1;
     let drawn = -1;
+    let [row, reached] = [-1, -1];
     for (const [task, since, until, , sure] of state.data.path.steps) {
       const shown = state.place[task]! >= 0 ? task : state.forest.nearest(task, (each) => state.place[each]! >= 0);
       if (shown < 0) continue;
       const y = top(state.place[shown]!) + TOP + BOX + 1.5;
       const x = scale.x(since);
+      const right = scale.x(until);
       const from = before < 0 ? y : top(state.place[before]!) + TOP + BOX + 1.5;
       before = shown;
-      if (x > scale.width || scale.x(until) < 0) continue;
+      if (x > scale.width || right < 0) continue;
       if (Math.max(y, from) < 0 || Math.min(y, from) > height) continue;
-      context.lineWidth = 2.5;
-      context.beginPath();
-      context.moveTo(x, y);
-      context.lineTo(scale.x(until), y);
-      context.stroke();
+      if (y >= 0 && y <= height && !(y === row && Math.round(right) === reached)) {
+        [row, reached] = [y, Math.round(right)];
+        context.lineWidth = 2.5;
+        context.beginPath();
+        context.moveTo(x, y);
+        context.lineTo(right, y);
+        context.stroke();
+      }
       // Many in one column are one; where the other end is out of sight, a stub says which way it lies.
       if (from === y || Math.round(x) === drawn) continue;
       drawn = Math.round(x);
