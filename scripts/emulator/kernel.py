@@ -104,15 +104,22 @@ def other_kernel(package: str, cache: Path, busybox: Path) -> Boot:
     if not file.is_file():
         raise Problem(f"{package} is no file: --kernel takes a .deb, or the name of a package that apt knows")
     folder = cache / f"kernel-{file.name.removesuffix('.deb')}"
-    if not (folder / "vmlinuz").exists():
+    if not (folder / "ready").exists():
         shutil.rmtree(folder, ignore_errors=True)
         root = folder / "root"
         root.mkdir(parents=True)
         run(["dpkg-deb", "-x", str(file), str(root)], f"{file} was not unpacked")
         boot_files(root, folder, busybox)
         without_devices(root)
-    modules = next(path for path in modules_folders(folder / "root") if path.is_dir())
-    return Boot(folder / "vmlinuz", folder / "initrd", modules)
+        modules = _modules(root)
+        release = next(modules.iterdir()).name
+        run(["depmod", "-b", str(modules.parent.parent), release], "the modules' dependencies were not found out")
+        (folder / "ready").touch()
+    return Boot(folder / "vmlinuz", folder / "initrd", _modules(folder / "root"))
+
+
+def _modules(root: Path) -> Path:
+    return next(path for path in modules_folders(root) if path.is_dir())
 
 
 def _fetched(package: str, cache: Path) -> Path:

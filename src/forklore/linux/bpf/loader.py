@@ -208,6 +208,9 @@ class Loaded:
                 numbers = {each: tracefs.number(group, each) for each in tracepoints}
             finally:
                 tracefs.close()
+        except OSError as problem:
+            raise LoadError(_no_tracefs(problem)) from problem
+        try:
             for each, number in numbers.items():
                 if number is not None:
                     fd = tracepoints_attach(self.programs[name], number, f"attaching to {group}/{each}")
@@ -223,12 +226,15 @@ class Loaded:
         except OSError as problem:
             raise LoadError(explained(problem, name)) from problem
 
-    def detach(self) -> None:
-        """No program runs any more, but for those on classic tracepoints; what they wrote can still be read."""
-        for fd in self._links.values():
-            self._fds.remove(fd)
-            os.close(fd)
-        self._links.clear()
+    def detach(self, names: Iterable[str] | None = None) -> None:
+        """None of these programs runs any more, or none but those on classic tracepoints; what they wrote can still be
+        read.
+        """
+        for name in list(self._links) if names is None else names:
+            fd = self._links.pop(name, None)
+            if fd is not None:
+                self._fds.remove(fd)
+                os.close(fd)
 
     def variable(self, name: str) -> bytes:
         """What a variable of the programs' holds now."""
@@ -306,6 +312,16 @@ def explained(problem: OSError, hook: str = "", log: str = "") -> str:
             why = ""
     said = _last_words(log)
     return ": ".join(part for part in (what, reason, why, said) if part)
+
+
+def _no_tracefs(problem: OSError) -> str:
+    if rights.lockdown() == "confidentiality":
+        return f"the tracepoints' numbers are in tracefs: {rights.LOCKED}"
+    return (
+        "the tracepoints' numbers are in tracefs, which this user can neither read nor mount"
+        f" ({os.strerror(problem.errno or 0)}): run forklore as root, or let a group of its read them: mount -t tracefs"
+        " -o gid=GROUP,mode=750 tracefs /sys/kernel/tracing"
+    )
 
 
 def _last_words(log: str) -> str:

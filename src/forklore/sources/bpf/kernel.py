@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
@@ -54,6 +55,20 @@ _CALLS: Final = (
     "clone", "clone3", "fork", "vfork", "execve", "execveat", "unshare", "setns", "close_range", "setsid",
 )  # fmt: skip
 _PREFIXES: Final = {Arch.X86_64: "__x64_sys_", Arch.AARCH64: "__arm64_sys_", Arch.RISCV64: "__riscv_sys_"}
+
+
+_WITHOUT_ARGUMENTS: Final = ("fork", "vfork", "setsid")
+_RETURNS: Final = {"execve": "exec_returns", "execveat": "exec_returns"}
+
+
+def functions(arch: Arch) -> Iterator[tuple[str, str]]:
+    """Each call that this arch has, and the kernel's function of it as its BTF names it."""
+    for call in _CALLS:
+        if syscalls.number(arch, call) is not None:
+            # x86 has one function for both ABIs then; __x64_sys_fork is another name of it, which BTF lacks
+            # (arch/x86/include/asm/syscall_wrapper.h: __SYS_STUB0).
+            inner = arch is Arch.X86_64 and call in _WITHOUT_ARGUMENTS
+            yield call, f"{'__do_sys_' if inner else _PREFIXES[arch]}{call}"
 
 
 class Events:
@@ -138,24 +153,21 @@ class Events:
 
     def _functions(self) -> list[str]:
         """Programs on the functions of calls, loaded: they cost other calls nothing. None where the kernel has none."""
-        loaded, loads = self._loaded, []
+        wanted = [(_RETURNS.get(call, "function_returns"), name) for call, name in functions(self._arch)]
         try:
-            for call in _CALLS:
-                try:
-                    loaded.load("function_returns", f"{_PREFIXES[self._arch]}{call}")
-                    loads.append(f"function_returns {_PREFIXES[self._arch]}{call}")
-                except MissingHookError:
-                    continue  # aarch64 and riscv64 have no fork and no vfork
+            for program, function in wanted:
+                self._loaded.load(program, function)
         except LoadError as problem:
             self.unseen_because = self.functions_refused = str(problem)
             return []
-        return loads
+        return [f"{program} {function}" for program, function in wanted]
 
     def _attach_functions(self, names: list[str]) -> bool:
         try:
             for name in names:
                 self._loaded.attach(name)
         except LoadError as problem:
+            self._loaded.detach(names)  # or a call would be told twice
             self.unseen_because = self.functions_refused = str(problem)
             return False
         return True
