@@ -16,8 +16,12 @@ from bpf_here import needed
 from oracles.engines import differences, stack_differences
 from tracing import ENVIRONMENT, FORKLORE, Program, said
 
+from forklore.abi.arch import Arch
 from forklore.events import jsonl
 from forklore.events import records as ev
+from forklore.linux.bpf.hooks import Hooks
+from forklore.linux.proc import machine
+from forklore.sources.bpf.kernel import functions
 
 PROGRAMS = [
     tuple(line.split())
@@ -219,6 +223,38 @@ def test_refused_calls_and_unsharing_are_told_alike(words: tuple[str, ...], prog
     assert [
         line for line in found if not line.partition(": ")[2].startswith(("-ExecFail", "+ExecFail", "@@", "---", "+++"))
     ] == []
+
+
+REFUSED = """
+import ctypes, os, resource
+if os.geteuid() == 0:
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+library = ctypes.CDLL(None)
+for number in (57, 58):
+    assert library.syscall(number) == -1
+os.setsid()
+try:
+    os.setsid()
+except PermissionError:
+    pass
+else:
+    raise SystemExit("a leader of a group made a session")
+"""
+"""fork(2), vfork(2) and setsid(2) by their numbers on x86_64: C libraries fork by clone."""
+
+
+def test_refused_calls_without_arguments_are_told_alike(tmp_path: Path) -> None:
+    if machine() is not Arch.X86_64:
+        pytest.skip("fork and vfork are calls of their own on x86_64 alone")
+    assert both(tmp_path, sys.executable, "-S", "-c", REFUSED) == []
+
+
+def test_the_kernel_has_each_function_by_which_refused_calls_are_seen() -> None:
+    arch = machine()
+    assert arch is not None
+    with Hooks() as hooks:
+        assert [name for _call, name in functions(arch) if hooks.function(name) is None] == []
 
 
 @pytest.mark.parametrize(
