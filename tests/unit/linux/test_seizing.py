@@ -225,3 +225,20 @@ def test_a_traced_one_is_named_with_its_tracer(monkeypatch: pytest.MonkeyPatch) 
 def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     (refusal,) = take(Kernel(), monkeypatch)[0]
     assert isinstance(refusal, Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("ours", "scope", "said"),
+    [
+        (0, None, None), (0, 0, None), (0, 1, None), (0, 2, "sysctl kernel.yama.ptrace_scope=1"),
+        (SYS_PTRACE, 2, None), (0, 3, "--engine bpf"), (SYS_PTRACE, 3, "--engine bpf"),
+    ],
+)  # fmt: skip
+def test_where_not_even_a_child_may_be_traced(
+    monkeypatch: pytest.MonkeyPatch, ours: int, scope: int | None, said: str | None
+) -> None:
+    monkeypatch.setattr(this_process, "effective_capabilities", lambda: ours)
+    monkeypatch.setattr(proc, "setting", lambda _path: scope)
+    why = seizing.why_no_child()
+    assert (why is None) is (said is None)
+    assert said is None or said in (why or "")

@@ -244,11 +244,30 @@ def _refusal(tid: Tid, problem: OSError) -> Unavailable | None:
 
 
 _CAP_SYS_PTRACE: Final = NAMES.index("CAP_SYS_PTRACE")
-_NOBODY: Final = 3
-"""Yama's ptrace_scope "no attach" (Documentation/admin-guide/LSM/Yama.rst)."""
+_ADMIN_ONLY, _NOBODY = 2, 3
+"""Yama's ptrace_scope "admin-only attach" and "no attach" (Documentation/admin-guide/LSM/Yama.rst)."""
 _ENDING: Final = Unavailable(
     errno.EPERM, "the kernel does not let us trace a task that ends, and it was ending whenever it was asked for"
 )
+
+
+_UNTIL_BOOT: Final = (
+    "kernel.yama.ptrace_scope is 3, which forbids everybody to trace until the next boot; --engine bpf traces without"
+    " ptrace, for whoever has CAP_BPF and CAP_PERFMON"
+)
+
+
+def why_no_child() -> str | None:
+    """Why Yama does not even let us trace our own children; None where it does, or is not there."""
+    scope = proc.setting("/proc/sys/kernel/yama/ptrace_scope") or 0
+    if scope == _NOBODY:
+        return _UNTIL_BOOT
+    if scope == _ADMIN_ONLY and not this_process.effective_capabilities() >> _CAP_SYS_PTRACE & 1:
+        return (
+            "kernel.yama.ptrace_scope is 2, which lets nobody trace without CAP_SYS_PTRACE: run as root, or: sysctl"
+            " kernel.yama.ptrace_scope=1"
+        )
+    return None
 
 
 def _why_closed(fields: dict[bytes, bytes]) -> str:
@@ -256,7 +275,7 @@ def _why_closed(fields: dict[bytes, bytes]) -> str:
     ours = this_process.effective_capabilities()
     scope = proc.setting("/proc/sys/kernel/yama/ptrace_scope") or 0
     if scope == _NOBODY:
-        return "kernel.yama.ptrace_scope is 3, which forbids to attach until the next boot"
+        return _UNTIL_BOOT
     if ours >> _CAP_SYS_PTRACE & 1:
         return (
             "not even with CAP_SYS_PTRACE, which we have: it is of a user namespace outside of ours, or a security"
@@ -266,7 +285,8 @@ def _why_closed(fields: dict[bytes, bytes]) -> str:
         if others := set(map(int, fields.get(name, b"").split()[:3])) - {own}:
             return f"it has the {name.decode().lower()} {min(others)}, we have {own}: run as that user, or as root"
     if scope:
-        return f"kernel.yama.ptrace_scope is {scope}: run as root, or: sysctl kernel.yama.ptrace_scope=0"
+        started = "; what `forklore run` starts may be traced" if scope < _ADMIN_ONLY else ""
+        return f"kernel.yama.ptrace_scope is {scope}: run as root, or: sysctl kernel.yama.ptrace_scope=0{started}"
     if int(fields.get(b"CapPrm", b"0"), 16) & ~ours:
         return "it has capabilities that we lack: run as root"
     return "it is set-id, or made itself not dumpable (prctl(2): PR_SET_DUMPABLE): run as root"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -205,7 +206,12 @@ def _no_relay(problem: Exception) -> str:
 
 
 def _refusal(problem: OSError) -> str:
+    from forklore.linux.tracing.seizing import why_no_child
+
+    yama = why_no_child() if problem.errno == errno.EPERM else None
+    if yama is not None:
+        return f"the kernel refuses to trace the program ({problem.strerror}): {yama}"
     return (
         f"the kernel refuses to trace the program ({problem.strerror}): another tracer may hold it, a container's"
-        " seccomp profile or kernel.yama.ptrace_scope=3 may forbid ptrace; `forklore doctor` tells which"
+        " seccomp profile may forbid ptrace; `forklore doctor` tells which"
     )
