@@ -74,6 +74,8 @@ def plain(line: Line) -> str:
 
 def width_of(text: str) -> int:
     """Terminal cells that a text takes."""
+    if text.isascii() and text.isprintable():
+        return len(text)
     text = _drawn(text)
     if _NARROW.issuperset(text):
         return len(text)
@@ -84,6 +86,9 @@ def width_of(text: str) -> int:
 
 def size_of(line: Line) -> int:
     """Terminal cells that a line takes."""
+    text = "".join([piece.text for piece in line])
+    if _encoding.get() is None and _NARROW.issuperset(text):
+        return len(text)
     return sum([width_of(piece.text) for piece in line])
 
 

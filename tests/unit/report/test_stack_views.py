@@ -177,6 +177,13 @@ def test_sites_that_make_few_share_a_line() -> None:
     assert "← 25 sites" in rows[-1]
 
 
+def test_all_keeps_every_site_and_every_task_apart() -> None:
+    for story in (alike(50, "start"), alike(50, *(f"caller_{number}" for number in range(50)))):
+        shown = view(story, Limits(columns=None, depth=1 << 30, siblings=None, lines=None, fold=1 << 30))
+        assert sum("true  posix_spawn ←" in line for line in shown) == 50
+        assert not any("×" in line for line in shown)
+
+
 def test_sites_of_different_calls_share_the_one_that_they_end_with() -> None:
     story, root, code = started()
     for index, called in enumerate(("popen", "posix_spawn") * 4):

@@ -162,7 +162,7 @@ class Folded:
         rest = [task for task in alike if task.id not in shown]
         if not self._stacks:
             known = [task for task in rest if self._made[task.id] is not None]
-            if len(known) > _SITES:
+            if len(known) >= max(self._least, _SITES + 1):
                 rows.append(self.row(known))
                 rest = [task for task in rest if self._made[task.id] is None]
         return [*rows, *(self.row([task]) for task in rest)]
