@@ -22,7 +22,7 @@ EMPTY: Final = (
 FULL: Final = r"room in pipe:\[\d+\], which is full: \d+ calls still holds its read end \(fd 3\) and waits for a signal"
 PEER: Final = r": \d+ calls has the other end \(fd \d\) and waits for a signal"
 LISTENS: Final = r": \d+ calls listens there \(fd 3\) and waits for a signal"
-TIME: Final = "for 166 min (40|39) s more at most"
+TIME: Final = r"for 16[56] min( \d+ s)? more at most"
 TCP: Final = r"127\.0\.0\.1:\d+"
 LEASE: Final = (
     r"waits for /tmp/forklore-call-\w+, on which another process has a lease that it is to give up:"

@@ -19,7 +19,7 @@ from forklore.report.words.words import count
 
 _MOST: Final = 1024
 """Processes that hold one thing and are named."""
-_MOST_BRIEF: Final = 16
+_MOST_BRIEF: Final = 8
 _MOST_TRACED: Final = 8
 """Holders whose way to the descriptor is looked for."""
 
@@ -53,7 +53,8 @@ class Holders:
         for each in holders:
             if each.pid not in by_process and len(by_process) > self._most:
                 break
-            by_process.setdefault(each.pid, []).append(each)
+            if self._machine.holds(each):
+                by_process.setdefault(each.pid, []).append(each)
         found: list[Ender] = []
         for pid, held in by_process.items():
             told = tuple(self._one(task, each, trace=len(found) < _MOST_TRACED) for each in held)

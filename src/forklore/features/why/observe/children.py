@@ -85,10 +85,14 @@ class Children:
             return Wait(WaitKind.CHILD, "a child")
         tid = self._translated(task, pid)
         child = None if tid is None else self._machine.look(tid)
-        if child is None or isinstance(child, Unavailable):
+        if child is None or isinstance(child, Unavailable) or not self._is_for(task, child):
             return Wait(WaitKind.CHILD, f"its child {pid}", beyond="it is not there any more", object=f"child {pid}")
         return Wait(WaitKind.CHILD, f"its child {child.pid} {printable(child.name)} to end",
                     (Ender(child.pid, None, Role.CHILD),), closed=True, object=f"child {child.pid}")  # fmt: skip
+
+    def _is_for(self, task: Look, child: Look) -> bool:
+        # Else the number is another process's by now.
+        return child.ppid == task.pid or child.tracer in self._machine.threads(task.pid)
 
     def _translated(self, task: Look, pid: int) -> Tid | None:
         """A pid of the task's own namespace in ours."""
@@ -97,7 +101,7 @@ class Children:
         return next((each.tid for each in self._all(task) if each.number == pid), None)
 
     def _any(self, task: Look, children: Iterable[Look], words: str) -> Wait:
-        found = list(children)
+        found = [*children, *self._tracees(task)]
         enders = [Ender(each.pid, None, Role.CHILD if each.ppid == task.pid else Role.TRACEE) for each in found]
         siblings = [
             Ender(each.pid, each.tid, Role.SIBLING) for each in self._machine.alive(task.pid) if each.tid != task.tid
@@ -106,10 +110,18 @@ class Children:
         return Wait(WaitKind.CHILD, f"{words} to end{named}", tuple(enders[:_MANY]) + tuple(siblings),
                     closed=0 < len(enders) <= _MANY, beyond="" if found else "no child is seen")  # fmt: skip
 
+    def _tracees(self, task: Look) -> list[Look]:
+        found = [self._machine.look(Tid(int(pid))) for pid in self._machine.tracees.get(task.tid, ())]
+        return [
+            each for each in found
+            if not isinstance(each, Unavailable) and each.tracer == task.tid and each.ppid != task.pid
+        ]  # fmt: skip
+
     def _all(self, task: Look) -> list[Look]:
         children = self._machine.children.get(task.pid, [])
         found = [self._machine.look(Tid(int(pid))) for pid in children]
-        return [each for each in found if not isinstance(each, Unavailable)]
+        # A number may be another process's by now, and one that was seen as a child may have another parent.
+        return [each for each in found if not isinstance(each, Unavailable) and each.ppid == task.pid]
 
 
 def _named(found: list[Look]) -> str:

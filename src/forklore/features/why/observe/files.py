@@ -141,7 +141,7 @@ class Files:
             mask = lines.number(b"sigmask", 16) or 0
             return Awaited(f"a signal ({signal_names(mask)})", WaitKind.SIGNAL, beyond="whoever sends one")
         if what == "pidfd":
-            return self._pidfd(lines)
+            return self._pidfd(task, fd, lines)
         if what == "eventpoll":
             if isinstance(info, Unavailable) or depth >= _NESTED:
                 return Awaited("events on descriptors, of which the list may not be read", WaitKind.EVENTS,
@@ -164,11 +164,15 @@ class Files:
             f"an event on eventfd {number}", WaitKind.READ, enders, beyond=beyond, object=f"eventfd {number}"
         )
 
-    def _pidfd(self, lines: Info) -> Awaited:
+    def _pidfd(self, task: Look, fd: int, lines: Info) -> Awaited:
         pid = lines.number(b"Pid")
         if pid is None or pid <= 0:
             return Awaited("the end of a process that has ended", WaitKind.PROCESS, beyond="")
-        what = f"the end of {pid} {self._holders.name(Pid(pid))}"
+        name = self._holders.name(Pid(pid))
+        again = tables.info(task.tid, fd)
+        if isinstance(again, Unavailable) or again.number(b"Pid") != pid:
+            return Awaited(f"the end of process {pid}, which has ended meanwhile", WaitKind.PROCESS, beyond="")
+        what = f"the end of {pid} {name}"
         return Awaited(what, WaitKind.PROCESS, (Ender(Pid(pid), None, Role.PROCESS),), closed=True, object=f"pid {pid}")
 
     def _path(self, task: Look, fd: int, target: bytes, *, write: bool) -> Awaited:

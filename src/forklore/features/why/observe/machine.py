@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Final, TypeVar
 
+from msgspec import structs
+
 from forklore.abi.kcmp import KcmpType, Order
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.linux import kcmp, proc, tasks
 from forklore.linux.pages.whole import Memory, open_memory
 from forklore.linux.waits import file_locks, sock_diag, tables
 from forklore.linux.waits.freezer import Freezers
-from forklore.linux.waits.look import Look, look
+from forklore.linux.waits.look import Look, look, started
 from forklore.linux.waits.tables import Holding, Tables
 
 _Found = TypeVar("_Found")
@@ -75,6 +77,25 @@ class Machine:
         if found is None:
             found = self.looks[tid] = look(tid)
         return found
+
+    def holds(self, held: Holding) -> bool:
+        """Whether the process that was looked at has this descriptor, and not one that had its number before it or has
+        it since.
+        """
+        found = self.look(held.tid)
+        if isinstance(found, Unavailable) or tables.target(held.tid, held.fd) != held.target:
+            return False
+        return started(held.tid) == found.start
+
+    def has_lock(self, lock: file_locks.FileLock) -> bool:
+        """Whether the process that was looked at has a lock, likewise."""
+        found = self.look(Tid(int(lock.pid or 0)))
+        if isinstance(found, Unavailable):
+            return False
+        now = file_locks.file_locks()
+        there = [] if isinstance(now, Unavailable) else now
+        same = structs.replace(lock, number=0) in (structs.replace(each, number=0) for each in there)
+        return same and started(found.tid) == found.start
 
     def threads(self, pid: Pid) -> list[Tid]:
         """The threads of a process; none of one that is gone."""
@@ -170,10 +191,20 @@ class Machine:
 
     @cached_property
     def children(self) -> dict[Pid, list[Pid]]:
-        """The children of every process, and those that it traces."""
+        """The children of every process."""
         found: dict[Pid, list[Pid]] = {}
         for pid, parent in tasks.parents():
             found.setdefault(parent, []).append(pid)
+        return found
+
+    @cached_property
+    def tracees(self) -> dict[Tid, list[Pid]]:
+        """The processes that a task traces, by their first threads; empty where the question is about so many."""
+        found: dict[Tid, list[Pid]] = {}
+        for pid in () if self.many else tasks.all_pids():
+            tracer = tasks.tracer_of(Tid(int(pid)))
+            if tracer is not None:
+                found.setdefault(tracer, []).append(pid)
         return found
 
     def executable(self, pid: Pid) -> bytes | None:

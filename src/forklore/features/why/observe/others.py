@@ -68,12 +68,12 @@ class Others:
         if not isinstance(target, Unavailable):
             # flock and OFD locks belong to a description: whoever has it can unlock, and it is unlocked with the last.
             for each in self._machine.tables.files(target, about):
-                if self._has_lock(each, held):
+                if self._has_lock(each, held) and self._machine.holds(each):
                     info = tables.info(each.tid, each.fd)
                     cloexec = None if isinstance(info, Unavailable) else info.cloexec
                     found.setdefault(each.pid, []).append(Held(each.fd, cloexec))
         for lock in held:
-            if lock.kind in ("POSIX", "LEASE") and lock.pid is not None:
+            if lock.kind in ("POSIX", "LEASE") and lock.pid is not None and self._machine.has_lock(lock):
                 found.setdefault(lock.pid, [])
         leases = any(lock.kind == "LEASE" for lock in held)
         role = Role.LEASE_HOLDER if leases else Role.LOCK_HOLDER
