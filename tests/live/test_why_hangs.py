@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from typing import Final
 
 import pytest
 from hanging import Hanging, answered, hanging, made, scenarios
 from programs import Missing
+from tracing import ENVIRONMENT
 
 from forklore.abi.units import Pid
 from forklore.features.why.conclude import Certainty, conclude
@@ -142,3 +144,35 @@ def test_numbers_in_a_pid_namespace_are_its_own() -> None:
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
+
+
+IN_NAMESPACE: Final = """
+import subprocess, sys
+from forklore.features.why.conclude import conclude
+from forklore.features.why.observe.observe import observe
+hung = subprocess.Popen([sys.argv[1], sys.argv[2]], stdout=subprocess.PIPE, text=True)
+while not hung.stdout.readline().startswith("ask"):
+    pass
+while True:  # until all of it is asleep, as /proc shows
+    (answer,) = conclude(observe([hung.pid]))
+    if answer.chain.certainty != "open" and not answer.chain.why.endswith("while it was looked at"):
+        break
+print(answer.chain.root, answer.chain.certainty, answer.chain.why)
+hung.kill()
+"""
+
+
+@pytest.mark.parametrize(("source", "name"), [("ends.c", "pipe_self"), ("locks.c", "relock")])
+def test_who_is_outside_of_the_pid_namespace_could_hold_a_pipe_and_no_lock(source: str, name: str) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a pid namespace takes root and unshare (package: util-linux)")
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", IN_NAMESPACE,
+         program(source), name],
+        capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False,
+    )  # fmt: skip
+    said = done.stdout.strip()
+    if name == "relock":
+        assert said == "self certain", done
+    else:
+        assert said == "self likely processes outside of this pid namespace are not seen, and one could hold it", done
