@@ -116,7 +116,9 @@ class Files:
         self, task: Look, target: bytes, holders: Iterable[Holding], *, write: bool, fifo: bool = False
     ) -> Awaited:
         role = Role.READER if write else Role.WRITER
-        enders = self._holders.told(task, (each for each in holders if _open_for(each, write=not write)), role)
+        enders = self._holders.told(
+            task, (each for each in holders if self._machine.open_for(each, write=not write)), role
+        )
         name = printable(target)
         state = "which is full" if write else "which is empty"
         what = f"room in {name}, {state}" if write else f"data or the end of {name}, {state}"
@@ -238,11 +240,6 @@ def polled(lines: Info) -> list[Polled]:
         fd, events = int(words[0]), int(words[2], 16) if len(words) > 2 else 1
         found.append(Polled(fd, bool(events & 4) and not events & 1, sum(each.fd == fd for each in found)))
     return found
-
-
-def _open_for(held: Holding, *, write: bool) -> bool:
-    access = tables.access(held.tid, held.fd)
-    return access is not None and access[write]
 
 
 def _timerfd(lines: Info) -> Awaited:

@@ -38,6 +38,8 @@ class Machine:
         self.freezers = Freezers()
         self._memories: dict[Pid, Memory | Unavailable] = {}
         self._threads: dict[Pid, list[Tid]] = {}
+        self._holds: dict[Holding, bool] = {}
+        self._access: dict[Holding, tuple[bool, bool]] = {}
 
     def _by_rank(self) -> list[Pid]:
         ranks: dict[Pid, int] = {}
@@ -80,12 +82,25 @@ class Machine:
 
     def holds(self, held: Holding) -> bool:
         """Whether the process that was looked at has this descriptor, and not one that had its number before it or has
-        it since.
+        it since. Each is asked once.
         """
+        known = self._holds.get(held)
+        if known is None:
+            known = self._holds[held] = self._has(held)
+        return known
+
+    def _has(self, held: Holding) -> bool:
         found = self.look(held.tid)
         if isinstance(found, Unavailable) or tables.target(held.tid, held.fd) != held.target:
             return False
         return started(held.tid) == found.start
+
+    def open_for(self, held: Holding, *, write: bool) -> bool:
+        """Whether a descriptor is open for reading or for writing. Each is asked once."""
+        known = self._access.get(held)
+        if known is None:
+            known = self._access[held] = tables.access(held.tid, held.fd) or (False, False)
+        return known[write]
 
     def has_lock(self, lock: file_locks.FileLock) -> bool:
         """Whether the process that was looked at has a lock, likewise."""
