@@ -36,7 +36,7 @@ def booted(
         "-accel", "tcg,thread=multi,tb-size=512", "-smp", str(processors), "-m", str(memory), "-nographic",
         "-nic", "none", "-no-reboot", "-monitor", "none", "-serial", "stdio",
         "-kernel", str(boot.kernel), "-initrd", str(boot.initrd),
-        "-append", f"console={image.machine.console} quiet panic=-1 {PLAIN} {options}",
+        "-append", f"console={image.machine.console} quiet panic=-1 {PLAIN} {image.machine.options} {options}",
         "-drive", f"file={image.disk},format=raw,if=none,id=disk,cache=unsafe,snapshot={'off' if keep else 'on'}",
         "-device", f"virtio-blk-{image.machine.bus},drive=disk",
         "-fsdev", f"local,id=shared,path={shared},security_model=none",

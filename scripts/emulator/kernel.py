@@ -100,6 +100,9 @@ def without_devices(root: Path) -> None:
 
 def other_kernel(package: str, cache: Path, busybox: Path) -> Boot:
     """That of another Debian package, a file or a name that this machine's apt knows, unpacked once in ``cache``."""
+    tools = (("dpkg-deb", "dpkg"), ("apt-get", "apt"), ("depmod", "kmod"))
+    if lacking := [name for tool, name in tools if shutil.which(tool, path=PATH) is None]:
+        raise Problem(f"not installed: {' '.join(lacking)}. On Debian: apt install {' '.join(lacking)}")
     file = Path(package) if package.endswith(".deb") else _fetched(package, cache)
     if not file.is_file():
         raise Problem(f"{package} is no file: --kernel takes a .deb, or the name of a package that apt knows")
