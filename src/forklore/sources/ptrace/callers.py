@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from forklore.linux.pages.vfork_memory import MemoryChange
     from forklore.sources.stacks.call_stacks import StackReader
     from forklore.sources.stacks.code import CodeSpace
-    from forklore.sources.stacks.variables import Frames, VariableNames
+    from forklore.sources.stacks.variables import Frames, Near, VariableNames
 
 
 _LATER: Final = (
@@ -82,14 +82,14 @@ class Callers(Observer):
         return self._stacks().where(task, t)
 
     def names(
-        self, tid: Tid, space: CodeSpace, frames: Frames, changes: Sequence[MemoryChange]
+        self, tid: Tid, space: CodeSpace, frames: Frames, changes: Sequence[MemoryChange], now: Near
     ) -> list[list[ev.Variable]]:
         """The variables that were changed."""
         if self._variables is None:
             from forklore.sources.stacks.variables import VariableNames
 
             self._variables = VariableNames(self._stacks().code)
-        return self._variables.of(tid, space, frames, changes)
+        return self._variables.of(tid, space, frames, changes, now)
 
     def finish(self, t: int) -> None:
         """Write the source lines."""

@@ -11,7 +11,6 @@ from forklore.sources.ptrace.options import Observe, Options
 if TYPE_CHECKING:
     from forklore.sources.outbox import Outbox
     from forklore.sources.ptrace.callers import Callers
-    from forklore.sources.source import Emit
 
 
 def callers_of(machine: Arch, options: Options, out: Outbox) -> Callers | None:
@@ -23,7 +22,7 @@ def callers_of(machine: Arch, options: Options, out: Outbox) -> Callers | None:
     return Callers(machine, options, out)
 
 
-def observers_of(options: Options, emit: Emit, callers: Callers | None) -> list[Observer]:
+def observers_of(options: Options, emit: Outbox, callers: Callers | None) -> list[Observer]:
     """All of them, in the order in which they look."""
     observers: list[Observer] = [] if callers is None else [callers]
     if options.observe in (Observe.AUTO, Observe.FULL):

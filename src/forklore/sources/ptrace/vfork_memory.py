@@ -6,6 +6,7 @@ The creator of the latter runs on, so that each change can be its own; only that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -17,14 +18,15 @@ from forklore.events import records as ev
 from forklore.linux.mappings import Mapping
 from forklore.linux.pages import vfork_memory
 from forklore.linux.tracing import ptrace
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 from forklore.sources.stacks.code import CodeSpace
-from forklore.sources.stacks.variables import Frames
+from forklore.sources.stacks.variables import Frames, Near
 
 Where = Callable[[Tracee, int], int | None]
 """Reads the call stack of a task that is held."""
-Names = Callable[[Tid, CodeSpace, Frames, Sequence[vfork_memory.MemoryChange]], list[list[ev.Variable]]]
+Names = Callable[[Tid, CodeSpace, Frames, Sequence[vfork_memory.MemoryChange], Near], list[list[ev.Variable]]]
 """Finds the variables that were changed."""
 
 _KEPT: Final = 4
@@ -47,8 +49,8 @@ class VforkMemory(Observer):
 
     holds_creations = True
 
-    def __init__(self, emit: Callable[[ev.Event], None], names: Names | None, where: Where | None = None) -> None:
-        self._emit = emit
+    def __init__(self, out: Outbox, names: Names | None, where: Where | None = None) -> None:
+        self._out = out
         self._names = names
         self._where = where
         self._stacks: dict[TaskId, int | None] = {}
@@ -95,11 +97,15 @@ class VforkMemory(Observer):
             now = Unavailable(0, _CREATOR_ENDED)
         else:
             now = before if isinstance(before, Unavailable) else vfork_memory.written(creator.tid, before)
-        names: list[list[ev.Variable]] | None = None
-        if self._names is not None and space is not None and isinstance(now, vfork_memory.Writes):
-            names = self._names(creator.tid, space, found.frames, now.changes)
         stack = self._stacks.pop(found.child, None)
-        self._emit(_borrowed(t, found.child, creator.id, now, names, stack, ran_on=ran_on))
+        told = partial(_borrowed, t, found.child, creator.id, now, stack, ran_on=ran_on)
+        if self._names is None or space is None or not isinstance(now, vfork_memory.Writes):
+            self._out(told([]))
+            return
+        # Debug information is read when nobody is held; what the variables hold now is kept until then.
+        near = Near(creator.tid, now.changes)
+        names = partial(self._names, creator.tid, space.copy(), found.frames, now.changes, near)
+        self._out.later(lambda: self._out(told(names())))
 
     def _keep(self, creator: Tracee, entry: EnteredCall) -> vfork_memory.Before | Unavailable:
         for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:
@@ -118,8 +124,8 @@ class VforkMemory(Observer):
 
 
 def _borrowed(
-    t: int, child: TaskId, creator: TaskId, found: vfork_memory.Writes | Unavailable,
-    names: list[list[ev.Variable]] | None, stack: int | None, *, ran_on: bool,
+    t: int, child: TaskId, creator: TaskId, found: vfork_memory.Writes | Unavailable, stack: int | None,
+    names: Sequence[list[ev.Variable]], *, ran_on: bool,
 ) -> ev.Borrowed:  # fmt: skip
     if isinstance(found, Unavailable):
         return ev.Borrowed(t=t, task=child, creator=creator, changes=found, stack=stack, ran_on=ran_on)
@@ -130,7 +136,7 @@ def _borrowed(
         changes=[
             ev.Written(
                 each.start, each.length, each.where.value, ev.text(each.mapping.path), each.old.hex(), each.new.hex(),
-                [] if names is None else names[index],
+                names[index] if names else [],
             )
             for index, each in enumerate(found.changes)
         ],

@@ -12,6 +12,7 @@ from forklore.abi.flags import CLONE_THREAD, CLONE_VFORK, CLONE_VM
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux.pages import vfork_memory as pages
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Tracee
@@ -29,7 +30,7 @@ class Run:
         self.creator = self.family.add(Tid(10), Pid(10), None, 0)
         self.child = self.family.born(self.creator, Tid(11), flags)
         self.compared: list[Tid] = []
-        self.observer = VforkMemory(self.told.append, None)
+        self.observer = VforkMemory(Outbox(self.told.append), None)
         monkeypatch.setattr(VforkMemory, "_keep", lambda *_: cast("pages.Before", SimpleNamespace(size=0)))
         monkeypatch.setattr(pages, "written", self.written)
         entry = EnteredCall(Class.CREATION, "clone", 1, Arch.X86_64, 56, (flags | 17, 0, 0, 0, 0, 0), flags=flags)
