@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from fuse_server import served
-from tracing import ENVIRONMENT, FORKLORE, TIMEOUT
+from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program
 
 import forklore
+from forklore.abi.units import Unavailable
 from forklore.events import jsonl
 from forklore.events import records as ev
 
@@ -224,25 +225,45 @@ def named(events: Iterable[ev.Event]) -> bool:
     return any(isinstance(event, ev.Place) and event.function == "make" for event in events)
 
 
+def files(tmp_path: Path, verb: list[str], command: list[str], status: int) -> tuple[set[str], set[str], Path]:
+    """The files that were opened while somebody was held, those that were when nobody was, and the trace."""
+    log, trace = tmp_path / "log", tmp_path / "t.jsonl"
+    script = Path(__file__).with_name("files_while_held_run.py")
+    words = [sys.executable, str(script), str(log), "run", *verb, "-o", str(trace), "--", *command]
+    done = subprocess.run(words, input=b"\n", capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT, check=False)
+    assert done.returncode == status
+    lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    held, free = ({what for when, what in lines if when == which} for which in ("held", "free"))
+    return held, free, trace
+
+
 @pytest.mark.parametrize("verb", [["-q"], ["--log"]], ids=["lines at the end", "lines at once"])
-def test_no_debug_file_is_looked_into_while_somebody_is_held(
+def test_no_file_is_looked_into_while_somebody_is_held(
     verb: list[str], place: Path, pair: tuple[bytes, bytes], tmp_path: Path
 ) -> None:
     (place / "program.debug").write_bytes(pair[1])
-    log, trace = tmp_path / "log", tmp_path / "t.jsonl"
-    script = Path(__file__).with_name("files_while_held_run.py")
-    words = [sys.executable, str(script), str(log), "run", *verb, "-o", str(trace), "--", str(place / "program")]
-    done = subprocess.run(words, input=b"\n", capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT, check=False)
-    assert done.returncode == 7
+    held, free, trace = files(tmp_path, verb, [str(place / "program")], 7)
     assert named(jsonl.read(trace))
-    lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
-    held = {what for when, what in lines if when == "held"}
-    free = {what for when, what in lines if when == "free"}
-    assert str(place / "program.debug") in free
-    assert "lines" in free
-    # Where code lies has to be known for the next frame to be found: the file that a program has mapped is read then.
-    assert not [what for what in held if what == "lines" or what.endswith(".debug")]
-    assert str(place / "program") in held
+    assert {str(place / "program"), str(place / "program.debug"), "lines"} <= free
+    assert held == set()
+
+
+def test_nor_for_what_threads_run(program: Program, tmp_path: Path) -> None:
+    held, free, trace = files(tmp_path, ["-q"], [str(program("runs_threads"))], 0)
+    made = [event.runs for event in jsonl.read(trace) if isinstance(event, ev.Create)]
+    assert any(runs is not None and runs.routine_place is not None for runs in made)
+    assert [what for what in free if "libc.so" in what]
+    assert held == set()
+
+
+def test_nor_for_the_variables_that_a_vfork_child_wrote(program: Program, tmp_path: Path) -> None:
+    built = str(program("vfork_names", more=("-O2", "-g")))
+    held, free, trace = files(tmp_path, ["-q", "--vfork-writes"], [built], 0)
+    (borrowed,) = (event for event in jsonl.read(trace) if isinstance(event, ev.Borrowed))
+    assert not isinstance(borrowed.changes, Unavailable)
+    assert any(variable.name == "total" for change in borrowed.changes for variable in change.variables)
+    assert built in free
+    assert held == set()
 
 
 ADVERSARY = """

@@ -75,6 +75,26 @@ def state(pid: int, tid: int | None = None) -> str | None:
     return None if isinstance(raw, Unavailable) else raw[raw.rindex(b")") + 2 :][:1].decode()
 
 
+def stack_bottom(tid: Tid) -> int | None:
+    """Where the first stack of a task's program began, with its arguments above (startstack); None: it is gone, or a
+    kernel thread."""
+    raw = read_file(f"/proc/{tid}/stat")
+    if isinstance(raw, Unavailable):
+        return None
+    return int(raw[raw.rindex(b")") + 2 :].split()[_START_STACK - 3]) or None
+
+
+_START_STACK: Final = 28
+"""In proc_pid_stat(5)."""
+
+
+def memory_size(tid: Tid) -> tuple[bytes, bytes] | None:
+    """How much a task has mapped, and how much of that is data, as proc_pid_statm(5) writes them; None: it is gone."""
+    raw = read_file(f"/proc/{tid}/statm", 256)
+    fields = [] if isinstance(raw, Unavailable) else raw.split()
+    return (fields[0], fields[5]) if len(fields) > 5 else None
+
+
 def parent_of(pid: Pid) -> Pid | None:
     """Who waits for a process now (PPid: the tgid of the kernel's real_parent); None if it is gone."""
     fields = status(pid)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from forklore.sources.source import Emit
 
 MOST: Final = 10_000
-"""So much waits at most."""
+"""So much waits at most, …"""
+MOST_BYTES: Final = 16 << 20
+"""… and with so many bytes that were copied for it."""
 
 
 class Outbox:
@@ -25,6 +27,7 @@ class Outbox:
         self._emit = emit
         self._waiting: list[ev.Event | Callable[[], None]] = []
         self._emptying = False
+        self._size = 0
 
     def __call__(self, event: ev.Event) -> None:
         """An event: it goes out now if nothing waits before it."""
@@ -33,12 +36,16 @@ class Outbox:
         else:
             self._emit(event)
 
-    def later(self, work: Callable[[], None]) -> None:
-        """Work that gives its events to this outbox: it is done when :meth:`empty` comes to it."""
+    def later(self, work: Callable[[], None], size: int = 0) -> None:
+        """Work that gives its events to this outbox: it is done when :meth:`empty` comes to it.
+
+        ``size``: bytes that it keeps until then.
+        """
         if self._emptying:
             work()
         else:
             self._waiting.append(work)
+            self._size += size
 
     @property
     def waits(self) -> bool:
@@ -48,7 +55,7 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether it should be emptied whoever is held."""
-        return len(self._waiting) > MOST
+        return len(self._waiting) > MOST or self._size > MOST_BYTES
 
     def empty(self) -> None:
         """Do the work that waits and give all events on."""
@@ -61,4 +68,5 @@ class Outbox:
                     self._emit(one)
         finally:
             self._waiting.clear()
+            self._size = 0
             self._emptying = False

@@ -171,10 +171,16 @@ def _pieces(file: StrangersFile, offset: int, end: int) -> Iterator[bytes]:
 class Folder:
     """A directory that names are looked up in as one finds them that has it for its root, such as /proc/PID/root."""
 
-    def __init__(self, path: str, tid: Tid | None = None) -> None:
-        """``tid``: whose mounts they are; by default our own. OSError."""
+    def __init__(self, path: str | int, tid: Tid | None = None) -> None:
+        """``path``: its name, or a descriptor of it to take over. ``tid``: whose mounts they are; by default our own.
+        OSError."""
         self._tid = tid
-        self.descriptor: Final = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self.descriptor: Final = path if isinstance(path, int) else os.open(path, flags)
+
+    def again(self) -> Folder:
+        """The same, to be closed for itself. OSError."""
+        return Folder(os.dup(self.descriptor), self._tid)
 
     def same(self, other: Folder) -> bool:
         """Whether both are one directory. OSError."""
@@ -256,18 +262,44 @@ def open_file(path: str | os.PathLike[str]) -> StrangersFile | Unavailable:
     return _take(found, None)
 
 
-def open_mapped(tid: Tid, mapping: Mapping) -> StrangersFile | Unavailable:
+def mapped_at_hand(root: Folder, tid: Tid, mapping: Mapping) -> int | None:
+    """A descriptor by O_PATH of the very file that ``tid`` has mapped; None where to have it may be to wait.
+
+    ``root``: the root directory of ``tid``.
+    """
+    found = openat2(root.descriptor, mapping.path, os.O_PATH | os.O_CLOEXEC, _IN_ROOT | _CACHED)
+    if found >= 0:
+        if status(found).inode == mapping.inode:
+            return found
+        os.close(found)
+    return _at_mapping(tid, mapping)
+
+
+def open_mapped(tid: Tid, mapping: Mapping, at_hand: int | None = None) -> StrangersFile | Unavailable:
     """The very file that ``tid`` has mapped: by its name as ``tid`` sees it, else by the mapping.
 
-    /proc/PID/map_files needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
+    ``at_hand``: a descriptor by O_PATH of it, where there is one. /proc/PID/map_files needs CAP_SYS_ADMIN or
+    CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
     """
     if mapping.kind is not MappingKind.FILE:
         return Unavailable(0, "no file lies behind this mapping")
+    if at_hand is not None:
+        return _of(mapping, _take(os.dup(at_hand), tid, os.fsdecode(mapping.path)))
     named = _of(mapping, _named(tid, mapping.path))
     if not isinstance(named, Unavailable):
         return named
     mapped = _of(mapping, _by_mapping(tid, mapping))
     return named if isinstance(mapped, Unavailable) and mapped.errno else mapped
+
+
+def _at_mapping(tid: Tid, mapping: Mapping) -> int | None:
+    # Such a link can be followed by asking a server.
+    if _answers_of(tid, b" %d:%d " % (mapping.major, mapping.minor)) is not _Answers.KERNEL:
+        return None
+    try:
+        return os.open(f"/proc/{tid}/map_files/{mapping.start:x}-{mapping.end:x}", os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 Stamp = tuple[int, int, int | None]
@@ -291,8 +323,16 @@ def is_mapped(tid: Tid, mapping: Mapping, known: Stamp) -> bool:
         return False
     except OSError:
         return still_mapped(tid, mapping)
-    written = found.written if known[2] is not None else None
-    return (found.inode, found.size, written) == known
+    return _is_stamped(found, known)
+
+
+def is_file(descriptor: int, known: Stamp) -> bool:
+    """Whether that is the very file. Waits for nobody. OSError."""
+    return _is_stamped(status(descriptor), known)
+
+
+def _is_stamped(found: FileStatus, known: Stamp) -> bool:
+    return (found.inode, found.size, found.written if known[2] is not None else None) == known
 
 
 def _of(mapping: Mapping, found: StrangersFile | Unavailable) -> StrangersFile | Unavailable:

@@ -16,7 +16,7 @@ from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.deferred import Work
 from forklore.sources.ptrace.observer import Observer
 from forklore.sources.ptrace.options import Options
-from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Glance, Noted, Tracee
 
 if TYPE_CHECKING:
     from forklore.linux.pages.vfork_memory import MemoryChange
@@ -77,8 +77,8 @@ class Callers(Observer):
         """Note in ``task`` where it was when it got the signal that ends it."""
         task.fell = self.where(task, t)
 
-    def where(self, task: Tracee, t: int) -> int | None:
-        """The number of the stack of a task that is held; None where there is no memory for it."""
+    def where(self, task: Tracee, t: int) -> Noted:
+        """The stack of a task that is held."""
         return self._stacks().where(task, t)
 
     def names(

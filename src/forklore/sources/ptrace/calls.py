@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 from forklore.abi import ptrace as pt
 from forklore.abi.arch import Arch
@@ -13,6 +14,7 @@ from forklore.abi.units import Tid
 from forklore.events import records as ev
 from forklore.linux.tracing import seccomp
 from forklore.linux.tracing.wait import WaitStatus
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.creations import Creations
 from forklore.sources.ptrace.deferred import Deferred
@@ -26,9 +28,6 @@ from forklore.sources.ptrace.refused import Refusal, UserTasks
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Tracee
 
-if TYPE_CHECKING:
-    from forklore.sources.source import Emit
-
 _EXIT: Final = int(pt.SyscallInfoOp.EXIT)
 
 
@@ -37,7 +36,7 @@ class Calls:
 
     def __init__(
         self, kernel: Kernel, machine: Arch, observe: Observe, family: Family, creations: Creations,
-        reader: EntryReader, new: NewTasks, observers: Observers, killers: Killers, deferred: Deferred, emit: Emit,
+        reader: EntryReader, new: NewTasks, observers: Observers, killers: Killers, deferred: Deferred, out: Outbox,
         go: Callable[[Tid], None], begin: Callable[[Tracee, WaitStatus, int], None],
     ) -> None:  # fmt: skip
         """``begin`` handles the first status of a child that came before it was told of."""
@@ -53,7 +52,7 @@ class Calls:
         self._deferred = deferred
         self._user_tasks = UserTasks(kernel, family)
         self._killers = killers
-        self._emit = emit
+        self._out = out
         self._go = go
         self._begin = begin
 
@@ -92,7 +91,7 @@ class Calls:
         # The kernel cannot refuse a name that can be read (kernel/sys.c: PR_SET_NAME).
         if entry is not None and isinstance(entry.path, bytes) and entry.path != task.comm:
             task.comm, task.named = entry.path, t
-            self._emit(ev.Name(t=t, task=task.id, comm=ev.text(entry.path), how="prctl"))
+            self._out(ev.Name(t=t, task=task.id, comm=ev.text(entry.path), how="prctl"))
 
     def syscall_stop(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         """The entry or the exit of a call."""
@@ -126,12 +125,15 @@ class Calls:
         if entry.kind is Class.OTHER:
             self._unshared(task, entry, result, t)
         elif result < 0 and entry.kind is Class.EXEC:
-            self._emit(records.exec_fail(t, task, entry, -result))
+            self._out(records.exec_fail(t, task, entry, -result))
         elif result < 0:
             record = records.fail(self._kernel, t, task, entry, -result)
-            self._deferred.work.append(Refusal(task, record, self._user_tasks, self._emit))
+            self._deferred.work.append(Refusal(task, record, self._user_tasks, partial(self._refused, entry)))
         elif entry.kind is Class.CREATION:
             self._without_event(task, entry, result, t)
+
+    def _refused(self, entry: EnteredCall, record: ev.Fail) -> None:
+        records.tell(self._out, record, entry)
 
     def _unshared(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
         changed = result >= 0 and entry.name not in ("setsid", "ptrace")
@@ -140,7 +142,7 @@ class Calls:
         if changed:
             task.parted = task.parted or self.awaits(task.tid, "pid")
             task.time_pending = task.time_pending or entry.name == "setns" or bool(entry.words[0] & CLONE_NEWTIME)
-        self._emit(records.other(self._kernel, t, task, entry, result, compared, ns=namespaces))
+        self._out(records.other(self._kernel, t, task, entry, result, compared, ns=namespaces))
 
     def awaits(self, tid: Tid, kind: str) -> bool:
         """Whether its next child enters another namespace than its own: so unshare and setns have it of this kind."""
@@ -155,11 +157,10 @@ class Calls:
         traced = tid in self._creations.unannounced or bool(entry.flags & CLONE_PTRACE and not task.parted)
         child = self._family.born(task, tid, entry.flags) if traced else None
         number = self._family.next_id() if child is None else child.id
-        self._emit(
-            records.create(
-                self._kernel, t, task.id, number, tid, entry, self._machine, stop=None, traced=traced, nested=False
-            )
+        record = records.create(
+            self._kernel, t, task.id, number, tid, entry, self._machine, stop=None, traced=traced, nested=False
         )
+        records.tell(self._out, record, entry)
         if child is not None:
             early = self._creations.attached_without_event(child, t)
             if early is not None:
@@ -168,7 +169,7 @@ class Calls:
     def vfork_done(self, task: Tracee, _status: WaitStatus, t: int) -> None:
         """A CLONE_VFORK child gave its creator's memory back."""
         tid = self._kernel.event_message(task.tid)
-        self._emit(ev.VforkDone(t=t, task=task.id, child=self._creations.vfork_done(task), tid=tid))
+        self._out(ev.VforkDone(t=t, task=task.id, child=self._creations.vfork_done(task), tid=tid))
         for vfork_done in self._observers.vfork_done:
             vfork_done(task, t)
         if self._creations.is_in_call(task):  # it kept its event back: its result tells of the child

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from signal import SIGKILL
-from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux.ours import this_process
 from forklore.linux.tracing.wait import Kind, WaitStatus
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.announcers import Announcers
 from forklore.sources.ptrace.creations import Creations
@@ -23,16 +25,13 @@ from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Class, Group, Tracee
 from forklore.sources.ptrace.zombies import Zombies
 
-if TYPE_CHECKING:
-    from forklore.sources.source import Emit
-
 
 class Ends:
     """Takes tasks out of the trace as they end."""
 
     def __init__(
         self, kernel: Kernel, family: Family, creations: Creations, announcers: Announcers, new: NewTasks,
-        renames: Renames, observers: Observers, killers: Killers, zombies: Zombies, times: TimedKernel, emit: Emit,
+        renames: Renames, observers: Observers, killers: Killers, zombies: Zombies, times: TimedKernel, out: Outbox,
     ) -> None:  # fmt: skip
         self._kernel = kernel
         self._family = family
@@ -44,7 +43,7 @@ class Ends:
         self._killers = killers
         self._times = times
         self._zombies = zombies
-        self._emit = emit
+        self._out = out
         self._own_peak = this_process.peak_memory()
         self.root: Tracee | None = None
         self.root_status: WaitStatus | None = None
@@ -55,7 +54,7 @@ class Ends:
         if Pid(task.tid) == task.group.tgid:
             task = self._executed_unseen(task, t)
         if task.entry is not None and task.entry.kind is Class.EXEC:
-            self._emit(records.killed_in_exec(self._kernel, t, task, task.entry))
+            self._out(records.killed_in_exec(self._kernel, t, task, task.entry))
         if status.kind is Kind.KILLED:
             self._told_why(task, status.signal, t)
         self._new.creator_gone(task, CREATOR_DIED)
@@ -92,14 +91,16 @@ class Ends:
     def _told_why(self, task: Tracee, number: int, t: int) -> None:
         origin = task.last_signal
         if origin is not None and origin.signal == number:
-            self._emit(
-                ev.Signal(
-                    t=t, task=task.id, signal=number, code=origin.code, sender=origin.sender, address=origin.address,
-                    stack=task.fell,
-                )
+            record = ev.Signal(
+                t=t, task=task.id, signal=number, code=origin.code, sender=origin.sender, address=origin.address
             )
+            fell = task.fell
+            if fell is None:
+                self._out(record)
+            else:
+                self._out.later(lambda: self._out(replace(record, stack=fell.stack)))
         elif number == SIGKILL and (killer := self._killers.of(task)) is not None:
-            self._emit(ev.Signal(t=t, task=task.id, signal=number, code=0, sender=killer.pid, by=killer.by))
+            self._out(ev.Signal(t=t, task=task.id, signal=number, code=0, sender=killer.pid, by=killer.by))
 
     def _told_end(self, task: Tracee, status: WaitStatus, t: int) -> bool:
         # Whether its zombie was gone at once.
@@ -107,7 +108,7 @@ class Ends:
         cpu, peak = used if used is not None and Pid(task.tid) == task.group.tgid else (None, None)
         if task is self.root and peak is not None and peak <= self._own_peak:
             peak = None  # that of the process that executed it, which was ours
-        self._emit(ev.Exit(t=t, task=task.id, status=status.status, held=held, unseen=unseen, cpu=cpu, peak=peak))
+        self._out(ev.Exit(t=t, task=task.id, status=status.status, held=held, unseen=unseen, cpu=cpu, peak=peak))
         return vanished
 
     def _executed_unseen(self, leader: Tracee, t: int) -> Tracee:
@@ -120,7 +121,7 @@ class Ends:
         """The thread that was ``former`` executed, and has the place of its leader: the task that goes on."""
         self._new.creator_gone(leader, CREATOR_DIED)
         self._announcers.killed()
-        self._emit(ev.Gone(t=t, task=leader.id, why="superseded"))
+        self._out(ev.Gone(t=t, task=leader.id, why="superseded"))
         task = self._family.take_over(former, leader)
         if leader is self.root:
             self.root = task
@@ -135,4 +136,4 @@ class Ends:
         self._family.hand_over(group, reaper)
         leader = self._family.leader(reaper)
         parent = None if leader is None else leader.id
-        self._emit(ev.Reparent(t=t, task=orphan.id, parent_tid=reaper, parent=parent))
+        self._out(ev.Reparent(t=t, task=orphan.id, parent_tid=reaper, parent=parent))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from forklore.abi.resources import APART
 from forklore.abi.units import Pid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import observe
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace import records, sharing
 from forklore.sources.ptrace.creations import CreationInFlight
 from forklore.sources.ptrace.kernel import Kernel
@@ -29,12 +30,12 @@ class HeldPairs:
     """Looks at a creator and its new child, and tells of the creation."""
 
     def __init__(
-        self, kernel: Kernel, machine: Arch, level: Observe, emit: Callable[[ev.Event], None], observers: Observers
+        self, kernel: Kernel, machine: Arch, level: Observe, out: Outbox, observers: Observers
     ) -> None:
         self._kernel = kernel
         self.machine = machine
         self._level = level
-        self._emit = emit
+        self._out = out
         self._observers = observers
 
     def look(self, creation: CreationInFlight, apart: Unavailable | None = None) -> Told:
@@ -65,12 +66,11 @@ class HeldPairs:
         if told.pair is not None:
             seen = astuple(told.pair)
             sharing.joined(creator, child, seen)
-        self._emit(
-            records.create(
-                self._kernel, creation.t, creator.id, child.id, child.tid, creation.entry, self.machine,
-                stop=creation.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=told.standing,
-            )
+        record = records.create(
+            self._kernel, creation.t, creator.id, child.id, child.tid, creation.entry, self.machine,
+            stop=creation.stop, traced=child.keep, nested=child.nested, kcmp=seen, standing=told.standing,
         )  # fmt: skip
+        records.tell(self._out, record, creation.entry)
         if told.apart is None and creation.entry is not None:
             for created in self._observers.created:
                 created(creator, child, creation.entry, creation.t)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc
 from forklore.linux.tracing.wait import Kind, WaitStatus
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace import records
 from forklore.sources.ptrace.creations import CreationInFlight, Creations, State
 from forklore.sources.ptrace.deferred import Deferred
@@ -21,9 +22,6 @@ from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
-if TYPE_CHECKING:
-    from forklore.sources.source import Emit
-
 _CREATION_STOPS: Final[dict[Kind, ev.CreateStop]] = {Kind.FORK: "fork", Kind.VFORK: "vfork", Kind.CLONE: "clone"}
 
 
@@ -32,7 +30,7 @@ class NewTasks:
 
     def __init__(
         self, kernel: Kernel, family: Family, creations: Creations, reader: EntryReader, renames: Renames,
-        observers: Observers, deferred: Deferred, pairs: HeldPairs, emit: Emit, go: Callable[[Tid], None],
+        observers: Observers, deferred: Deferred, pairs: HeldPairs, out: Outbox, go: Callable[[Tid], None],
         ran: Callable[[Tid], int],
     ) -> None:  # fmt: skip
         """``go`` restarts a creator; ``ran``: for how long a task that is held ran before."""
@@ -44,7 +42,7 @@ class NewTasks:
         self._observers = observers
         self._deferred = deferred
         self._pairs = pairs
-        self._emit = emit
+        self._out = out
         self._go = go
         self._ran = ran
 
@@ -121,12 +119,11 @@ class NewTasks:
 
     def _born(self, creator: Tracee, entry: EnteredCall, tid: Tid, status: WaitStatus, t: int) -> Tracee:
         child = self._family.born(creator, tid, entry.flags)
-        self._emit(
-            records.create(
-                self._kernel, t, creator.id, child.id, tid, entry, self._pairs.machine,
-                stop=None, traced=True, nested=child.nested,
-            )
-        )
+        record = records.create(
+            self._kernel, t, creator.id, child.id, tid, entry, self._pairs.machine,
+            stop=None, traced=True, nested=child.nested,
+        )  # fmt: skip
+        records.tell(self._out, record, entry)
         if entry.cleared and not status.ended:
             self._reader.put_back(tid, entry)
         return child
@@ -138,7 +135,7 @@ class NewTasks:
             tgid = Pid(proc.number(fields, b"Tgid") or tid)
             parent = Pid(proc.number(fields, b"PPid") or 0)
         child = self._family.add(tid, tgid, parent, depth=1)
-        self._emit(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
+        self._out(ev.Begin(t=t, task=child.id, tid=tid, tgid=tgid, how="adopted", parent_tid=parent))
         return child
 
     def look_behind(self, task: Tracee, entry: EnteredCall, t: int) -> None:

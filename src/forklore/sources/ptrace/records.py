@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from forklore.abi.arch import Arch
 from forklore.abi.text import as_text
 from forklore.abi.units import TaskId, Tid, Unavailable
 from forklore.events import records as ev
+from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace import refused
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
@@ -68,6 +71,16 @@ def fail(kernel: Kernel, t: int, task: Tracee, entry: EnteredCall, errno: int) -
         set_tid=hexadecimal(entry.set_tid), errno=errno, limits=refused.creation(kernel, task.tid, entry, errno),
         stack=entry.stack, script=entry.script,
     )
+
+
+def tell(out: Outbox, record: ev.Create | ev.Fail, entry: EnteredCall | None) -> None:
+    """Write a creation or its refusal; where its caller is not read yet, when it is."""
+    if entry is None or not entry.unread:
+        out(record)
+    elif isinstance(record, ev.Create):
+        out.later(lambda: out(replace(record, stack=entry.stack, script=entry.script, runs=entry.runs)))
+    else:
+        out.later(lambda: out(replace(record, stack=entry.stack, script=entry.script)))
 
 
 def exec_fail(t: int, task: Tracee, entry: EnteredCall, errno: int) -> ev.ExecFail:

@@ -74,7 +74,7 @@ class Refusal(Struct, eq=False):
     task: Tracee
     record: ev.Fail
     counts: UserTasks
-    emit: Callable[[ev.Event], None]
+    emit: Callable[[ev.Fail], None]
 
     @property
     def tasks(self) -> Iterable[Tracee]:

@@ -46,6 +46,8 @@ class Glance(Struct):
     """… and what lies there; empty where nothing was read."""
     used: int = 0
     """Up to where the stack was of use, counted from the stack pointer."""
+    further: tuple[tuple[int, bytes], ...] = ()
+    """Other memory that was read, each part from an address on."""
 
     def read(self, address: int, size: int) -> bytes | None:
         """Bytes of the caller's memory, where they are among these."""
@@ -56,12 +58,24 @@ class Glance(Struct):
             return self.window[offset:end]
         if address == self.beside and size <= len(self.near):
             return self.near[:size]
+        for start, content in self.further:
+            if start <= address and address + size <= start + len(content):
+                return content[address - start : address - start + size]
         return None
 
 
 Filters = Literal["unseen", "passed", "tracer"]
 """What the program's own seccomp filters did about a call: ``unseen``, as where the tracer has none beside them;
 ``passed``, for the tracer's got its turn; ``tracer``, one of theirs asked for a tracer that is not there."""
+
+
+class Noted(Struct):
+    """Where a task was when it was held outside of any call."""
+
+    stack: int | None = None
+    """The number of its stack's record."""
+    unread: bool = False
+    """As in :class:`EnteredCall`."""
 
 
 class EnteredCall(Struct):
@@ -92,6 +106,8 @@ class EnteredCall(Struct):
     script: int | None = None
     runs: ev.Runs | None = None
     """Creations: the records of the caller's stack and interpreter, and what the child is to run."""
+    unread: bool = False
+    """What tells of these was copied, and is read when nobody is held: until then they do not hold."""
     frames: tuple[tuple[int, str, int], ...] = ()
     """The frames of that stack (pc, how it was found, canonical frame address), where they are needed later."""
     filters: Filters = "unseen"
@@ -130,8 +146,8 @@ class Tracee(Struct, eq=False):
     time_pending: bool = False
     """It enters another time namespace when it executes, and its children do when they are made."""
     last_signal: SignalInfo | None = None
-    fell: int | None = None
-    """The number of its stack when it got a signal that it does not survive."""
+    fell: Noted | None = None
+    """Where it was when it got a signal that it does not survive."""
     tells_end: bool = False
     """It stops at its end (PTRACE_O_TRACEEXIT), where it does not by the options of all."""
     space: CodeSpace | None = None

@@ -20,11 +20,11 @@ from forklore.linux.pages import vfork_memory
 from forklore.linux.tracing import ptrace
 from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.observer import Observer
-from forklore.sources.ptrace.tracee import EnteredCall, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Noted, Tracee
 from forklore.sources.stacks.code import CodeSpace
 from forklore.sources.stacks.variables import Frames, Near
 
-Where = Callable[[Tracee, int], int | None]
+Where = Callable[[Tracee, int], Noted]
 """Reads the call stack of a task that is held."""
 Names = Callable[[Tid, CodeSpace, Frames, Sequence[vfork_memory.MemoryChange], Near], list[list[ev.Variable]]]
 """Finds the variables that were changed."""
@@ -41,7 +41,8 @@ class _Lent(Struct, frozen=True):
     creator: Tracee
     child: TaskId
     before: vfork_memory.Before | Unavailable
-    frames: Frames
+    entry: EnteredCall | None
+    """The creator's call, where it stays in it: its frames are where they were."""
 
 
 class VforkMemory(Observer):
@@ -53,7 +54,7 @@ class VforkMemory(Observer):
         self._out = out
         self._names = names
         self._where = where
-        self._stacks: dict[TaskId, int | None] = {}
+        self._stacks: dict[TaskId, Noted] = {}
         """Of vfork children that are about to end, until their creators go on."""
         self._lent: dict[TaskId, _Lent] = {}
         """By creator, of vfork children."""
@@ -63,10 +64,10 @@ class VforkMemory(Observer):
     def created(self, creator: Tracee, child: Tracee, entry: EnteredCall, t: int) -> None:
         """Copy what is lent."""
         if entry.flags & _LENT == _LENT:
-            self._lent[creator.id] = _Lent(creator, child.id, self._keep(creator, entry), entry.frames)
+            self._lent[creator.id] = _Lent(creator, child.id, self._keep(creator, entry), entry)
         elif entry.flags & CLONE_VM and not entry.flags & CLONE_THREAD:
             # Which locals are where it can find them, the creator alone knows when it runs.
-            self._shared[child.id] = _Lent(creator, child.id, self._keep(creator, entry), ())
+            self._shared[child.id] = _Lent(creator, child.id, self._keep(creator, entry), None)
 
     def executed(self, task: Tracee, t: int) -> None:
         """A child that shared its creator's memory has one of its own."""
@@ -98,14 +99,23 @@ class VforkMemory(Observer):
         else:
             now = before if isinstance(before, Unavailable) else vfork_memory.written(creator.tid, before)
         stack = self._stacks.pop(found.child, None)
-        told = partial(_borrowed, t, found.child, creator.id, now, stack, ran_on=ran_on)
-        if self._names is None or space is None or not isinstance(now, vfork_memory.Writes):
-            self._out(told([]))
-            return
         # Debug information is read when nobody is held; what the variables hold now is kept until then.
-        near = Near(creator.tid, now.changes)
-        names = partial(self._names, creator.tid, space.copy(), found.frames, now.changes, near)
-        self._out.later(lambda: self._out(told(names())))
+        named = space is not None and self._names is not None
+        near = Near(creator.tid, now.changes if named and isinstance(now, vfork_memory.Writes) else ())
+        self._out.later(
+            partial(self._tell, t, found, now, None if space is None else space.copy(), near, stack, ran_on=ran_on)
+        )
+
+    def _tell(
+        self, t: int, found: _Lent, now: vfork_memory.Writes | Unavailable, space: CodeSpace | None, near: Near,
+        stack: Noted | None, *, ran_on: bool,
+    ) -> None:  # fmt: skip
+        names: list[list[ev.Variable]] = []
+        if self._names is not None and space is not None and isinstance(now, vfork_memory.Writes):
+            frames = () if found.entry is None else found.entry.frames
+            names = self._names(found.creator.tid, space, frames, now.changes, near)
+        number = None if stack is None else stack.stack
+        self._out(_borrowed(t, found.child, found.creator.id, now, number, names, ran_on=ran_on))
 
     def _keep(self, creator: Tracee, entry: EnteredCall) -> vfork_memory.Before | Unavailable:
         for number in [number for number, lent in self._lent.items() if not lent.creator.alive]:

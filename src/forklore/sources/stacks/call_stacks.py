@@ -1,13 +1,16 @@
 """Who makes a child: the caller's stack, its interpreter's frames, and what the child is given to run.
 
-All of it is read while the caller is held at its call's entry: nothing is copied on write yet, and nothing moves.
+Memory is read while the caller is held at its call's entry: nothing is copied on write yet, and nothing moves. Files
+are looked into when it has gone on: of a stack that was not met before all is copied that a walk can ask for
+(:mod:`forklore.sources.stacks.copied`), and the copy is walked when nobody is held. A task on a stack of whose bounds
+nothing is known, or in code that lies in memory alone, is walked while it is held.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -15,21 +18,24 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_THREAD, CLONE_UNTRACED
+from forklore.abi.flags import AT_FDCWD, CLONE_THREAD, CLONE_UNTRACED
 from forklore.abi.units import Address, Tid, Unavailable
 from forklore.elf.cfi import unwind
 from forklore.elf.dwarf.registers import PLACES, dwarf_block
 from forklore.events import records as ev
 from forklore.linux import memory, proc
+from forklore.linux.files.file_calls import status
 from forklore.linux.mappings import Mapping, MappingKind
 from forklore.linux.ours import leaving
 from forklore.linux.tracing import ptrace
 from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.options import Options
-from forklore.sources.ptrace.tracee import EnteredCall, Glance, Tracee
+from forklore.sources.ptrace.tracee import EnteredCall, Glance, Noted, Tracee
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode, Walked
+from forklore.sources.stacks.copied import Copy, MappedFiles, keep_files, whole_stack
 from forklore.sources.stacks.language_threads import Function
 from forklore.sources.stacks.routines import Routines
 from forklore.sources.stacks.tail_calls import Jumps
@@ -53,6 +59,16 @@ _NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
 _STARTS: Final = (b"Thread.start", b"start")
 """Python's function that starts a thread of its library ``threading``: what is found there tells whether it is that."""
 _THREAD_LIBRARIES: Final = (b"libc.so", b"libc-2", b"libpthread")
+
+
+_WORD: Final = 8
+_HIGHEST: Final = 1 << 63
+_SMALLEST: Final = 1 << 19
+"""Bytes: no program that holds an interpreter of Python is smaller."""
+
+
+class _FilesNeededError(Exception):
+    """What is asked for takes a look into files."""
 
 
 class _Needs(Struct):
@@ -91,6 +107,8 @@ class StackReader:
         """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
         self._checked: list[CodeRegion] = []
         """Code of this caller's that is known to be there still."""
+        self._known_only = False
+        """While what a child is to run is asked of what is known already: nothing is looked up in a file."""
 
     def enter(self, task: Tracee, entry: EnteredCall, t: int) -> Look | None:
         """Note in ``entry`` who makes the creation call that ``task``, held in it, has just entered.
@@ -114,17 +132,24 @@ class StackReader:
         rest.run()
         return None
 
-    def where(self, task: Tracee, t: int) -> int | None:
-        """The number of the stack of a task that is held outside of any call; None where there is no memory for it."""
+    def where(self, task: Tracee, t: int) -> Noted:
+        """The stack of a task that is held outside of any call."""
+        noted = Noted()
         try:
             self._looked_at = space = self._space(task)
             self._seen = self.glance(task.tid)
-            held = self._seen.registers
             self._checked.clear()
-            found, _ = self._walk(space, task.tid, self._arch(held), dwarf_block(self._arch(held), held.raw), None)
-            return self._number(space, task.tid, self._arch(held), found, t)
+            self.code.mapped_still(space, task.tid)
+            self._now_or_later(noted, space, task.tid, t, partial(self._where, noted, t))
         except MemoryError:
-            return self._unread(t)
+            noted.stack = self._unread(t)
+        return noted
+
+    def _where(self, noted: Noted, t: int, space: CodeSpace) -> None:
+        tid, held = self._seen.tid, self._seen.registers
+        arch = self._arch(held)
+        found, _ = self._walk(space, tid, arch, dwarf_block(arch, held.raw), None)
+        noted.stack = self._number(space, tid, arch, found, t)
 
     def glance(self, tid: Tid) -> Glance:
         """The registers and the stack of a task that is held, and what the last one was asked for besides."""
@@ -140,16 +165,76 @@ class StackReader:
         return Glance(tid, held, base, window, beside, near or b"")
 
     def look(self, tid: Tid, space: CodeSpace, held: Registers, entry: EnteredCall, t: int) -> None:
-        """Read the stack, the interpreter's frames and what the child is to run, as far as the call tells."""
+        """Read the stack, the interpreter's frames and what the child is to run, as far as the call tells; what takes
+        files is put off, where that can be."""
         self._checked.clear()
         try:
-            entry.stack = self._stack(space, tid, held, entry, t)
+            known = space.walked.get((held[held.layout.ip], self._seen.base))
+            met = known is not None and not self._keep_frames and self._same(known, held)
+            entry.stack = known.number if known is not None and met else None
+            if not met:
+                self.code.mapped_still(space, tid)
             started = self._script(space, tid, held, entry, t)
-            self._runs(space, tid, held, entry, t, started)
+            known_routine = self._runs_if_known(space, tid, held, entry, t, started)
+            if met and not known_routine:
+                self.code.mapped_still(space, tid)
+            if not met or not known_routine:
+                again = partial(self._look_again, held, entry, t, started, stack=not met, runs=not known_routine)
+                further = () if known_routine else self._of_routine(space, tid, held, entry)
+                self._now_or_later(entry, space, tid, t, again, further, whole=not met)
             if self._lines_at_once:
                 self._out.later(partial(self.write_lines, t))
         except MemoryError:
             entry.stack = self._unread(t)
+
+    def _look_again(
+        self, held: Registers, entry: EnteredCall, t: int, started: StartedThread | None, space: CodeSpace, *,
+        stack: bool, runs: bool,
+    ) -> None:  # fmt: skip
+        if stack:
+            entry.stack = self._stack(space, self._seen.tid, held, entry, t)
+        if runs:
+            self._runs(space, self._seen.tid, held, entry, t, started)
+
+    def _now_or_later(
+        self, noted: Noted | EnteredCall, space: CodeSpace, tid: Tid, t: int, look: Callable[[CodeSpace], None],
+        further: Sequence[tuple[int, bytes]] = (), *, whole: bool = True,
+    ) -> None:  # fmt: skip
+        # ``whole``: all of the stack is needed, ``further``: this besides.
+        copy = self._copied(space, tid, further, whole=whole)
+        if copy is None:
+            look(space)
+        else:
+            noted.unread = True
+            self._out.later(partial(self._again, noted, copy, t, look), copy.size)
+
+    def _copied(self, space: CodeSpace, tid: Tid, further: Sequence[tuple[int, bytes]], *, whole: bool) -> Copy | None:
+        seen = self._seen
+        window = whole_stack(seen, space) if whole else seen.window
+        if window is None:
+            return None
+        files, held = MappedFiles(tid), seen.registers
+        kept = False
+        try:
+            blocks = (window, *(content for _address, content in further))
+            kept = keep_files(self.code, space, self._arch(held), held, files, blocks)
+        finally:
+            if not kept:
+                files.close()
+        glance = replace(seen, window=window, further=tuple(further))
+        return Copy(glance, space.copy(), space, files) if kept else None
+
+    def _again(self, noted: Noted | EnteredCall, copy: Copy, t: int, look: Callable[[CodeSpace], None]) -> None:
+        # Nobody is held, and what was copied is looked at.
+        self._seen, self._looked_at, self.code.at_hand = copy.glance, copy.space, copy.files
+        try:
+            look(copy.space)
+        except MemoryError:
+            noted.stack = self._unread(t)
+        finally:
+            self.code.at_hand = None
+            copy.learnt()
+            noted.unread = False
 
     def _unread(self, t: int) -> int | None:
         try:
@@ -170,6 +255,8 @@ class StackReader:
             return known
         if self._looked_at.silent(address):
             return None
+        if self.code.at_hand is not None:
+            return self._not_copied(address, size)
         if size > memory.PAGE_SIZE:
             got = memory.window(seen.tid, Address(address), size)
             return got if len(got) == size else None
@@ -179,6 +266,22 @@ class StackReader:
         if size <= _AHEAD:
             self._ahead = _relative(seen.registers, address, size) or self._ahead
         return found
+
+    def _not_copied(self, address: int, size: int) -> bytes | None:
+        # Of a task that has gone on. Code is what its file has.
+        region = self._looked_at.find(address)
+        if region is not None and not region.entry.writable:
+            image = self.code.loaded(region, self._seen.tid).image
+            where = None if image is None else image.offset_of(address - region.bias)
+            if image is None or where is None:
+                return None
+            found = image.read(where, size)
+            return found if len(found) == size else None
+        # A table that calls lead through is filled in before the first is made, and stays so.
+        if size <= _WORD and self._looked_at.is_variable(address):
+            slot = memory.read(self._seen.tid, Address(address), size)
+            return None if isinstance(slot, Unavailable) else slot
+        return None
 
     def _stack(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> int:
         start = held[held.layout.ip], self._seen.base
@@ -218,6 +321,8 @@ class StackReader:
         return same and not self._changed(known.regions, self._seen.tid)
 
     def _changed(self, regions: Iterable[CodeRegion], tid: Tid) -> bool:
+        if self.code.at_hand is not None:
+            return False  # that was asked while the task was held
         unchecked = [region for region in regions if region not in self._checked]
         if self.code.changed(unchecked, tid):
             return True
@@ -234,7 +339,7 @@ class StackReader:
         base = self._seen.base
         places = sorted({(address - base) // 8 for address, _size in needs.reads})
         aligned = all(size == 8 and (address - base) % 8 == 0 for address, size in needs.reads)
-        if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > len(self._seen.window):
+        if not aligned or len(places) < 2 or places[0] < 0 or 8 * places[-1] + 8 > _WINDOW:
             return None
         # The stack and the instruction pointer were seen to be the same: with them there are always some to pick.
         names = held.layout.names
@@ -248,6 +353,8 @@ class StackReader:
     ) -> tuple[unwind.Walk, bool]:
         """The walk, and whether all of it lies in code that is known."""
         found, unknown = self._walk_once(space, tid, arch, registers, needs)
+        if self.code.at_hand is not None:
+            return found, unknown is None
         changed = self._changed(_leaving(space, found), tid)
         # An unknown address is code that was mapped since, or no code at all: what cannot be read needs no survey.
         mapped = unknown is not None and not isinstance(memory.read(tid, Address(unknown), 1), Unavailable)
@@ -347,11 +454,14 @@ class StackReader:
         return started
 
     def _interpreter(self, space: CodeSpace, tid: Tid) -> Interpreter | None:
-        program = os.path.basename(_program(tid))
+        if space.program is None:
+            space.program = _program(tid)
+        program = os.path.basename(space.program)
+        large = _program_size(tid) >= _SMALLEST
 
         def may_hold(entry: Mapping) -> bool:
             name = entry.path.rpartition(b"/")[2]
-            return name.startswith(b"libpython") or (name == program and entry.kind is MappingKind.FILE)
+            return name.startswith(b"libpython") or (large and name == program and entry.kind is MappingKind.FILE)
 
         if self.code.symbol(space, tid, b"_PyRuntime", may_hold) is None:
             return None
@@ -377,6 +487,26 @@ class StackReader:
             return self._read(address, size)
         return self._memory.read(address, size)
 
+    def _runs_if_known(
+        self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int, started: StartedThread | None
+    ) -> bool:
+        """Note what the child is to run, if no file is needed for that."""
+        if space.program is None:
+            space.program = _program(tid)
+        self._known_only = True
+        try:
+            self._runs(space, tid, held, entry, t, started)
+        except _FilesNeededError:
+            return False
+        finally:
+            self._known_only = False
+        return True
+
+    def _of_routine(
+        self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall
+    ) -> tuple[tuple[int, bytes], ...]:
+        return self._routines.copies(entry, held, partial(_block, tid), lambda at: space.find(at) is not None)
+
     def _runs(
         self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int, started: StartedThread | None
     ) -> None:
@@ -399,28 +529,40 @@ class StackReader:
         if address is None:
             return None
         region = space.find(address)
-        if region is None or self._changed((region,), tid):
-            self.code.survey(space, tid, anew=region is not None)
         known = space.places.get(address)
+        changed = region is None or self._changed((region,), tid)
+        if self._known_only and (changed or known is None):
+            raise _FilesNeededError
+        if changed and self.code.at_hand is None:
+            self.code.survey(space, tid, anew=region is not None)
+            known = space.places.get(address)
         if known is None and space.find(address) is not None:
             known = self.code.place(space, tid, address, t, returns=False)
         return known
 
     def _function(self, space: CodeSpace, tid: Tid, address: int) -> Function | None:
         region = space.find(address)
-        if region is not None and self._changed((region,), tid):
+        changed = region is not None and self._changed((region,), tid)
+        if self._known_only:
+            found = None if changed or region is None else self.code.known_function(region, address)
+            if found is None:
+                raise _FilesNeededError
+            return found
+        if changed:
             self.code.survey(space, tid)
         return self.code.function(space, tid, address)
 
     def _layout(self, space: CodeSpace, tid: Tid) -> PthreadLayout | Unavailable:
         if space.threads is None:
+            if self._known_only:
+                raise _FilesNeededError
             space.threads = self._find_layout(space, tid)
         return space.threads
 
     def _find_layout(self, space: CodeSpace, tid: Tid) -> PthreadLayout | Unavailable:
         from forklore.elf.image.thread_descriptors import layout_from_image
 
-        program = _program(tid)
+        program = space.program
         why = Unavailable(0, "no C library is mapped that publishes where pthread_create keeps its routine")
         for region in space.regions:
             path = region.entry.path
@@ -506,6 +648,17 @@ def _find_libc(space: CodeSpace) -> str:
     if any(name.startswith((b"libc.musl", b"ld-musl")) for name in names):
         return "musl"
     return "glibc" if any(name.startswith((b"libc.so.6", b"libc-2")) for name in names) else ""
+
+
+def _program_size(tid: Tid) -> int:
+    try:
+        return status(AT_FDCWD, b"/proc/%d/exe" % tid).size
+    except OSError:
+        return 0  # it was killed
+
+
+def _block(tid: Tid, address: int, size: int) -> bytes:
+    return memory.window(tid, Address(address), size) if 0 < address < _HIGHEST else b""
 
 
 def _program(tid: Tid) -> bytes:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from forklore.elf.image.image import ElfImage, Section
     from forklore.elf.image.symbols import Symbol, Symbols
     from forklore.elf.image.thread_descriptors import PthreadLayout
+    from forklore.sources.stacks.copied import MappedFiles
 
 _VDSO_LIMIT: Final = 1 << 16
 _FUNCTIONS: Final = 1 << 16
@@ -81,12 +82,15 @@ class Loaded(Struct, eq=False):
 class DebugFile:
     """The separate debug file of an image, looked for at the first call, and why one that is there is not used."""
 
-    def __init__(self, image: ElfImage, tid: Tid, entry: Mapping, refuse: Callable[[Unavailable], None]) -> None:
-        """``tid`` is held and has it mapped. ``refuse`` takes why a file that is there is not used."""
+    def __init__(
+        self, image: ElfImage, root: strangers_file.Folder | None, entry: Mapping, refuse: Callable[[Unavailable], None]
+    ) -> None:
+        """``root``: the root directory of a task that has it mapped, where that is another than ours; it becomes this
+        object's. ``refuse`` takes why a file that is there is not used."""
         self._image = image
         self._path = os.fsdecode(entry.path)
         self._refuse = refuse
-        self._root: strangers_file.Folder | None = _other_root(tid)
+        self._root = root
         self._found: ElfImage | None = None
         self._looked = False
 
@@ -122,13 +126,17 @@ class DebugFile:
 def _other_root(tid: Tid) -> strangers_file.Folder | None:
     """The root directory of a task where it is another than ours."""
     try:
-        theirs = strangers_file.Folder(proc.root(tid), tid)
-        with strangers_file.root_of(None) as ours:
-            if not theirs.same(ours):
-                return theirs
-        theirs.close()
+        return other_than_ours(strangers_file.Folder(proc.root(tid), tid))
     except OSError:
         return None  # it was killed: it has no root any more
+
+
+def other_than_ours(theirs: strangers_file.Folder) -> strangers_file.Folder | None:
+    """A root directory where it is another than ours; else it is closed. OSError."""
+    with strangers_file.root_of(None) as ours:
+        if not theirs.same(ours):
+            return theirs
+    theirs.close()
     return None
 
 
@@ -188,6 +196,12 @@ class CodeSpace:
         """None: not looked for yet."""
         self.threads: PthreadLayout | Unavailable | None = None
         """How its C library's thread descriptors are laid out; None: not looked for yet."""
+        self.program: bytes | None = None
+        """The file that it was begun with; None: not looked for yet."""
+        self.bottom: int | None = None
+        """Where its first stack began; 0: not known, None: not looked for yet."""
+        self.size: tuple[bytes, bytes] | None = None
+        """How much was mapped just before it was looked where code lies."""
 
     def copy(self) -> CodeSpace:
         """For a child whose memory begins as a copy."""
@@ -195,6 +209,7 @@ class CodeSpace:
         other.regions, other.starts, other.places = self.regions, self.starts, self.places
         other.walked, other.libc = self.walked, self.libc
         other.interpreter, other.threads = self.interpreter, self.threads
+        other.program, other.bottom, other.size = self.program, self.bottom, self.size
         return other
 
     def silent(self, address: int) -> bool:
@@ -202,6 +217,15 @@ class CodeSpace:
         region = self.find(address)
         unknown = None if region is None or region.loaded is None else region.loaded.unknown
         return unknown is not None and unknown.errno == ETIMEDOUT
+
+    def is_variable(self, address: int) -> bool:
+        """Whether ``address`` lies in the data of a file whose code was looked into."""
+        for region in self.regions:
+            image = None if region.loaded is None else region.loaded.image
+            inside = address - region.bias
+            if image is not None and any(0 <= inside - load.address < load.memory_size for load in image.loads):
+                return True
+        return False
 
     def find(self, address: int) -> CodeRegion | None:
         """The region that ``address`` lies in."""
@@ -228,9 +252,12 @@ class TracedCode:
         """When the place was met that is told of."""
         self.places: list[tuple[int, Loaded, int]] = []
         """Every place: its number, what it lies in, its address there."""
+        self.at_hand: MappedFiles | None = None
+        """While what was copied of a task is looked at that has gone on: the files that it had mapped."""
 
     def survey(self, space: CodeSpace, tid: Tid, *, anew: bool = True) -> bool:
         """Read where code lies in a held task's memory; False where it is as it was, unless it is to be taken anew."""
+        space.size = proc.memory_size(tid)
         found = mappings.executable(tid)
         entries = [] if isinstance(found, Unavailable) else list(found)
         if not anew and entries == [region.entry for region in space.regions]:
@@ -254,10 +281,8 @@ class TracedCode:
 
     def changed(self, regions: Iterable[CodeRegion], tid: Tid) -> bool:
         """Whether other code lies in any of these now, in a held task."""
-        return any(
-            region.loaded is not None and not region.loaded.stays and not _is_there(tid, region.entry, region.loaded)
-            for region in regions
-        )
+        leaving = ((region.entry, region.loaded) for region in regions if region.loaded and not region.loaded.stays)
+        return any(not self._is_there(tid, entry, loaded) for entry, loaded in leaving)
 
     def _known(self, tid: Tid, entry: Mapping) -> Loaded:
         key: object
@@ -266,16 +291,34 @@ class TracedCode:
         else:
             key = (entry.path, entry.size) if entry.kind is MappingKind.SPECIAL else b""
         known = self._loaded.get(key)
-        if known is None or not _is_there(tid, entry, known):
-            known = self._loaded[key] = self._load(tid, entry)
+        if known is None or not self._is_there(tid, entry, known):
+            known = self._load(tid, entry)
+            if self.at_hand is None or known.unknown is None:  # else it may be that it was asked for too late
+                self._loaded[key] = known
         return known
+
+    def _is_there(self, tid: Tid, entry: Mapping, loaded: Loaded) -> bool:
+        found = None if self.at_hand is None else self.at_hand.of(entry)
+        if loaded.stamp is None:
+            return True
+        if found is not None:
+            return strangers_file.is_file(found, loaded.stamp)
+        return strangers_file.is_mapped(tid, entry, loaded.stamp)
+
+    def mapped_still(self, space: CodeSpace, tid: Tid) -> None:
+        """Have in ``space`` where code lies in a held task's memory, as far as its size or its libraries tell that it
+        is not where it was."""
+        changed = self.changed(space.regions, tid)
+        if changed or space.size is None or proc.memory_size(tid) != space.size:
+            self.survey(space, tid, anew=changed)
 
     def _load(self, tid: Tid, entry: Mapping) -> Loaded:
         loaded = Loaded(entry)
         image: ElfImage | Unavailable | None = None
         if entry.kind is MappingKind.FILE:
-            image, loaded.stamp = _image_of_file(tid, entry)
-            if not _is_there(tid, entry, loaded):
+            found = None if self.at_hand is None else self.at_hand.of(entry)
+            image, loaded.stamp = _image_of_file(tid, entry, found)
+            if not self._is_there(tid, entry, loaded):
                 loaded.stamp = None  # what is asked for here is not told as it was there
         elif entry.path == b"[vdso]":
             image = _image_of_memory(tid, entry)
@@ -284,7 +327,8 @@ class TracedCode:
         elif image is not None:
             loaded.image = image
             loaded.stays = image.stays or entry.kind is not MappingKind.FILE
-            loaded.debug_file = DebugFile(image, tid, entry, lambda why: self._refused(loaded.path, why))
+            root = _other_root(tid) if self.at_hand is None else self.at_hand.other_root()
+            loaded.debug_file = DebugFile(image, root, entry, lambda why: self._refused(loaded.path, why))
             loaded.table, loaded.symbols = _tables(image, loaded.debug_file, self._machine)
         return loaded
 
@@ -344,6 +388,11 @@ class TracedCode:
             if loaded.image is not None and len(loaded.functions) < _FUNCTIONS:
                 loaded.functions[inside] = found
         return found
+
+    @staticmethod
+    def known_function(region: CodeRegion, address: int) -> Function | None:
+        """The same, where it was asked for before."""
+        return None if region.loaded is None else region.loaded.functions.get(address - region.bias)
 
     def extent(self, space: CodeSpace, tid: Tid, address: int) -> FunctionExtent | None:
         """The function at a run-time address of a held task, as far as its own file tells; None where it is not known
@@ -406,10 +455,6 @@ def _made(entry: Mapping) -> bool:
     return entry.kind in (MappingKind.ANONYMOUS, MappingKind.HEAP, MappingKind.STACK)
 
 
-def _is_there(tid: Tid, entry: Mapping, loaded: Loaded) -> bool:
-    return loaded.stamp is None or strangers_file.is_mapped(tid, entry, loaded.stamp)
-
-
 def _symbol(loaded: Loaded, address: int, *, own: bool = False) -> Symbol | None:
     if loaded.symbols is None:
         return None
@@ -432,10 +477,12 @@ def _bias(loaded: Loaded, entry: Mapping) -> int:
     return 0 if address is None else entry.start - address
 
 
-def _image_of_file(tid: Tid, entry: Mapping) -> tuple[ElfImage | Unavailable, strangers_file.Stamp | None]:
+def _image_of_file(
+    tid: Tid, entry: Mapping, at_hand: int | None
+) -> tuple[ElfImage | Unavailable, strangers_file.Stamp | None]:
     from forklore.elf.image.image import ElfImage
 
-    file = strangers_file.open_mapped(tid, entry)
+    file = strangers_file.open_mapped(tid, entry, at_hand)
     if isinstance(file, Unavailable):
         return file, None
     return ElfImage.open(file), strangers_file.stamp(file)

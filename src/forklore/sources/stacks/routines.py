@@ -8,7 +8,7 @@ through its argument: glibc's struct pthread (:mod:`forklore.elf.image.thread_de
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -37,6 +37,12 @@ _TLS_IS_DESCRIPTOR: Final = frozenset({Arch.X86_64, Arch.X32})
 """Where the thread pointer is the descriptor's address. i386's is a struct user_desc, others' points behind it."""
 _DESCRIPTOR_LIMIT: Final = 1 << 16
 _clone3_words: Final = reader("flags", "parent_tid", "stack", "stack_size", "tls")
+_DESCRIPTOR: Final = 4096
+"""Bytes of a thread's descriptor that are kept where it is not known yet which are of use, …"""
+_ROUTINES: Final = 8
+"""… so many pointers to code in it, …"""
+_GIVEN: Final = 256
+"""… and bytes of what stands beside each, the routine's argument."""
 _CODE: Final = 96
 """How much of the code behind the call is looked at: glibc 2.17 and Go set their threads up before they call."""
 
@@ -136,6 +142,42 @@ class Routines:
         if runs is None or runs.routine is None or named is None:
             return runs
         return given(runs, registers.layout.word, read, named)
+
+    def copies(
+        self, entry: EnteredCall, registers: Registers, some: Callable[[int, int], bytes],
+        is_code: Callable[[int], bool],
+    ) -> tuple[tuple[int, bytes], ...]:
+        """The memory that :meth:`of` may ask for, with its addresses, of a creator that is about to go on.
+
+        ``some`` gives up to so many bytes at an address; ``is_code`` tells whether code is mapped there.
+        """
+        call = _call(entry)
+        if call is None or call.stack in (0, registers[registers.layout.sp]):
+            return ()
+        if LAYOUTS[entry.arch] is not registers.layout:
+            return ()
+        size = registers.layout.word
+        found: dict[int, bytes] = {}
+
+        def keep(address: int, length: int) -> bytes:
+            if address not in found:
+                found[address] = some(address, length)
+            return found[address]
+
+        def exactly(address: int, length: int) -> bytes | None:
+            return keep(address, length)[:length]
+
+        for wrapper in self._wrappers.get(entry.arch, ()):
+            values = _values(wrapper, call, registers, exactly) if wrapper.call == call.name else None
+            if values is None:
+                continue
+            words = list(_all_words(keep(values[1], _DESCRIPTOR), size))
+            routines = [at for at, word in enumerate(words[:-1]) if is_code(word)][:_ROUTINES]
+            for at in routines:
+                behind = list(_all_words(keep(words[at + 1], _GIVEN), size))
+                for word in behind[:3]:
+                    keep(word, 4 * size)
+        return tuple((address, content) for address, content in found.items() if content)
 
     def _of(self, entry: EnteredCall, registers: Registers, layout: Layout, read: Read, libc: str) -> ev.Runs | None:
         call = _call(entry)
@@ -260,6 +302,10 @@ def _contains(code: bytes, parts: tuple[bytes, ...]) -> bool:
             return False
         at += len(part)
     return True
+
+
+def _all_words(raw: bytes, size: int) -> Iterable[int]:
+    return memoryview(raw)[: len(raw) // size * size].cast("Q" if size == 8 else "I")
 
 
 def _words(raw: bytes, size: int) -> tuple[int, int]:

@@ -25,16 +25,23 @@ class Run:
     """A creator and its child, made with ``flags``, and what the observer tells of them."""
 
     def __init__(self, flags: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.told: list[ev.Event] = []
+        self.out = Outbox((events := list[ev.Event]()).append)
+        self._events = events
         self.family = Family(Options())
         self.creator = self.family.add(Tid(10), Pid(10), None, 0)
         self.child = self.family.born(self.creator, Tid(11), flags)
         self.compared: list[Tid] = []
-        self.observer = VforkMemory(Outbox(self.told.append), None)
+        self.observer = VforkMemory(self.out, None)
         monkeypatch.setattr(VforkMemory, "_keep", lambda *_: cast("pages.Before", SimpleNamespace(size=0)))
         monkeypatch.setattr(pages, "written", self.written)
         entry = EnteredCall(Class.CREATION, "clone", 1, Arch.X86_64, 56, (flags | 17, 0, 0, 0, 0, 0), flags=flags)
         self.observer.created(self.creator, self.child, entry, 1)
+
+    @property
+    def told(self) -> list[ev.Event]:
+        """What was written, once nobody is held."""
+        self.out.empty()
+        return self._events
 
     def written(self, tid: Tid, _before: object) -> pages.Writes:
         self.compared.append(tid)
