@@ -7,9 +7,11 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forklore.decode.waits.futex import futex_list_size, futexes_waited_for
+from forklore.features.why.observe.files import Polled, polled
 from forklore.linux.waits.file_locks import FileLock, parse_lock, parse_locks
 from forklore.linux.waits.prototypes import written
-from forklore.linux.waits.sock_diag import messages
+from forklore.linux.waits.sock_diag import messages, socket_address
 from forklore.linux.waits.tables import parse_info
 
 
@@ -46,6 +48,9 @@ def test_no_text_breaks_them(raw: bytes) -> None:
     parse_locks(raw)
     parse_info(raw)
     list(messages(raw))
+    socket_address(raw)
+    polled(parse_info(raw))
+    futexes_waited_for(raw[: len(raw) // 24 * 24])
 
 
 def test_messages_of_netlink_are_aligned() -> None:
@@ -57,3 +62,25 @@ def test_calls_are_written_by_their_prototypes() -> None:
     assert written("read", (5, 0x7FFF12340000, 4096, 0, 0, 0)) == "read(5, 0x7fff12340000, 4096)"
     assert written("wait4", (0xFFFF_FFFF_FFFF_FFFF, 0, 0, 0, 0, 0)) == "wait4(-1, NULL, 0, NULL)"
     assert written("no_such_call", (1, 2)) == "no_such_call(0x1, 0x2)"
+
+
+def test_addresses_of_sockets_are_as_sock_diag_has_them() -> None:
+    assert socket_address(b"\1\0/run/a\0rest") == b"/run/a"
+    assert socket_address(b"\1\0\0name") == b"@name"
+    assert socket_address(b"\2\0\x1f\x90\x7f\0\0\1" + bytes(8)) == ("127.0.0.1", 8080)
+    mapped = b"\n\0\x1f\x90" + bytes(4) + bytes(10) + b"\xff\xff\x7f\0\0\1" + bytes(4)
+    assert socket_address(mapped) == ("127.0.0.1", 8080)
+    assert socket_address(b"\n\0\x1f\x90") is None
+    assert socket_address(b"\x10\0" + bytes(10)) is None
+
+
+def test_what_an_epoll_watches_with_the_same_number_twice() -> None:
+    found = polled(parse_info(b"tfd:        5 events:       19 data: 5\ntfd:        5 events:        4 data: 5\n"))
+    assert found == [Polled(5, write=False), Polled(5, write=True, again=1)]
+
+
+def test_words_of_futex_waitv() -> None:
+    raw = struct.pack("<QQII", 0, 0x1000, 130, 0) + struct.pack("<QQII", 1, 0x2000, 130, 0)
+    assert futexes_waited_for(raw) == [0x1000, 0x2000]
+    assert futex_list_size(2) == len(raw)
+    assert futex_list_size(1 << 31) == 128 * 24
