@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from why_graphs import graph, graphs, lock, pipe, task
 
-from forklore.abi.units import Pid, Tid
+from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.features.why.conclude import Certainty, RootKind, conclude, may_be_stuck, stuck_tasks
 from forklore.features.why.data import to_json
 from forklore.features.why.graph import Ender, Graph, Role, Wait, WaitKind
@@ -170,3 +170,12 @@ def test_every_graph_can_be_told(found: Graph, verbose: bool, everything: bool, 
     lines(found, answers, width, verbose=verbose, everything=everything)
     told = json.loads(to_json(found, answers))
     assert [each["pid"] for each in told["processes"]] == [each.pid for each in answers]
+
+
+def test_of_many_it_is_said_of_how_many_the_call_may_not_be_read_and_why() -> None:
+    why = "the call it is in may not be read: it runs as another user (uid 0)"
+    unread = Wait(WaitKind.UNKNOWN, "something that may not be read", beyond=why)
+    tasks = [msgspec.structs.replace(task(tid, unread), unread=(Unavailable(13, why),)) for tid in (4, 5)]
+    found = graph(*tasks)
+    said = ["".join(piece.text for piece in line) for line in lines(found, conclude(found), 100, everything=True)]
+    assert f"2 processes: {why}" in said

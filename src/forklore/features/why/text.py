@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from forklore.report.words.words import count, span
 _ENDERS: Final = 6
 """Those who could end a wait and are shown; more are counted."""
 _DEPTH: Final = 12
+_REASONS: Final = 6
 _ROLES: Final = {
     Role.WRITER: "write end held by", Role.READER: "read end held by", Role.PEER: "other end held by",
     Role.LISTENER: "to be accepted by", Role.LEASE_HOLDER: "lease of",
@@ -209,7 +211,15 @@ class _View:
             shown = ", ".join(name if many == 1 else f"{many} × {name}" for name, many in list(names.items())[:6])
             more = f", and {len(names) - 6} more names" if len(names) > 6 else ""
             yield (Piece(f"  {len(several):5}  {_KINDS[kind]}: {shown}{more}"),)
+        yield from self._unread(found)
         yield from self.tail()
+
+    def _unread(self, found: Sequence[Conclusion]) -> Iterator[Line]:
+        """Of how many processes the first thing to read may not be read, and why."""
+        reasons = Counter(each.why for conclusion in found for each in conclusion.chain.first.unread)
+        for why, number in reasons.most_common(_REASONS):
+            for line in wrapped(printable(f"{count(number, 'process', 'processes')}: {why}"), self._width, "  "):
+                yield (Piece(line, "quiet"),)
 
     def tail(self) -> Iterator[Line]:
         said = [f"{gone.tid}: {gone.why}" for gone in self._graph.gone[:8]]
