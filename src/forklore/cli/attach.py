@@ -16,6 +16,7 @@ from forklore.cli.tracing import (
     bpf_options,
     by_engine,
     failures,
+    kept,
     record,
 )
 
@@ -92,14 +93,17 @@ def _attachment(arguments: argparse.Namespace, pids: list[Pid]) -> Source:
         options = bpf_options(arguments, _options(arguments))
         return Bpf(
             pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer,
-            failures=failures(arguments),
+            failures=failures(arguments), kept=kept(arguments),
         )  # fmt: skip
 
     def perf(why: str | None) -> Source:
         from forklore.sources.perf.attach import Attachment as Perf
 
         options = bpf_options(arguments, _options(arguments))
-        found = Perf(pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer)
+        found = Perf(
+            pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer,
+            kept=kept(arguments, stacks=False),
+        )  # fmt: skip
         found.header = because(found.header, "perf", why)
         return found
 

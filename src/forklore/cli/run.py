@@ -19,6 +19,7 @@ from forklore.cli.tracing import (
     because,
     by_engine,
     failures,
+    kept,
     record,
 )
 
@@ -171,12 +172,16 @@ def _session(
 
         return Session(
             command, options, environment, buffer=arguments.buffer, failures=failures(arguments), relay_signals=True,
+            kept=kept(arguments, kills=True),
         )  # fmt: skip
 
     def perf(why: str | None) -> Session:
         from forklore.sources.perf.session import Session
 
-        found = Session(command, options, environment, buffer=arguments.buffer, relay_signals=True)
+        found = Session(
+            command, options, environment, buffer=arguments.buffer, relay_signals=True,
+            kept=kept(arguments, kills=True, stacks=False),
+        )  # fmt: skip
         found.header = because(found.header, "perf", why)
         return found
 

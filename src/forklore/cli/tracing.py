@@ -234,6 +234,19 @@ def because(header: Header, engine: str, why: str | None) -> Header:
     return header if why is None else replace(header, options={**header.options, "engine": engine, "engine_why": why})
 
 
+def kept(arguments: argparse.Namespace, *, kills: bool = False, stacks: bool = True) -> set[str]:
+    """The capabilities that are needed once programs are followed without being held.
+
+    ``kills``: signals may have to be sent to a program that has become another user's.
+    """
+    names = {"CAP_KILL"} if kills else set()
+    if stacks and not arguments.no_stack:
+        names |= {"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"}  # /proc/PID/maps and the files of others' code
+    if arguments.rotate is not None or arguments.html is not None:
+        names |= {"CAP_DAC_OVERRIDE"}  # files are still to be made, in a directory that may be another user's
+    return names
+
+
 def bpf_options(arguments: argparse.Namespace, options: Options) -> Options:
     """The same without the default way to stop tasks, for an engine that stops none."""
     from msgspec.structs import replace

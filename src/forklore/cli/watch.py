@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from forklore.cli.attach import seconds
 from forklore.cli.common import add_view_arguments, in_words, pid
 from forklore.cli.main import OWN_FAILURE, complain
-from forklore.cli.tracing import add_bpf_arguments, add_recording_arguments, add_seen_arguments, failures, record
+from forklore.cli.tracing import add_bpf_arguments, add_recording_arguments, add_seen_arguments, failures, kept, record
 
 if TYPE_CHECKING:
     from forklore.abi.units import Pid
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         source = Attachment(
             pids, _options(arguments), everything=everything, tree=True, seconds=arguments.duration,
             buffer=arguments.buffer,
-            failures=failures(arguments),
+            failures=failures(arguments), kept=kept(arguments),
         )  # fmt: skip
         if arguments.top:
             from forklore.cli.top import top

@@ -40,6 +40,7 @@ class _Alive(Struct):
     """The stop for job control that it is in."""
     title: ev.Title | None = None
     """The command line that it wrote for itself since."""
+    ns_tids: list[int] | None = None
 
 
 class Carried:
@@ -103,7 +104,7 @@ class Carried:
         self._begun.add(number)
         yield ev.Begin(
             t=task.t, task=number, tid=task.tid, tgid=task.tgid, how="continued", parent_tid=task.parent_tid,
-            comm=task.comm, standing=task.standing, together=together,
+            comm=task.comm, standing=task.standing, together=together, ns_tids=task.ns_tids,
         )  # fmt: skip
         if task.image is not None:
             yield task.image
@@ -135,7 +136,7 @@ class Carried:
     def _note_begin(self, event: ev.Begin) -> None:
         self._begun.add(event.task)
         self._alive[event.task] = _Alive(
-            event.t, event.tid, event.tgid, event.parent_tid, event.comm, event.standing
+            event.t, event.tid, event.tgid, event.parent_tid, event.comm, event.standing, ns_tids=event.ns_tids
         )
         self._together.begun(event)
 
@@ -150,7 +151,7 @@ class Carried:
         flags = creation.flags.raw or (CLONE_THREAD if event.thread else 0)
         place = lineage(flags, event.tid, creator.tgid, creator.parent_tid)
         self._alive[event.child] = _Alive(
-            event.t, event.tid, place.group, place.parent, creator.comm, event.standing
+            event.t, event.tid, place.group, place.parent, creator.comm, event.standing, ns_tids=event.ns_tids
         )
         if event.task in self._alive:
             self._together.created(event)

@@ -123,6 +123,8 @@ class Begin(Event, tag="begin", frozen=True, kw_only=True):
     a log)."""
     parent_tid: int | None = None
     """The kernel's parent (its tgid) at that time."""
+    ns_tids: list[int] | None = None
+    """As of :class:`Create`; null also where it was not asked."""
     comm: Text | None = None
     standing: Standing | Unavailable | None = None
     together: dict[str, Id] | None = None

@@ -176,6 +176,8 @@ class Builder:
             comm=None if event.comm is None else ev.raw_bytes(event.comm),
             standing=event.standing,
         )
+        if event.ns_tids:
+            self.trace.tasks[number].ns_tids = tuple(event.ns_tids)
         self._by_tid[tid] = number
         if above is not None:
             finder = self.trace.tasks[above]

@@ -11,6 +11,7 @@ from forklore.abi.resources import BY_KEY
 from forklore.abi.signals import signal_name
 from forklore.abi.text import as_text, printable
 from forklore.abi.units import Nanoseconds, TaskId, Tid, Unavailable
+from forklore.decode.containers import container
 from forklore.decode.sharing import Fate, fates
 from forklore.events.records import Standing, raw_bytes
 from forklore.model.holds import RESOURCES, Hold
@@ -265,4 +266,8 @@ def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
     if isinstance(cgroups, Unavailable):
         yield "cgroup", cgroups.why
     elif cgroups:
-        yield "cgroup", ", ".join(printable(raw_bytes(line)) for line in cgroups)
+        lines = [printable(raw_bytes(line)) for line in cgroups]
+        yield "cgroup", ", ".join(lines)
+        found = next(filter(None, map(container, lines)), None)
+        if found is not None:
+            yield "container", f"{found.short} of {found.engine}, as the cgroup is named"

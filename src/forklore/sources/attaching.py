@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final, Generic
 
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux.ours import leaving
 from forklore.linux.ours.asked_to_end import Polled
+from forklore.linux.ours.this_process import keep_only
 from forklore.linux.tasks import descendants, leader_of
 from forklore.sources.header import TraceRefusedError
 from forklore.sources.unheld import Follower, Written, take_the_rest, wait
@@ -28,12 +29,15 @@ class UnheldAttachment(ABC, Generic[Follower]):
 
     header: ev.Header
 
-    def __init__(self, pids: Sequence[Pid], *, tree: bool, seconds: float | None, any_will_do: bool = False) -> None:
-        """``tree``: with their descendants. ``any_will_do``: whom to follow is told otherwise.
+    def __init__(self, pids: Sequence[Pid], *, tree: bool, seconds: float | None, kept: Collection[str] | None,
+                 any_will_do: bool = False) -> None:  # fmt: skip
+        """``tree``: with their descendants. ``any_will_do``: whom to follow is told otherwise. ``kept``: the
+        capabilities that are not given up once they are followed; None: all.
 
         Raises TraceRefusedError where none of them is there.
         """
         self._seconds = seconds
+        self._kept = kept
         self._refused: list[Unavailable] = []
         self._pids = self._leaders(pids, tree=tree)
         self._for_good = any_will_do
@@ -73,6 +77,8 @@ class UnheldAttachment(ABC, Generic[Follower]):
         try:
             events.wait_for(self._asked.fd)
             follower = self._following(emit)
+            if self._kept is not None:
+                keep_only(self._kept)
             reason = self._follow(follower, idle)
             t = take_the_rest(events, follower, self.elapsed)
             follower.finish(t, "lost" if reason == "done" else "released")

@@ -6,7 +6,7 @@ import os
 import select
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from forklore.abi.units import Fd, Pid
 from forklore.events import records as ev
 from forklore.linux.ours.signal_relay import Relay
+from forklore.linux.ours.this_process import keep_only
 from forklore.linux.tracing import spawn
 from forklore.linux.tracing.wait import WaitStatus, kill
 from forklore.sources.header import TraceRefusedError
@@ -92,8 +93,12 @@ class UnheldSession(ABC, Generic[Follower]):
         environment: Sequence[bytes] | None,
         *,
         relay_signals: bool,
+        kept: Collection[str] | None,
     ) -> None:
-        """Find the program. Raises NotFoundError, NotExecutableError."""
+        """Find the program. ``kept``: the capabilities that are not given up once it is followed, which keeps its own;
+        None: all. Raises NotFoundError, NotExecutableError.
+        """
+        self._kept = kept
         self.command = command
         self.options = options
         self._environment = environment
@@ -127,6 +132,8 @@ class UnheldSession(ABC, Generic[Follower]):
             launched = spawn.launch(self._path, [os.fsencode(word) for word in self.command], environment, None)
             try:
                 follower = self._following(emit, launched)
+                if self._kept is not None:
+                    keep_only(self._kept)
             except BaseException:
                 launched.abandon()
                 raise

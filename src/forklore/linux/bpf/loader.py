@@ -33,6 +33,12 @@ _LD_IMM64: Final = 0x18
 _MAP_FD, _MAP_VALUE = 1, 2  # BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 
 
+_NO_TRACEFS: Final = (
+    "the numbers of tracepoints are in tracefs, which is not there for forklore's user to read, and only CAP_SYS_ADMIN"
+    " may mount it"
+)
+
+
 class LoadError(Exception):
     """Programs cannot be loaded or attached; the text says which, why, and what to do."""
 
@@ -204,6 +210,9 @@ class Loaded:
         """Attach a program to each of these that the kernel has: to how many. Raises LoadError."""
         try:
             tracefs = Tracefs()
+        except OSError as problem:
+            raise LoadError(f"{problem.filename}: {problem.strerror}: {_NO_TRACEFS}") from problem
+        try:
             try:
                 numbers = {each: tracefs.number(group, each) for each in tracepoints}
             finally:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
-from forklore.linux.libc import function, prctl
+from forklore.abi.capabilities import NAMES as CAPABILITIES
+from forklore.linux.libc import fail, function, prctl
 
 _PR_GET_CHILD_SUBREAPER: Final = 37
+_PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_PTRACER: Final = 0x59616D61
 """include/uapi/linux/prctl.h."""
 _CAPABILITY_VERSION_3: Final = 0x20080522
@@ -19,6 +21,8 @@ _SET: Final = ctypes.c_uint32 * 3
 """struct __user_cap_data_struct: effective, permitted, inheritable."""
 
 _capget: Final = function("capget", ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+_capset: Final = function("capset", ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 def let_trace(pid: int) -> bool:
@@ -34,6 +38,24 @@ def effective_capabilities() -> int:
     if _capget(ctypes.addressof(header), ctypes.addressof(sets)) == -1:
         return 0
     return int(sets[0][0] | sets[1][0] << 32)
+
+
+def keep_only(names: Collection[str]) -> None:
+    """Give up every capability of the calling thread but these, as far as it has them, for good: no exec brings one
+    back (capset(2); prctl(2), PR_SET_NO_NEW_PRIVS). Children that there are already keep theirs. Raises OSError.
+    """
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (_SET * 2)()
+    if _capget(ctypes.addressof(header), ctypes.addressof(sets)) == -1:
+        raise fail("capget")
+    kept = sum(1 << CAPABILITIES.index(name) for name in names)
+    for half, word in enumerate((kept & 0xFFFFFFFF, kept >> 32)):
+        permitted = sets[half][1] & word
+        sets[half][0], sets[half][1], sets[half][2] = permitted, permitted, 0
+    if _capset(ctypes.addressof(header), ctypes.addressof(sets)) == -1:
+        raise fail("capset")
+    if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1:
+        raise fail("PR_SET_NO_NEW_PRIVS")
 
 
 def peak_memory() -> int:

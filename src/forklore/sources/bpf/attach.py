@@ -5,7 +5,7 @@ Nothing is attached to the programs themselves: they neither stop nor notice, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from forklore.abi.units import Pid
@@ -29,10 +29,11 @@ class Attachment(UnheldAttachment[Follower]):
     def __init__(
         self, pids: Sequence[Pid], options: Options = DEFAULTS, *, everything: Filter | None = None,
         tree: bool = False, seconds: float | None = None, buffer: int = BUFFER, failures: Failures = Failures.AUTO,
+        kept: Collection[str] | None = None,
     ) -> None:  # fmt: skip
         """``pids`` with what they make from now on, with ``tree`` their descendants too, or with ``everything`` whoever
-        passes that filter. ``seconds``: leave after that time. ``buffer``, ``failures``: as
-        for a run.
+        passes that filter. ``seconds``: leave after that time. ``buffer``, ``failures``,
+        ``kept``: as for a run.
 
         Raises TraceRefusedError, ValueError for options that need held tasks.
         """
@@ -40,7 +41,7 @@ class Attachment(UnheldAttachment[Follower]):
         self._machine = arch = machine()
         self._everything = everything
         self.options = options
-        super().__init__(pids, tree=tree, seconds=seconds, any_will_do=everything is not None)
+        super().__init__(pids, tree=tree, seconds=seconds, kept=kept, any_will_do=everything is not None)
         try:
             self._loaded = following.loaded(arch, options, buffer=buffer, failures=failures, everything=everything)
         except LoadError as problem:

@@ -29,7 +29,10 @@ def blind(options: Options, events: Events) -> list[ev.Blind]:
         ev.Blind("pages that are copied on write, bytes that children change in borrowed memory", no_hold),
         ev.Blind("the descriptors that survive an exec", f"{no_hold} while they could be read"),
         ev.Blind("when an exec was called", "its record is made when it can fail no more"),
-        ev.Blind("what threads run; frames of Python", "their memory has gone on when it could be read"),
+        ev.Blind(
+            "frames of Python, and what threads of Rust and std::thread run behind their libraries",
+            "their memory has gone on when it could be read",
+        ),
         ev.Blind("command lines that processes write for themselves", no_hold),
         ev.Blind("when the status of a zombie is taken", "no program sees the calls that wait"),
         ev.Blind("processor time and memory of each process", "a task's end comes before its account"),

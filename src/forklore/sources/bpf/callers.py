@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Container, Iterable
 from typing import Final
 
+from forklore.abi import syscalls
 from forklore.abi.arch import Arch
 from forklore.abi.flags import CLONE_VM
 from forklore.abi.units import Pid, Tid
@@ -23,7 +24,7 @@ from forklore.sources.bpf import raw
 from forklore.sources.bpf.task import Followed, Group
 from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.options import Options
-from forklore.sources.ptrace.tracee import Glance
+from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 from forklore.sources.stacks.call_stacks import StackReader
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode
 from forklore.sources.stacks.tail_calls import Jumps
@@ -113,6 +114,8 @@ class CopiedStacks(StackReader):
         self._spaces: dict[Group, CodeSpace] = {}
         self._stale: set[Pid] = set()
         self.where_code_lies = Code()
+        self._beside: tuple[tuple[int, bytes], ...] = ()
+        """What else was copied of the creator's memory, by address."""
 
     def take(self, records: Iterable[Record], ours: Container[Pid]) -> None:
         """What was mapped meanwhile, by our processes and by others of the machine."""
@@ -125,30 +128,52 @@ class CopiedStacks(StackReader):
             elif pid is not None:
                 self._stale.add(pid)
 
-    def created(self, creator: Followed, child: Followed, record: raw.Create, t: int) -> int | None:
-        """The number of the creator's stack, which is written now where it is new: nobody waits for it."""
-        number = self._walked_stack(creator, child, record, t)
+    def created(
+        self, creator: Followed, child: Followed, record: raw.Create, t: int
+    ) -> tuple[int | None, ev.Runs | None]:
+        """The number of the creator's stack, and what the child is given to run. What is new of them is written now:
+        nobody waits for it."""
+        number, runs = self._walked_stack(creator, child, record, t)
         self._out.empty()
-        return number
+        return number, runs
 
-    def _walked_stack(self, creator: Followed, child: Followed, record: raw.Create, t: int) -> int | None:
+    def _walked_stack(
+        self, creator: Followed, child: Followed, record: raw.Create, t: int
+    ) -> tuple[int | None, ev.Runs | None]:
         if child.group is not creator.group:
             self.where_code_lies.forked(creator.group.tgid, child.group.tgid)
             space = self._spaces.get(creator.group)
             if space is not None:
                 self._spaces[child.group] = space if record.flags & CLONE_VM else space.copy()
         if not record.stack or record.by_kernel:
-            return None
+            return None, None
         held = record.call.registers
         arch = Arch.I386 if record.call.arch is Arch.I386 else self._machine
         if arch is Arch.I386:
-            return None  # the registers of a 32-bit program are kept as a 64-bit one's
+            return None, None  # the registers of a 32-bit program are kept as a 64-bit one's
         self._seen = Glance(creator.tid, held, held[held.layout.sp], record.stack, 0, b"")
         self._looked_at = space = self._code_of(creator.group)
         if not space.regions:
-            return self._numbered((), _UNKNOWN, t)
+            return self._numbered((), _UNKNOWN, t), None
+        self._beside = record.beside
         found, _unknown = self._walk_once(space, creator.tid, arch, dwarf_block(arch, held.raw), None)
-        return self._number(space, creator.tid, arch, found, t)
+        number = self._number(space, creator.tid, arch, found, t)
+        return number, self._given_to_run(space, creator.tid, record, t)
+
+    def _given_to_run(self, space: CodeSpace, tid: Tid, record: raw.Create, t: int) -> ev.Runs | None:
+        call = record.call
+        name = None if call.arch is None else syscalls.name(call.arch, call.nr)
+        if call.arch is None or name is None or not record.beside:
+            return None
+        entry = EnteredCall(
+            Class.CREATION, name, t, call.arch, call.nr, call.words, flags=record.flags, struct=call.struct
+        )
+        self._runs(space, tid, call.registers, entry, t, None)
+        return entry.runs
+
+    def _code_place(self, space: CodeSpace, tid: Tid, address: int | None, t: int) -> int | None:
+        # Code that no record told of is not looked for: the process may have other code by now.
+        return None if address is None or space.find(address) is None else super()._code_place(space, tid, address, t)
 
     def _code_of(self, group: Group) -> CodeSpace:
         space = self._spaces.get(group)
@@ -165,6 +190,9 @@ class CopiedStacks(StackReader):
         known = self._seen.read(address, size)
         if known is not None:
             return known
+        for start, copied in self._beside:
+            if start <= address and address + size <= start + len(copied):
+                return copied[address - start : address - start + size]
         region = self._looked_at.find(address)
         if region is None or region.entry.writable:
             return None

@@ -141,6 +141,7 @@ class Follower:
         self._emit(
             ev.Begin(
                 t=t, task=task.id, tid=tid, tgid=tgid, how=how, parent_tid=record.ppid,
+                ns_tids=list(record.pids[: record.level + 1]) if record.level else None,
                 comm=None if task.comm is None else ev.text(task.comm),
                 standing=self._standing(record.standing, tid), together=together,
             )
@@ -181,8 +182,8 @@ class Follower:
             child.waiter = creator
         answers = _compared(record.creators, record.childs)
         join(child, child.shares, creator, creator.shares, [i for i, answer in enumerate(answers) if answer == _EQUAL])
-        stack = None if self.stacks is None else self.stacks.created(creator, child, record, t)
-        self._emit(self._created(record, creator.id, child, t, answers, stack, thread=thread))
+        stack, runs = (None, None) if self.stacks is None else self.stacks.created(creator, child, record, t)
+        self._emit(self._created(record, creator.id, child, t, answers, stack, runs, thread=thread))
         if not child.keep:
             self._release(child)
 
@@ -194,6 +195,7 @@ class Follower:
         t: int,
         answers: tuple[int, ...],
         stack: int | None,
+        runs: ev.Runs | None,
         *,
         thread: bool,
     ) -> ev.Create:
@@ -207,7 +209,7 @@ class Follower:
             set_tid=_hexadecimal(call.set_tid) if known else None, child=child.id, tid=child.tid, traced=child.keep,
             ns_tids=list(record.pids[: record.level + 1]) if record.level else None,
             kcmp=None if observe is Observe.NONE else answers,  # type: ignore[arg-type]
-            standing=standing, stack=stack,
+            standing=standing, stack=stack, runs=runs,
         )  # fmt: skip
 
     def _follows(self, child: Followed, *, thread: bool) -> bool:

@@ -260,7 +260,7 @@ class Events:
         for name, count in self.missed().items():
             notes.note(t, f"{count} events of {name}", "its program was running on that processor already")
         if self.overlooked:
-            notes.note(t, f"{self.overlooked} tasks", "more tasks were alive than the programs have room for")
+            notes.note(t, f"{self.overlooked} of the tasks", "more tasks were alive than the programs have room for")
 
     def detach(self) -> None:
         """Nothing more is written."""

@@ -129,6 +129,8 @@ class Create(Struct, frozen=True, gc=False):
     call: Call
     comm: bytes
     stack: bytes
+    beside: tuple[tuple[int, bytes], ...] = ()
+    """Other memory of the creator's, by its address: of the child's own stack and of a thread's descriptor."""
 
     @property
     def by_kernel(self) -> bool:
@@ -245,7 +247,7 @@ def formats(arch: Arch) -> dict[str, str]:
     """The layout of each struct of records.h by its name, as struct.unpack has it."""
     call = f"{WORDS[arch]}QQiIiIII{_STRUCT_ROOM}s128s"
     layouts = {
-        "create": "QIIIIiIII8i" + OBJECTS + OBJECTS + STANDING + call + "16s",
+        "create": "QIIIIiIII8i" + OBJECTS + OBJECTS + STANDING + call + "16sQQII",
         "executing": "iiiIII",
         "text": "IIiI",
         "exec": "IIiIIIII" + OBJECTS + STANDING + "16s",
@@ -293,10 +295,14 @@ class Reader:
 
     def _read_create(self, raw: memoryview) -> Create:
         v = self._create.unpack_from(raw)
-        size = self._create.size
+        *_, comm, stack_at, descriptor_at, stack_bytes, descriptor_bytes = v
+        own = self._create.size + v[15]
+        of_thread = own + stack_bytes
+        beside = (stack_at, bytes(raw[own:of_thread])), (descriptor_at, bytes(raw[of_thread:][:descriptor_bytes]))
         return Create(
             Head(*v[:7]), v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14] != 0, v[16:24], v[24:30], v[30:36],
-            _standing(v[36:55]), self._call(v[55:-1], made=True), _string(v[-1]), bytes(raw[size : size + v[15]]),
+            _standing(v[36:55]), self._call(v[55:-5], made=True), _string(comm), bytes(raw[self._create.size : own]),
+            tuple(each for each in beside if each[1]),
         )  # fmt: skip
 
     def _call(self, v: tuple[int | bytes, ...], *, made: bool) -> Call:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from forklore.linux.bpf.loader import LoadError
@@ -31,15 +31,17 @@ class Session(UnheldSession[Follower]):
         buffer: int = BUFFER,
         failures: Failures = Failures.AUTO,
         relay_signals: bool = False,
+        kept: Collection[str] | None = None,
     ) -> None:
         """Find the program and load the programs that follow it. As for :class:`forklore.sources.ptrace.session`.
 
-        ``buffer``: bytes of the ring between the kernel and us; ``failures``: whether refused calls are seen.
+        ``buffer``: bytes of the ring between the kernel and us; ``failures``: whether refused calls are seen;
+        ``kept``: which capabilities are not given up once the program is followed (None: all).
         Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that need held tasks.
         """
         following.refuse(options)
         self._machine = machine()
-        super().__init__(command, options, environment, relay_signals=relay_signals)
+        super().__init__(command, options, environment, relay_signals=relay_signals, kept=kept)
         try:
             self._loaded = following.loaded(self._machine, options, buffer=buffer, failures=failures)
         except LoadError as problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from forklore.abi.units import Pid, Tid, Unavailable
@@ -26,9 +26,10 @@ class Attachment(UnheldAttachment[Follower]):
 
     def __init__(
         self, pids: Sequence[Pid], options: Options = DEFAULTS, *, tree: bool = False, seconds: float | None = None,
-        buffer: int = BUFFER,
+        buffer: int = BUFFER, kept: Collection[str] | None = None,
     ) -> None:  # fmt: skip
         """``pids`` with what they make from now on, with ``tree`` their descendants too. ``seconds``: leave then.
+        ``buffer``, ``kept``: as for a run.
 
         Raises TraceRefusedError, ValueError for options that need more than records.
         """
@@ -36,7 +37,7 @@ class Attachment(UnheldAttachment[Follower]):
             raise ValueError(why)
         self._machine = arch = machine()
         self.options = options
-        super().__init__(pids, tree=tree, seconds=seconds)
+        super().__init__(pids, tree=tree, seconds=seconds, kept=kept)
         self._read = Events(buffer, self.elapsed)
         told = {**options.record(), **recorded(self._read), "attach": " ".join(map(str, self._pids))}
         self.header = header(arch, self._start, told, [BEFORE, *blind(options, self._read.records)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from forklore.abi.units import Tid
@@ -31,15 +31,17 @@ class Session(UnheldSession[Follower]):
         *,
         buffer: int = BUFFER,
         relay_signals: bool = False,
+        kept: Collection[str] | None = None,
     ) -> None:
-        """Find the program and find out what may be read. ``buffer``: bytes of the rings between the kernel and us.
+        """Find the program and find out what may be read. ``buffer``: bytes of the rings between the kernel and us;
+        ``kept``: which capabilities are not given up once the program is followed (None: all).
 
         Raises NotFoundError, NotExecutableError, TraceRefusedError, and ValueError for options that need more.
         """
         if (why := refusal(options)) is not None:
             raise ValueError(why)
         self._machine = machine()
-        super().__init__(command, options, environment, relay_signals=relay_signals)
+        super().__init__(command, options, environment, relay_signals=relay_signals, kept=kept)
         self._read = Events(buffer, self.elapsed)
         records = self._read.records
         told = {**options.record(), **recorded(self._read)}

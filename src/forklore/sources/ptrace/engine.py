@@ -191,7 +191,7 @@ class Engine:
             begin = ev.Begin(
                 t=self._now(), task=task.id, tid=taken, tgid=pid, how="attached", parent_tid=parent,
                 comm=None if task.comm is None else ev.text(task.comm),
-                standing=self._standing(taken),
+                ns_tids=records.ns_tids(self._kernel, taken), standing=self._standing(taken),
             )  # fmt: skip
             begun.append((task, begin))
             if self._stops is Stops.SYSCALLS:

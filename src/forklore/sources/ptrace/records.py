@@ -41,24 +41,27 @@ def texts(values: list[bytes] | Unavailable | None) -> list[ev.Text] | Unavailab
     return values if isinstance(values, Unavailable) else [ev.text(v) for v in values]
 
 
+def ns_tids(kernel: Kernel, tid: Tid) -> list[int] | None:
+    """A task's tids from our pid namespace down to its own, where these differ; None also where it is gone."""
+    found = kernel.ns_tids(tid)
+    return found if found is not None and len(found) > 1 else None
+
+
 def create(
     kernel: Kernel, t: int, creator: TaskId, child: TaskId, tid: Tid, entry: EnteredCall | None, machine: Arch, *,
     stop: ev.CreateStop | None, traced: bool, nested: bool, kcmp: tuple[int, ...] | Unavailable | None = None,
     standing: ev.Standing | Unavailable | None = None,
 ) -> ev.Create:
     """A creation, decoded by nobody yet: its raw words, the struct they point to, the child's tids, what was seen."""
-    ns_tids = None
-    if nested:
-        found = kernel.ns_tids(tid)
-        ns_tids = found if found is not None and len(found) > 1 else None
+    inner = ns_tids(kernel, tid) if nested else None
     if entry is None:
         return ev.Create(
-            t=t, task=creator, arch=machine, nr=None, child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids,
+            t=t, task=creator, arch=machine, nr=None, child=child, tid=tid, stop=stop, traced=traced, ns_tids=inner,
             kcmp=kcmp, standing=standing,  # type: ignore[arg-type]
         )
     return ev.Create(
         t=t, task=creator, arch=entry.arch, nr=entry.nr, args=entry.words, struct=hexadecimal(entry.struct),
-        set_tid=hexadecimal(entry.set_tid), child=child, tid=tid, stop=stop, traced=traced, ns_tids=ns_tids,
+        set_tid=hexadecimal(entry.set_tid), child=child, tid=tid, stop=stop, traced=traced, ns_tids=inner,
         untraced_cleared=entry.cleared, kcmp=kcmp, standing=standing,  # type: ignore[arg-type]
         stack=entry.stack, script=entry.script, runs=entry.runs, took=entry.took if entry.took >= _LONG else 0,
     )

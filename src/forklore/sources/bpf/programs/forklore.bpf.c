@@ -23,6 +23,10 @@ const volatile __u32 late_arguments = 0; /* from the new memory, where sched_pre
 const volatile __u32 environment = 0;
 
 #define MOST_STACK 8192
+#define BELOW 32 /* of a child's own stack: below its stack pointer, */
+#define ABOVE 64 /* and above */
+#define DESCRIPTOR 1280 /* of a thread's descriptor: glibc has the routine some 900 bytes behind the tid */
+#define MOST_MORE (MOST_STACK + BELOW + ABOVE + DESCRIPTOR)
 #define ROUND 16384 /* of text, until it is written */
 #define PIECE 8192 /* of a string, at once */
 #define MOST_ARGUMENTS 8192 /* pieces of them */
@@ -35,6 +39,8 @@ struct {
 struct state {
 	__u32 id;
 	__u32 late; /* the arguments of the exec that it is in are still to be read */
+	__u32 tid;
+	__u32 pad;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -91,7 +97,7 @@ enum { MAKING, RETURNING, ROOMS };
 		__type(key, __u32);                                                                                    \
 		__type(value, struct name##_room);                                                                     \
 	} name SEC(".maps")
-SCRATCH(creating, create, MOST_STACK);
+SCRATCH(creating, create, MOST_MORE);
 SCRATCH(preparing, executing, 4096);
 SCRATCH(arguing, text, ROUND + PIECE);
 SCRATCH(executed, exec, 8192 + 4096);
@@ -284,12 +290,32 @@ static __always_inline bool matches(struct task_struct *task)
 	return 1;
 }
 
-static __always_inline __u32 follow(struct task_struct *task)
+#define EEXIST 17
+#define CLONE_VM 0x100
+#define CLONE_THREAD 0x10000
+#define CLONE_PARENT_SETTID 0x100000
+
+/* `*known`: another processor has met it meanwhile, or the look at what was there did. */
+static __always_inline __u32 follow(struct task_struct *task, bool *known)
 {
-	struct state new = {};
+	struct state new = {}, *old;
 	__u64 key = (__u64)task;
 	new.id = __sync_fetch_and_add(&last_task, 1) + 1;
-	if (bpf_map_update_elem(&tasks, &key, &new, BPF_NOEXIST)) {
+	new.tid = BPF_CORE_READ(task, pid);
+	*known = 0;
+	long problem = bpf_map_update_elem(&tasks, &key, &new, BPF_NOEXIST);
+	if (problem == -EEXIST) {
+		old = bpf_map_lookup_elem(&tasks, &key);
+		if (old && old->tid == new.tid) {
+			*known = 1;
+			return old->id;
+		}
+		/* The end of the one that had this address before was not seen. */
+		problem = bpf_map_update_elem(&tasks, &key, &new, BPF_ANY);
+		if (!problem)
+			return new.id; /* and the number of those alive is right */
+	}
+	if (problem) {
 		__sync_fetch_and_add(&overlooked, 1);
 		return 0;
 	}
@@ -299,9 +325,10 @@ static __always_inline __u32 follow(struct task_struct *task)
 
 static __always_inline __u32 introduce(struct task_struct *task, __u32 late)
 {
-	__u32 id = follow(task);
-	if (!id)
-		return 0;
+	bool known;
+	__u32 id = follow(task, &known);
+	if (!id || known)
+		return id;
 	struct begin *r = RESERVED(begin, BEGIN, id, task);
 	if (!r)
 		return id;
@@ -394,6 +421,47 @@ static __always_inline __u64 copy_stack(char *to, __u64 sp)
 	return got;
 }
 
+/* What a thread is given to run lies on its own stack, or in its descriptor, which CLONE_PARENT_SETTID points into. Both
+ * are in memory that its creator has too. */
+static __always_inline __u64 copy_beside(struct creating_room *room, struct task_struct *child, __u64 flags, __u64 got)
+{
+	struct create *r = &room->r;
+	__u64 words[WORDS];
+	bpf_probe_read_kernel(words, sizeof(words), (void *)bpf_task_pt_regs(child));
+	__u64 sp = SP(words), tid = 0;
+	if (sp == SP(r->call.words) || !(flags & CLONE_VM))
+		return got;
+	CLAMP(got, MOST_STACK);
+	r->child_stack_at = sp;
+	if (!bpf_probe_read_user(room->more_ + got, BELOW, (void *)sp - BELOW)) {
+		r->child_stack_at = sp - BELOW;
+		r->child_stack_bytes = BELOW;
+		got += BELOW;
+	}
+	__u64 above = 4096 - (sp & 4095);
+	if (above > ABOVE)
+		above = ABOVE;
+	CLAMP(above, ABOVE);
+	CLAMP(got, MOST_STACK + BELOW);
+	if (!bpf_probe_read_user(room->more_ + got, above, (void *)sp)) {
+		r->child_stack_bytes += above;
+		got += above;
+	}
+	if (!(flags & CLONE_THREAD) || !(flags & CLONE_PARENT_SETTID))
+		return got;
+	if (NR(r->call.words) == CLONE3)
+		tid = *(__u64 *)(r->call.clone_args + 24);
+	else
+		tid = THIRD(r->call.words);
+	CLAMP(got, MOST_STACK + BELOW + ABOVE);
+	if (!bpf_probe_read_user(room->more_ + got, DESCRIPTOR, (void *)tid)) {
+		r->descriptor_at = tid;
+		r->descriptor_bytes = DESCRIPTOR;
+		got += DESCRIPTOR;
+	}
+	return got;
+}
+
 SEC("tp_btf/task_newtask")
 int BPF_PROG(task_newtask, struct task_struct *child, u64 flags)
 {
@@ -401,8 +469,9 @@ int BPF_PROG(task_newtask, struct task_struct *child, u64 flags)
 	__u32 zero = 0, creator = followed(me);
 	if (!creator)
 		return 0;
-	__u32 id = follow(child);
-	if (!id)
+	bool known;
+	__u32 id = follow(child, &known);
+	if (!id || known) /* known: it stands in the trace as one that was there already */
 		return 0;
 	struct creating_room *room = bpf_map_lookup_elem(&creating, &zero);
 	if (!room)
@@ -423,13 +492,18 @@ int BPF_PROG(task_newtask, struct task_struct *child, u64 flags)
 		   BPF_CORE_READ(me, real_cred, user_ns) != BPF_CORE_READ(child, real_cred, user_ns) ||
 		   BPF_CORE_READ(me, thread_pid, level) != BPF_CORE_READ(child, thread_pid, level);
 	/* A thread is where its process is. */
-	if (!(flags & 0x10000))
+	if (!(flags & CLONE_THREAD))
 		stands(&r->standing, child);
 	call_of(&r->call, me);
 	bpf_probe_read_kernel(r->comm, 16, (void *)child + bpf_core_field_offset(struct task_struct, comm));
 	__u64 stack = stack_bytes ? copy_stack(room->more_, SP(r->call.words)) : 0;
 	CLAMP(stack, MOST_STACK);
 	r->stack_bytes = stack;
+	r->child_stack_at = r->descriptor_at = 0;
+	r->child_stack_bytes = r->descriptor_bytes = 0;
+	if (stack_bytes && !r->call.compat)
+		stack = copy_beside(room, child, flags, stack);
+	CLAMP(stack, MOST_MORE);
 	output(r, sizeof(*r) + stack, CREATE);
 	return 0;
 }

@@ -73,7 +73,10 @@ struct create {
 	struct standing standing;
 	struct call call;
 	char comm[16];
-	/* the stack */
+	__u64 child_stack_at, descriptor_at; /* where these two lie in the memory */
+	__u32 child_stack_bytes, descriptor_bytes;
+	/* the stack; then of the child's own stack what its clone() takes from there, and of a thread's descriptor what
+	 * stands at and behind the place for its tid */
 };
 
 struct executing {
