@@ -48,8 +48,9 @@ _SAME: Final = {
 }
 
 
-def made(source: str, *, musl: bool = False, m32: bool = False) -> Path:
-    """The executable of a program of tests/programs/hangs. Raises Missing where there is no compiler for it."""
+def made(source: str | Path, *, musl: bool = False, m32: bool = False) -> Path:
+    """The executable of a program of tests/programs/hangs, or of another path. Raises Missing where there is no
+    compiler for it."""
     path = SOURCES / source
     if path.suffix == ".py":
         return path

@@ -3,94 +3,83 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import re
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from findings_cases import RIGHT, WRONG, Case, Ground, limited
 from tracing import FORKLORE, Program, bare, run
 
-from forklore.findings.table import BY_ID
+from forklore.findings.table import BY_ID, RULES
 
-WRONG = {
-    "leak": "descriptor-survived-exec",
-    "pipe": "pipe-held-by-bystander",
-    "threads-fork": "fork-with-threads",
-    "raw": "stale-thread-descriptor",
-    "vfork-exit": "vfork-child-exits",
-    "vfork-return": "vfork-child-returns",
-    "vfork-write": "vfork-child-writes",
-    "vfork-long": "vfork-child-runs-long",
-    "signal": "exit-signal",
-    "newtime": "newtime-in-clone",
-    "fs": "fs-shared-over-exec",
-    "handlers": "handlers-shared",
-    "crash": "crash",
-    "kill": "killed",
-    "left": "left-behind",
-    "unwaited": "never-waited",
-    "ignored": "sigchld-ignored",
-    "unnoticed": "exec-failed-unnoticed",
-}
-RIGHT = (
-    "leak-cloexec", "pipe-cloexec", "threads-exec", "raw-exec", "vfork-right", "signal-exec", "fs-end",
-    "crash-handled", "waited", "noticed",
-)  # fmt: skip
-ALSO = {"handlers": {"stale-thread-descriptor"}}
-SURE_LINES = {
-    "threads-fork": "child_that", "raw": "bare_clone", "vfork-exit": "vfork_that", "crash": "fall",
-    "left": "child_that",
-}  # fmt: skip
-"""The function that did it."""
+_WRITTEN: Final = {"vfork-child-exits", "vfork-child-returns", "vfork-child-writes"}
+_ENTER: Final = 'echo $$ > "$0" && exec "$@"'
+
+
+def _each(cases: Mapping[str, Mapping[str, Case]]) -> list[Any]:
+    return [
+        pytest.param(rule, case, id=f"{rule}: {name}") for rule, named in cases.items() for name, case in named.items()
+    ]
 
 
 @pytest.fixture
 def judged(program: Program, tmp_path: Path) -> Any:
-    """What is found of ``wrong WHAT``."""
+    """What is found of the program of a case."""
 
-    def judge(what: str) -> list[dict[str, Any]]:
-        wrong = program("findings/wrong", more=("-g", "-O1", "-fno-inline"))
+    def judge(case: Case) -> list[dict[str, Any]]:
         trace, found = tmp_path / "t.jsonl", tmp_path / "found.json"
-        more = ("--vfork-writes",) if what.startswith("vfork-") else ()
-        run("-q", "-o", trace, *more, "--", wrong, what, cwd=tmp_path)
-        forklore = ("check", "--format", "json", "--fail-on", "never", "-o", found, trace)
-        done = bare(*FORKLORE, *forklore, cwd=tmp_path)
+        limit, value = case.cgroup
+        with limited(limit, value) if limit else nullcontext() as group:
+            enter = () if group is None else ("sh", "-c", _ENTER, group)
+            # The memory is not to be the tracer's; how many tasks there are is read when a trace begins.
+            before, within = (enter, ()) if limit == "pids.max" else ((), enter)
+            command = (*within, *case.command(Ground(program, tmp_path)))
+            bare(*before, *FORKLORE, "run", "-q", "-o", trace, *case.options, "--", *command, cwd=tmp_path)
+        done = bare(
+            *FORKLORE, "check", "--format", "json", "--fail-on", "never", "-o", found, trace, cwd=tmp_path
+        )
         assert (done.status, done.err) == (0, "")
         document = json.loads(found.read_text())
-        written = {"vfork-child-exits", "vfork-child-returns", "vfork-child-writes"}
-        assert {each["rule"] for each in document["not_judged"]} == (set() if more else written)
+        missing = {each["rule"] for each in document["not_judged"] if not each["in_part"]}
+        assert missing <= (set() if "--vfork-writes" in case.options else _WRITTEN)
         return list(document["findings"])
 
     return judge
 
 
+def test_each_rule_is_shown_by_a_program_and_has_one_that_looks_like_it_and_is_right() -> None:
+    rules = {rule.id for rule in RULES}
+    assert set(WRONG) == set(RIGHT) == rules
+    assert all(WRONG.values())
+    assert all(RIGHT.values())
+    worst = {rule: {case.severity for case in named.values()} for rule, named in WRONG.items()}
+    assert not {rule for rule in rules if BY_ID[rule].severity not in worst[rule]} - {"descriptor-survived-exec"}
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_is_found(what: str, judged: Any) -> None:
-    found = judged(what)
-    rule = WRONG[what]
+@pytest.mark.parametrize(("rule", "case"), _each(WRONG))
+def test_what_is_wrong_is_found(rule: str, case: Case, judged: Any) -> None:
+    found = judged(case)
     (wrong,) = [each for each in found if each["rule"] == rule]
-    assert wrong["severity"] in ("error", "warning", "note")
-    assert wrong["advice"] == BY_ID[rule].advice
-    others = {each["rule"] for each in found} - {rule}
-    # A child of vfork that calls exit() or returns writes into its creator's memory, too; and clone() is no fork().
-    assert others <= ({"vfork-child-writes"} if what.startswith("vfork-") else ALSO.get(what, set()))
-    if what in SURE_LINES:
-        assert wrong["where"]["function"] == SURE_LINES[what]
-        assert wrong["site"].startswith("wrong.c:")
+    assert {each["rule"] for each in found} - {rule} == case.others
+    told = re.fullmatch(case.says, wrong["text"])
+    assert told is not None, wrong["text"]
+    assert (wrong["severity"], wrong["sure"]) == (case.severity, case.sure)
+    assert [task["name"] for task in wrong["tasks"]][: len(case.tasks)] == list(case.tasks)
+    for group, tid in told.groupdict().items():
+        assert wrong["tasks"][int(group[1:])]["tid"] == int(tid), group
+    assert wrong["advice"]
+    if case.function:
+        assert wrong["where"]["function"] == case.function
+        assert re.fullmatch(r"\w+\.(?:c|cc|py):\d+", wrong["site"]), wrong["site"]
 
 
-@pytest.mark.parametrize("what", RIGHT)
-def test_what_looks_like_it_and_is_right_is_not(what: str, judged: Any) -> None:
-    assert judged(what) == []
-
-
-def test_a_pipe_that_was_waited_for_is_an_error(judged: Any) -> None:
-    (found,) = judged("pipe")
-    assert found["severity"] == "error"
-    assert "could not see the end of the data in pipe:[" in found["text"]
+@pytest.mark.parametrize(("rule", "case"), _each(RIGHT))
+def test_what_looks_like_it_and_is_right_is_not(rule: str, case: Case, judged: Any) -> None:
+    assert {each["rule"] for each in judged(case)} == case.others
+    assert rule not in case.others
 
 
 def test_run_check_ends_with_1_where_the_program_ended_with_0(program: Program, tmp_path: Path) -> None:
@@ -108,22 +97,3 @@ def test_run_check_ends_with_1_where_the_program_ended_with_0(program: Program, 
     refused = run("-q", "--check", "--ignore", "crush", "--", wrong, "end", cwd=tmp_path)
     assert refused.status == 125
     assert "there is no rule 'crush'" in refused.err
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a set-id file of another user")
-def test_a_set_id_program_that_loses_its_privilege(tmp_path: Path) -> None:
-    if shutil.which("setpriv") is None:
-        pytest.skip("no setpriv on this machine (package: util-linux)")
-    if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
-        pytest.skip(f"{tmp_path} is mounted nosuid")
-    file = tmp_path / "id"
-    shutil.copy("/usr/bin/id", file)
-    os.chown(file, 65534, 65534)
-    file.chmod(0o4755)
-    got = run("-q", "--check", "--", file, "-u", cwd=tmp_path)
-    assert (got.status, got.out) == (0, "65534\n"), got.err
-    assert "Nothing found" in got.err
-    lost = run("-q", "--check", "--", "setpriv", "--no-new-privs", file, "-u", cwd=tmp_path)
-    assert (lost.status, lost.out) == (1, "0\n")
-    assert "warning: set-id-lost" in lost.err
-    assert "was to run as user 65534 and not 0, as its file says" in " ".join(lost.err.split())

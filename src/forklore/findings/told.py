@@ -51,6 +51,13 @@ def _refusals(header: Header) -> str:
     return "--stops events sees no call that fails" if header.options.get("stops") == "events" else ""
 
 
+def _filtered(header: Header) -> str:
+    # The strictest of all filters' answers counts (kernel/seccomp.c: seccomp_run_filters), and an error is stricter
+    # than a tracer.
+    blind = _own(header) and header.options.get("stops") == "seccomp"
+    return "--stops seccomp does not see what another filter refuses; --stops syscalls does" if blind else ""
+
+
 def _stacks(header: Header) -> str:
     return _log(header, "call stacks") or ("--no-stack reads none" if header.options.get("stack_depth") == 0 else "")
 
@@ -79,6 +86,7 @@ DESCRIPTORS: Final = Fact("which descriptors survived an exec", _descriptors)
 TIMES: Final = Fact("when things happened", _times)
 WRITTEN: Final = Fact("what a vfork child wrote", _written)
 REFUSALS: Final = Fact("which calls failed", _refusals)
+FILTERED: Final = Fact("which calls a filter refused", _filtered)
 STACKS: Final = Fact("who made a call", _stacks)
 ARGUMENTS: Final = Fact("arguments of programs", _arguments)
 SENDERS: Final = Fact("who sent a signal", _senders)

@@ -26,6 +26,14 @@ static pid_t child_that(void (*run)(void))
 	return child;
 }
 
+static int ready[2];
+
+static void told_to_end(int signal)
+{
+	(void)signal;
+	_exit(0);
+}
+
 static void ends(void) { _exit(0); }
 static void runs_ends(void) { execute("end"); }
 static void runs_true(void)
@@ -44,6 +52,20 @@ static void lasts_long(void)
 	pass_time(600);
 	_exit(0);
 }
+static void ends_at_once_when_told(void)
+{
+	signal(SIGTERM, told_to_end);
+	char byte = 'x';
+	put(ready[1], &byte, 1);
+	for (;;)
+		pause();
+}
+static void writes_on(void)
+{
+	while (write(STDOUT_FILENO, "x", 1) == 1)
+		continue;
+	_exit(1);
+}
 static void runs_nothing(void)
 {
 	execl("/nowhere/tool", "tool", (char *)NULL);
@@ -59,6 +81,57 @@ static void leak(int flags)
 {
 	must(open("/tmp", O_TMPFILE | O_RDWR | flags, 0600), "open");
 	expect_exit(child_that(runs_true), 0);
+}
+
+/* A child that a signal is sent to once it is ready for it, by each call that can. */
+static void kill_by(const char *how, int signal)
+{
+	must(pipe2(ready, O_CLOEXEC), "pipe2");
+	pid_t child = child_that(ends_at_once_when_told);
+	char byte;
+	expect(get(ready[0], &byte, 1), "the child is ready");
+	if (!strcmp(how, "tgkill"))
+		must(syscall(SYS_tgkill, child, child, signal), "tgkill");
+	else if (!strcmp(how, "pidfd"))
+		must(syscall(SYS_pidfd_send_signal, (int)must(syscall(SYS_pidfd_open, child, 0), "pidfd_open"), signal,
+			     NULL, 0),
+		     "pidfd_send_signal");
+	else
+		must(kill(child, signal), "kill");
+	must(waitpid(child, NULL, 0), "waitpid");
+}
+
+/* A writer whose reader has had enough. */
+static void stop_reading(void)
+{
+	int data[2];
+	must(pipe2(data, O_CLOEXEC), "pipe2");
+	pid_t writer = (pid_t)must(fork(), "fork");
+	if (writer == 0) {
+		must(dup2(data[1], STDOUT_FILENO), "dup2");
+		close(data[0]);
+		close(data[1]);
+		writes_on();
+	}
+	close(data[1]);
+	char byte;
+	expect(get(data[0], &byte, 1), "something to read");
+	close(data[0]);
+	must(waitpid(writer, NULL, 0), "waitpid");
+}
+
+static struct gate until_the_end;
+static void ends_with_it(void)
+{
+	drop_key(until_the_end);
+	wait_at(until_the_end);
+	_exit(0);
+}
+
+static void daemon_of_it(void)
+{
+	must(setsid(), "setsid");
+	lasts();
 }
 
 /* A writer, and a helper that is started beside it and lives longer. */
@@ -115,6 +188,12 @@ static void clone_with(unsigned long flags, void (*run)(void))
 	must(waitpid(child, NULL, __WALL), "waitpid");
 }
 
+static void without_its_creators(void)
+{
+	must(unshare(CLONE_FS), "unshare");
+	execute("end");
+}
+
 static int shared;
 
 static int alone(void *stack)
@@ -124,10 +203,17 @@ static int alone(void *stack)
 	_exit(0);
 }
 
-static void share_handlers(void)
+static int executes(void *stack)
+{
+	(void)stack;
+	execute("end");
+	return 1;
+}
+
+static void share_handlers(int (*run)(void *))
 {
 	static char stack[STACK_BYTES] __attribute__((aligned(16)));
-	pid_t child = (pid_t)must(clone(alone, stack + sizeof stack, CLONE_VM | CLONE_SIGHAND | SIGCHLD, NULL), "clone");
+	pid_t child = (pid_t)must(clone(run, stack + sizeof stack, CLONE_VM | CLONE_SIGHAND | SIGCHLD, NULL), "clone");
 	expect_exit(child, 0);
 }
 
@@ -205,33 +291,65 @@ int main(int argc, char **argv)
 	signal(SIGUSR1, SIG_IGN);
 	if (!strcmp(what, "signal"))
 		clone_with(SIGUSR1 | CLONE_CHILD_SETTID, ends);
+	if (!strcmp(what, "signal-none"))
+		clone_with(CLONE_CHILD_SETTID, ends);
 	if (!strcmp(what, "signal-exec"))
 		clone_with(SIGUSR1 | CLONE_CHILD_SETTID, runs_ends);
 	if (!strcmp(what, "newtime"))
 		clone_with(fork_flags | CLONE_NEWTIME, ends);
+	if (!strcmp(what, "newtime-clone3")) {
+		struct clone3_args args = {.flags = CLONE_NEWTIME | CLONE_NEWUSER, .exit_signal = SIGCHLD};
+		pid_t child = (pid_t)must(raw_clone3(&args, sizeof args), "clone3");
+		if (child == 0)
+			ends();
+		expect_exit(child, 0);
+	}
 	if (!strcmp(what, "fs"))
 		clone_with(fork_flags | CLONE_FS, runs_ends);
 	if (!strcmp(what, "fs-end"))
 		clone_with(fork_flags | CLONE_FS, ends);
+	if (!strcmp(what, "fs-unshare"))
+		clone_with(fork_flags | CLONE_FS, without_its_creators);
 	if (!strcmp(what, "handlers"))
-		share_handlers();
+		share_handlers(alone);
+	if (!strcmp(what, "handlers-exec"))
+		share_handlers(executes);
 	if (!strcmp(what, "crash"))
 		fall();
 	if (!strcmp(what, "crash-handled")) {
 		signal(SIGSEGV, handled);
 		fall();
 	}
-	if (!strcmp(what, "kill")) {
-		pid_t child = child_that(lasts);
-		must(kill(child, SIGKILL), "kill");
-		must(waitpid(child, NULL, 0), "waitpid");
-	}
+	if (!strcmp(what, "kill") || !strcmp(what, "tgkill") || !strcmp(what, "pidfd"))
+		kill_by(what, SIGKILL);
+	if (!strcmp(what, "kill-handled"))
+		kill_by("kill", SIGTERM);
+	if (!strcmp(what, "kill-pipe"))
+		stop_reading();
 	if (!strcmp(what, "unwaited") || !strcmp(what, "ignored")) {
 		if (!strcmp(what, "ignored"))
 			signal(SIGCHLD, SIG_IGN);
 		child_that(ends);
 		pass_time(1200);
 	}
+	if (!strcmp(what, "ignored-no-more")) {
+		signal(SIGCHLD, SIG_IGN);
+		signal(SIGCHLD, SIG_DFL);
+		expect_exit(child_that(ends), 0);
+	}
+	if (!strcmp(what, "late") || !strcmp(what, "late-a-little")) {
+		pid_t child = child_that(ends);
+		pass_time(strcmp(what, "late") ? 1200 : 11000);
+		expect_exit(child, 0);
+	}
+	if (!strcmp(what, "left-right-after")) {
+		until_the_end = make_gate();
+		child_that(ends_with_it);
+	}
+	if (!strcmp(what, "left-daemon"))
+		child_that(daemon_of_it);
+	if (!strcmp(what, "fork-long"))
+		expect_exit(child_that(lasts_long), 0);
 	if (!strcmp(what, "left"))
 		child_that(runs_lasts);
 	if (!strcmp(what, "waited"))

@@ -108,8 +108,8 @@ def test_a_limit_that_is_reached() -> None:
     assert found(injected, "task-limit-reached") == []
 
 
-def crowd(count: int, limits: dict[str, int]) -> Story:
-    story = Story(limits=limits)
+def crowd(count: int, limits: dict[str, int], uid: int = 1000) -> Story:
+    story = Story(limits=limits, uid=uid)
     root = story.begin(100, comm="app")
     children = [story.clone(root, 101 + each) for each in range(count)]
     for child in children:
@@ -123,6 +123,9 @@ def test_a_limit_that_is_near() -> None:
     assert near.severity == "warning"
     assert "45 tasks of the trace lived at once, with RLIMIT_NPROC 50" in near.first.text
     assert "90 %" in near.first.text
+    assert found(crowd(44, {"rlimit_nproc": 50}, uid=0), "task-limit-near") == [], "it does not bind root"
+    system = one(crowd(90, {"threads_max": 100, "threads_now": 3}), "task-limit-near")
+    assert "with /proc/sys/kernel/threads-max 100 of the machine, which had 3 when it began: 94 %" in system.first.text
     cgroup = one(crowd(20, {"pids_max": 50, "pids_current": 22}), "task-limit-near")
     assert "pids.max 50 of its cgroup, which had 22 when it began: 86 %" in cgroup.first.text
     for right in ({"rlimit_nproc": 5000}, {"pids_max": 500, "pids_current": 460}, {"pids_max": 50}):

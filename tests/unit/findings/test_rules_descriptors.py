@@ -201,3 +201,5 @@ def test_a_jobserver_that_make_lost() -> None:
     for story in (*right, built(top=["-j8"], overlap=True)):
         assert found(story, "jobserver-lost") == []
     assert found(built(top=["-j8"], table=fds), "descriptor-survived-exec") == [], "make's jobserver is meant"
+    one_end = built(top=["-j8"], table=[pipe(251, WRITE, **LEAKS)])
+    assert found(one_end, "jobserver-lost") != [], "a pipe that is somebody's output is no jobserver"

@@ -14,7 +14,7 @@ from forklore.findings.finding import Finding, Severity
 from forklore.findings.rule import Rule
 from forklore.findings.rules.copies import executes_soon
 from forklore.findings.subject import Subject, alive
-from forklore.findings.told import FLAGS, REFUSALS
+from forklore.findings.told import FILTERED, FLAGS, REFUSALS
 from forklore.model.tasks import Failure, Task
 from forklore.report.words import words
 
@@ -220,5 +220,6 @@ RULES: Final = (
         advice="let the filter answer clone3 with ENOSYS, or allow it",
         find=_refused,
         needs=(REFUSALS,),
+        helps=(FILTERED,),
     ),
 )

@@ -20,6 +20,8 @@ from forklore.report.words import words
 
 SOON: Final = 500_000_000
 """In ns: an exec that comes later is not what the child was made for alone."""
+_ENDING: Final = 50_000_000
+"""In ns: threads that were joined have ended by then, on a busy machine too."""
 _COSTLY: Final = 5_000_000
 """In ns: a fork that took longer than this copied much."""
 _LARGE: Final = 100 << 10
@@ -45,7 +47,7 @@ def _with_threads(subject: Subject) -> Iterator[Finding]:
         creator, flags = subject.creator(task), _flags(task)
         if creator is None or flags is None or flags & CLONE_VM or task.created is None or executes_soon(task):
             continue
-        others = subject.beside(creator, task.created)
+        others = [each for each in subject.beside(creator, task.created) if not _was_joined(task, each)]
         if not others:
             continue
         names = list(dict.fromkeys(filter(None, map(own_name, others))))
@@ -69,8 +71,21 @@ def _with_threads(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _by_python(task: Task) -> bool:
+    return task.script is not None and task.script.language.startswith("CPython")
+
+
+def _was_joined(task: Task, thread: Task) -> bool:
+    """Whether a thread ended so soon after a fork by Python that it may have been joined before: up to CPython 3.12
+    join() returns when the thread is through with the interpreter, which is before its end. One that ends after the
+    child was perhaps told to when the child had been waited for."""
+    if not _by_python(task) or thread.ended is None or task.created is None:
+        return False
+    return thread.ended - task.created <= _ENDING and (task.ended is None or thread.ended < task.ended)
+
+
 def _for_language(task: Task) -> str:
-    if task.script is not None and task.script.language.startswith("CPython"):
+    if _by_python(task):
         return (
             "use multiprocessing's spawn or forkserver (multiprocessing.set_start_method), or subprocess; or fork"
             " before threads are started"
@@ -128,10 +143,13 @@ def _costly(subject: Subject) -> Iterator[Finding]:
         if creator is None or (creator.peak or 0) < _LARGE:
             continue
         peak = f", whose process had up to {words.size((creator.peak or 0) << 10)} resident,"
-        other = f"; calls that share memory took {words.span(int(median(cheap)))} here" if cheap else ""
+        other = (
+            f"calls that share memory, as posix_spawn's, took {words.span(int(median(cheap)))} here" if cheap
+            else "what posix_spawn would take is not known, for no call here shares memory"
+        )  # fmt: skip
         text = (
             f"{subject.in_words(task)} of {subject.who_was(creator, task.created)}{peak} took {words.span(took)} for a"
-            f" child that only executes {printable(subject.program_at(task, None))}{other}"
+            f" child that only executes {printable(subject.program_at(task, None))}; {other}"
         )
         yield Finding(
             rule="costly-fork",
@@ -160,7 +178,8 @@ RULES: Final = (
         ),
         right=(
             "A child that executes at once (posix_spawn, vfork, fork and exec), or tries to. A fork of a process whose"
-            " other threads have ended. Children that share the memory (CLONE_VM)."
+            " other threads have ended; those that Python joined end some ms after join() has returned. Children that"
+            " share the memory (CLONE_VM)."
         ),
         advice="fork before threads are started, or call posix_spawn, or let the child do no more than execute",
         find=_with_threads,

@@ -11,14 +11,14 @@ from typing import Final
 from msgspec import Struct
 
 from forklore.abi.text import printable
-from forklore.abi.units import Nanoseconds, TaskId, Unavailable
+from forklore.abi.units import Nanoseconds, TaskId
 from forklore.events.records import Descriptors, Held, raw_bytes
 from forklore.findings.finding import Finding
 from forklore.findings.rule import Rule
-from forklore.findings.rules.make import MAKES
+from forklore.findings.rules.make import MAKES, jobservers
 from forklore.findings.subject import SHELLS, Subject, argv_of
 from forklore.findings.told import DESCRIPTORS, TIMES
-from forklore.model.pipes import PipeHolder, pipes, reads, writes
+from forklore.model.pipes import PipeHolder, pipes, writes
 from forklore.model.tasks import Task
 from forklore.report.words import words
 from forklore.report.words.descriptors import STANDARD, beyond, given, held_name, key
@@ -86,7 +86,7 @@ def _meant(subject: Subject, task: Task, record: Descriptors, held: Held) -> boo
     arguments, numbers = _arguments(argv_of(subject.image_at(task, t)))
     if arguments and (raw_bytes(held.target) in arguments or str(held.fd).encode() in numbers):
         return True  # its number or name is among the arguments
-    return held.kind in _PIPES and _jobserver(subject, task, record, held)
+    return (held.device, held.inode) in jobservers(record) and _below_make(subject, task)
 
 
 @lru_cache(maxsize=64)
@@ -96,13 +96,8 @@ def _arguments(argv: tuple[bytes, ...]) -> tuple[bytes, frozenset[bytes]]:
     return whole, frozenset(_WORD.findall(whole))
 
 
-def _jobserver(subject: Subject, task: Task, record: Descriptors, held: Held) -> bool:
-    """make's jobserver is a pipe of which both ends are handed down below a make."""
-    if not any(subject.program_at(above, None) in MAKES for above in subject.ancestors(task)):
-        return False
-    table = () if isinstance(record.table, Unavailable) else record.table
-    both = [each for each in table if (each.device, each.inode) == (held.device, held.inode)]
-    return any(map(reads, both)) and any(map(writes, both))
+def _below_make(subject: Subject, task: Task) -> bool:
+    return any(subject.program_at(above, None) in MAKES for above in subject.ancestors(task))
 
 
 def _opener(subject: Subject, task: Task, held: Held) -> Task:

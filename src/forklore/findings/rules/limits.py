@@ -46,6 +46,8 @@ def _near(subject: Subject) -> Iterator[Finding]:
     for name, counted, title, whose in _LIMITS:
         limit = told.get(name)
         before = 0 if counted is None else told.get(counted)
+        if name == "rlimit_nproc" and subject.header.uid == 0:
+            continue  # it does not hold for root (kernel/fork.c: copy_process)
         if not limit or before is None or before + most < limit * _NEAR or most * 20 < limit:
             continue  # not near; or not by the doing of this program
         had = f"{most} had" if counted is None else f"had {before} when it began"
@@ -103,7 +105,7 @@ RULES: Final = (
             " the trace began; of a user's tasks only the trace's own are counted. Not where the trace has less than a"
             " twentieth of it."
         ),
-        right="Many tasks one after the other; a limit that others fill.",
+        right="Many tasks one after the other; a limit that others fill; RLIMIT_NPROC of root, whom it does not bind.",
         advice="raise the limit (ulimit -u, TasksMax=, --pids-limit), or make fewer tasks at once",
         find=_near,
         needs=(LIMITS, TIMES),

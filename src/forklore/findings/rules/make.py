@@ -12,10 +12,11 @@ from forklore.findings.finding import Finding
 from forklore.findings.rule import Rule
 from forklore.findings.subject import Subject, argv_of
 from forklore.findings.told import ARGUMENTS, DESCRIPTORS
+from forklore.model.pipes import reads, writes
 from forklore.model.tasks import Image, Task
 from forklore.model.timing import most_at_once
 from forklore.report.words import words
-from forklore.report.words.descriptors import beyond
+from forklore.report.words.descriptors import beyond, given
 
 MAKES: Final = frozenset({b"make", b"gmake", b"gnumake"})
 _JOBS: Final = re.compile(rb"-[a-zA-Z]*j(\d*)|--jobs(?:=(\d+))?")
@@ -49,7 +50,7 @@ def _lost(subject: Subject) -> Iterator[Finding]:
             continue  # with a -j of its own it has a jobserver of its own
         above = next((each for each in subject.ancestors(task) if _make(each) is not None), None)
         asked = None if above is None else jobs(_make(above))
-        if above is None or asked is None or asked == 1 or _has_jobserver(task.descriptors):
+        if above is None or asked is None or asked == 1 or _has_jobserver(subject, task):
             continue
         children = [subject.trace.tasks[child] for child in task.children]
         ran = [child for child in children if child.images and child.kind == "process"]
@@ -72,11 +73,20 @@ def _lost(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _has_jobserver(records: object) -> bool:
-    last: Descriptors | None = records[-1] if isinstance(records, list) and records else None
+def jobservers(record: Descriptors) -> set[tuple[int, int | None]]:
+    """The pipes, by device and inode, of which a task has both ends beyond 0 to 2, as make hands its jobserver down."""
+    held = [each for each in beyond(record) if each.kind in ("pipe", "fifo")]
+    reading, writing = ({(each.device, each.inode) for each in held if open_(each)} for open_ in (reads, writes))
+    return reading & writing
+
+
+def _has_jobserver(subject: Subject, task: Task) -> bool:
+    last = task.descriptors[-1] if task.descriptors else None
     if last is None:
         return False
-    return isinstance(last.table, Unavailable) or any(held.kind in ("pipe", "fifo") for held in beyond(last))
+    # A pipe that the whole trace began with is no jobserver of a make in it.
+    before = {(device, inode) for _fd, _target, device, inode in given(subject.trace)}
+    return isinstance(last.table, Unavailable) or bool(jobservers(last) - before)
 
 
 RULES: Final = (
@@ -87,7 +97,8 @@ RULES: Final = (
         about=(
             "GNU make hands its jobserver only to commands that it takes for a make: those with $(MAKE) or a + in"
             " them. A make that is started otherwise runs one command at a time and says `jobserver unavailable`."
-            " Found where it has no pipe beyond 0 to 2, no -j of its own, and ran its commands one after the other."
+            " Found where it has no pipe's both ends beyond 0 to 2, no -j of its own, and ran its commands one after"
+            " the other."
         ),
         right="A make with a -j of its own; one that has the pipe; commands that overlap, as with a named jobserver.",
         advice="call it as $(MAKE), or put + before the command",
