@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from xml.etree import ElementTree
 
 import pytest
 from tracing import ENVIRONMENT, TIMEOUT
@@ -103,7 +104,8 @@ def test_limits_are_kept_and_each_test_is_told(pytester: pytest.Pytester, more: 
     assert status == 1
     for name, words in WRONG.items():
         assert f"test_it.py::{name}: {words}" in told, name
-    assert "3 failed, 6 passed, 3 errors" in told
+    assert "6 failed, 3 passed" in told
+    assert "error" not in told[told.rindex("===== ") :]
     summary = told[told.index("= forklore =") :]
     assert re.search(r"^test_it.py::test_two: [23] processes", summary, re.M), "the server's is not among them"
     assert re.search(r"^test_it.py::test_right: 1 process; 2 threads$", summary, re.M)
@@ -111,6 +113,67 @@ def test_limits_are_kept_and_each_test_is_told(pytester: pytest.Pytester, more: 
     left = re.search(r"^test_it.py::test_left: .*\n    left behind: \d+ cat \(test_it.py:\d+\)", summary, re.M)
     assert left is not None
     assert re.search(r"    \d+ true \(test_it.py:\d+\)  exit 0", summary), "with -v each process"
+
+
+OUTCOMES = """
+    import pytest, subprocess
+
+    kept = []
+
+    def leave():
+        kept.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
+
+    @pytest.fixture
+    def cleaned():
+        yield leave
+        while kept:
+            with kept.pop() as process: process.stdin.close()
+
+    @pytest.fixture
+    def leaves():
+        leave()
+        yield
+        assert False, "torn"
+
+    pytestmark = pytest.mark.forklore(no_leftovers=True)
+
+    def test_cleaned_up(cleaned): cleaned()
+    def test_passes(): leave()
+    def test_fails(): leave(); assert 1 == 2
+    @pytest.mark.xfail
+    def test_may_fail(): leave(); assert 1 == 2
+    def test_skipped(): leave(); pytest.skip("no")
+    def test_torn(leaves): pass
+"""
+
+
+def test_what_is_judged_after_the_fixtures_fails_the_test_once(pytester: pytest.Pytester) -> None:
+    status, told = ran(pytester, "--forklore", "--junit-xml=x.xml", "-rA", suite=_plain(OUTCOMES))
+    assert status == 1
+    line = told.splitlines()[-1]
+    assert "3 failed, 1 passed, 1 skipped, 1 xfailed, 3 errors" in line, told
+    assert "FAILED test_it.py::test_passes" in told
+    assert "ERROR test_it.py::test_may_fail" in told, "what may fail does so by itself"
+    failed = told[told.index("_ test_fails _") : told.index("_ test_torn _", told.index("_ test_fails _"))]
+    assert failed.index("assert 1 == 2") < failed.index("- forklore -") < failed.index("no_leftovers: ")
+    cases = {case.get("name"): case for case in ElementTree.parse(pytester.path / "x.xml").iter("testcase")}
+    (wrong,) = (each for each in cases["test_passes"] if each.tag in ("failure", "error"))
+    assert (wrong.tag, "left behind, and no_leftovers" in (wrong.get("message") or "")) == ("failure", True)
+    assert not [each.tag for each in cases["test_cleaned_up"] if each.tag in ("failure", "error")]
+
+
+def test_a_plugin_that_runs_tests_in_its_own_way_is_let(pytester: pytest.Pytester) -> None:
+    (pytester.path / "conftest.py").write_text(_plain("""
+        from _pytest.runner import runtestprotocol
+        def pytest_runtest_protocol(item, nextitem):
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            runtestprotocol(item, nextitem=nextitem)
+            return True
+    """))
+    status, told = ran(pytester, "--forklore", "-k", "left or right")
+    assert status == 1
+    assert "2 passed, 7 deselected, 1 error" in told
+    assert "test_it.py::test_left: left behind, and no_leftovers: " in told
 
 
 def test_without_the_option_markers_say_nothing_and_nothing_is_loaded(pytester: pytest.Pytester) -> None:

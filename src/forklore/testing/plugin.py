@@ -57,10 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _wanted(config):
         return
     from forklore.testing.session import Session, Summary
+    from forklore.testing.verdict import Verdicts
 
     config.pluginmanager.register(Summary(config), "forklore-summary")
     if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
-        config.pluginmanager.register(Session(config), SESSION)
+        session = Session(config)
+        config.pluginmanager.register(session, SESSION)
+        config.pluginmanager.register(Verdicts(session.judges_afterwards), "forklore-verdicts")
 
 
 _IMPLY = (

@@ -17,6 +17,7 @@ from forklore.report.words import words
 from forklore.testing.account import Account, from_json, to_json
 from forklore.testing.client import Tracer, TracerError, now
 from forklore.testing.limits import LimitError, Limits, broken, several
+from forklore.testing.verdict import BROKEN
 
 _PROPERTY: Final = "forklore"
 _ACCOUNT: Final = pytest.StashKey[Account]()
@@ -120,12 +121,31 @@ class Session:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Take stock when the test and its fixtures are done."""
-        result = yield
-        item.stash[_ACCOUNT] = account = self._account(leaked=self._leaked())
-        told = broken(self._limits_of(item).afterwards(), account)
-        if told:
-            pytest.fail(_failure(item, told), pytrace=False)
+        try:
+            result = yield
+        except BaseException as problem:
+            told = self._beyond_limits(item)
+            if told and BROKEN not in item.stash:
+                problem.add_note(told)
+            raise
+        told = self._beyond_limits(item)
+        if told and BROKEN not in item.stash:
+            pytest.fail(told, pytrace=False)
         return result
+
+    def _beyond_limits(self, item: pytest.Item) -> str:
+        item.stash[_ACCOUNT] = account = self._account(leaked=self._leaked())
+        told = _failure(item, broken(self._limits_of(item).afterwards(), account))
+        if BROKEN in item.stash:
+            item.stash[BROKEN] = told
+        return told
+
+    def judges_afterwards(self, item: pytest.Item) -> bool:
+        """Whether a test has limits that can be judged only then."""
+        try:
+            return self._given_limits(item).afterwards() != Limits()
+        except LimitError:
+            return False  # it fails by that
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
@@ -149,14 +169,17 @@ class Session:
         return self.tracer.account((self._since, now()), self._shared, leaked or [])
 
     def _limits_of(self, item: pytest.Item) -> Limits:
+        try:
+            return self._given_limits(item)
+        except LimitError as problem:
+            pytest.fail(f"{item.nodeid}: {problem}", pytrace=False)
+
+    def _given_limits(self, item: pytest.Item) -> Limits:
         limits = self._limits
         for marker in reversed(list(item.iter_markers("forklore"))):
             if marker.args:
-                pytest.fail(f"{item.nodeid}: limits are given by name, as max_processes=2", pytrace=False)
-            try:
-                limits = limits.with_(marker.kwargs)
-            except LimitError as problem:
-                pytest.fail(f"{item.nodeid}: {problem}", pytrace=False)
+                raise LimitError("limits are given by name, as max_processes=2")
+            limits = limits.with_(marker.kwargs)
         return limits
 
     def _leaked(self) -> list[str]:
