@@ -26,11 +26,15 @@ private:
 	std::thread thread_{[this, open = gate_.get_future()]() mutable { open.wait(); }};
 };
 
-static pid_t forked()
+// A thread is there for a moment after it was joined: the child lives longer.
+static pid_t forked(bool lasts)
 {
 	pid_t child = fork();
-	if (child == 0)
+	if (child == 0) {
+		if (lasts)
+			usleep(200000);
 		_exit(0);
+	}
 	return child;
 }
 
@@ -48,9 +52,10 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	Worker worker;
-	if (std::strcmp(argv[1], "joined") == 0)
+	const bool joined = std::strcmp(argv[1], "joined") == 0;
+	if (joined)
 		worker.stop();
-	pid_t child = std::strcmp(argv[1], "spawn") == 0 ? spawned() : forked();
+	pid_t child = std::strcmp(argv[1], "spawn") == 0 ? spawned() : forked(joined);
 	int status = -1;
 	if (child == -1 || waitpid(child, &status, 0) != child || status != 0)
 		return 1;

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 
-def forked() -> None:
+def forked(seconds: float) -> None:
+    """A thread is there for a moment after it was joined: the child lives longer."""
     child = os.fork()
     if child == 0:
+        time.sleep(seconds)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 
@@ -22,7 +25,7 @@ if sys.argv[1] == "joined":
 if sys.argv[1] == "run":
     subprocess.run(["/bin/true"], check=True, close_fds=False)
 else:
-    forked()
+    forked(0.2 if sys.argv[1] == "joined" else 0)
 gate.set()
 worker.join()
 print(f"ok pid={os.getpid()}")

@@ -20,7 +20,7 @@ from forklore.report.words import words
 
 SOON: Final = 500_000_000
 """In ns: an exec that comes later is not what the child was made for alone."""
-_ENDING: Final = 50_000_000
+_ENDING: Final = 100_000_000
 """In ns: threads that were joined have ended by then, on a busy machine too."""
 _COSTLY: Final = 5_000_000
 """In ns: a fork that took longer than this copied much."""
@@ -71,21 +71,18 @@ def _with_threads(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _by_python(task: Task) -> bool:
-    return task.script is not None and task.script.language.startswith("CPython")
-
-
 def _was_joined(task: Task, thread: Task) -> bool:
-    """Whether a thread ended so soon after a fork by Python that it may have been joined before: up to CPython 3.12
-    join() returns when the thread is through with the interpreter, which is before its end. One that ends after the
-    child was perhaps told to when the child had been waited for."""
-    if not _by_python(task) or thread.ended is None or task.created is None:
+    """Whether a thread ended so soon after a fork that it may have been joined before: pthread_join() returns when the
+    kernel lets go of the thread's memory (kernel/fork.c: mm_release), Python's join() up to 3.12 when the thread is
+    through with the interpreter, and both are before its end. One that ends after the child was perhaps told to when
+    the child had been waited for."""
+    if thread.ended is None or task.created is None:
         return False
     return thread.ended - task.created <= _ENDING and (task.ended is None or thread.ended < task.ended)
 
 
 def _for_language(task: Task) -> str:
-    if _by_python(task):
+    if task.script is not None and task.script.language.startswith("CPython"):
         return (
             "use multiprocessing's spawn or forkserver (multiprocessing.set_start_method), or subprocess; or fork"
             " before threads are started"
@@ -134,7 +131,7 @@ def _is_libc(path: bytes) -> bool:
 
 
 def _costly(subject: Subject) -> Iterator[Finding]:
-    cheap = sorted(took for task in subject.processes if (took := _took(task)) and (_flags(task) or 0) & CLONE_VM)
+    sharing = [_took(task) for task in subject.processes if (_flags(task) or 0) & CLONE_VM]
     for task in subject.processes:
         took, flags = _took(task), _flags(task)
         if took < _COSTLY or flags is None or flags & CLONE_VM or not task.images or not executes_soon(task):
@@ -143,13 +140,9 @@ def _costly(subject: Subject) -> Iterator[Finding]:
         if creator is None or (creator.peak or 0) < _LARGE:
             continue
         peak = f", whose process had up to {words.size((creator.peak or 0) << 10)} resident,"
-        other = (
-            f"calls that share memory, as posix_spawn's, took {words.span(int(median(cheap)))} here" if cheap
-            else "what posix_spawn would take is not known, for no call here shares memory"
-        )  # fmt: skip
         text = (
             f"{subject.in_words(task)} of {subject.who_was(creator, task.created)}{peak} took {words.span(took)} for a"
-            f" child that only executes {printable(subject.program_at(task, None))}; {other}"
+            f" child that only executes {printable(subject.program_at(task, None))}; {_spawning(sharing)}"
         )
         yield Finding(
             rule="costly-fork",
@@ -162,7 +155,16 @@ def _costly(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _spawning(took: list[Nanoseconds]) -> str:
+    """What the same takes without a copy, by the calls of the trace that share memory."""
+    if not took:
+        return "what posix_spawn would take is not known, for no call here shares memory"
+    middle = words.span(int(median(took))) if median(took) else "less than 1 ms"
+    return f"calls that share memory, as posix_spawn's, took {middle} here"
+
+
 def _took(task: Task) -> Nanoseconds:
+    """For how long its creator was in the call; 0 for less than 1 ms."""
     return Nanoseconds(0 if task.record is None else task.record.took)
 
 
@@ -178,8 +180,8 @@ RULES: Final = (
         ),
         right=(
             "A child that executes at once (posix_spawn, vfork, fork and exec), or tries to. A fork of a process whose"
-            " other threads have ended; those that Python joined end some ms after join() has returned. Children that"
-            " share the memory (CLONE_VM)."
+            " other threads have ended, or end within 100 ms and before the child: threads that were joined are there"
+            " for a moment longer. Children that share the memory (CLONE_VM)."
         ),
         advice="fork before threads are started, or call posix_spawn, or let the child do no more than execute",
         find=_with_threads,

@@ -22,7 +22,7 @@ _LONG_SEARCH: Final = 10
 """Paths that one exec tried in vain."""
 _MANY_MISSES: Final = 200
 """Paths that all execs of one program's children tried in vain."""
-_STORM, _PER_SECOND = 200, 100
+_STORM, _PER_SECOND = 200, 50
 _CHURN: Final = 200
 _SHORT: Final = 20_000_000
 """In ns: for a thread that lives no longer, making it is what costs."""
@@ -188,7 +188,7 @@ RULES: Final = (
         id="spawn-storm",
         severity="note",
         title="one process made hundreds of processes within seconds",
-        about="Found from 200 on, at 100 a second or more. Each costs some milliseconds of fork, exec and exit.",
+        about="Found from 200 on, at 50 a second or more. Each costs some milliseconds of fork, exec and exit.",
         right="As many over a longer time; a few hundred that several processes made.",
         advice="let one process do the work of many: pass many names to one command (xargs), keep a worker",
         find=_storms,
