@@ -20,7 +20,11 @@ SHELLS: Final = frozenset({b"sh", b"bash", b"dash", b"ash", b"ksh", b"mksh", b"z
 """Programs that run what other programs and people write for a shell."""
 
 
-_SPAWNING: Final = frozenset({"posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp"})
+_SPAWNING: Final = frozenset({
+    "posix_spawn", "posix_spawnp", "pidfd_spawn", "pidfd_spawnp", "ProcessImpl.forkAndExec", "uv_spawn",
+    "syscall.forkExec", "os.StartProcess",
+})  # fmt: skip
+"""Calls of libraries and runtimes that start programs, whose children do nothing but execute."""
 
 
 Found = TypeVar("Found")
@@ -134,7 +138,7 @@ class Subject:
         return found.chain if found is not None and found.source in ("stack", "log") and found.sure else None
 
     def by_library(self, made: Task) -> bool:
-        """Whether a library made it for a call of its own that starts programs: posix_spawn, an interpreter's."""
+        """Whether a library made it for a call of its own that starts programs: posix_spawn, a runtime's."""
         found = self._attributions.of(made)
         return found is not None and (found.script_calls > 0 or bool(_SPAWNING & set(found.chain)))
 
