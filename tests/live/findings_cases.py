@@ -89,12 +89,13 @@ _SUB: Final = "all: a b c\na b c: ; @/bin/true $@\n"
 
 
 def make(call: str) -> Callable[[Ground], Words]:
-    """A make with -j2 that starts another one by that line."""
+    """A make with -j2 that starts another one by that line; @ is the path of make."""
 
     def command(ground: Ground) -> Words:
-        (ground.folder / "Makefile").write_text(f"all: ; @{call} -f sub.mk\n")
+        path = need("make", "make")  # and not by PATH, which may be long
+        (ground.folder / "Makefile").write_text(f"all: ; @{call.replace('@', path)}\n")
         (ground.folder / "sub.mk").write_text(_SUB)
-        return need("make", "make"), "-sj2"
+        return path, "-sj2"
 
     return command
 
@@ -334,7 +335,7 @@ WRONG: Final[Mapping[str, Mapping[str, Case]]] = MappingProxyType({
     },
     "jobserver-lost": {
         "by a shell": Case(
-            make("sh -c 'exec make -f sub.mk'"), r"(?P<t0>\d+) make ran 3 commands one after the other, below"
+            make("/bin/sh -c 'exec @ -f sub.mk'"), r"(?P<t0>\d+) make ran 3 commands one after the other, below"
             r" (?P<t1>\d+) make with -j2: it has not got the jobserver's pipe", ("make", "make"), "warning", sure=False,
         ),
     },
@@ -395,7 +396,7 @@ RIGHT: Final[Mapping[str, Mapping[str, Case]]] = MappingProxyType({
     "thread-churn": {"pool": Case(c("often", "pool"))},
     "shell-only-execs": {"redirection": Case(c("often", "shells-with-work"))},
     "same-command-again": {"other arguments": Case(c("often", "different"))},
-    "jobserver-lost": {"$(MAKE)": Case(make("$(MAKE)"))},
+    "jobserver-lost": {"$(MAKE)": Case(make("$(MAKE) -f sub.mk"))},
     "set-id-lost": {"privilege kept": Case(set_id())},
 })  # fmt: skip
 """Programs that look like it and are right, by rule and name: nothing is found of them but ``others``."""
