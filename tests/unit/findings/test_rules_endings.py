@@ -132,6 +132,22 @@ def test_what_ends_with_the_program_is_not_left_behind() -> None:
     assert found(story.end(), "left-behind") == []
 
 
+def test_who_was_let_go_before_the_program_ended_is_not_said_to_be_left() -> None:
+    def let_go(*, before: bool) -> Story:
+        story = Story()
+        root = story.begin(100)
+        child = story.clone(root, 101)
+        if before:
+            story.gone(child, "released")
+        story.exit(root)
+        if not before:
+            story.gone(child, "released")
+        return story.end()
+
+    assert found(let_go(before=True), "left-behind") == [], "as the init of a pid namespace that crashes"
+    assert found(let_go(before=False), "left-behind") != [], "it lived at the end of the trace"
+
+
 def test_an_exec_that_fails_and_nobody_notices() -> None:
     def story_of(code: int, *, later: bool = False) -> Story:
         story = Story()

@@ -129,6 +129,8 @@ def _left_behind(subject: Subject) -> Iterator[Finding]:
     for task in subject.processes:
         if task is root or task.gone == "superseded" or (task.created is not None and task.created > root.ended):
             continue
+        if task.gone is not None and task.ended is not None and task.ended < root.ended:
+            continue  # it was let go or lost sight of before: nobody knows until when it lived
         until = task.ended
         killed = task.death is not None and task.death.by == "tracer"
         if until is not None and until - root.ended <= _LATER and not killed and task.gone is None:
