@@ -195,10 +195,18 @@ def test_where_refused_calls_cannot_be_seen_at_all_it_is_said() -> None:
     assert "nor are tracepoints" in checks["bpf: functions"].found
 
 
-def test_where_ptrace_is_refused_the_bpf_engine_is_left() -> None:
-    checks = judge(replace(ROOT, yama=3, seize=Unavailable(1, "refused")))
-    assert can_trace(checks)
-    assert not by_ptrace(checks)
-    assert "--engine bpf alone" in verdict(checks)
-    neither = judge(replace(ROOT, yama=3, seize=Unavailable(1, "refused"), bpf=BpfFacts(loads=Unavailable(1, "no"))))
+def test_where_ptrace_is_refused_the_other_engines_are_left() -> None:
+    refused = replace(ROOT, yama=3, seize=Unavailable(1, "refused"))
+    no_bpf = BpfFacts(loads=Unavailable(1, "no"))
+    no_perf = PerfFacts(opens=Unavailable(1, "no"))
+    for facts, said in (
+        (refused, "--engine bpf or perf alone, and `forklore watch`:"),
+        (replace(refused, perf=no_perf), "--engine bpf alone, and `forklore watch`:"),
+        (replace(refused, bpf=no_bpf), "--engine perf alone:"),
+    ):
+        checks = judge(facts)
+        assert can_trace(checks)
+        assert not by_ptrace(checks)
+        assert said in verdict(checks)
+    neither = judge(replace(refused, bpf=no_bpf, perf=no_perf))
     assert not can_trace(neither)

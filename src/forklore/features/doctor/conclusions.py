@@ -135,8 +135,14 @@ class Check(Struct, frozen=True):
 
 
 def can_trace(checks: Sequence[Check]) -> bool:
-    """Whether tracing works at all, by either engine."""
-    return by_ptrace(checks) or any(check.name == _BPF and check.state is CheckState.OK for check in checks)
+    """Whether tracing works at all, by any engine."""
+    return by_ptrace(checks) or bool(without_stops(checks))
+
+
+def without_stops(checks: Sequence[Check]) -> list[str]:
+    """The engines that need no ptrace and can be used, the one that sees more first, as ``--engine`` takes them."""
+    usable = {check.name for check in checks if check.state is CheckState.OK}
+    return [name for check, name in ((_BPF, "bpf"), (_PERF, "perf")) if check in usable]
 
 
 def by_ptrace(checks: Sequence[Check]) -> bool:
@@ -199,6 +205,7 @@ _NO_GROUP_DEAD: Final = (
     " left, and of two that end at once both find none"
 )
 _BPF: Final = "bpf engine"
+_PERF: Final = "perf engine"
 _NEEDS: Final = (5, 17)
 """The Linux that fits programs to its own structs (CO-RE in the kernel)."""
 
@@ -217,14 +224,13 @@ def _bpf_remedy(facts: Facts) -> str:
 
 
 def _perf(perf: PerfFacts) -> Check:
-    name = "perf engine"
     if perf.opens is not True:
         remedy = "sysctl kernel.perf_event_paranoid=2, or CAP_PERFMON: docs/engines.md"
-        return Check(name, CheckState.INFO, _why(perf.opens), "--engine perf", remedy)
+        return Check(_PERF, CheckState.INFO, _why(perf.opens), "--engine perf", remedy)
     scope = "records of the whole machine" if perf.whole_machine else "records of one's own programs"
     if perf.tracepoints is True:
-        return Check(name, CheckState.OK, f"{scope}, with flags and paths by tracepoints")
-    return Check(name, CheckState.OK, f"{scope}, without flags and paths: {_why(perf.tracepoints)}")
+        return Check(_PERF, CheckState.OK, f"{scope}, with flags and paths by tracepoints")
+    return Check(_PERF, CheckState.OK, f"{scope}, without flags and paths: {_why(perf.tracepoints)}")
 
 
 def _why(answer: Answer) -> str:

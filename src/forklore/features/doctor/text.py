@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from forklore.abi.text import printable
-from forklore.features.doctor.conclusions import Check, CheckState, Facts, by_ptrace, can_trace
+from forklore.features.doctor.conclusions import Check, CheckState, Facts, by_ptrace, can_trace, without_stops
 
 FORMAT: Final = {"name": "forklore-doctor", "version": [1, 0]}
 _WIDTH: Final = 80
@@ -27,7 +27,9 @@ def verdict(checks: Sequence[Check]) -> str:
     if not can_trace(checks):
         return "forklore cannot trace programs here."
     if not by_ptrace(checks):
-        return "forklore traces programs here with --engine bpf alone, and `forklore watch`: ptrace is refused."
+        left = without_stops(checks)
+        watch = ", and `forklore watch`" if "bpf" in left else ""
+        return f"forklore traces programs here with --engine {' or '.join(left)} alone{watch}: ptrace is refused."
     limited = [check.name for check in checks if check.state is CheckState.LIMITED]
     if limited:
         return f"forklore traces programs here, with limits: {', '.join(limited)}."
