@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -286,7 +288,21 @@ def _side_records() -> SideRecords:
     try:
         return SideRecords()
     except OSError as problem:
-        raise LoadError(f"{explained(problem, _WHERE_CODE_LIES)}; --no-stack does without") from problem
+        raise LoadError(f"{_perf_refused(problem)}; --no-stack does without") from problem
+
+
+_MOST_PARANOID: Final = 2
+"""Above that the kernels of some distributions let nobody use perf_event_open without CAP_SYS_ADMIN."""
+
+
+def _perf_refused(problem: OSError) -> str:
+    paranoid = proc.setting("/proc/sys/kernel/perf_event_paranoid") or 0
+    if problem.errno == errno.EACCES and paranoid > _MOST_PARANOID:
+        return (
+            f"{_WHERE_CODE_LIES}: {os.strerror(errno.EACCES)}: kernel.perf_event_paranoid is {paranoid}, with which"
+            " this kernel wants CAP_SYS_ADMIN, not just CAP_PERFMON: sysctl kernel.perf_event_paranoid=2"
+        )
+    return explained(problem, _WHERE_CODE_LIES)
 
 
 def _filtering(wanted: Filter) -> dict[str, int | bytes]:

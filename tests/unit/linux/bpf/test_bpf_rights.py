@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forklore.abi.capabilities import NAMES
+from forklore.linux import proc
 from forklore.linux.bpf import loader, rights
+from forklore.sources.bpf import kernel
 
 
 def capabilities(*names: str) -> int:
@@ -50,3 +52,11 @@ def test_a_helper_that_lockdown_takes_away_is_explained_by_it(monkeypatch: pytes
     for mode, said in (("confidentiality", True), ("integrity", False)):
         monkeypatch.setattr(rights, "lockdown", lambda mode=mode: mode)
         assert (rights.LOCKED in loader.explained(refusal, "task_newtask", log)) is said
+
+
+@pytest.mark.parametrize(("paranoid", "said"), [(3, "perf_event_paranoid is 3"), (2, "forklore "), (None, "forklore ")])
+def test_a_kernel_that_wants_more_for_perf_events_says_so(
+    monkeypatch: pytest.MonkeyPatch, paranoid: int | None, said: str
+) -> None:
+    monkeypatch.setattr(proc, "setting", lambda _path: paranoid)
+    assert said in kernel._perf_refused(OSError(errno.EACCES, "Permission denied"))
