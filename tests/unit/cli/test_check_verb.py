@@ -12,13 +12,24 @@ from forklore.findings.table import RULES
 
 ROOT = Path(__file__).parents[3]
 CLEAN = ROOT / "traces/make.forklore.jsonl"
-WRONG = ROOT / "traces/python.forklore.jsonl"
-"""A crash, and a fork beside a thread."""
+WRONG = "WRONG"
+"""A crash, and a fork beside a thread that ran on. In the recorded trace that one had been joined."""
+_written: list[Path] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wrong(tmp_path_factory: pytest.TempPathFactory) -> None:
+    lines = (ROOT / "traces/python.forklore.jsonl").read_text().splitlines(keepends=True)
+    (at,) = (number for number, line in enumerate(lines) if '"exit"' in line and '"task":6,' in line)
+    end = {**json.loads(lines.pop(at)), "t": json.loads(lines[-1])["t"]}
+    file = tmp_path_factory.mktemp("check") / "wrong.jsonl"
+    file.write_text("".join([*lines[:-1], json.dumps(end) + "\n", lines[-1]]))
+    _written[:] = [file]
 
 
 def ended(*words: str | Path) -> int:
     try:
-        return main(["check", *map(str, words)])
+        return main(["check", *(str(_written[0]) if word is WRONG else str(word) for word in words)])
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
 
