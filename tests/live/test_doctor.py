@@ -111,3 +111,43 @@ def test_an_ordinary_user_traces_with_less(open_folder: Path) -> None:
     assert state(whole, "seccomp") == "limited"
     assert state(whole, "capabilities") == "limited"
     assert whole["facts"]["page_frames"] is False
+
+
+needs_x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="profiled.py has the numbers of x86_64")
+PROFILED = str(Path(__file__).with_name("profiled.py"))
+READV, KCMP, PIDFD_OPEN, WAIT4 = 310, 312, 434, 61
+
+
+@needs_x86_64
+def test_a_profile_that_kills_for_another_abi_does_not_kill_it() -> None:
+    whole = doctor(sys.executable, PROFILED, str(KCMP))
+    assert state(whole, "kcmp") == "limited"
+    assert whole["facts"]["abis"]["i386"] is False
+    assert "SIGSYS" in whole["facts"]["abis"]["x32"]["why"]
+
+
+@needs_x86_64
+@pytest.mark.parametrize(
+    ("refused", "status", "said"),
+    [
+        (READV, 3, "Not known: the arguments of 2 programs: EPERM on reading memory"),
+        (KCMP, 3, "Not known: what is really shared by 1 task: EPERM from kcmp(2)"),
+        (PIDFD_OPEN, 125, "(pidfd_open: Operation not permitted): a container's seccomp profile refuses a call"),
+    ],
+)
+def test_what_a_profile_refuses_is_told(refused: int, status: int, said: str) -> None:
+    run = ["-m", "forklore", "run", "-v", "--columns=132", "--", "sh", "-c", "ls >/dev/null; exit 3"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), *filter(None, sys.path)])}
+    command = [sys.executable, PROFILED, str(refused), sys.executable, *run]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status
+    assert said in done.stderr
+
+
+@needs_x86_64
+def test_where_nothing_can_be_tried_it_says_so() -> None:
+    command = [sys.executable, PROFILED, str(WAIT4), sys.executable, "-m", "forklore", "doctor"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), *filter(None, sys.path)])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "nothing can be tried here" in done.stderr

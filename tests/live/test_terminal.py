@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -132,6 +134,31 @@ def test_ctrl_c_reaches_the_program_once(key: str, number: int) -> None:
         tree = term.rest()
         assert "exit 0" in tree
         assert term.status() == 0
+
+
+def test_its_line_is_on_the_terminal_where_all_output_is_in_files(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = f"TERM=xterm exec {shlex.join(map(os.fspath, FORKLORE))} run -- sh -c 'echo one; cat; exit 3' > {out} 2>&1"
+    with terminal("/bin/sh", "-c", line) as term:
+        assert re.search(r"forklore: \d+ s: 1 task alive$", term.until(", 0 made"))
+        term.type("two\n\x04")
+        assert term.rest().endswith("\r\x1b[K")
+        assert term.status() == 3
+    written = out.read_text()
+    assert written.startswith("one\ntwo\n")
+    assert " alive" not in written
+    assert "exit 3" in written
+
+
+@pytest.mark.parametrize("where", ["", "2>&1 | cat", "2>/dev/null", ">/dev/null"])
+def test_its_line_is_not_among_the_programs_output(where: str) -> None:
+    ours = shlex.join(map(os.fspath, FORKLORE))
+    line = f"TERM=xterm {ours} run -- sh -c 'echo one >&2; echo one; cat; exit 3' {where}"
+    with terminal("/bin/sh", "-c", line) as term:
+        before = term.until("one")
+        term.type("\x04")
+        assert " alive" not in before + term.rest()
+        assert term.status() == (0 if "|" in where else 3)
 
 
 def test_a_program_that_ctrl_c_ends(tmp_path: Path) -> None:

@@ -19,11 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report on stdout; the exit status says whether tracing works at all."""
+    from forklore.cli.common import in_words
+    from forklore.cli.main import complain
     from forklore.features.doctor import text
     from forklore.features.doctor.conclusions import can_trace, judge
     from forklore.features.doctor.observe import collect
 
-    facts = collect()
+    try:
+        facts = collect()
+    except OSError as problem:
+        complain(f"doctor: {in_words(problem)}: nothing can be tried here; a seccomp profile may forbid it")
+        return 1
     checks = judge(facts)
     report = text.document if args.format == "json" else text.text
     sys.stdout.write(report(facts, checks))

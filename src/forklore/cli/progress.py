@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Final, TextIO, cast
 
 from forklore.cli.common import DEFAULT_COLUMNS
@@ -36,13 +37,44 @@ def shows_on(stream: TextIO, pids: Sequence[int]) -> bool:
     return any(output_device(pid, fd) in (own, None) for pid in pids for fd in (1, 2))
 
 
+def apart() -> TextIO | None:
+    """The terminal that this process belongs to, where its stdout and stderr are both elsewhere: in files, of which
+    nobody prints what comes. None behind a pipe, for whoever reads it may print it there, and in the background."""
+    if any(stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd) for fd, mode in _outputs()):
+        return None
+    try:
+        terminal = open("/dev/tty", "w", encoding="utf-8")  # noqa: SIM115 - the line is drawn there as long as we run
+    except OSError:
+        return None  # there is none
+    if can_renew(terminal) and _in_front(terminal):
+        return terminal
+    terminal.close()
+    return None
+
+
+def _outputs() -> Iterator[tuple[int, int]]:
+    for fd in (1, 2):
+        with suppress(OSError):  # it is closed
+            yield fd, os.fstat(fd).st_mode
+
+
+def _in_front(stream: TextIO) -> bool:
+    """Whether the terminal is ours to draw on, and not that of a shell that put us into the background."""
+    try:
+        return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
+    except OSError:
+        return True  # not the terminal that we belong to: nobody's job control is about it
+
+
 class Progress:
     """How many tasks there are, from the events of a trace."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, own: bool = False) -> None:
+        """``own``: the stream is closed with it."""
         from forklore.events import records as ev
 
         self._stream = stream
+        self._own = own
         self._alive = self._made = self._refused = 0
         self._last: int | None = None
         self._due = 0
@@ -70,18 +102,28 @@ class Progress:
 
     def text(self, t: int) -> str:
         """``12 s: 31 tasks alive, 412 made, the last 3 s ago, 2 creations refused``."""
+        from forklore.report.words.words import count
+
         last = "" if self._last is None else f", the last {(t - self._last) // _S} s ago"
-        refused = f", {self._refused:,} creations refused" if self._refused else ""
-        return f"{t // _S} s: {self._alive:,} tasks alive, {self._made:,} made{last}{refused}"
+        refused = f", {count(self._refused, 'creation')} refused" if self._refused else ""
+        return f"{t // _S} s: {count(self._alive, 'task')} alive, {self._made:,} made{last}{refused}"
 
     def _draw(self, text: str) -> None:
-        self._stream.write(f"{_CLEAR}forklore: {text}"[: len(_CLEAR) + _width(self._stream) - 1])
-        self._stream.flush()
+        self._put(f"{_CLEAR}forklore: {text}"[: len(_CLEAR) + _width(self._stream) - 1])
 
     def close(self) -> None:
         """Take the line away."""
-        self._stream.write(_CLEAR)
-        self._stream.flush()
+        self._put(_CLEAR)
+        if self._own:
+            with suppress(OSError):
+                self._stream.close()
+
+    def _put(self, text: str) -> None:
+        if self._stream.isatty() and not _in_front(self._stream):
+            return
+        with suppress(OSError):  # the terminal is gone, and nobody sees it
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def _width(stream: TextIO) -> int:

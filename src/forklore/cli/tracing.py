@@ -44,7 +44,7 @@ def add_recording_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "always", "never"),
         default="auto",
         help="on a terminal, a line that is renewed each second: tasks alive, made, refused; auto: where what is traced"
-        " does not write to that terminal itself, as a program of `forklore run` does",
+        " does not write to that terminal itself: of `forklore run`, where stdout and stderr both go to files",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print neither (for use with -o)")
     parser.add_argument(
@@ -143,14 +143,16 @@ def _write_page(recording: Recording, page: str) -> None:
 
 
 def _progress(arguments: argparse.Namespace, pids: Sequence[int] | None) -> Progress | None:
-    if arguments.log or arguments.progress == "never" or not sys.stderr.isatty():
+    auto = arguments.progress == "auto"
+    if arguments.log or arguments.progress == "never" or (auto and arguments.quiet):
         return None
-    from forklore.cli.progress import Progress, can_renew, shows_on
+    from forklore.cli.progress import Progress, apart, can_renew, shows_on
 
-    if not can_renew(sys.stderr):
-        return None
-    # A line between those of the program would spoil both.
-    if arguments.progress == "auto" and (arguments.quiet or pids is None or shows_on(sys.stderr, pids)):
+    if auto and pids is None:
+        # A line between those of the program would spoil both: it has our stdout and stderr.
+        terminal = apart()
+        return None if terminal is None else Progress(terminal, own=True)
+    if not can_renew(sys.stderr) or (auto and pids is not None and shows_on(sys.stderr, pids)):
         return None
     return Progress(sys.stderr)
 

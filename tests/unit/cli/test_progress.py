@@ -38,7 +38,7 @@ def test_what_it_says() -> None:
     line = Progress(io.StringIO())
     for event in story.events:
         line.event(event)
-    assert line.text(5 * S) == "5 s: 1 tasks alive, 2 made, the last 4 s ago, 1 creations refused"
+    assert line.text(5 * S) == "5 s: 1 task alive, 2 made, the last 4 s ago, 1 creation refused"
 
 
 def test_it_is_drawn_once_a_second_and_taken_away() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from forklore.abi.units import Nanoseconds
-from forklore.model.tasks import Trace
+from forklore.abi.errors import errno_name
+from forklore.abi.units import Nanoseconds, Unavailable
+from forklore.model.tasks import Task, Trace
 from forklore.report.tree.fold import TreeRow
 from forklore.report.words import words
 
@@ -70,3 +72,22 @@ def _few(names: Iterable[str]) -> str:
     shown = list(names)
     more = [f"{len(shown) - _NAMES} more"] if len(shown) > _NAMES else []
     return ", ".join([*shown[:_NAMES], *more])
+
+
+def unread(trace: Trace, *, verbose: bool) -> Iterator[tuple[str, str]]:
+    """What the kernel refused to tell of tasks, in short, with its reason. ``verbose``: what only -v shows, too."""
+    refused = Counter(errno for task in trace.tasks.values() if (errno := _refused(task)))
+    for errno, count in refused.items() if verbose else ():
+        what = f"what is really shared by {words.count(count, 'task')}"
+        yield what, f"{errno_name(errno)} from kcmp(2); told by the calls"
+    given = [image.argv for task in trace.tasks.values() for image in task.images]
+    for errno, count in Counter(argv.errno for argv in given if isinstance(argv, Unavailable) and argv.errno).items():
+        yield f"the arguments of {words.count(count, 'program')}", f"{errno_name(errno)} on reading memory"
+
+
+def _refused(task: Task) -> int:
+    # The errno of each comparison with its creator, where all were refused; else 0.
+    answers = task.kcmp
+    if not isinstance(answers, tuple) or not answers or not min(answers) == max(answers) < 0:
+        return 0
+    return -answers[0]

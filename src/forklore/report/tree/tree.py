@@ -20,7 +20,7 @@ from forklore.report.tree.commands import asked_text
 from forklore.report.tree.edges import own_name
 from forklore.report.tree.fold import Folded, TreeRow
 from forklore.report.tree.label import Detail, task_head
-from forklore.report.tree.margins import Legend, Starts
+from forklore.report.tree.margins import Legend, Starts, unread
 from forklore.report.words import words
 from forklore.report.words.code import clipped
 
@@ -419,7 +419,8 @@ def _below(trace: Trace, limits: Limits) -> Iterator[Line]:
             whats = clipped(", ".join(each.what for each in always), most)
             yield from _note(f"as of any {source} (-v): {whats}", limits)
         blind = [each for each in blind if each not in always]
-    for what, why in [*((each.what, each.why) for each in blind if not each.changed), *trace.notes]:
+    refused = unread(trace, verbose=limits.verbose)
+    for what, why in [*((each.what, each.why) for each in blind if not each.changed), *trace.notes, *refused]:
         by_reason.setdefault(why, []).append(what)
     for why, named in by_reason.items():
         shown = ", ".join(clipped(what, most) for what in named[:_NOTES])

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
+from errno import EACCES, ENOSYS, EPERM
 from typing import TYPE_CHECKING, Final
 
 from forklore.abi.text import printable
@@ -199,9 +200,15 @@ def waiting_for(status: WaitStatus, left: Sequence[tuple[Pid, bytes]], *, kills:
 
 def _no_relay(problem: Exception) -> str:
     reason = problem.strerror if isinstance(problem, OSError) else problem
+    if isinstance(problem, OSError) and problem.errno in (EPERM, EACCES, ENOSYS):
+        return (
+            f"forklore cannot start the thread that passes signals on to the program (pidfd_open: {reason}): a"
+            " container's seccomp profile refuses a call that it needs; docs/recipes.md has the list"
+        )
     return (
         f"forklore cannot start the thread that passes signals on to the program ({reason}): it needs a descriptor"
-        " and 8 MB of address space for it; see `ulimit -n`, `ulimit -v` and `ulimit -u`"
+        " and 8 MB of address space for it; see `ulimit -n`, `ulimit -v` and `ulimit -u`; or a"
+        " seccomp profile refuses clone3"
     )
 
 
