@@ -335,6 +335,12 @@ def trace(
         vfork_writes=vfork_writes,
     )
     options.effective_stops()  # raises what excludes what
+    from forklore.sources.bpf.blind import refusal as bpf_refusal
+    from forklore.sources.perf.blind import refusal as perf_refusal
+
+    without_hold = {"bpf": bpf_refusal, "perf": perf_refusal}.get(engine)
+    if without_hold is not None and (why := without_hold(options)):
+        raise ValueError(why)
     for name, given, known in (("engine", engine, _ENGINES), ("failures", failures, _FAILURES)):
         if given not in known:
             raise ValueError(f"{name}={given!r} is none of {', '.join(map(repr, known))}")

@@ -63,6 +63,8 @@ def test_every_option_of_the_command_is_a_keyword() -> None:
         ({"stops": "seccomp", "leave": "detach"}, "ENOSYS"),
         ({"rotate": "many", "output": "/tmp/t"}, "'many' is no SIZE"),
         ({"rotate": "64K"}, "rotate needs a file"),
+        ({"engine": "bpf", "cow": True}, "--cow needs tasks that are held"),
+        ({"engine": "perf", "record_env": True}, "--env asks for what perf's records do not have"),
     ],
 )
 def test_a_bad_option_is_a_value_error_in_words(options: dict[str, Any], said: str) -> None:

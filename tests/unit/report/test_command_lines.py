@@ -150,6 +150,13 @@ def test_scripts_of_a_shell_are_told_apart_inside() -> None:
     assert any("102 sh … limit=20 x" in row for row in rows)
 
 
+def test_what_a_process_is_for_is_one_text() -> None:
+    worker = ["/usr/bin/python3", "-c", "import sys;exec(eval(sys.stdin.readline()))"]
+    story, _ = ran(worker, ["/usr/bin/python3", "-m", "pytest"])
+    rows = [plain(line) for line in tree_lines(story.trace(), Limits(columns=50))]
+    assert any("101 python3 (execnet worker, as…" in row for row in rows), rows
+
+
 def test_who_took_longest_is_named_by_what_only_it_has() -> None:
     story, numbers = ran(compiled("f1"), compiled("f2"), compiled("f3"))
     trace = story.trace()

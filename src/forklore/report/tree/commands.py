@@ -63,6 +63,8 @@ class CommandLine(Struct, frozen=True, gc=False):
         whole = " ".join(self.words) + (self._counted if self.left_out else "")
         if room is None or width_of(whole) <= room:
             return whole
+        if self.count == 0 or (self.words[1:2] and self.words[1].startswith("(")):
+            return cut_text(whole, room)  # what a server wrote of itself, or a role
         parts = " ".join(self.words).split(" ")
         # Of a long path, its end.
         kept = dict(telling.at)

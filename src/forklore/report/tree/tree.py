@@ -321,7 +321,9 @@ def _maker(row: TreeRow, brief: str, frame: _Frame, room: int) -> str:
     shown = next((each for each in (made, brief, short) if width_of(each) <= room), "")
     if shown or row.tasks[0].images or room < _LEAST_MAKER:
         return shown
-    return cut_text(short, room)
+    (edge,) = row.edges if len(row.edges) == 1 else (None,)
+    alone = f"← {edge.place}" if edge is not None and edge.place and not edge.runs else ""
+    return alone if alone and width_of(alone) <= room else cut_text(short, room)
 
 
 def _stack_lines(row: TreeRow, stacks: ShownStacks, frame: _Frame) -> list[Line]:
