@@ -60,15 +60,23 @@ class Subject:
         return None if task.creator is None else self.trace.tasks.get(task.creator)
 
     @cached_property
-    def _became(self) -> dict[TaskId, TaskId]:
-        return {task.heir: task.id for task in self.tasks if task.heir is not None}
+    def _first(self) -> dict[TaskId, TaskId]:
+        # Of each task that took over a process by its exec: the one that the process began with. Each way is gone once,
+        # for a process can be taken over as often as it makes a thread.
+        before = {task.heir: task.id for task in self.tasks if task.heir is not None}
+        found: dict[TaskId, TaskId] = {}
+        for heir in before:
+            way = [heir]
+            while way[-1] in before and way[-1] not in found:
+                way.append(before[way[-1]])
+            first = found.get(way[-1], way[-1])
+            found.update(dict.fromkeys(way, first))
+        return found
 
     def process(self, task: Task) -> TaskId:
         """The task that its process began with."""
-        found = task.leader if task.leader is not None else task.id
-        while found in self._became:
-            found = self._became[found]
-        return found
+        leader = task.leader if task.leader is not None else task.id
+        return self._first.get(leader, leader)
 
     @cached_property
     def _members(self) -> dict[TaskId, list[Task]]:

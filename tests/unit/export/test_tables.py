@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -136,6 +138,42 @@ def test_several_writers_at_once(folder: Path, capsys: pytest.CaptureFixture[str
     assert ask(capsys, str(folder), "SELECT count(*) AS n, count(DISTINCT run) AS runs FROM run") == [
         {"n": len(FILES), "runs": len(FILES)}
     ]
+    assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".parquet"] == []
+
+
+def test_processes_of_two_hosts_write_at_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = [path for path in FILES if path.name.endswith(".forklore.jsonl")]
+    files: dict[str, list[Path]] = {"alpha": [], "beta/2": []}
+    for host, told in files.items():
+        for path in ours:
+            head, _, rest = path.read_bytes().partition(b"\n")
+            told.append(tmp_path / f"{host[0]}-{path.name}")
+            told[-1].write_bytes(json.dumps({**json.loads(head), "host": host}).encode() + b"\n" + rest)
+    # Each waits for a line, so that all of them begin at once. Of each host two write the same, in another order.
+    script = 'read go; exec "$@"'
+    words = [sys.executable, "-m", "forklore", "export", "--to", str(folder)]
+    writers = [
+        subprocess.Popen(
+            ["sh", "-c", script, "sh", *words, *map(str, told[::step])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for told in files.values()
+        for step in (1, -1)
+    ]  # fmt: skip
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        said = writer.communicate()[0]
+        assert writer.returncode == 0, said
+    counted = ask(capsys, str(folder), "SELECT host, count(*) AS n, count(DISTINCT run) AS runs FROM run GROUP BY 1")
+    expected = [{"host": host, "n": len(ours), "runs": len(ours)} for host in files]
+    assert sorted(counted, key=lambda row: str(row["host"])) == expected
+    # Every run has all of its tasks, once.
+    query = "SELECT run, count(*) AS n, count(DISTINCT task) AS tasks FROM task GROUP BY run ORDER BY n"
+    tasks = sorted(len(built(open_any(path)).tasks) for path in ours for _ in files)
+    assert [(row["n"], row["tasks"]) for row in ask(capsys, str(folder), query)] == [(n, n) for n in tasks]
     assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".parquet"] == []
 
 
