@@ -5,12 +5,31 @@ import type { State } from "./state.js";
 
 const LONG = 2000;
 
+/** The cards of a trace, unpacked as they are asked for. */
+export class Loaded {
+  private readonly blocks = new Map<number, Promise<Card[]>>();
+
+  constructor(private readonly state: State) {}
+
+  async card(task: number): Promise<Card | undefined> {
+    const many = this.state.data.cards;
+    const of = Math.floor(task / many);
+    let found = this.blocks.get(of);
+    if (found === undefined) {
+      found = block<Card[]>(`${this.state.side}cards-${of}`);
+      this.blocks.set(of, found);
+    }
+    return (await found)[task % many];
+  }
+}
+
 export class Cards {
   private readonly panel = its("card");
-  private readonly loaded = new Map<number, Promise<Card[]>>();
+  private readonly loaded: Loaded;
   private shown = -1;
 
   constructor(private readonly state: State, private readonly close: () => void, private readonly focusTree: () => void) {
+    this.loaded = new Loaded(state);
     state.listen((what) => {
       if (what === "selected") void this.show(state.selected);
     });
@@ -21,15 +40,6 @@ export class Cards {
     });
   }
 
-  private cards(of: number): Promise<Card[]> {
-    let found = this.loaded.get(of);
-    if (found === undefined) {
-      found = block<Card[]>(`cards-${of}`);
-      this.loaded.set(of, found);
-    }
-    return found;
-  }
-
   async show(task: number): Promise<void> {
     this.shown = task;
     if (task < 0) {
@@ -38,8 +48,7 @@ export class Cards {
       return;
     }
     const { state } = this;
-    const many = state.data.cards;
-    const card = (await this.cards(Math.floor(task / many)))[task % many];
+    const card = await this.loaded.card(task);
     if (this.shown !== task || card === undefined) return;
     const head = element("h2", { tabindex: "-1", id: "card-title" }, told(state.text(state.data.tasks.label[task]).slice(0, 160)));
     const parts: Node[] = [
@@ -94,7 +103,7 @@ export class Cards {
 }
 
 /** A text, of which only the beginning is shown where it is very long. */
-function words(text: string): Node[] {
+export function words(text: string): Node[] {
   if (text.length <= LONG) return [told(text)];
   const shown = told(text.slice(0, LONG));
   const more = button(`Show all ${text.length.toLocaleString("en")} characters`, () => {

@@ -116,6 +116,21 @@ export interface Sharing {
   legend: string[];
 }
 
+/** What differs between two traces; tasks are told by their places in each one's columns. */
+export interface Comparison {
+  title: string;
+  names: [old: string, now: string];
+  totals: string;
+  facts: [term: string, old: string, now: string][];
+  remarks: string[];
+  /** Of each old task the one that it is now, or -1. */
+  match: number[];
+  /** Of those that differ: what about, and a place in `strings`. */
+  pairs: [old: number, now: number, told: [about: string, text: number][]][];
+  changes: [about: string, text: string, old: number[], now: number[]][];
+  strings: string[];
+}
+
 /** The JSON of a block, which may be compressed. */
 export async function block<T>(id: string): Promise<T> {
   const element = document.getElementById(id);

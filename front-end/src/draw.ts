@@ -2,6 +2,7 @@
 import { Sign } from "./data.js";
 import { span, ticks } from "./format.js";
 import { ROW, type State } from "./state.js";
+import { DIFFERS } from "./signs.js";
 import { colour, type Theme } from "./theme.js";
 
 const FONT = "11px ui-monospace, 'DejaVu Sans Mono', monospace";
@@ -111,6 +112,7 @@ export class Drawing {
     if (state.matching[task] === 1) this.frame(y, task, look.match, 2);
     if (task === state.selected) this.frame(y, task, look.text, 1.5);
     for (const [t, sign] of this.marks.get(task) ?? []) this.mark(y, t, sign);
+    this.differs(y, task);
     context.globalAlpha = 1;
   }
 
@@ -180,6 +182,17 @@ export class Drawing {
     context.fillStyle = sign === Sign.stop ? look.text : look.bad;
     context.textAlign = "center";
     context.fillText(SIGNS[sign as 0 | 1 | 2 | 3], x, y + ROW / 2 + 1);
+  }
+
+  /** Before its box, so that it is on no name. */
+  private differs(y: number, task: number): void {
+    const { context, look, state } = this;
+    const sign = state.signs?.[task] ?? -1;
+    const x = state.scale.x(state.data.tasks.start[task]!);
+    if (sign < 0 || x > state.scale.width || state.scale.x(state.data.tasks.end[task]!) < 0) return;
+    context.fillStyle = look.match;
+    context.textAlign = "right";
+    context.fillText(DIFFERS[sign]![0], Math.max(x - 2, 9), y + ROW / 2 + 1);
   }
 
   private path(top: (place: number) => number, height: number): void {

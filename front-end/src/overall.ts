@@ -1,16 +1,15 @@
 // How many processes ran at once, over all of the time; and in it, what part the timeline shows.
 import type { AtOnce } from "./atonce.js";
-import { its } from "./dom.js";
 import { span } from "./format.js";
 import type { State } from "./state.js";
 import type { Theme } from "./theme.js";
 
 export class Overall {
-  private readonly canvas = its<HTMLCanvasElement>("atonce");
+  private readonly canvas: HTMLCanvasElement;
   private from = -1;
 
   constructor(private readonly state: State, private readonly once: AtOnce, private readonly look: () => Theme) {
-    const { canvas } = this;
+    const canvas = (this.canvas = state.its<HTMLCanvasElement>("atonce"));
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       this.from = event.offsetX;

@@ -6,7 +6,7 @@ export class Scale {
   until: number;
   width = 1;
 
-  constructor(readonly first: number, readonly last: number) {
+  constructor(public first: number, public last: number) {
     this.since = first;
     this.until = Math.max(last, first + 1);
   }
@@ -17,6 +17,12 @@ export class Scale {
 
   t(x: number): number {
     return this.since + (x / this.width) * (this.until - this.since);
+  }
+
+  /** From when to when it can show. */
+  reach(first: number, last: number): void {
+    this.first = first;
+    this.last = last;
   }
 
   /** Shows that and no more than there is, and never less than a microsecond. */

@@ -1,5 +1,6 @@
 // What is shown and selected: the parts of the page read it, and tell it what the user did.
 import type { Overview, Sharing, Words } from "./data.js";
+import { its } from "./dom.js";
 import { EVERYTHING, Forest, type Filter, type Row } from "./rows.js";
 import { Scale } from "./scale.js";
 
@@ -19,10 +20,13 @@ export class State {
   path = true;
   words: Words | null = null;
   sharing: Sharing | null = null;
+  /** Of each task, where two traces are on the page, a sign for how it differs in the other one, or -1; and what that says. */
+  signs: Int8Array | null = null;
   private readonly onPath: Uint8Array;
   private readonly listeners: ((what: Changed) => void)[] = [];
 
-  constructor(readonly data: Overview) {
+  /** `side`: what the names of its elements and blocks begin with, where there are two. */
+  constructor(readonly data: Overview, readonly side = "") {
     this.forest = new Forest(data.tasks);
     this.scale = new Scale(data.start, data.end);
     this.place = new Int32Array(data.tasks.id.length);
@@ -30,6 +34,11 @@ export class State {
     this.onPath = new Uint8Array(data.tasks.id.length);
     for (const [task] of data.path.steps) this.onPath[task] = 1;
     this.build();
+  }
+
+  /** The element of that name on this side. */
+  its<T extends HTMLElement>(id: string): T {
+    return its<T>(this.side + id);
   }
 
   text(place: number | undefined): string {

@@ -1,6 +1,5 @@
 // The timeline and the tree in step, drawn once a frame where something changed; pointer, wheel, pinch and keys.
 import type { AtOnce } from "./atonce.js";
-import { its } from "./dom.js";
 import { AXIS, Drawing } from "./draw.js";
 import { span } from "./format.js";
 import { ROW, type State } from "./state.js";
@@ -11,11 +10,11 @@ import { Overall } from "./overall.js";
 const NARROW = 3;
 
 export class Timeline {
-  private readonly scroller = its("scroller");
-  private readonly spacer = its("spacer");
-  private readonly stick = its("stick");
-  private readonly canvas = its<HTMLCanvasElement>("timeline");
-  private readonly tip = its("tip");
+  private readonly scroller: HTMLElement;
+  private readonly spacer: HTMLElement;
+  private readonly stick: HTMLElement;
+  private readonly canvas: HTMLCanvasElement;
+  private readonly tip: HTMLElement;
   private readonly tree: Tree;
   private readonly drawing: Drawing;
   private readonly overall: Overall;
@@ -27,6 +26,11 @@ export class Timeline {
   frames = 0;
 
   constructor(private readonly state: State, once: AtOnce) {
+    this.scroller = state.its("scroller");
+    this.spacer = state.its("spacer");
+    this.stick = state.its("stick");
+    this.canvas = state.its<HTMLCanvasElement>("timeline");
+    this.tip = state.its("tip");
     this.tree = new Tree(state);
     this.drawing = new Drawing(state, this.canvas, this.look);
     this.overall = new Overall(state, once, () => this.look);
@@ -153,7 +157,7 @@ export class Timeline {
       if (!this.pointers.delete(event.pointerId) || this.moved || event.type !== "pointerup") return;
       const task = this.under(event);
       if (task >= 0) {
-        its("tree").focus({ preventScroll: true });
+        this.state.its("tree").focus({ preventScroll: true });
         this.state.select(task);
       }
     };

@@ -1,7 +1,8 @@
 // The tree beside the timeline: an element for each row that can be seen, and the keys that move in it.
-import { element, its, told } from "./dom.js";
+import { element, told } from "./dom.js";
 import { count, span } from "./format.js";
 import { AXIS } from "./draw.js";
+import { DIFFERS } from "./signs.js";
 import { ROW, type State } from "./state.js";
 
 const KINDS = ["", "thread ", "task "];
@@ -9,10 +10,11 @@ const INDENT = 13;
 const DEEPEST = 14;
 
 export class Tree {
-  private readonly tree = its("tree");
+  private readonly tree: HTMLElement;
   private readonly pool: HTMLElement[] = [];
 
   constructor(private readonly state: State) {
+    this.tree = state.its("tree");
     this.tree.addEventListener("click", (event) => this.clicked(event));
     this.tree.addEventListener("pointermove", (event) => this.state.hover(taskOf(event.target)));
     this.tree.addEventListener("pointerleave", () => this.state.hover(-1));
@@ -29,7 +31,7 @@ export class Tree {
       if (place < last) this.fill(row, place, AXIS + place * ROW - scroll);
     });
     const active = state.selected >= 0 && state.place[state.selected]! >= first && state.place[state.selected]! < last;
-    if (active) this.tree.setAttribute("aria-activedescendant", `row-${state.selected}`);
+    if (active) this.tree.setAttribute("aria-activedescendant", `${state.side}row-${state.selected}`);
     else this.tree.removeAttribute("aria-activedescendant");
   }
 
@@ -38,11 +40,11 @@ export class Tree {
     const { task, depth, parent, folded, dim } = state.rows[place]!;
     const { tasks } = state.data;
     const open = !state.forest.collapsed.has(task);
-    const look = [task, y, parent, open, folded, dim, task === state.selected, state.matching[task], state.path].join();
+    const look = [task, y, parent, open, folded, dim, task === state.selected, state.matching[task], state.path, state.signs?.[task]].join();
     if (row.dataset["look"] === look) return;
     row.dataset["look"] = look;
     row.dataset["task"] = String(task);
-    row.id = `row-${task}`;
+    row.id = `${state.side}row-${task}`;
     row.style.transform = `translateY(${y}px)`;
     row.style.paddingLeft = `${4 + Math.min(depth, DEEPEST) * INDENT}px`;
     row.className = ["row", dim ? "dim" : "", state.matching[task] === 1 ? "match" : ""].join(" ");
@@ -61,6 +63,11 @@ export class Tree {
     if (depth > DEEPEST) children.push(element("span", { class: "quiet" }, ` (level ${depth + 1})`));
     if (state.path && state.isOnPath(task)) {
       children.push(element("span", { class: "onpath", title: "on the critical path" }, "━"), spoken(" on the critical path"));
+    }
+    const sign = state.signs?.[task] ?? -1;
+    if (sign >= 0) {
+      const [mark, says] = DIFFERS[sign]!;
+      children.splice(1, 0, element("span", { class: "differs", title: says, "aria-hidden": "true" }, mark), spoken(`${says} `));
     }
     if (ended !== "") children.push(element("span", { class: "bad" }, ended));
     if (state.data.timed) {

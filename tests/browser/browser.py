@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from forklore.export.page import comparison
+from forklore.export.page.differing import Differing
 from forklore.export.page.page import pieces
 from forklore.model.tasks import Trace
 
@@ -120,13 +122,16 @@ Open = Callable[..., Opened]
 
 @pytest.fixture
 def open_page(chromium: Browser, tmp_path: Path) -> Iterator[Open]:
-    """``open_page(trace)``: its page, opened; in the end its console must be empty and nothing asked of a network."""
+    """``open_page(trace)``, or of two that were set against each other: its page, opened; in the end its console must be
+    empty and nothing asked of a network."""
     made: list[Any] = []
     opened: list[Opened] = []
 
-    def show(trace: Trace, fragment: str = "", file: Path | None = None, **how: Any) -> Opened:
+    def show(trace: Trace | Differing, fragment: str = "", file: Path | None = None, **how: Any) -> Opened:
         path = tmp_path / f"page-{len(made)}.html" if file is None else file
-        if file is None:
+        if file is None and isinstance(trace, Differing):
+            path.write_text("".join(comparison.pieces(trace)))
+        elif file is None and isinstance(trace, Trace):
             path.write_text("".join(pieces(trace, how.pop("checked", None))))
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **how})
         made.append(context)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple
 
+from forklore.cli.common import check_output, output_file
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
+    from forklore.export.page.differing import Side
     from forklore.features.audit.result import Audit
+    from forklore.findings.check import Checked
     from forklore.model.census import Census
     from forklore.model.differences import RunFacts
-    from forklore.report.run_changes import RunFindings
+    from forklore.model.tasks import Trace
 
 HELP = "say in words what changed between two traces, or two audits of C libraries"
 
@@ -28,6 +33,7 @@ examples:
   forklore run -q -o after.jsonl -- make
   forklore diff before.jsonl after.jsonl
   forklore diff a1 b1 --old a2 a3 a4 --new b2 b3 b4     # times with their spread
+  forklore diff before.jsonl after.jsonl --format html -o page.html
   forklore diff libc6_2.31_amd64.deb libc6_2.36_amd64.deb
   forklore diff before.json after.json --format json
 """
@@ -49,7 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             option, dest=f"{option[2:]}_runs", metavar="FILE", type=Path, nargs="+", action="extend", default=[],
             help=f"more runs of the same as {side}: what differs among these is no difference, and times have a spread",
         )  # fmt: skip
-    parser.add_argument("--format", choices=("text", "markdown", "json"), default="text", help="default: %(default)s")
+    parser.add_argument(
+        "--format", choices=("text", "markdown", "json", "html"), default="text",
+        help="html: one page with both timelines, of traces only (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write to FILE, which gets mode 0600, instead of the standard output"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,7 +81,26 @@ def run(args: argparse.Namespace) -> int:
             " give two traces or two audits"
         )
         return 2
-    return _traces(args) if kinds[0] == "trace" else _audits(args)
+    if kinds[0] == "audit" and args.format == "html":
+        complain("diff: a page is of two traces; audits have --format text, markdown and json")
+        return 2
+    try:
+        if args.output is not None:
+            check_output(args.output)
+        return _traces(args) if kinds[0] == "trace" else _audits(args)
+    except OSError as problem:
+        complain(f"{problem.filename or 'the output'}: {problem.strerror}")
+        return 2
+
+
+@contextmanager
+def _out(args: argparse.Namespace) -> Iterator[IO[str]]:
+    # Opened when all is known: a file that is there stays as it is where the two cannot be compared.
+    if args.output is None:
+        yield sys.stdout
+        return
+    with output_file(args.output, text=True) as file:
+        yield file
 
 
 def kind(name: Path) -> Kind:
@@ -93,8 +124,11 @@ def _traces(args: argparse.Namespace) -> int:
     from forklore.report import run_changes, trace_changes
 
     try:
-        old = [_read(name) for name in (args.old, *args.old_runs)]
-        new = [_read(name) for name in (args.new, *args.new_runs)]
+        page = args.format == "html"
+        old, new = (
+            [_read(first, keep=page), *(_read(name, keep=False) for name in more)]
+            for first, more in ((args.old, args.old_runs), (args.new, args.new_runs))
+        )
     except TraceError as problem:
         complain(str(problem))
         return 2
@@ -103,33 +137,49 @@ def _traces(args: argparse.Namespace) -> int:
         return 2
     comparison = compare(old[0].census, new[0].census)
     found = differences([run.facts for run in old], [run.facts for run in new])
-    findings = run_changes.changed_findings([run.findings for run in old], [run.findings for run in new])
+    counted = ([run_changes.findings(run.checked) for run in side] for side in (old, new))
+    findings = run_changes.changed_findings(*counted)
     names = str(args.old), str(args.new)
-    if args.format == "json":
-        sys.stdout.write(trace_changes.to_json(names, comparison, run_changes.data(found, findings)).decode())
-    else:
-        shown = trace_changes.markdown if args.format == "markdown" else trace_changes.text
-        sys.stdout.write(shown(names, comparison, list(run_changes.lines(found, findings))))
+    with _out(args) as out:
+        if args.format == "json":
+            out.write(trace_changes.to_json(names, comparison, run_changes.data(found, findings)).decode())
+        elif args.format == "html":
+            from forklore.export.page.comparison import write
+            from forklore.export.page.differing import Differing
+
+            sides = _side(names[0], old[0], comparison.old), _side(names[1], new[0], comparison.new)
+            write(Differing(*sides, comparison, found, findings), out)
+        else:
+            shown = trace_changes.markdown if args.format == "markdown" else trace_changes.text
+            out.write(shown(names, comparison, list(run_changes.lines(found, findings))))
     return 1 if comparison.changes or run_changes.differs(found, findings) else 0
 
 
+def _side(name: str, run: _Run, census: Census) -> Side:
+    from forklore.export.page.differing import Side
+
+    assert run.trace is not None
+    return Side(name, run.trace, census, run.checked)
+
+
 class _Run(NamedTuple):
-    # What is compared of a trace, which is read once and not kept.
+    # What is compared of a trace, which is read once, and kept for a page alone.
     census: Census
     facts: RunFacts
-    findings: RunFindings
+    checked: Checked
+    trace: Trace | None
 
 
-def _read(name: Path) -> _Run:
+def _read(name: Path, *, keep: bool) -> _Run:
+    from forklore.findings.check import check
     from forklore.model.census import counted
     from forklore.model.differences import facts
-    from forklore.report.run_changes import findings
     from forklore.sources.files import open_any
 
     census, trace = counted(open_any(name))
     for warning in census.warnings:
         complain(warning)
-    return _Run(census, facts(trace), findings(trace))
+    return _Run(census, facts(trace), check(trace), trace if keep else None)
 
 
 def _audits(args: argparse.Namespace) -> int:
@@ -145,12 +195,13 @@ def _audits(args: argparse.Namespace) -> int:
     except OSError as problem:
         complain(refusal(problem))
         return 2
-    if args.format == "json":
-        import msgspec
+    with _out(args) as out:
+        if args.format == "json":
+            import msgspec
 
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode() + "\n")
-    else:
-        sys.stdout.write(comparison.markdown() if args.format == "markdown" else comparison.text())
+            out.write(msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode() + "\n")
+        else:
+            out.write(comparison.markdown() if args.format == "markdown" else comparison.text())
     return 1 if comparison.changes else 0
 
 

@@ -85,6 +85,9 @@ class Ending(Struct, frozen=True):
     core: bool = False
 
 
+Counted = tuple[Maker, Manner] | Refusal | Execution | Act | tuple[bytes, Ending]
+"""What is counted; the last is a program and how it ended."""
+
 UNKNOWN: Final = Ending()
 GOOD: Final = Ending(code=0)
 
@@ -116,6 +119,8 @@ class Census(Struct, kw_only=True):
     observed: bool = True
     """Whether it tells what was shared, not only what was asked for."""
     warnings: list[str] = field(default_factory=list)
+    whose: dict[Counted, list[TaskId]] = field(default_factory=dict)
+    """The tasks behind the counts: those that were made, or who was refused, executed, acted or ended so."""
 
     def without_sites(self) -> Census:
         """The same, as a trace without call stacks would have it."""
@@ -134,11 +139,24 @@ class Census(Struct, kw_only=True):
         refused: Counter[Refusal] = Counter()
         for refusal, count in self.refused.items():
             refused[Refusal(_bare(refusal.maker), Manner(refusal.manner.call), refusal.errno)] += count
+        whose: dict[Counted, list[TaskId]] = {}
+        for what, tasks in self.whose.items():
+            whose.setdefault(_without_site(what), []).extend(tasks)
         return Census(
             header=self.header, processes=self.processes, threads=self.threads, tasks=self.tasks, made=made,
             sharing=sharing, refused=refused, executed=self.executed, acts=self.acts, ends=self.ends, sites=False,
-            observed=self.observed, warnings=self.warnings,
+            observed=self.observed, warnings=self.warnings, whose=whose,
         )  # fmt: skip
+
+
+def _without_site(counted: Counted) -> Counted:
+    match counted:
+        case (Maker() as maker, Manner() as manner):
+            return _bare(maker), Manner(manner.call)
+        case Refusal():
+            return Refusal(_bare(counted.maker), Manner(counted.manner.call), counted.errno)
+        case _:
+            return counted
 
 
 def _bare(maker: Maker) -> Maker:
@@ -212,6 +230,7 @@ class _Counting:
         program = self._programs[task.id] = self._programs[creator.id]
         maker, manner = self._how(program, task)
         self._census.made.setdefault(maker, Counter())[manner] += 1
+        self._whose((maker, manner), task)
         match task.kind:
             case "process":
                 self._census.processes += 1
@@ -232,7 +251,9 @@ class _Counting:
 
     def _refused(self, failure: Failure) -> None:
         maker, manner = self._how(self._programs[failure.task], failure)
-        self._census.refused[Refusal(maker, manner, failure.errno)] += 1
+        refusal = Refusal(maker, manner, failure.errno)
+        self._census.refused[refusal] += 1
+        self._whose(refusal, self._task(failure.task))
 
     def _how(self, program: bytes, made: Task | Failure) -> tuple[Maker, Manner]:
         creation = made.creation
@@ -254,7 +275,9 @@ class _Counting:
     def _executed(self, task: Task) -> None:
         image = task.images[-1]
         path = image.file or image.comm or _UNKNOWN
-        self._census.executed[Execution(self._programs[task.id], path)] += 1
+        execution = Execution(self._programs[task.id], path)
+        self._census.executed[execution] += 1
+        self._whose(execution, task)
         self._programs[task.id] = _base(path)
 
     def _acted(self, task: Task) -> None:
@@ -263,7 +286,12 @@ class _Counting:
             return  # it closes, which logs of other tools tell as well
         target = f" [{_OBJECT.sub('…', made.target)}]" if made.target else ""
         errno = None if made.result is None or made.result >= 0 else -made.result
-        self._census.acts[Act(self._programs[task.id], made.call.text(abbreviate=True) + target, errno)] += 1
+        act = Act(self._programs[task.id], made.call.text(abbreviate=True) + target, errno)
+        self._census.acts[act] += 1
+        self._whose(act, task)
+
+    def _whose(self, counted: Counted, task: Task) -> None:
+        self._census.whose.setdefault(counted, []).append(task.id)
 
     def done(self) -> Census:
         found, trace = self._census, self._builder.trace
@@ -275,9 +303,13 @@ class _Counting:
             for index, failed in enumerate(task.failed_execs):
                 if not _found_later(task, failed):
                     program = self._searches[task.id, index]
-                    found.executed[Execution(program, _sought(failed), failed.errnos[-1])] += 1
+                    failing = Execution(program, _sought(failed), failed.errnos[-1])
+                    found.executed[failing] += 1
+                    self._whose(failing, task)
             if task.leader == task.id and task.gone != "superseded":
-                found.ends.setdefault(self._programs[task.id], Counter())[_ending(task)] += 1
+                program, ending = self._programs[task.id], _ending(task)
+                found.ends.setdefault(program, Counter())[ending] += 1
+                self._whose((program, ending), task)
         found.sites = self._stacks or not self._created
         seen = (extent.observed for extents in found.sharing.values() for extent in extents.values())
         found.observed = not found.made or any(seen)

@@ -5,9 +5,8 @@ A side of a comparison can have several runs. What differs among the runs of one
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from statistics import median
 from typing import Final, Literal
@@ -15,15 +14,10 @@ from typing import Final, Literal
 from msgspec import Struct, field
 
 from forklore.model.environment import Changed, Variables, variables
+from forklore.model.matched import Words, alike, arguments, lasting, program_of
 from forklore.model.tasks import Trace
 from forklore.model.timing import cpu_of, programs
 
-Words = tuple[bytes, ...]
-
-_TEMPORARY: Final = re.compile(rb"/tmp/[^\s:,;=]+")
-"""Names that mkstemp(3) makes up."""
-_PAIRS: Final = 250_000
-"""So many command lines are set against each other, the more alike ones first; more go by their order."""
 LEAST: Final = 1.1
 """A time that changed is longer or shorter by this at least, …"""
 FEWEST: Final = 20_000_000
@@ -51,8 +45,13 @@ class ArgumentsChanged(Struct, frozen=True):
     program: bytes
     before: Words
     now: Words
-    count: int
-    """Of how many command lines."""
+    lines: tuple[tuple[Words, Words], ...]
+    """The arguments of each command line that changed so, before and now."""
+
+    @property
+    def count(self) -> int:
+        """Of how many command lines."""
+        return len(self.lines)
 
 
 class EnvironmentChanged(Struct, frozen=True):
@@ -97,12 +96,10 @@ def facts(trace: Trace) -> RunFacts:
         found.whole_cpu = cpu * 1000
     for task in trace.tasks.values():
         for image in task.images:
-            file = image.file
-            if file is None:
+            program = program_of(image)
+            if program is None:
                 continue
-            program = file.rstrip(b"/").rpartition(b"/")[2] or file
-            if isinstance(image.argv, tuple):
-                words = tuple(_TEMPORARY.sub(b"/tmp/*", word) for word in image.argv[1:])
+            if (words := arguments(image)) is not None:
                 found.commands.setdefault(program, Counter())[words] += 1
             if image.envp is not None:
                 found.environments = {} if found.environments is None else found.environments
@@ -144,37 +141,27 @@ def _arguments(old: Sequence[RunFacts], new: Sequence[RunFacts]) -> Iterable[Arg
     for side in (old, new):
         for other in side[1:]:
             usual |= _replaced(side[0], other).keys() | _replaced(other, side[0]).keys()
-    for (program, before, now), count in found.items():
+    for (program, before, now), lines in found.items():
         if (program, before, now) not in usual:
-            yield ArgumentsChanged(program, before, now, count)
+            yield ArgumentsChanged(program, before, now, tuple(lines))
 
 
-def _replaced(old: RunFacts, new: RunFacts) -> Counter[Replaced]:
-    found: Counter[Replaced] = Counter()
+def _replaced(old: RunFacts, new: RunFacts) -> dict[Replaced, list[tuple[Words, Words]]]:
+    found: dict[Replaced, list[tuple[Words, Words]]] = {}
     for program, commands in old.commands.items():
         left = list((commands - new.commands.get(program, Counter())).elements())
         come = list((new.commands.get(program, Counter()) - commands).elements())
-        for before, now in _pairs(left, come):
-            for tag, i, j, k, m in SequenceMatcher(None, before, now, autojunk=False).get_opcodes():
-                if tag != "equal":
-                    found[program, before[i:j], now[k:m]] += 1
+        for i, j in alike(left, come):
+            for before, now in replaced(left[i], come[j]):
+                found.setdefault((program, before, now), []).append((left[i], come[j]))
     return found
 
 
-def _pairs(left: list[Words], come: list[Words]) -> Iterable[tuple[Words, Words]]:
-    # Siblings are told apart by what most of their words are; how many more ran is told by who executed them.
-    if len(left) * len(come) > _PAIRS:
-        yield from zip(left, come, strict=False)
-        return
-    bags = [Counter(words) for words in come]
-    free = set(range(len(come)))
-    for words in left:
-        if not free:
-            return
-        bag = Counter(words)
-        best = max(free, key=lambda index: ((bag & bags[index]).total(), -index))
-        free.remove(best)
-        yield words, come[best]
+def replaced(before: Words, now: Words) -> Iterator[tuple[Words, Words]]:
+    """The words of a command line in whose stead others stand."""
+    for tag, i, j, k, m in SequenceMatcher(None, before, now, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield before[i:j], now[k:m]
 
 
 def _environments(old: Sequence[RunFacts], new: Sequence[RunFacts]) -> Iterable[EnvironmentChanged]:
@@ -199,7 +186,7 @@ def _values(side: Sequence[RunFacts], program: bytes) -> dict[bytes, set[bytes |
             found[name].add(None)
         for name, values in known.items():
             found.setdefault(name, {None} if index else set()).update(values)
-    return {name: {_TEMPORARY.sub(b"/tmp/*", v) if v else v for v in values} for name, values in found.items()}
+    return {name: {lasting(v) if v else v for v in values} for name, values in found.items()}
 
 
 def _times(old: Sequence[RunFacts], new: Sequence[RunFacts]) -> Iterable[TimeChanged]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
-from forklore.findings.check import check
-from forklore.model.differences import ArgumentsChanged, Differences, EnvironmentChanged, TimeChanged, Words
+from forklore.findings.check import Checked
+from forklore.model.differences import ArgumentsChanged, Differences, EnvironmentChanged, TimeChanged
 from forklore.model.environment import Changed
-from forklore.model.tasks import Trace
+from forklore.model.matched import Words
 from forklore.report.words import words
 from forklore.report.words.code import clipped
 
@@ -48,9 +48,8 @@ class RunFindings(Struct, frozen=True):
     """Rules that the trace tells too little for, or may have missed something."""
 
 
-def findings(trace: Trace) -> RunFindings:
-    """What `forklore check` finds in a trace."""
-    checked = check(trace)
+def findings(checked: Checked) -> RunFindings:
+    """What `forklore check` finds in a trace, as it is compared."""
     found: dict[FoundAt, tuple[int, str]] = {}
     for folded in checked.findings:
         key = FoundAt(folded.first.rule, folded.first.site)
@@ -75,26 +74,45 @@ def changed_findings(old: Sequence[RunFindings], new: Sequence[RunFindings]) -> 
     return tuple(changed)
 
 
-def lines(found: Differences, changed: Iterable[FindingsChanged]) -> Iterator[str]:
-    """Sentences, escaped."""
-    together: dict[str, list[str]] = {}
+class Said(Struct, frozen=True):
+    """A sentence, escaped, and all that it is about."""
+
+    about: Literal["arguments", "environment", "time", "cpu", "finding"]
+    text: str
+    changes: tuple[ArgumentsChanged | EnvironmentChanged | TimeChanged | FindingsChanged, ...]
+
+
+def said(found: Differences, changed: Iterable[FindingsChanged]) -> Iterator[Said]:
+    """What changed in words; what says the same of several programs is one sentence."""
+    together: dict[str, list[ArgumentsChanged]] = {}
     for each in found.arguments:
-        together.setdefault(_replaced(each.before, each.now), []).append(_runs(each))
-    for told, who in together.items():
-        yield f"{_all(who)}: {told}"
-    variables: dict[str, list[str]] = {}
+        together.setdefault(words_changed(each.before, each.now), []).append(each)
+    for told, those in together.items():
+        yield Said("arguments", f"{_all([_runs(each) for each in those])}: {told}", tuple(those))
+    variables: dict[str, list[EnvironmentChanged]] = {}
     for variable in found.environments:
-        variables.setdefault(_variable(variable.variable), []).append(_name(variable.program))
-    for told, who in variables.items():
-        yield f"environment of {_all(who)}: {told}"
+        variables.setdefault(_variable(variable.variable), []).append(variable)
+    for told, changes in variables.items():
+        who = _all([_name(each.program) for each in changes])
+        yield Said("environment", f"environment of {who}: {told}", tuple(changes))
     for time in found.times:
-        yield _time(time)
+        yield Said("cpu" if time.what == "cpu" else "time", _time(time), (time,))
     for finding in changed:
-        yield _finding(finding)
+        yield Said("finding", _finding(finding), (finding,))
+
+
+def remarks(found: Differences) -> Iterator[str]:
+    """What is to be known of the comparison itself."""
     if found.times and not found.times[0].sure:
         yield "times are of one run a side: how much they vary is not known (--old, --new: more runs)"
     for what in found.not_compared:
         yield f"not compared, for not all of the traces tell it: {what}"
+
+
+def lines(found: Differences, changed: Iterable[FindingsChanged]) -> Iterator[str]:
+    """Sentences, escaped."""
+    yield from (each.text for each in said(found, changed))
+    yield from remarks(found)
 
 
 def data(found: Differences, changed: Iterable[FindingsChanged]) -> dict[str, Any]:
@@ -129,7 +147,8 @@ def differs(found: Differences, changed: Sequence[FindingsChanged]) -> bool:
     return bool(found.arguments or found.environments or changed or any(each.sure for each in found.times))
 
 
-def _replaced(before: Words, now: Words) -> str:
+def words_changed(before: Words, now: Words) -> str:
+    """``-O2 became -O0``."""
     if not now:
         return f"no longer has {_words(before)}"
     return f"now has {_words(now)}" if not before else f"{_words(before)} became {_words(now)}"

@@ -60,15 +60,35 @@ def to_json(names: tuple[str, str], found: TraceComparison, more: Mapping[str, A
 
 
 def _lines(found: TraceComparison, more: Sequence[str]) -> Iterator[str]:
-    yield _totals(found.old, found.new)
-    together: dict[str, list[str]] = {}
-    for change in found.changes:
-        said = say(change)
-        together.setdefault(said.text, []).append(said.who)
-    for told, who in together.items():
-        names = list(dict.fromkeys(who))
-        yield f"{names[0]} {told}" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}: {told}"
+    yield totals(found.old, found.new)
+    yield from (each.text for each in said(found.changes))
     yield from more
+    yield from remarks(found)
+
+
+class Said(Struct, frozen=True):
+    """A sentence, escaped, and all that it is about."""
+
+    about: str
+    """As in the JSON."""
+    text: str
+    changes: tuple[Change, ...]
+
+
+def said(changes: Sequence[Change]) -> Iterator[Said]:
+    """What changed in words; what says the same of several is one sentence."""
+    together: dict[tuple[str, str], list[tuple[str, Change]]] = {}
+    for change in changes:
+        one = say(change)
+        together.setdefault((one.text, about(change)), []).append((one.who, change))
+    for (told, what), those in together.items():
+        names = list(dict.fromkeys(who for who, _ in those))
+        whole = f"{names[0]} {told}" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}: {told}"
+        yield Said(what, whole, tuple(change for _, change in those))
+
+
+def remarks(found: TraceComparison) -> Iterator[str]:
+    """What did not change, and what is not compared."""
     same = [
         words.count(number, one, many)
         for number, one, many in (
@@ -83,7 +103,8 @@ def _lines(found: TraceComparison, more: Sequence[str]) -> Iterator[str]:
         yield f"not compared, for only one of the two traces tells it: {what}"
 
 
-def _totals(old: Census, new: Census) -> str:
+def totals(old: Census, new: Census) -> str:
+    """How many of what there were and are."""
     parts = []
     for kind, before, now in (
         ("process", old.processes, new.processes),
@@ -121,7 +142,7 @@ def say(change: Change) -> ChangeInWords:
 def _counted(change: Counted) -> ChangeInWords:
     match change.what:
         case Refusal(maker=maker, manner=manner, errno=errno):
-            return ChangeInWords(_maker(maker), _refused(change, _manner(manner), errno))
+            return ChangeInWords(_maker(maker), _refused(change, manner_words(manner), errno))
         case Execution(program=program, path=path, errno=errno):
             shown = clipped(as_text(path), _PATH) or '""'
             if errno is None:
@@ -149,11 +170,11 @@ def _made(change: Made) -> ChangeInWords:
     if len(manners) == 2:
         (first, was, left), (second, had, is_) = sorted(manners, key=lambda one: one[2] - one[1])
         if was - left == is_ - had and left == had == 0:
-            moved = f"moved from {_manner(first)} to {_manner(second)}"
+            moved = f"moved from {manner_words(first)} to {manner_words(second)}"
             return ChangeInWords(f"{_maker(change.maker)} ({_number(was, kind)})", moved)
     parts = []
     for manner, before, now in manners:
-        by = _manner(manner)
+        by = manner_words(manner)
         if before and now:
             parts.append(f"makes {_number(now, kind)} by {by} (was {before:,})")
         elif now:
@@ -176,19 +197,20 @@ def _shared(change: Shared) -> ChangeInWords:
 
 
 def _ended(change: EndsOtherwise) -> ChangeInWords:
-    parts = (f"{_ending(ending)} {_often(before)} before, {_often(now)} now" for ending, before, now in change.endings)
+    parts = (f"{_ending(ending)} {often(before)} before, {often(now)} now" for ending, before, now in change.endings)
     return ChangeInWords(_program(change.program), f"ended otherwise: {'; '.join(parts)}")
 
 
 def _times(change: Counted, does: str, does_no_longer: str) -> str:
     if not change.now:
-        return f"{does_no_longer} (was {_often(change.before)})"
+        return f"{does_no_longer} (was {often(change.before)})"
     if not change.before:
-        return f"now {does}" + (f" ({_often(change.now)})" if change.now > 1 else "")
-    return f"{does} {_often(change.now)} (was {_often(change.before)})"
+        return f"now {does}" + (f" ({often(change.now)})" if change.now > 1 else "")
+    return f"{does} {often(change.now)} (was {often(change.before)})"
 
 
-def _often(number: int) -> str:
+def often(number: int) -> str:
+    """``never``, ``once``, ``12 times``."""
     return {0: "never", 1: "once", 2: "twice"}.get(number) or f"{number:,} times"
 
 
@@ -204,7 +226,8 @@ def _maker(maker: Maker) -> str:
     return _program(maker.program) + (f" in {clipped(maker.caller, _CALLER)}" if maker.caller else "")
 
 
-def _manner(manner: Manner) -> str:
+def manner_words(manner: Manner) -> str:
+    """``popen → posix_spawn as clone(CLONE_VM|CLONE_VFORK|SIGCHLD)``."""
     call = printable(manner.call)
     return f"{clipped(manner.library, _CALLER)} as {call}" if manner.library else call
 
@@ -226,34 +249,50 @@ def _side(name: str, side: Census) -> dict[str, Any]:
     }
 
 
+def about(change: Change) -> str:
+    """What a change is about, in a word."""
+    match change:
+        case Made():
+            return "made"
+        case Shared():
+            return "shared"
+        case EndsOtherwise():
+            return "ended"
+        case Counted(what=what):
+            return {Refusal: "refused", Execution: "executed", Act: "called"}[type(what)]
+
+
 def change_data(change: Change) -> dict[str, Any]:
     """One change as Python builtins."""
-    said = say(change)
-    told = {"text": f"{said.who} {said.text}"}
+    one = say(change)
+    return {"about": about(change), **_data(change), "text": f"{one.who} {one.text}"}
+
+
+def _data(change: Change) -> dict[str, Any]:
     match change:
         case Made():
             manners = [{**_manner_data(manner), **_numbers(was, now)} for manner, was, now in change.manners]
-            return {"about": "made", **_maker_data(change.maker), "manners": manners, **told}
+            return {**_maker_data(change.maker), "manners": manners}
         case Shared():
             extent = {"resource": change.resource, "how": list(change.how), "before": change.before, "now": change.now}
-            return {"about": "shared", **_maker_data(change.maker), **extent, **told}
+            return {**_maker_data(change.maker), **extent}
         case EndsOtherwise():
             endings = [{**_ending_data(ending), **_numbers(was, now)} for ending, was, now in change.endings]
-            return {"about": "ended", "program": _name(change.program), "endings": endings, **told}
+            return {"program": _name(change.program), "endings": endings}
         case Counted():
-            return {**_counted_data(change.what), **_numbers(change.before, change.now), **told}
+            return {**_counted_data(change.what), **_numbers(change.before, change.now)}
 
 
 def _counted_data(what: Refusal | Execution | Act) -> dict[str, Any]:
     match what:
         case Refusal():
             maker = _maker_data(what.maker)
-            return {"about": "refused", **maker, **_manner_data(what.manner), "error": words.error(what.errno)}
+            return {**maker, **_manner_data(what.manner), "error": words.error(what.errno)}
         case Execution():
-            about = {"about": "executed", "program": _name(what.program), "path": _name(what.path)}
+            act = {"program": _name(what.program), "path": _name(what.path)}
         case Act():
-            about = {"about": "called", "program": _name(what.program), "call": what.call}
-    return {**about, "error": None if what.errno is None else words.error(what.errno)}
+            act = {"program": _name(what.program), "call": what.call}
+    return {**act, "error": None if what.errno is None else words.error(what.errno)}
 
 
 def _maker_data(maker: Maker) -> dict[str, Any]:

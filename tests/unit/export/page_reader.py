@@ -58,6 +58,38 @@ class Page(HTMLParser):
 
 def check_page(written: str) -> Page:
     """AssertionError where a browser would refuse it, or would do something else than show it."""
+    page = _checked(written)
+    check_data(page.blocks)
+    return page
+
+
+def check_comparison(written: str) -> Page:
+    """The same for a page of two traces."""
+    page = _checked(written)
+    sides = []
+    for side in ("old-", "new-"):
+        sides.append({name.removeprefix(side): data for name, data in page.blocks.items() if name.startswith(side)})
+        check_data({**sides[-1], "sharing": None})
+    found = page.blocks["comparison"]
+    old, new = (len(side["overview"]["tasks"]["id"]) for side in sides)
+    assert len(found["match"]) == old
+    matched = [other for other in found["match"] if other >= 0]
+    assert len(set(matched)) == len(matched)
+    assert all(other < new for other in matched)
+    for task, other, told in found["pairs"]:
+        assert found["match"][task] == other
+        assert told
+        assert all(text < len(found["strings"]) for _, text in told)
+    for _, text, before, now in found["changes"]:
+        assert text.isprintable()
+        assert all(0 <= task < old for task in before)
+        assert all(0 <= task < new for task in now)
+    texts = [found["title"], found["totals"], *found["names"], *found["strings"], *found["remarks"]]
+    assert all(text.isprintable() for text in [*texts, *(text for fact in found["facts"] for text in fact)])
+    return page
+
+
+def _checked(written: str) -> Page:
     page = Page(written)
     for kind, text in (("script", page.script), ("style", page.style)):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -65,7 +97,6 @@ def check_page(written: str) -> Page:
     assert "unsafe" not in page.policy
     assert page.policy.startswith("default-src 'none';")
     assert not {name for name in page.names if name.startswith("on") or name in ("src", "style", "href")}
-    check_data(page.blocks)
     return page
 
 
@@ -78,8 +109,9 @@ def check_data(blocks: dict[str, Any]) -> None:
     assert len(blocks["words"]["of"]) == many
     cards = [card for number in range(-(-many // CARDS)) for card in blocks[f"cards-{number}"]]
     assert len(cards) == many
-    assert all(len(holds) == many for holds in blocks["sharing"]["holds"])
-    assert overview["shared"] == bool(blocks["sharing"]["resources"])
+    if blocks["sharing"] is not None:
+        assert all(len(holds) == many for holds in blocks["sharing"]["holds"])
+        assert overview["shared"] == bool(blocks["sharing"]["resources"])
     assert all(text.isprintable() for text in [*overview["strings"], *blocks["words"]["words"], overview["title"]])
     assert all(term.isprintable() and text.isprintable() for card in cards for _, lines in card for term, text in lines)
     places = len(overview["strings"])

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[3]
 FRONT_END = ROOT / "front-end"
 ESBUILD = FRONT_END / "node_modules/.bin/esbuild"
 BUILT = ROOT / "src/forklore/export/page"
+PAGES = ("page", "comparison")
 
 
 @pytest.fixture
@@ -28,15 +29,17 @@ def node() -> str:
 
 
 def test_the_script_can_stand_in_a_page() -> None:
-    for name, ending in (("_generated_page.js", "</script"), ("_generated_page.css", "</style")):
+    endings = {"js": "</script", "css": "</style"}
+    for name, ending in ((f"_generated_{page}.{of}", end) for page in PAGES for of, end in endings.items()):
         text = (BUILT / name).read_text()
         assert ending not in text.lower()
         assert "<!--" not in text
         assert "\r" not in text
 
 
-def test_it_makes_no_markup_and_runs_no_text() -> None:
-    text = (BUILT / "_generated_page.js").read_text()
+@pytest.mark.parametrize("page", PAGES)
+def test_it_makes_no_markup_and_runs_no_text(page: str) -> None:
+    text = (BUILT / f"_generated_{page}.js").read_text()
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "setTimeout("):
         assert word not in text
     for word in ("fetch(", "XMLHttpRequest", "WebSocket", "import(", "http:", "https:"):

@@ -146,7 +146,8 @@ def written(shape: Callable[[Story, int], None], n: int, way: str) -> Callable[[
     shape(story, n)
     name, options = WAYS[way]
     if name == "otlp":
-        pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason="OpenTelemetry's packages are not installed")
+        missing = "OpenTelemetry's packages are not installed (pip install 'forklore[otlp]')"
+        pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason=missing)
     out: IO[Any] = io.StringIO() if EXPORTERS[name].text else io.BytesIO()
     source = cast("TraceFile", Told(story.end()))
     return lambda: EXPORTERS[name].write(source, out, options, lambda _warning: None)

@@ -70,12 +70,12 @@ Mark = tuple[int, int, int, int]
 
 
 class Columns:
-    """Makes the columns of a trace; ``places`` has each task's place in them."""
+    """Makes the columns of a trace; ``places`` has each task's place in them, ``strings`` their texts."""
 
     def __init__(self, trace: Trace, edges: Edges, strings: Strings) -> None:
         self._trace = trace
         self._edges = edges
-        self._strings = strings
+        self.strings = strings
         self.clock = Clock(trace)
         self.places = {number: place for place, number in enumerate(trace.tasks)}
         self.tasks = Tasks()
@@ -84,7 +84,7 @@ class Columns:
             self._add(place, task)
 
     def _add(self, place: int, task: Task) -> None:
-        tasks, strings, clock = self.tasks, self._strings, self.clock
+        tasks, strings, clock = self.tasks, self.strings, self.clock
         tasks.id.append(task.id)
         tasks.tid.append(task.tid)
         tasks.kind.append(_KINDS[task.kind])
@@ -119,7 +119,7 @@ class Columns:
         clock = self.clock
 
         def mark(t: Nanoseconds | None, otherwise: int, sign: int, text: str) -> None:
-            self.marks.append((place, min(max(clock.at(t, otherwise), start), end), sign, self._strings.place(text)))
+            self.marks.append((place, min(max(clock.at(t, otherwise), start), end), sign, self.strings.place(text)))
 
         for failure in task.failures:
             bad |= REFUSED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -20,7 +20,7 @@ from forklore.export.page.findings import by_task, findings
 from forklore.export.page.overview import Columns, facts, path_of, title
 from forklore.export.page.shared import sharing
 from forklore.export.page.strings import Strings
-from forklore.export.page.tables import tables
+from forklore.export.page.tables import Table, tables
 from forklore.export.page.words import Words
 from forklore.export.table import ExportOptions
 from forklore.findings.check import Checked, check
@@ -49,9 +49,14 @@ def write(trace: Trace, out: IO[bytes], _options: ExportOptions) -> None:
 
 def pieces(trace: Trace, checked: Checked | None = None) -> Iterator[str]:
     """The page in pieces; ``checked``: what is wrong with the trace, None: by all rules."""
-    head, _, foot = _part("page.html").partition("@BLOCKS@")
-    script, style = _part("_generated_page.js"), _part("_generated_page.css")
     ran = title(trace)
+    yield from assembled("page", ran, _blocks(trace, ran, check(trace) if checked is None else checked))
+
+
+def assembled(name: str, ran: str, blocks: Iterable[str]) -> Iterator[str]:
+    """The file of that name of this folder with its script and style, a title, and the data of ``blocks``."""
+    head, _, foot = _part(f"{name}.html").partition("@BLOCKS@")
+    script, style = _part(f"_generated_{name}.js"), _part(f"_generated_{name}.css")
     texts = {
         "POLICY": _POLICY.format(script=_hash(script), style=_hash(style)),
         "GENERATOR": f"forklore {VERSION}",
@@ -61,14 +66,22 @@ def pieces(trace: Trace, checked: Checked | None = None) -> Iterator[str]:
         "SCRIPT": script,
     }
     yield _PLACE.sub(lambda place: texts[place[1]], head)
-    yield from _blocks(trace, ran, check(trace) if checked is None else checked)
+    yield from blocks
     yield _PLACE.sub(lambda place: texts[place[1]], foot)
 
 
 def _blocks(trace: Trace, ran: str, checked: Checked) -> Iterator[str]:
     edges = Edges(trace)
-    strings = Strings()
-    columns = Columns(trace, edges, strings)
+    columns = Columns(trace, edges, Strings())
+    yield from trace_blocks(trace, edges, columns, ran, checked, shown=tables(trace, edges, columns))
+    yield block("sharing", msgspec.json.encode(sharing(trace, columns)))
+
+
+def trace_blocks(
+    trace: Trace, edges: Edges, columns: Columns, ran: str, checked: Checked, *, shown: Sequence[Table] = (),
+    side: str = "",
+) -> Iterator[str]:
+    """What a page has of a trace, but for who shared what; ``side``: before the names, where there are two."""
     overview: dict[str, Any] = {
         "title": ran,
         "facts": list(facts(trace)),
@@ -78,22 +91,21 @@ def _blocks(trace: Trace, ran: str, checked: Checked) -> Iterator[str]:
         "tasks": columns.tasks,
         "marks": columns.marks,
         "path": path_of(trace, columns),
-        "tables": tables(trace, edges, columns),
+        "tables": shown,
         "findings": findings(checked, columns.places),
         "unknown": [*((blind.what, blind.why) for blind in trace.header.blind), *trace.notes],
         "warnings": trace.warnings,
         "cards": CARDS,
         "shared": trace.sharing is not None,
-        "strings": strings.all(),
+        "strings": columns.strings.all(),
     }
-    yield block("overview", msgspec.json.encode(overview))
-    yield block("words", msgspec.json.encode(Words(trace, edges).object()))
-    yield block("sharing", msgspec.json.encode(sharing(trace, columns)))
+    yield block(f"{side}overview", msgspec.json.encode(overview))
+    yield block(f"{side}words", msgspec.json.encode(Words(trace, edges).object()))
     cards = Cards(trace, edges, by_task(checked))
     tasks = iter(trace.tasks.values())
     number = 0
     while some := list(islice(tasks, CARDS)):
-        yield block(f"cards-{number}", msgspec.json.encode([cards.card(task) for task in some]))
+        yield block(f"{side}cards-{number}", msgspec.json.encode([cards.card(task) for task in some]))
         number += 1
 
 
