@@ -122,8 +122,8 @@ Open = Callable[..., Opened]
 
 @pytest.fixture
 def open_page(chromium: Browser, tmp_path: Path) -> Iterator[Open]:
-    """``open_page(trace)``, or of two that were set against each other: its page, opened; in the end its console must be
-    empty and nothing asked of a network."""
+    """``open_page(trace)``, or of two that were set against each other: its page, opened; in the end its console must
+    be empty and nothing asked of a network."""
     made: list[Any] = []
     opened: list[Opened] = []
 
