@@ -80,7 +80,7 @@ def test_each_difference_stands_with_its_tasks() -> None:
     abouts = {about: (was, now) for about, _, was, now in found["comparison"]["changes"]}
     assert abouts["arguments"] == ([1, 2], [1, 2])
     assert abouts["environment"] == ([0, 1, 2], [0, 1, 2, 3])
-    assert abouts["ended"] == ([1, 2], [1, 3, 2])
+    assert abouts["ended"] == ([], [2])  # exit 3; who ended with 0 is told by who executed them
     assert abouts["executed"] == ([1, 2], [1, 2, 3])
     assert abouts["refused"] == ([], [1, 2, 3])
     assert set(abouts["time"][1]) <= {0, 1, 2, 3}
