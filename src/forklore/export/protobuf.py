@@ -5,10 +5,8 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
-_VARINT, _FIXED64, _LENGTH = 0, 1, 2
 _WORD: Final = (1 << 64) - 1
 _TWO: Final = 1 << 14
 """What two bytes of seven bits each hold: a trace has millions of numbers, and most are below it."""
@@ -22,30 +20,36 @@ _FIRST: Final = [bytes([value & 127 | 128, value >> 7 | 128]) for value in range
 
 def varint(value: int) -> bytes:
     """A number of up to 64 bits; a negative one as its two's complement, as int32 and int64 have it."""
-    value &= _WORD
-    if value < _TWO:
+    if 0 <= value < _TWO:
         return _SHORT[value]
-    return _FIRST[value & _TWO - 1] + varint(value >> 14)
+    value &= _WORD
+    found = b""
+    while value >= _TWO:
+        found += _FIRST[value & _TWO - 1]
+        value >>= 14
+    return found + _SHORT[value]
 
 
-@lru_cache(maxsize=256)
-def _key(field: int, kind: int) -> bytes:
-    return varint(field << 3 | kind)
+_FIELDS: Final = 64
+"""So many fields have their keys ready."""
+_KEYS: Final = [[varint(field << 3 | kind) for field in range(_FIELDS)] for kind in range(3)]
+_NUMBER_KEYS, _FIXED64_KEYS, _LENGTH_KEYS = _KEYS
 
 
 def number(field: int, value: int) -> bytes:
     """A field of a type that is a varint."""
-    return _key(field, _VARINT) + varint(value)
+    return _NUMBER_KEYS[field] + (_SHORT[value] if 0 <= value < _TWO else varint(value))
 
 
 def fixed64(field: int, value: int) -> bytes:
     """A field of type fixed64."""
-    return _key(field, _FIXED64) + value.to_bytes(8, "little")
+    return _FIXED64_KEYS[field] + value.to_bytes(8, "little")
 
 
 def message(field: int, content: bytes) -> bytes:
     """A field that has a length: a message, bytes, or a string in UTF-8."""
-    return _key(field, _LENGTH) + varint(len(content)) + content
+    length = len(content)
+    return _LENGTH_KEYS[field] + (_SHORT[length] if length < _TWO else varint(length)) + content
 
 
 def string(field: int, text: str) -> bytes:

@@ -6,17 +6,21 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import msgspec
 
-from forklore.export.otlp.spans import NAME, Attributes, Span, Spans, Value
+from forklore.export.otlp.spans import NAME, Attributes, Happened, Span, Spans, Value
 from forklore.export.table import ExportOptions
 from forklore.model.tasks import Trace
 from forklore.version import VERSION
 
 _A_LINE: Final = 500
+_SHORT: Final = 80
+"""Characters of a text that others are likely to have in common with it."""
+_encode = msgspec.json.Encoder().encode
 
 
 def write(trace: Trace, out: IO[bytes], options: ExportOptions) -> None:
@@ -26,52 +30,67 @@ def write(trace: Trace, out: IO[bytes], options: ExportOptions) -> None:
 
 
 def _lines(spans: Spans) -> Iterator[bytes]:
-    encode = msgspec.json.Encoder().encode
-    resource = {"attributes": _attributes(spans.resource)}
-    scope = {"name": NAME, "version": VERSION}
+    resource = _attributes(spans.resource)
+    scope = _encode({"name": NAME, "version": VERSION})
+    head = b'{"resourceSpans":[{"resource":{"attributes":' + resource + b'},"scopeSpans":[{"scope":' + scope
+    head += b',"spans":['
     trace_id = spans.trace_id.hex()
     each = iter(spans)
     while some := [_span(span, trace_id) for span in islice(each, _A_LINE)]:
-        scoped = [{"scope": scope, "spans": some}]
-        yield encode({"resourceSpans": [{"resource": resource, "scopeSpans": scoped}]}) + b"\n"
+        yield head + b",".join(some) + b"]}]}]}\n"
 
 
-def _span(span: Span, trace_id: str) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "traceId": trace_id,
-        "spanId": span.span.hex(),
-        "name": span.name,
-        "kind": 1,  # SPAN_KIND_INTERNAL
-        "startTimeUnixNano": str(max(span.start, 0)),
-        "endTimeUnixNano": str(max(span.end, 0)),
-        "attributes": _attributes(span.attributes),
-    }
-    if span.parent is not None:
-        told["parentSpanId"] = span.parent.hex()
+def _span(span: Span, trace_id: str) -> bytes:
+    # Written, not made of dicts: most of a span is what many have in common, or numbers.
+    parent = "" if span.parent is None else f',"parentSpanId":"{span.parent.hex()}"'
+    start, end = max(span.start, 0), max(span.end, 0)
+    head = f'{{"traceId":"{trace_id}","spanId":"{span.span.hex()}"{parent},"kind":1,"startTimeUnixNano":"{start}",'
+    parts = [  # kind 1: SPAN_KIND_INTERNAL
+        head.encode(), b'"endTimeUnixNano":"%d","name":' % end, _text(span.name), b',"attributes":',
+        _attributes(span.attributes),
+    ]  # fmt: skip
     if span.events:
-        told["events"] = [
-            {"name": each.name, "timeUnixNano": str(max(each.t, 0)), "attributes": _attributes(each.attributes)}
-            for each in span.events
-        ]
+        parts += (b',"events":[', b",".join(map(_event, span.events)), b"]")
     if span.links:
-        told["links"] = [
-            {"traceId": trace_id, "spanId": link.span.hex(), "attributes": _attributes({"forklore.edge": link.edge})}
+        links = (
+            f'{{"traceId":"{trace_id}","spanId":"{link.span.hex()}","attributes":'.encode()
+            + _attributes({"forklore.edge": link.edge})
+            + b"}"
             for link in span.links
-        ]
-    if span.failed is not None:
-        told["status"] = {"code": 2, "message": span.message} if span.failed else {"code": 1}
-    return told
+        )
+        parts += (b',"links":[', b",".join(links), b"]")
+    if span.failed:
+        parts += (b',"status":{"code":2,"message":', _text(span.message), b"}")
+    elif span.failed is not None:
+        parts.append(b',"status":{"code":1}')
+    parts.append(b"}")
+    return b"".join(parts)
 
 
-def _attributes(attributes: Attributes) -> list[dict[str, Any]]:
-    return [{"key": name, "value": _value(value)} for name, value in attributes.items()]
+def _event(each: Happened) -> bytes:
+    when = b',"timeUnixNano":"%d","attributes":' % max(each.t, 0)
+    return b'{"name":' + _text(each.name) + when + _attributes(each.attributes) + b"}"
 
 
-def _value(value: Value) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
+def _attributes(attributes: Attributes) -> bytes:
+    return b"[" + b",".join([_attribute(name, value) for name, value in attributes.items()]) + b"]"
+
+
+def _attribute(name: str, value: Value) -> bytes:
     if isinstance(value, str):
-        return {"stringValue": value}
-    return {"arrayValue": {"values": [{"stringValue": each} for each in value]}}
+        return b'{"key":%b,"value":{"stringValue":%b}}' % (_text(name), _text(value))
+    if isinstance(value, bool):
+        return b'{"key":%b,"value":{"boolValue":%b}}' % (_text(name), _encode(value))
+    if isinstance(value, int):
+        return b'{"key":%b,"value":{"intValue":"%d"}}' % (_text(name), value)
+    values = b",".join([b'{"stringValue":%b}' % _text(each) for each in value])
+    return b'{"key":%b,"value":{"arrayValue":{"values":[%b]}}}' % (_text(name), values)
+
+
+def _text(text: str) -> bytes:
+    return _short_text(text) if len(text) < _SHORT else _encode(text)
+
+
+@lru_cache(maxsize=8192)
+def _short_text(text: str) -> bytes:
+    return _encode(text)

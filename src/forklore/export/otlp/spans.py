@@ -34,6 +34,10 @@ _ARCHS: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _ARGUMENTS: Final = 256
 _ARGUMENT: Final = 1024
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_NUMBERS: Final = (
+    "process.pid", "thread.id", "process.parent_pid", "process.exit.code", "forklore.task", "forklore.cpu_us",
+    "forklore.peak_kib",
+)  # fmt: skip
 
 
 class Happened(Struct, frozen=True):
@@ -80,6 +84,7 @@ class Spans:
             raise CannotExportError(NO_TIMES)
         self._wall = wall
         self._run = run_id(trace)
+        self._hash = sha256(f"{self._run}:".encode())
         above = parent_of(trace, options.traceparent)
         self.trace_id = bytes.fromhex(self._run) if above is None else above[0]
         self._above = None if above is None else above[1]
@@ -106,7 +111,9 @@ class Spans:
 
     def id_of(self, number: TaskId) -> bytes:
         """The span's id of a task: the same whenever the trace is written."""
-        return sha256(f"{self._run}:{number}".encode()).digest()[:8]
+        begun = self._hash.copy()
+        begun.update(b"%d" % number)
+        return begun.digest()[:8]
 
     def _timed(self, number: TaskId | None) -> bool:
         return number is not None and self._trace.tasks[number].created is not None
@@ -152,9 +159,15 @@ class Spans:
             told["process.exit.code"] = task.death.code
         if task.creation is not None:
             told["forklore.call"] = task.creation.text()
-        numbers = {"forklore.cpu_us": task.cpu, "forklore.peak_kib": task.peak}
-        told |= {name: value for name, value in numbers.items() if value is not None}
-        return {name: value for name, value in told.items() if not isinstance(value, int) or _LEAST <= value <= _MOST}
+        if task.cpu is not None:
+            told["forklore.cpu_us"] = task.cpu
+        if task.peak is not None:
+            told["forklore.peak_kib"] = task.peak
+        for name in _NUMBERS:
+            value = told.get(name)
+            if isinstance(value, int) and not _LEAST <= value <= _MOST:
+                del told[name]  # only a file that somebody made has such numbers
+        return told
 
     def _events(self, task: Task) -> Iterator[Happened]:
         for image in task.images:

@@ -51,7 +51,7 @@ def _packets(trace: Trace, lanes: Lanes) -> Iterator[bytes]:
         _PACKET, _SEQUENCE_FIELD + number(_SEQUENCE_FLAGS, _CLEARED) + message(_DESCRIPTOR, counter)
     )  # fmt: skip
     for lane in lanes:
-        yield from _lane(lane)
+        yield b"".join(_lane(lane))
     for t, alive in changes_at_once(trace.tasks.values(), every=True) or ():
         yield _event(t, _COUNTER + number(_TRACK, _ALIVE) + number(_COUNTER_VALUE, alive))
 
@@ -68,6 +68,7 @@ def _lane(lane: Lane) -> Iterator[bytes]:
     about = number(_THREAD_PID, lane.pid) + number(_THREAD_TID, lane.tid) + string(_THREAD_NAME, lane.name)
     yield _descriptor(number(_UUID, thread) + message(_THREAD, about))
     track = number(_TRACK, thread)
+    ends = _END + track
     if lane.made_by is not None and task.created is not None:
         made = f"makes {lane.name}"
         where = number(_TRACK, 2 * lane.made_by + 3)
@@ -78,16 +79,16 @@ def _lane(lane: Lane) -> Iterator[bytes]:
     for span in lane.spans:
         if span.about == "ran":
             if ran_until is not None:
-                yield _event(ran_until, _END + track)
+                yield _event(ran_until, ends)
             ran_until = span.until
         yield _event(
             span.since, _BEGIN + track + _named(span.name, span.about) + arrives + _arguments(span.arguments)
         )  # fmt: skip
         arrives = b""
         if span.about != "ran":
-            yield _event(span.until, _END + track)
+            yield _event(span.until, ends)
     if ran_until is not None:
-        yield _event(ran_until, _END + track)
+        yield _event(ran_until, ends)
     for mark in lane.marks:
         yield _event(mark.t, _INSTANT + track + _named(mark.name, mark.about) + _arguments(mark.arguments))
 
@@ -97,8 +98,8 @@ def _descriptor(content: bytes) -> bytes:
 
 
 def _event(t: int, content: bytes) -> bytes:
-    t = max(t, 0)  # it has no sign
-    return message(_PACKET, _TIMESTAMP_KEY + varint(t) + _SEQUENCE_FIELD + message(_TRACK_EVENT, content))
+    when = varint(t if t > 0 else 0)  # it has no sign
+    return message(_PACKET, b"".join((_TIMESTAMP_KEY, when, _SEQUENCE_FIELD, message(_TRACK_EVENT, content))))
 
 
 @lru_cache(maxsize=4096)
@@ -112,7 +113,7 @@ def _arguments(arguments: dict[str, Argument]) -> bytes:
 
 def _argument(name: str, value: Argument) -> bytes:
     if isinstance(value, int):
-        return message(_DEBUG, _debug_name(name) + number(_DEBUG_INT, value))
+        return message(_DEBUG, _debug_int(name) + varint(value))
     return _told(name, value) if name in _ALIKE else message(_DEBUG, _debug_name(name) + string(_DEBUG_STRING, value))
 
 
@@ -123,6 +124,11 @@ _ALIKE: Final = frozenset({"call", "end", "path"})
 @lru_cache(maxsize=4096)
 def _told(name: str, value: str) -> bytes:
     return message(_DEBUG, _debug_name(name) + string(_DEBUG_STRING, value))
+
+
+@lru_cache(maxsize=64)
+def _debug_int(name: str) -> bytes:
+    return _debug_name(name) + number(_DEBUG_INT, 0)[:-1]
 
 
 @lru_cache(maxsize=64)
