@@ -55,8 +55,11 @@ def _survivors(subject: Subject) -> Iterator[_Survivor]:
         for record in _after_last_exec(task):
             t = None if record.t is None else Nanoseconds(record.t)
             by_shell = record.creator is not None and _is_shell(subject, task, TaskId(record.creator))
+            of_make = jobservers(record) if _below_make(subject, task) else set()
             for held in beyond(record):
-                if key(held) in handed or record.creator is None or _meant(subject, task, record, held):
+                if key(held) in handed or (held.device, held.inode) in of_make or record.creator is None:
+                    continue
+                if _meant(subject, task, record, held):
                     continue
                 if held.same == 0 and held.creators_cloexec is False:
                     yield _Survivor(task, held, _opener(subject, task, held), t, by_shell)
@@ -84,9 +87,8 @@ def _meant(subject: Subject, task: Task, record: Descriptors, held: Held) -> boo
     if subject.program_at(creator, task.created) in _HANDS_ON:
         return True
     arguments, numbers = _arguments(argv_of(subject.image_at(task, t)))
-    if arguments and (raw_bytes(held.target) in arguments or str(held.fd).encode() in numbers):
-        return True  # its number or name is among the arguments
-    return (held.device, held.inode) in jobservers(record) and _below_make(subject, task)
+    # Its number or name is among the arguments.
+    return bool(arguments) and (raw_bytes(held.target) in arguments or str(held.fd).encode() in numbers)
 
 
 @lru_cache(maxsize=64)
