@@ -74,8 +74,6 @@ def plain(line: Line) -> str:
 
 def width_of(text: str) -> int:
     """Terminal cells that a text takes."""
-    if text.isascii() and text.isprintable():
-        return len(text)
     text = _drawn(text)
     if _NARROW.issuperset(text):
         return len(text)

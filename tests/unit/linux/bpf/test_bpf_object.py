@@ -31,7 +31,7 @@ def test_each_arch_has_the_same_programs_maps_and_variables(arch: Arch) -> None:
     assert found.maps.keys() == here.maps.keys()
     assert found.variables.keys() == here.variables.keys()
     assert found.maps["ring"].type == MapType.RINGBUF
-    assert (found.maps["tasks"].key, found.maps["tasks"].value) == (8, 8)
+    assert (found.maps["tasks"].key, found.maps["tasks"].value) == (8, 16)
 
 
 @pytest.mark.parametrize("arch", ARCHES)
