@@ -114,8 +114,6 @@ class CopiedStacks(StackReader):
         self._spaces: dict[Group, CodeSpace] = {}
         self._stale: set[Pid] = set()
         self.where_code_lies = Code()
-        self._beside: tuple[tuple[int, bytes], ...] = ()
-        """What else was copied of the creator's memory, by address."""
 
     def take(self, records: Iterable[Record], ours: Container[Pid]) -> None:
         """What was mapped meanwhile, by our processes and by others of the machine."""
@@ -151,11 +149,10 @@ class CopiedStacks(StackReader):
         arch = Arch.I386 if record.call.arch is Arch.I386 else self._machine
         if arch is Arch.I386:
             return None, None  # the registers of a 32-bit program are kept as a 64-bit one's
-        self._seen = Glance(creator.tid, held, held[held.layout.sp], record.stack, 0, b"")
+        self._seen = Glance(creator.tid, held, held[held.layout.sp], record.stack, 0, b"", further=record.beside)
         self._looked_at = space = self._code_of(creator.group)
         if not space.regions:
             return self._numbered((), _UNKNOWN, t), None
-        self._beside = record.beside
         found, _unknown = self._walk_once(space, creator.tid, arch, dwarf_block(arch, held.raw), None)
         number = self._number(space, creator.tid, arch, found, t)
         return number, self._given_to_run(space, creator.tid, record, t)
@@ -188,20 +185,7 @@ class CopiedStacks(StackReader):
     def _read(self, address: int, size: int) -> bytes | None:
         # What is not in the copy cannot be had, for the memory has gone on; but code is what its file has.
         known = self._seen.read(address, size)
-        if known is not None:
-            return known
-        for start, copied in self._beside:
-            if start <= address and address + size <= start + len(copied):
-                return copied[address - start : address - start + size]
-        region = self._looked_at.find(address)
-        if region is None or region.entry.writable:
-            return None
-        image = self.code.loaded(region, self._seen.tid).image
-        where = None if image is None else image.offset_of(address - region.bias)
-        if image is None or where is None:
-            return None
-        found = image.read(where, size)
-        return found if len(found) == size else None
+        return self._of_file(address, size) if known is None else known
 
     def ended(self, group: Group) -> None:
         """A process is gone."""

@@ -268,20 +268,26 @@ class StackReader:
         return found
 
     def _not_copied(self, address: int, size: int) -> bytes | None:
-        # Of a task that has gone on. Code is what its file has.
-        region = self._looked_at.find(address)
-        if region is not None and not region.entry.writable:
-            image = self.code.loaded(region, self._seen.tid).image
-            where = None if image is None else image.offset_of(address - region.bias)
-            if image is None or where is None:
-                return None
-            found = image.read(where, size)
-            return found if len(found) == size else None
+        # Of a task that has gone on.
+        if (code := self._of_file(address, size)) is not None:
+            return code
         # A table that calls lead through is filled in before the first is made, and stays so.
         if size <= _WORD and self._looked_at.is_variable(address):
             slot = memory.read(self._seen.tid, Address(address), size)
             return None if isinstance(slot, Unavailable) else slot
         return None
+
+    def _of_file(self, address: int, size: int) -> bytes | None:
+        # Memory that nobody can write is what its file has.
+        region = self._looked_at.find(address)
+        if region is None or region.entry.writable:
+            return None
+        image = self.code.loaded(region, self._seen.tid).image
+        where = None if image is None else image.offset_of(address - region.bias)
+        if image is None or where is None:
+            return None
+        found = image.read(where, size)
+        return found if len(found) == size else None
 
     def _stack(self, space: CodeSpace, tid: Tid, held: Registers, entry: EnteredCall, t: int) -> int:
         start = held[held.layout.ip], self._seen.base
