@@ -30,6 +30,7 @@ DUMMY: Final = 9
 EVERY: Final = -1
 """Of processes: all that there are."""
 
+_PARANOID: Final = "/proc/sys/kernel/perf_event_paranoid"
 _SIZE: Final = 112  # PERF_ATTR_SIZE_VER5
 _ATTRIBUTES: Final = struct.Struct("=IIQQQQQI40xi16x")
 _CLOCK: Final = 1  # CLOCK_MONOTONIC
@@ -42,6 +43,11 @@ _OPEN: Final = None if _ARCH is None else syscalls.number(_ARCH, "perf_event_ope
 _WORD: Final = 0xFFFFFFFF
 _LONG: Final = 0xFFFFFFFFFFFFFFFF
 _ioctl: Final = function("ioctl", ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong)
+
+
+def paranoid() -> int | None:
+    """kernel.perf_event_paranoid: from -1, which forbids nothing, upwards; None where it cannot be read."""
+    return proc.setting(_PARANOID)
 
 
 class Ask(IntFlag):

@@ -21,6 +21,7 @@ from forklore.linux.bpf.loader import Loaded, LoadError, MissingHookError, expla
 from forklore.linux.bpf.ring import Ring, power_of_two
 from forklore.linux.perf.code import Record as SideRecord
 from forklore.linux.perf.code import SideRecords
+from forklore.linux.perf.events import paranoid
 from forklore.sources.bpf import raw
 from forklore.sources.bpf.programs import programs
 from forklore.sources.unheld import BUFFER
@@ -296,10 +297,10 @@ _MOST_PARANOID: Final = 2
 
 
 def _perf_refused(problem: OSError) -> str:
-    paranoid = proc.setting("/proc/sys/kernel/perf_event_paranoid") or 0
-    if problem.errno == errno.EACCES and paranoid > _MOST_PARANOID:
+    level = paranoid() or 0
+    if problem.errno == errno.EACCES and level > _MOST_PARANOID:
         return (
-            f"{_WHERE_CODE_LIES}: {os.strerror(errno.EACCES)}: kernel.perf_event_paranoid is {paranoid}, with which"
+            f"{_WHERE_CODE_LIES}: {os.strerror(errno.EACCES)}: kernel.perf_event_paranoid is {level}, with which"
             " this kernel wants CAP_SYS_ADMIN, not just CAP_PERFMON: sysctl kernel.perf_event_paranoid=2"
         )
     return explained(problem, _WHERE_CODE_LIES)

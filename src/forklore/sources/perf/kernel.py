@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from forklore.abi.units import Pid, Tid
 from forklore.linux import proc
+from forklore.linux.perf.events import paranoid
 from forklore.linux.perf.tasks import TaskRecords
 from forklore.sources.header import TraceRefusedError
 from forklore.sources.perf.follower import FULL, Follower
@@ -19,7 +20,6 @@ _SECOND_LOOK: Final = 0.005
 """Seconds until what has come is sure to be complete."""
 _PAUSE: Final = 100_000_000
 """Nanoseconds between two looks at all tasks."""
-_PARANOID: Final = "/proc/sys/kernel/perf_event_paranoid"
 
 
 class Events:
@@ -97,10 +97,10 @@ def refusal(problem: OSError) -> str:
     what = f"perf_event_open: {os.strerror(problem.errno or 0)}"
     match problem.errno:
         case errno.EACCES | errno.EPERM:
-            paranoid = proc.read_file(_PARANOID)
-            level = paranoid.decode().strip() if isinstance(paranoid, bytes) else "?"
+            level = paranoid()
+            told = "?" if level is None else level
             why = (
-                f"kernel.perf_event_paranoid is {level}; up to 2 everybody may follow their own programs, above that"
+                f"kernel.perf_event_paranoid is {told}; up to 2 everybody may follow their own programs, above that"
                 " and in containers whose seccomp profile forbids the call CAP_PERFMON is needed"
             )
         case errno.ENOSYS | errno.ENOENT | errno.EOPNOTSUPP:
