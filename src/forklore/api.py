@@ -335,11 +335,7 @@ def trace(
         vfork_writes=vfork_writes,
     )
     options.effective_stops()  # raises what excludes what
-    from forklore.sources.bpf.blind import refusal as bpf_refusal
-    from forklore.sources.perf.blind import refusal as perf_refusal
-
-    without_hold = {"bpf": bpf_refusal, "perf": perf_refusal}.get(engine)
-    if without_hold is not None and (why := without_hold(options)):
+    if why := _refusal(engine, options):
         raise ValueError(why)
     for name, given, known in (("engine", engine, _ENGINES), ("failures", failures, _FAILURES)):
         if given not in known:
@@ -372,6 +368,19 @@ def trace(
         if said and status in _OWN_FAILURES:
             raise TraceFailedError(said.strip(), status)
         return load(target if rotate is None else _last_of(target))
+
+
+def _refusal(engine: str, options: Options) -> str | None:
+    """Why an engine that holds nobody cannot do what is asked for."""
+    if engine == "bpf":
+        from forklore.sources.bpf import blind as bpf
+
+        return bpf.refusal(options)
+    if engine == "perf":
+        from forklore.sources.perf import blind as perf
+
+        return perf.refusal(options)
+    return None
 
 
 def _one_of(kind: type[Choice], name: str, given: str) -> Choice:
