@@ -34,10 +34,6 @@ _ARCHS: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _ARGUMENTS: Final = 256
 _ARGUMENT: Final = 1024
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
-_NUMBERS: Final = (
-    "process.pid", "thread.id", "process.parent_pid", "process.exit.code", "forklore.task", "forklore.cpu_us",
-    "forklore.peak_kib",
-)  # fmt: skip
 
 
 class Happened(Struct, frozen=True):
@@ -163,11 +159,8 @@ class Spans:
             told["forklore.cpu_us"] = task.cpu
         if task.peak is not None:
             told["forklore.peak_kib"] = task.peak
-        for name in _NUMBERS:
-            value = told.get(name)
-            if isinstance(value, int) and not _LEAST <= value <= _MOST:
-                del told[name]  # only a file that somebody made has such numbers
-        return told
+        # Only a file that somebody made has larger numbers.
+        return {name: value for name, value in told.items() if not isinstance(value, int) or _LEAST <= value <= _MOST}
 
     def _events(self, task: Task) -> Iterator[Happened]:
         for image in task.images:
