@@ -13,11 +13,11 @@ from forklore.cli.tracing import (
     add_recording_arguments,
     add_seen_arguments,
     because,
-    bpf_options,
     by_engine,
     failures,
     kept,
     record,
+    unheld_options,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _attachment(arguments: argparse.Namespace, pids: list[Pid]) -> Source:
     def bpf(_why: str | None) -> Source:
         from forklore.sources.bpf.attach import Attachment as Bpf
 
-        options = bpf_options(arguments, _options(arguments))
+        options = unheld_options(arguments, _options(arguments))
         return Bpf(
             pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer,
             failures=failures(arguments), kept=kept(arguments),
@@ -99,7 +99,7 @@ def _attachment(arguments: argparse.Namespace, pids: list[Pid]) -> Source:
     def perf(why: str | None) -> Source:
         from forklore.sources.perf.attach import Attachment as Perf
 
-        options = bpf_options(arguments, _options(arguments))
+        options = unheld_options(arguments, _options(arguments))
         found = Perf(
             pids, options, tree=arguments.tree, seconds=arguments.duration, buffer=arguments.buffer,
             kept=kept(arguments, stacks=False),

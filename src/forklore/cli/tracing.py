@@ -249,7 +249,7 @@ def kept(arguments: argparse.Namespace, *, kills: bool = False, stacks: bool = T
     return names
 
 
-def bpf_options(arguments: argparse.Namespace, options: Options) -> Options:
+def unheld_options(arguments: argparse.Namespace, options: Options) -> Options:
     """The same without the default way to stop tasks, for an engine that stops none."""
     from msgspec.structs import replace
 
