@@ -3,11 +3,11 @@ import { atOnce } from "./atonce.js";
 import { Both } from "./both.js";
 import { Loaded } from "./card.js";
 import { block, type Comparison, type Overview, type Words } from "./data.js";
-import { button, element, its, told } from "./dom.js";
+import { button, element, its, searchField, told } from "./dom.js";
 import { count } from "./format.js";
 import { inStep, Matches, type Spot } from "./matches.js";
 import { EVERYTHING } from "./rows.js";
-import { search } from "./search.js";
+import { search, turned } from "./search.js";
 import { State } from "./state.js";
 import { Timeline } from "./timeline.js";
 
@@ -180,18 +180,7 @@ class Page {
   // Search, filters, zoom
 
   private tools(): void {
-    const input = its<HTMLInputElement>("search");
-    input.addEventListener("input", () => this.search());
-    input.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.next(event.shiftKey ? -1 : 1);
-      if (event.key === "Escape") {
-        input.value = "";
-        this.search();
-        its("new-tree").focus();
-      }
-    });
-    its("next").addEventListener("click", () => this.next(1));
-    its("previous").addEventListener("click", () => this.next(-1));
+    searchField(() => this.search(), (step) => this.next(step), () => its("new-tree"));
     for (const id of ["only-differing", "threads"]) its(id).addEventListener("input", () => this.filter());
     its("one-scale").addEventListener("input", () => this.scaled());
     its("beside").addEventListener("input", () => its("sides").classList.toggle("beside", its<HTMLInputElement>("beside").checked));
@@ -221,7 +210,7 @@ class Page {
   private next(step: number): void {
     const { hits } = this;
     if (hits.length === 0) return;
-    this.hit = this.hit < 0 ? (step > 0 ? 0 : hits.length - 1) : (this.hit + step + hits.length) % hits.length;
+    this.hit = turned(this.hit, step, hits.length);
     its("found").textContent = `${this.hit + 1} of ${hits.length.toLocaleString("en")}`;
     this.go(hits[this.hit]!);
   }

@@ -28,3 +28,19 @@ export function its<T extends HTMLElement>(id: string): T {
   if (found === null) throw new Error(`the page has no ${id}`);
   return found as T;
 }
+
+/** The field and the buttons of the search: to search, to go on by 1 or -1, and where the keys go when it is left. */
+export function searchField(search: () => void, next: (step: number) => void, left: () => HTMLElement): void {
+  const input = its<HTMLInputElement>("search");
+  input.addEventListener("input", search);
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") next(event.shiftKey ? -1 : 1);
+    if (event.key === "Escape") {
+      input.value = "";
+      search();
+      left().focus();
+    }
+  });
+  its("next").addEventListener("click", () => next(1));
+  its("previous").addEventListener("click", () => next(-1));
+}

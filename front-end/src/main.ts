@@ -2,11 +2,11 @@
 import { atOnce } from "./atonce.js";
 import { Cards } from "./card.js";
 import { block, type Overview, type Words } from "./data.js";
-import { button, element, its, told } from "./dom.js";
+import { button, element, its, searchField, told } from "./dom.js";
 import { count, span } from "./format.js";
 import { matrix, sharing } from "./matrix.js";
 import { EVERYTHING, sharers } from "./rows.js";
-import { search } from "./search.js";
+import { search, turned } from "./search.js";
 import { State } from "./state.js";
 import { table } from "./tables.js";
 import { Timeline } from "./timeline.js";
@@ -114,18 +114,7 @@ class Page {
   // Search and filters
 
   private tools(): void {
-    const input = its<HTMLInputElement>("search");
-    input.addEventListener("input", () => this.search());
-    input.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.next(event.shiftKey ? -1 : 1);
-      if (event.key === "Escape") {
-        input.value = "";
-        this.search();
-        its("tree").focus();
-      }
-    });
-    its("next").addEventListener("click", () => this.next(1));
-    its("previous").addEventListener("click", () => this.next(-1));
+    searchField(() => this.search(), (step) => this.next(step), () => its("tree"));
     this.programs();
     for (const id of ["only-found", "threads", "failures", "shares", "slower", "program", "during"]) {
       its(id).addEventListener("input", () => void this.filter());
@@ -177,7 +166,7 @@ class Page {
   private next(step: number): void {
     const { matches } = this.state;
     if (matches.length === 0) return;
-    this.match = this.match < 0 ? (step > 0 ? 0 : matches.length - 1) : (this.match + step + matches.length) % matches.length;
+    this.match = turned(this.match, step, matches.length);
     its("found").textContent = `${this.match + 1} of ${count(matches.length, "task")}`;
     this.show("view-timeline");
     this.state.select(matches[this.match]!);

@@ -16,6 +16,12 @@ export function search(query: string, tasks: Tasks, words: Words): number[] {
   return all(tasks, (task) => tasks.tid[task] === tid || words.of[task]!.some((word) => matches[word] === 1));
 }
 
+/** The place `step` on from `at` among `length`, in a circle; from none (-1) it is the first or the last. */
+export function turned(at: number, step: number, length: number): number {
+  if (at < 0) return step > 0 ? 0 : length - 1;
+  return (at + step + length) % length;
+}
+
 function all(tasks: Tasks, wanted: (task: number) => boolean): number[] {
   const found: number[] = [];
   for (let task = 0; task < tasks.id.length; task++) if (wanted(task)) found.push(task);
