@@ -139,13 +139,23 @@ def test_who_is_left_behind_is_waited_for_without_being_busy(tmp_path: Path) -> 
 
 
 def test_rings_that_are_too_small_lose_what_they_count(program: Program, tmp_path: Path) -> None:
-    file = tmp_path / "trace.jsonl"
-    done = subprocess.run(
-        [*FORKLORE, "run", "--engine", "perf", "--buffer", "8K", "-q", "-o", str(file), "--",
-         str(program("many_threads")), "997"],
-        capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    """Nobody reads while the program makes its threads: the rings hold a part of what is told."""
+    begun, go, over, file = (tmp_path / name for name in ("begun", "go", "over", "trace.jsonl"))
+    for fifo in (begun, go, over):
+        os.mkfifo(fifo)
+    script = f"echo > {begun}; read line < {go}; {program('many_threads')} 997 > {over}"
+    with subprocess.Popen(
+        [*FORKLORE, "run", "--engine", "perf", "--buffer", "8K", "-q", "-o", str(file), "--", "sh", "-c", script],
+        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+    ) as tracer:  # fmt: skip
+        begun.read_text()
+        tracer.send_signal(signal.SIGSTOP)
+        go.write_text("go\n")
+        over.read_text()
+        tracer.send_signal(signal.SIGCONT)
+        assert tracer.stderr is not None
+        errors = tracer.stderr.read()
+        assert tracer.wait(timeout=60) == 0, errors
     events = list(jsonl.read(str(file)))
     lost = sum(int(note.what.split()[0]) for note in events if isinstance(note, ev.Note) and "records" in note.what)
     made = sum(isinstance(event, ev.Create) for event in events)

@@ -74,12 +74,12 @@ static void threads(void)
 	close(together.wait);
 }
 
-static void *thread_that_executes(void *unused)
+static void *thread_that_executes(void *go)
 {
 	char *words[] = {(char *)own_path(), "leaf", "36", NULL};
+	wait_at(*(struct gate *)go);
 	execve(words[0], words, environ);
 	die("execve: %s", strerror(errno));
-	return unused;
 }
 
 static void *parked(void *gate)
@@ -92,11 +92,13 @@ static void thread_exec(void)
 {
 	pid_t child = (pid_t)must(fork(), "fork");
 	if (child == 0) {
-		struct gate never = make_gate();
+		/* The execve ends the caller: until its clone has returned, no log could tell what it had made. */
+		struct gate never = make_gate(), go = make_gate();
 		pthread_t thread;
 		if ((errno = pthread_create(&thread, NULL, parked, &never)) ||
-		    (errno = pthread_create(&thread, NULL, thread_that_executes, NULL)))
+		    (errno = pthread_create(&thread, NULL, thread_that_executes, &go)))
 			die("pthread_create: %s", strerror(errno));
+		drop_key(go);
 		wait_at(never);
 	}
 	expect_exit(child, 36);
