@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
+    from forklore.features.diff.audits import AuditDiff
+    from forklore.features.diff.traces import TraceDiff
     from forklore.features.why.conclude import Conclusion
     from forklore.features.why.graph import Graph
     from forklore.findings.check import Checked
 
-__all__ = ["Task", "Trace", "TraceFailedError", "Why", "explain", "load", "trace", "why"]
+__all__ = ["Task", "Trace", "TraceFailedError", "Why", "diff", "explain", "load", "trace", "why"]
 
 _OWN_FAILURES = (125, 126, 127)
 _NAME = 60
@@ -269,6 +272,33 @@ def load(path: str | os.PathLike[str], *, sharing: bool = False) -> Trace:
         tasks[number] = Task(*(getattr(task, name) for name in task.__struct_fields__))
         tasks[number]._tasks = tasks
     return Trace(found.header, tasks, *(getattr(found, name) for name in found.__struct_fields__[2:]))
+
+
+Name = str | os.PathLike[str]
+
+
+def diff(
+    old: Name, new: Name, *, old_runs: Sequence[Name] = (), new_runs: Sequence[Name] = ()
+) -> TraceDiff | AuditDiff:
+    """What changed from one trace to another, or from one audit of a C library to another, as ``forklore diff`` says.
+
+    Files are in any form that :func:`load` reads, or audits, or libraries, which are audited first; ``old_runs`` and
+    ``new_runs`` are more runs of the same as each. The answer is true where something changed; ``text``, ``markdown``,
+    ``to_json`` and, of traces, ``to_html`` are the forms of the command. What is wrong with a file that can still be
+    read is a UserWarning.
+
+    Raises OSError, :class:`forklore.events.lines.TraceError`, ValueError for a trace and an audit, and
+    :class:`forklore.features.audit.errors.AuditError`.
+    """
+    from forklore.features.diff import diff as comparing
+
+    for name, runs in (("old_runs", old_runs), ("new_runs", new_runs)):
+        if isinstance(runs, str | bytes | os.PathLike):
+            raise TypeError(f"{name} is a list of files, not one: [{os.fspath(runs)!r}]")
+    options = comparing.DiffOptions(
+        old=Path(old), new=Path(new), old_runs=[*map(Path, old_runs)], new_runs=[*map(Path, new_runs)]
+    )
+    return comparing.diff(options, warnings.warn)
 
 
 _ENGINES: Final = ("ptrace", "bpf", "perf", "auto")

@@ -91,3 +91,14 @@ def test_a_fifo_is_a_trace(tmp_path: Path) -> None:
         os._exit(0)
     assert ended(fifo, TRACE) == 0
     assert os.wait()[1] == 0
+
+
+def test_the_files_of_strace_ff_are_a_trace_by_their_directory_or_their_prefix(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for line in LOG.read_bytes().splitlines(keepends=True):
+        pid, text = line.split(None, 1)
+        with (folder / f"log.{int(pid)}").open("ab") as file:
+            file.write(text)
+    assert ended(folder, folder / "log") == 0
+    assert ended(folder, LOG) == 0

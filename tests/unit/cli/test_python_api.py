@@ -14,10 +14,14 @@ from msgspec.structs import fields
 
 import forklore
 from forklore.cli.main import main, parser_for
+from forklore.features.diff.diff import DiffOptions
+from forklore.features.diff.traces import TraceDiff
 from forklore.sources.ptrace.options import Options
 
 TRACES = Path(__file__).parents[3] / "traces"
-PYTHON = TRACES / "python.forklore.jsonl"
+PYTHON, MAKE = (TRACES / f"{name}.forklore.jsonl" for name in ("python", "make"))
+GOLDEN = TRACES.parent / "tests" / "golden"
+AUDITS = (GOLDEN / "audit-glibc-2.31-x86_64.json", GOLDEN / "audit-glibc-2.36-x86_64.json")
 
 PRINTS = {
     "progress", "help", "log", "quiet", "view", "verbose", "depth", "siblings", "columns", "all", "stack", "color",
@@ -47,6 +51,45 @@ def test_every_option_of_the_command_is_a_keyword() -> None:
     assert {KEYWORDS.get(dest, dest) for dest in dests} == keywords() - {"cwd", "env", "start"}
     assert {FIELDS.get(each.name, each.name) for each in fields(Options)} <= keywords()
     assert {"verbose", "depth", "siblings", "columns"} <= set(inspect.signature(forklore.load(PYTHON).tree).parameters)
+
+
+def test_every_option_of_diff_is_a_keyword_or_a_form_of_the_answer() -> None:
+    dests = {action.dest for action in parser_for("diff")._actions} - {"help", "format", "output"}
+    assert dests == set(inspect.signature(forklore.diff).parameters)
+    assert dests == {each.name for each in fields(DiffOptions)} - {"form"}
+
+
+@pytest.mark.parametrize("files", [(PYTHON, MAKE), (PYTHON, PYTHON), AUDITS])
+def test_diff_says_what_the_command_prints(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    found = forklore.diff(*files)
+    forms = {"text": str(found), "markdown": found.markdown(), "json": found.to_json().decode()}
+    if isinstance(found, TraceDiff):
+        forms["html"] = found.to_html()
+    for form, shown in forms.items():
+        assert main(["diff", "--format", form, *map(str, files)]) == bool(found)
+        assert capsys.readouterr().out == shown
+
+
+def test_diff_of_several_runs_a_side(capsys: pytest.CaptureFixture[str]) -> None:
+    found = forklore.diff(PYTHON, str(MAKE), old_runs=[PYTHON], new_runs=[str(MAKE)] * 2)
+    assert main(["diff", *map(str, (PYTHON, MAKE, "--old", PYTHON, "--new", MAKE, MAKE))]) == 1
+    assert capsys.readouterr().out == str(found)
+    assert "--old, --new: more runs" not in str(found)
+
+
+def test_diff_of_what_cannot_be_compared(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a trace and .* is an audit"):
+        forklore.diff(PYTHON, AUDITS[0])
+    with pytest.raises(ValueError, match="--old and --new are more runs of traces"):
+        forklore.diff(*AUDITS, new_runs=[AUDITS[0]])
+    with pytest.raises(TypeError, match="old_runs is a list of files, not one"):
+        forklore.diff(PYTHON, PYTHON, old_runs=PYTHON)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError):
+        forklore.diff(PYTHON, tmp_path / "none")
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(PYTHON.read_bytes()[: PYTHON.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"cut\.jsonl"):
+        assert forklore.diff(cut, PYTHON)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +124,7 @@ def test_one_string_is_not_split(argv: Any) -> None:
 
 
 def test_what_there_is_can_be_completed() -> None:
-    assert {"trace", "load", "explain", "__version__"} <= set(dir(forklore))
+    assert {"trace", "load", "explain", "diff", "why", "__version__"} <= set(dir(forklore))
     completer = rlcompleter.Completer({"forklore": forklore})
     assert str(completer.complete("forklore.lo", 0)).startswith("forklore.load")
 

@@ -27,7 +27,7 @@ def said(code: str, names: dict[str, Any]) -> str:
 
 
 def test_the_examples_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     monkeypatch.setenv("PATH", "/bin")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     (tmp_path / "words.txt").write_text("fork\nclone\n")
