@@ -6,6 +6,7 @@ each of them asleep there. Everything that it leaves behind is killed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import select
@@ -27,6 +28,7 @@ from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.features.why.conclude import Conclusion, conclude
 from forklore.features.why.graph import Graph
 from forklore.features.why.observe.observe import observe
+from forklore.features.why.observe.open_files import open_files
 from forklore.features.why.sentences import headline
 from forklore.linux import proc, tasks
 from forklore.linux.waits.look import RawCall, look
@@ -90,6 +92,13 @@ def _compiled(command: tuple[str, ...], source: Path, package: str) -> Path:
             raise CompileError(f"{' '.join(words)}:\n{done.stderr}")
         place.replace(target)
     return target
+
+
+@functools.cache
+def uncounted() -> str | None:
+    """Why the kernel does not tell how many have a file open; None: it does."""
+    found = open_files(())
+    return found.why if isinstance(found, Unavailable) else None
 
 
 def scenarios(program: Path) -> list[str]:

@@ -20,7 +20,8 @@ TIMED: Final = frozenset({"timed_mutex", "timed_poll", "timed_socket"})
 NAMES: Final = (
     "posted_by_handler", "posted_by_timer", "self_pipe", "self_pipe_polled", "interrupted", "jumps_out", "owner_reads",
     "condition_signalled", "thread_writes", "table_apart", "timed_mutex", "timed_poll", "timed_socket", "shared_mutex",
-    "shared_semaphore", "process_posts", "in_a_message", "slow_child", "slow_writer", "vfork_slow", "waits_for_tracee",
+    "shared_semaphore", "process_posts", "in_a_message", "in_a_ring", "slow_child", "slow_writer", "vfork_slow",
+    "waits_for_tracee",
 )  # fmt: skip
 WORDS: Final = {
     "posted_by_handler": "SIGTERM",

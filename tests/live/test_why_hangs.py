@@ -1,20 +1,21 @@
 """`forklore why` of programs that hang, each with a root cause that is known because it was built in.
 
-A proof that a pipe's other end, or an open file with a lock, is held by nobody else takes that the descriptors of all
-processes may be read. Where
-some may not, that is what keeps the answer from being certain, and no other reason may.
+A proof that a pipe's other end, or an open file with a lock, is held by nobody else takes a BPF program that asks the
+kernel how many hold it, or that the descriptors of all processes may be read. Where neither can be, that is what keeps
+the answer from being certain, and no other reason may.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from typing import Final
 
 import pytest
-from hanging import Hanging, answered, hanging, made, scenarios
+from hanging import Hanging, answered, hanging, made, scenarios, uncounted
 from programs import Missing
 from tracing import ENVIRONMENT
 
@@ -25,7 +26,7 @@ from forklore.features.why.sentences import headline
 from forklore.linux import tasks
 
 CERTAIN, LIKELY, OPEN = Certainty.CERTAIN, Certainty.LIKELY, Certainty.OPEN
-ALL_READ: Final = "certain if the descriptors of all processes may be read"
+COUNTED: Final = "certain if the kernel tells how many hold it, or the descriptors of all processes may be read"
 Row = tuple[str, str, str, tuple[str, ...]]
 
 LOCKS: Final[dict[str, Row]] = {
@@ -60,24 +61,24 @@ FORKED: Final[dict[str, Row]] = {
     "traced": ("traced", OPEN, "is its tracer", ()),
 }
 ENDS: Final[dict[str, Row]] = {
-    "pipe_self": ("self", ALL_READ, "it holds the only write end itself", ("which is empty",)),
+    "pipe_self": ("self", COUNTED, "it holds the only write end itself", ("which is empty",)),
     "pipe_two_ends": ("held", OPEN, "still holds its write end (fd", ()),
     "pipe_one_generation": ("held", OPEN, "still holds its write end (fd", ("started",)),
     "pipe_three_generations": ("held", OPEN, "still holds its write end (fd", ("started",)),
-    "pipes_full": ("cycle", ALL_READ, "which is full", ()),
-    "wait_for_reader": ("cycle", ALL_READ, "its child", ("which is empty",)),
+    "pipes_full": ("cycle", COUNTED, "which is full", ()),
+    "wait_for_reader": ("cycle", COUNTED, "its child", ("which is empty",)),
     "fifo_open": ("nobody", OPEN, "somebody to open the other end of the FIFO fifo", ()),
     "socket_self": ("self", LIKELY, "it holds the only other end itself", ("SO_RCVTIMEO",)),
     "socket_both_read": ("cycle", LIKELY, "whose other end", ("SO_RCVTIMEO",)),
     "tcp_both_read": ("cycle", LIKELY, "TCP 127.0.0.1:", ()),
     "server": ("idle", OPEN, "connections on TCP 0.0.0.0:", ()),
-    "poll_self": ("self", ALL_READ, "it holds the only write end itself", ()),
+    "poll_self": ("self", COUNTED, "it holds the only write end itself", ()),
     "epoll_held": ("held", OPEN, "still holds its write end", ()),
     "select_held": ("held", OPEN, "still holds its write end", ()),
     "event_counter": ("self", LIKELY, "an event on eventfd", ()),
     "pidfd": ("signal", OPEN, "the end of", ()),
-    "flock_cycle": ("cycle", ALL_READ, "a lock (flock) on /tmp/forklore-lock-", ()),
-    "ofd_cycle": ("cycle", ALL_READ, "a lock (fcntl, of an open file) on /tmp/forklore-lock-", ()),
+    "flock_cycle": ("cycle", COUNTED, "a lock (flock) on /tmp/forklore-lock-", ()),
+    "ofd_cycle": ("cycle", COUNTED, "a lock (fcntl, of an open file) on /tmp/forklore-lock-", ()),
     "posix_lock": ("held", OPEN, "has the lock", ()),
     "sysv_semaphore": ("word", OPEN, "was the last to change it", ()),
     "sysv_queue": ("word", OPEN, "a message in SysV queue", ()),
@@ -119,10 +120,11 @@ def test_the_root_cause_is_named(source: str, name: str) -> None:
 
 
 def check(found: Certainty, wanted: str, doubt: str, said: str) -> None:
-    if wanted == ALL_READ and doubt.startswith("the descriptors of "):
+    if wanted == COUNTED and (lacking := uncounted()) is not None and doubt.startswith("the descriptors of "):
         assert found is LIKELY, said
+        assert f"nor does the kernel tell how many have it: {lacking.split(':')[0]}" in doubt, said
         return
-    assert found is (CERTAIN if wanted == ALL_READ else wanted), f"{said} (doubt: {doubt})"
+    assert found is (CERTAIN if wanted == COUNTED else wanted), f"{said} (doubt: {doubt})"
 
 
 def test_numbers_in_a_pid_namespace_are_its_own() -> None:
@@ -147,10 +149,13 @@ def test_numbers_in_a_pid_namespace_are_its_own() -> None:
 
 
 IN_NAMESPACE: Final = """
-import subprocess, sys
+import os, subprocess, sys
 from forklore.features.why.conclude import conclude
 from forklore.features.why.observe.observe import observe
-hung = subprocess.Popen([sys.argv[1], sys.argv[2]], stdout=subprocess.PIPE, text=True)
+ends = [int(word) for word in sys.argv[1].split()]
+hung = subprocess.Popen(sys.argv[2:], stdin=0, stdout=subprocess.PIPE, text=True, pass_fds=ends)
+for end in ends:
+    os.close(end)
 while not hung.stdout.readline().startswith("ask"):
     pass
 while True:  # until all of it is asleep, as /proc shows
@@ -162,17 +167,36 @@ hung.kill()
 """
 
 
-@pytest.mark.parametrize(("source", "name"), [("ends.c", "pipe_self"), ("locks.c", "relock")])
-def test_who_is_outside_of_the_pid_namespace_could_hold_a_pipe_and_no_lock(source: str, name: str) -> None:
+def said_in_a_namespace(*command: str, ends: tuple[int, ...] = ()) -> str:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("a pid namespace takes root and unshare (package: util-linux)")
     done = subprocess.run(
         ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", IN_NAMESPACE,
-         program(source), name],
-        capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False,
+         " ".join(map(str, ends)), *command],
+        pass_fds=ends, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False,
     )  # fmt: skip
-    said = done.stdout.strip()
-    if name == "relock":
-        assert said == "self certain", done
-    else:
-        assert said == "self likely processes outside of this pid namespace are not seen, and one could hold it", done
+    assert done.returncode == 0, done
+    return done.stdout.strip()
+
+
+OUTSIDE: Final = "self likely processes outside of this pid namespace are not seen, and one could hold it; nor does the"
+
+
+def test_a_lock_is_certain_in_a_pid_namespace() -> None:
+    assert said_in_a_namespace(program("locks.c"), "relock") == "self certain"
+
+
+def test_a_pipe_is_certain_in_a_pid_namespace_where_the_kernel_tells_that_nobody_outside_has_it() -> None:
+    said = said_in_a_namespace(program("ends.c"), "pipe_self")
+    assert said == "self certain" if uncounted() is None else said.startswith(OUTSIDE)
+
+
+def test_a_pipe_that_somebody_outside_of_the_pid_namespace_has_is_not_certain() -> None:
+    ends = os.pipe()
+    try:  # unshare has it, too, outside
+        said = said_in_a_namespace("sh", "-c", f"echo ask; exec cat /proc/self/fd/{ends[0]}", ends=ends)
+    finally:
+        for end in ends:
+            os.close(end)
+    counted = rf"self likely fd {ends[1]} of \d+ is open somewhere else, too: .* or out of sight"
+    assert re.match(counted if uncounted() is None else OUTSIDE, said), said

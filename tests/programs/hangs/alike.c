@@ -1,8 +1,10 @@
 // Programs that look like those that hang, and do not: each goes on when it is let go, and ends with status 0.
 #include "hangs.h"
 #include <linux/futex.h>
+#include <linux/io_uring.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -299,6 +301,39 @@ static void in_a_message(void) {
     until(pipe_ends[0]);
 }
 
+// The write end is kept in an io_uring, through which another process writes that has no descriptor of the pipe.
+static void in_a_ring(void) {
+    struct io_uring_params given = {0};
+    int ring = (int)syscall(SYS_io_uring_setup, 1, &given);
+    if (ring < 0) {
+        say("lacks io_uring_setup %s\n", strerrorname_np(errno));
+        ask(getpid(), 0);
+        let_go();
+        return;
+    }
+    char *queue = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
+    struct io_uring_sqe *entry = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+    must(queue != MAP_FAILED && entry != MAP_FAILED, "mmap");
+    piped(pipe_ends);
+    must(syscall(SYS_io_uring_register, ring, IORING_REGISTER_FILES, &pipe_ends[1], 1) == 0, "IORING_REGISTER_FILES");
+    if (child() == 0) {
+        close(pipe_ends[0]);
+        close(pipe_ends[1]);
+        blocks("read");
+        let_go();
+        *entry = (struct io_uring_sqe){
+            .opcode = IORING_OP_WRITE, .flags = IOSQE_FIXED_FILE, .addr = (uintptr_t) ".", .len = 1};
+        ((unsigned *)(queue + given.sq_off.array))[0] = 0;
+        __atomic_store_n((unsigned *)(queue + given.sq_off.tail), 1, __ATOMIC_RELEASE);
+        must(syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1, "io_uring_enter");
+        _exit(0);
+    }
+    close(ring);
+    blocks("read");
+    ask(getpid(), 2);
+    until(pipe_ends[0]);
+}
+
 static void slow_child(void) {
     pid_t pid = child();
     if (pid == 0) {
@@ -375,8 +410,8 @@ int main(int argc, char **argv) {
         {"owner_reads", owner_reads}, {"condition_signalled", condition_signalled}, {"thread_writes", thread_writes},
         {"table_apart", table_apart}, {"timed_mutex", timed_mutex}, {"timed_poll", timed_poll},
         {"timed_socket", timed_socket}, {"shared_mutex", shared_mutex}, {"shared_semaphore", shared_semaphore},
-        {"process_posts", process_posts}, {"in_a_message", in_a_message}, {"slow_child", slow_child},
-        {"slow_writer", slow_writer}, {"vfork_slow", vfork_slow}, {"waits_for_tracee", waits_for_tracee},
-        {NULL, NULL}};
+        {"process_posts", process_posts}, {"in_a_message", in_a_message}, {"in_a_ring", in_a_ring},
+        {"slow_child", slow_child}, {"slow_writer", slow_writer}, {"vfork_slow", vfork_slow},
+        {"waits_for_tracee", waits_for_tracee}, {NULL, NULL}};
     return chosen(all, argc, argv);
 }

@@ -112,6 +112,16 @@ class Ender(Struct, frozen=True):
     """False: it is named for what it did, and can end nothing."""
 
 
+class PipeEnd(Struct, frozen=True):
+    """An end of a pipe without a name."""
+
+    name: str
+    """``pipe:[81234]``."""
+    inode: int
+    write: bool
+    """Whether it is the one that is written to."""
+
+
 class Wait(Struct, frozen=True):
     """What a task waits for."""
 
@@ -132,6 +142,10 @@ class Wait(Struct, frozen=True):
     """The name of what is waited for: equal for two that wait for one object."""
     name: str | None = None
     """Of a lock: the variable, with file and line where they are known."""
+    ends: tuple[PipeEnd, ...] = ()
+    """The ends of pipes whose holders could end it."""
+    locked: int | None = None
+    """Of a lock on a file: the number of the file's inode."""
     address: int | None = None
     """Of a futex."""
     idle: bool = False

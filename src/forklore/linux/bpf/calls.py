@@ -73,6 +73,7 @@ _MAP: Final = struct.Struct("=5I8x16s4xIII")
 _PROGRAM: Final = struct.Struct("=IIQQIIQII16sIIIIQIIQIIIIQQII")
 _RUN: Final = struct.Struct("=IIIIQQIIIIQQIII4x")
 _INFO_LENGTH: Final = 256
+_PIECE: Final = 1 << 15
 
 
 class Refused(OSError):  # noqa: N818 - it is an OSError like any other
@@ -164,18 +165,26 @@ def attach_tracing(program: Fd, what: str) -> Fd:
     return Fd(bpf(Command.RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", 0, program), what))
 
 
-def iterate(program: Fd, what: str) -> None:
-    """Run an iterator program over all that there is."""
+def iterate(program: Fd, what: str) -> bytes:
+    """Run an iterator program over all that there is: what it wrote (bpf_seq_write)."""
+    said = []
     link = bpf(Command.LINK_CREATE, struct.pack("=IIIIQI4x", program, 0, AttachType.ITERATOR, 0, 0, 0), what)
     try:
         found = bpf(Command.ITER_CREATE, struct.pack("=II", link, 0), what)
         try:
-            while os.read(found, 1 << 12):
-                pass
+            while True:
+                try:
+                    piece = os.read(found, _PIECE)
+                except BlockingIOError:
+                    continue  # it has gone on a long way without a word (kernel/bpf/bpf_iter.c: MAX_ITER_OBJECTS)
+                if not piece:
+                    break
+                said.append(piece)
         finally:
             os.close(found)
     finally:
         os.close(link)
+    return b"".join(said)
 
 
 def missed(program: Fd) -> int:

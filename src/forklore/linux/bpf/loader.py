@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -228,10 +229,10 @@ class Loaded:
             raise LoadError(explained(problem)) from problem
         return sum(number is not None for number in numbers.values())
 
-    def iterate(self, name: str) -> None:
-        """Run an iterator program over all that there is. Raises LoadError."""
+    def iterate(self, name: str) -> bytes:
+        """Run an iterator program over all that there is: what it wrote. Raises LoadError."""
         try:
-            calls.iterate(self.programs[name], f"going through all tasks by the program {name}")
+            return calls.iterate(self.programs[name], f"going through all tasks by the program {name}")
         except OSError as problem:
             raise LoadError(explained(problem, name)) from problem
 
@@ -261,10 +262,11 @@ class Loaded:
         return {name: count for name, count in counts if count}
 
     def mark(self, map_: str, keys: Iterable[int]) -> None:
-        """Put numbers of 32 bits into a map of them. Raises LoadError."""
+        """Put numbers into a map that has them for keys. Raises LoadError."""
+        size = self._source.maps[map_].key
         try:
             for key in keys:
-                calls.update(self.maps[map_], struct.pack("=I", key), bytes(4), f"an entry of {map_}")
+                calls.update(self.maps[map_], key.to_bytes(size, sys.byteorder), bytes(4), f"an entry of {map_}")
         except OSError as problem:
             raise LoadError(explained(problem)) from problem
 

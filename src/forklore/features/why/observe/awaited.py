@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from forklore.abi.text import printable
 from forklore.abi.units import Nanoseconds, Pid, Tid, Unavailable
-from forklore.features.why.graph import Ender, Held, Role, WaitKind
+from forklore.features.why.graph import Ender, Held, PipeEnd, Role, WaitKind
 from forklore.features.why.observe.machine import Machine
 from forklore.linux.waits import tables
 from forklore.linux.waits.look import Look
@@ -34,6 +34,7 @@ class Awaited(Struct, frozen=True):
     closed: bool = False
     beyond: str = ""
     object: str | None = None
+    ends: tuple[PipeEnd, ...] = ()
     idle: bool = False
     timed: bool = False
     ends_in: Nanoseconds | None = None

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from forklore.abi.text import printable
 from forklore.abi.units import Nanoseconds, Pid, Unavailable
-from forklore.features.why.graph import Ender, Role, WaitKind
+from forklore.features.why.graph import Ender, PipeEnd, Role, WaitKind
 from forklore.features.why.observe.awaited import Awaited, Holders, merged
 from forklore.features.why.observe.machine import Machine
 from forklore.features.why.observe.sockets import Sockets
@@ -74,6 +74,7 @@ class Files:
             f"any of {len(polled)} descriptors ({what}{more})", WaitKind.EVENTS,
             merged(found.enders for _each, found in told), closed=not open_ and len(polled) <= _POLLED,
             beyond=open_[0].beyond if open_ else "", idle=any(found.idle for _each, found in told),
+            ends=tuple(end for _each, found in told for end in found.ends),
             timed=any(found.timed for _each, found in told), ends_in=min(times, default=None),
         )  # fmt: skip
 
@@ -127,7 +128,9 @@ class Files:
             beyond = "whoever opens it by its name"
         else:
             beyond = self._holders.unnamed(enders) if enders else "nobody is seen to hold its other end"
-        return Awaited(what, kind, enders, closed=not beyond, beyond=beyond, object=name)
+        numbered = _NUMBERED.fullmatch(target)
+        ends = () if numbered is None else (PipeEnd(name, int(numbered[2]), write=not write),)
+        return Awaited(what, kind, enders, closed=not beyond, beyond=beyond, object=name, ends=ends)
 
     # Everything else
 

@@ -61,7 +61,8 @@ class Others:
         else:
             beyond = "" if enders else (
                 "who has the lock is not seen here: it may be of another pid namespace or machine")  # fmt: skip
-        return Wait(WaitKind.FILE_LOCK, what, enders, closed=not beyond, beyond=beyond, object=f"lock on {file}")
+        return Wait(WaitKind.FILE_LOCK, what, enders, closed=not beyond, beyond=beyond, object=f"lock on {file}",
+                    locked=about.inode)  # fmt: skip
 
     def _lock_holders(self, held: list[FileLock], target: bytes | Unavailable, about: FileStatus) -> tuple[Ender, ...]:
         found: dict[Pid, list[Held]] = {}

@@ -12,9 +12,18 @@ from functools import cached_property
 from typing import Final
 
 from forklore.abi.kcmp import KcmpType, Order
-from forklore.abi.units import Pid, Tid, Unavailable
-from forklore.features.why.graph import LOCKS, Graph, Role, Task, WaitKind
+from forklore.abi.text import printable
+from forklore.abi.units import Fd, Pid, Tid, Unavailable
+from forklore.features.why.graph import LOCKS, Graph, PipeEnd, Role, Task, WaitKind
 from forklore.features.why.observe.machine import Machine
+from forklore.features.why.observe.open_files import (
+    Opened,
+    besides,
+    end_besides,
+    open_files,
+    pipe_device,
+    users_besides,
+)
 from forklore.linux import kcmp, tasks
 from forklore.linux.waits import tables
 from forklore.linux.waits.look import PF_FORKNOEXEC, look
@@ -23,6 +32,7 @@ from forklore.linux.waits.tables import Holding, Tables
 _MEMORY: Final = frozenset({
     WaitKind.MUTEX, WaitKind.RWLOCK, WaitKind.JOIN, WaitKind.SEMAPHORE, WaitKind.CONDITION, WaitKind.FUTEX,
 })  # fmt: skip
+_RING: Final = b"anon_inode:[io_uring]"
 _ENDS: Final = frozenset({Role.WRITER, Role.READER, Role.PEER, Role.LISTENER})
 
 
@@ -34,11 +44,13 @@ class Proof:
         self._graph = graph
         self._sharers: dict[Pid, str] = {}
         self._fresh: Tables | None = None
+        self._candidates: list[Tid] = []
 
     def doubts(self, candidates: Iterable[Tid]) -> dict[Tid, str]:
         """By task, why its wait may end after all."""
         found = {}
-        for tid in sorted(candidates):
+        self._candidates = sorted(candidates)
+        for tid in self._candidates:
             why = self._doubt(self._graph.tasks[tid])
             if why:
                 found[tid] = why
@@ -95,7 +107,7 @@ class Proof:
         return tasks.sees_all()
 
     def _uring(self, pid: Pid) -> bool:
-        return self._machine.tables.has(pid, b"anon_inode:[io_uring]")
+        return self._machine.tables.has(pid, _RING)
 
     def _children(self, task: Task) -> str:
         # The children that were seen are all: another can only come from one of the process's own threads, or be
@@ -115,51 +127,126 @@ class Proof:
     # Descriptors
 
     def _descriptors(self, task: Task) -> str:
-        name = (task.wait.object or "").encode()
-        fresh = self._again()
-        unseen = self._unseen(fresh)
-        if unseen:
-            return unseen
-        known = {(ender.pid, held.fd) for ender in task.wait.enders for held in ender.held}
-        wanted = Role.READER if task.wait.kind is WaitKind.WRITE else Role.WRITER
-        now = {
-            (each.pid, each.fd) for each in fresh.holders(name)
-            if (access := tables.access(each.tid, each.fd)) is not None and access[wanted is Role.WRITER]
-        }  # fmt: skip
-        if now - known:
-            return f"{min(now - known)[0]} has come to hold its other end while it was looked at"
-        for pid in {pid for pid, _fd in known}:
+        for end in task.wait.ends:
+            why = self._held_elsewhere(task, end)
+            if why:
+                return why
+        for pid in {ender.pid for ender in task.wait.enders if ender.role in _ENDS}:
             if self._uring(pid):
                 return f"{pid} has an io_uring, by which the kernel can use the other end"
             apart = self._apart(pid)
             if apart:
                 return apart
-        return self._in_messages(fresh)
+        return ""
+
+    def _held_elsewhere(self, task: Task, end: PipeEnd) -> str:
+        """Who holds an end of a pipe besides those that are told."""
+        known = {(ender.pid, held.fd) for ender in task.wait.enders for held in ender.held}
+        opened = self._opened
+        if isinstance(opened, Unavailable):
+            return self._by_tables(end, known)
+        pipes = {each.inode for each in opened if each.pid == task.pid and each.number == end.inode} & {
+            each.inode for each in opened if each.device == self._pipes
+        }
+        for pipe in pipes:  # two, where the numbers of inodes have come round
+            there = [each for each in opened if each.inode == pipe and (each.writes if end.write else each.reads)]
+            strangers = [each for each in there if (each.pid, each.fd) not in known]
+            if strangers:
+                return self._stranger(strangers[0].pid)
+            why = end_besides(there, write=end.write) or besides(there, self._alive)
+            if why:
+                return why
+        return "" if pipes else f"{end.name} was closed while it was looked at"
+
+    def _stranger(self, pid: Pid) -> str:
+        if pid in self._machine.tables.unread:
+            found = look(Tid(int(pid)))
+            name = "" if isinstance(found, Unavailable) else f" {printable(found.name)}"
+            return f"{pid}{name}, whose descriptors /proc does not let be read, holds its other end as well"
+        return f"{pid} has come to hold its other end while it was looked at"
+
+    def _by_tables(self, end: PipeEnd, known: set[tuple[Pid, Fd]]) -> str:
+        # The kernel does not count for us: the tables of all processes are read once more.
+        fresh = self._again()
+        unseen = self._unseen(fresh)
+        if unseen:
+            return unseen
+        now = {
+            (each.pid, each.fd) for each in fresh.holders(end.name.encode())
+            if (access := tables.access(each.tid, each.fd)) is not None and access[end.write]
+        }  # fmt: skip
+        if now - known:
+            return self._stranger(min(now - known)[0])
+        return self._out_of_tables(fresh)
+
+    @cached_property
+    def _opened(self) -> list[Opened] | Unavailable:
+        """Who has the files open by which the candidates' waits could end."""
+        waits = [self._graph.tasks[tid].wait for tid in self._candidates]
+        locked = {wait.locked for wait in waits if wait.locked is not None}
+        return open_files(locked | {end.inode for wait in waits for end in wait.ends})
+
+    @cached_property
+    def _pipes(self) -> tuple[int, int]:
+        return pipe_device()
+
+    @cached_property
+    def _alive(self) -> dict[Pid, int]:
+        return {task.pid: len(self._machine.alive(task.pid)) for task in self._graph.tasks.values()}
 
     def _unseen(self, fresh: Tables) -> str:
         """Who could hold a descriptor and is not seen."""
         if fresh.unread:
             pid, why = next(iter(fresh.unread.items()))
-            return f"the descriptors of {_processes(len(fresh.unread))} may not be read ({pid}: {why.why})"
-        if fresh.cut:
-            return "the descriptors of all processes are too many to be read"
-        if not self._all_seen:
-            return "processes outside of this pid namespace are not seen, and one could hold it"
-        return ""
+            found = f"the descriptors of {_processes(len(fresh.unread))} may not be read ({pid}: {why.why})"
+        elif fresh.cut:
+            found = "the descriptors of all processes are too many to be read"
+        elif not self._all_seen:
+            found = "processes outside of this pid namespace are not seen, and one could hold it"
+        else:
+            return ""
+        asked = self._opened
+        return found + (f"; nor does the kernel tell how many have it: {asked.why}" if isinstance(asked, Unavailable)
+                        else "")  # fmt: skip
 
     def _file_lock(self, task: Task) -> str:
         # A lock of a description ends when anybody unlocks it who has the description; one of a process when any
         # process unlocks it that shares its table (fcntl(2)), or closes any descriptor of the file.
+        for ender in task.wait.enders:
+            if self._uring(ender.pid):
+                return f"{ender.pid} has an io_uring, by which the kernel can close a file"
+            apart = self._apart(ender.pid)
+            if apart:
+                return apart
+        found = self._lock_shared(task)
+        return self._lock_by_tables(task) if found is None else found
+
+    def _lock_shared(self, task: Task) -> str | None:
+        """Who else could unlock it, by the kernel's own count; None: that cannot be told."""
+        opened = self._opened
+        if isinstance(opened, Unavailable):
+            return None
+        opened = [each for each in opened if each.number == task.wait.locked]
+        known = {(ender.pid, held.fd) for ender in task.wait.enders for held in ender.held}
+        files = {each.file for each in opened if (each.pid, each.fd) in known}
+        descriptions = [each for each in opened if each.file in files]
+        there = {(each.pid, each.fd) for each in descriptions}
+        tables = [each for each in opened if any(each.pid == ender.pid for ender in task.wait.enders)]
+        if not known <= there or not {ender.pid for ender in task.wait.enders} <= {each.pid for each in tables}:
+            return None
+        if there - known:
+            return self._stranger(min(there - known)[0])
+        return besides(descriptions, self._alive) or users_besides(tables, self._alive)
+
+    def _lock_by_tables(self, task: Task) -> str:
         fresh = self._again()
         unseen = self._unseen(fresh)
         if unseen:
             return unseen
         for ender in task.wait.enders:
-            if self._uring(ender.pid):
-                return f"{ender.pid} has an io_uring, by which the kernel can close a file"
-            apart = self._apart(ender.pid) or self._shared_table(ender.pid)
-            if apart:
-                return apart
+            shared = self._shared_table(ender.pid)
+            if shared:
+                return shared
             for held in ender.held:
                 same = Holding(ender.pid, self._machine.reader(ender.pid), held.fd, b"")
                 target = tables.target(same.tid, held.fd)
@@ -168,7 +255,7 @@ class Proof:
                 for other in others:
                     if (other.pid, other.fd) not in known and tables.same_file(same, other):
                         return f"{other.pid} has come to hold it while it was looked at"
-        return self._in_messages(fresh)
+        return self._out_of_tables(fresh)
 
     def _shared_table(self, pid: Pid) -> str:
         reader = self._machine.reader(pid)
@@ -193,7 +280,10 @@ class Proof:
                     return f"thread {tid} has a descriptor table of its own, which was not read"
         return ""
 
-    def _in_messages(self, fresh: Tables) -> str:
+    def _out_of_tables(self, fresh: Tables) -> str:
+        """Whether a descriptor may be kept where no table has it."""
+        for each in fresh.holders(_RING):
+            return f"{each.pid} has an io_uring, in which the other end may be kept (IORING_REGISTER_FILES)"
         # A descriptor in a message that nobody has taken is in no table (unix(7), SCM_RIGHTS).
         for holders in fresh.sockets():
             infos = ((held, tables.info(held.tid, held.fd)) for held in holders)

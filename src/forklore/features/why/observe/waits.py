@@ -240,7 +240,7 @@ class TaskWaits:
 def _wait(found: Awaited) -> Wait:
     return Wait(
         found.kind, found.what, found.enders, closed=found.closed, beyond=found.beyond, object=found.object,
-        idle=found.idle, timed=found.timed, ends_in=found.ends_in,
+        ends=found.ends, idle=found.idle, timed=found.timed, ends_in=found.ends_in,
     )  # fmt: skip
 
 

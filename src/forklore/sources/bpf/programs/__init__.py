@@ -12,5 +12,14 @@ FOLDER: Final = Path(__file__).parent
 
 
 def programs(arch: Arch) -> BpfObject:
-    """Those of a machine."""
-    return read_object((FOLDER / f"forklore-{arch}.bpf.o").read_bytes())
+    """Those of the engine on a machine."""
+    return _object(f"forklore-{arch}")
+
+
+def open_files() -> BpfObject:
+    """That which tells who has files open. It reads no registers, so it is one for every machine."""
+    return _object("open_files")
+
+
+def _object(name: str) -> BpfObject:
+    return read_object((FOLDER / f"{name}.bpf.o").read_bytes())
