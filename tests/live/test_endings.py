@@ -196,5 +196,7 @@ def test_the_command_line_that_a_server_writes_for_itself(program: Program, trac
     assert run.status == 0
     worker = run.task(run.line("worker").number("pid"))
     assert worker.title == (b"titled: worker process",)
+    leaver = run.task(run.line("leaver").number("pid"))
+    assert leaver.title == (b"titled: leaver",)
     plain = run.task(run.line("plain").number("pid"))
     assert plain.title == ()

@@ -25,9 +25,9 @@ COUNTS: Counter[str] = Counter()
 class Watched(Engine):
     """Counts, and does as the engine does."""
 
-    def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
+    def _first_status(self, tid: Tid, status: WaitStatus, t: int) -> Tracee | None:
         COUNTS["child first" if tid not in self._creations.awaited else "creator first"] += 1
-        return super()._first_status(tid, status)
+        return super()._first_status(tid, status, t)
 
     def _begin(self, child: Tracee, early: WaitStatus, t: int) -> None:
         COUNTS["creator first"] -= 1  # it was there before, and is handed to _first_status once more from here

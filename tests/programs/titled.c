@@ -1,6 +1,6 @@
-/* A server whose worker writes what it is over its arguments, as nginx and postgres do, and a child that does not.
- * Both are told to end by SIGTERM when they are ready.
- * Says: worker pid=N, plain pid=N */
+/* A server whose workers write what they are over their arguments, as nginx and postgres do, and a child that does not.
+ * One worker makes itself a session and ends by itself. The others are told to end by SIGTERM when they are ready.
+ * Says: leaver pid=N, worker pid=N, plain pid=N */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 
 extern char **environ;
 
-static pid_t start(const char *title, char **argv)
+static pid_t start(const char *title, int leaves, char **argv)
 {
     int ends[2];
     char byte;
@@ -17,6 +17,8 @@ static pid_t start(const char *title, char **argv)
         _exit(2);
     pid_t child = fork();
     if (child == 0) {
+        if (leaves)
+            setsid();
         if (title) {
             /* From the first argument on to the last of the environment all is one piece of the stack. */
             char *last = argv[0];
@@ -25,10 +27,13 @@ static pid_t start(const char *title, char **argv)
             memset(argv[0], 0, last - argv[0]);
             strncpy(argv[0], title, last - argv[0] - 1);
         }
+        if (leaves)
+            _exit(0);
         write(ends[1], "x", 1);
         for (;;)
             pause();
     }
+    close(ends[1]);
     read(ends[0], &byte, 1);
     return child;
 }
@@ -36,10 +41,12 @@ static pid_t start(const char *title, char **argv)
 int main(int argc, char **argv)
 {
     (void)argc;
-    pid_t plain = start(NULL, argv), worker = start("titled: worker process", argv);
-    printf("worker pid=%d\nplain pid=%d\n", worker, plain);
+    pid_t leaver = start("titled: leaver", 1, argv);
+    pid_t plain = start(NULL, 0, argv), worker = start("titled: worker process", 0, argv);
+    printf("leaver pid=%d\nworker pid=%d\nplain pid=%d\n", leaver, worker, plain);
     kill(worker, SIGTERM);
     kill(plain, SIGTERM);
     int status;
-    return waitpid(worker, &status, 0) != worker || waitpid(plain, &status, 0) != plain;
+    return waitpid(leaver, &status, 0) != leaver || waitpid(worker, &status, 0) != worker ||
+           waitpid(plain, &status, 0) != plain;
 }

@@ -29,7 +29,10 @@ Task = TypeVar("Task", bound=LiveTask)
 class ThreadGroup(Generic[Task]):
     """A thread group: its tasks that are traced now, who waits for it, and which groups it waits for."""
 
-    __slots__ = ("argv", "argv_look", "children", "next_look", "parent", "pause", "tasks", "tgid")
+    __slots__ = (
+        "argv", "argv_look", "children", "executed", "kin_look", "next_look", "parent", "pause", "tasks", "tgid",
+        "titled",
+    )  # fmt: skip
 
     def __init__(self, tgid: Pid, parent: Pid | None) -> None:
         self.tgid = tgid
@@ -40,6 +43,12 @@ class ThreadGroup(Generic[Task]):
         self.argv: list[bytes] | None = None
         """Its command line as it was last seen; None: not known."""
         self.argv_look = 0
+        """When that is looked at again."""
+        self.executed = False
+        """It was seen to execute."""
+        self.titled = False
+        """Processes of its program write their own command lines: seen of it, or of a child that runs the same."""
+        self.kin_look = 0
         """When that is looked at again."""
         self.children: set[ThreadGroup[Task]] = set()
 

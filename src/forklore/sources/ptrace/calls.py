@@ -25,6 +25,7 @@ from forklore.sources.ptrace.new_tasks import NewTasks
 from forklore.sources.ptrace.observer import Observers
 from forklore.sources.ptrace.options import Observe
 from forklore.sources.ptrace.refused import Refusal, UserTasks
+from forklore.sources.ptrace.task_names import Titles
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Tracee
 
@@ -36,8 +37,8 @@ class Calls:
 
     def __init__(
         self, kernel: Kernel, machine: Arch, observe: Observe, family: Family, creations: Creations,
-        reader: EntryReader, new: NewTasks, observers: Observers, killers: Killers, deferred: Deferred, out: Outbox,
-        go: Callable[[Tid], None], begin: Callable[[Tracee, WaitStatus, int], None],
+        reader: EntryReader, new: NewTasks, observers: Observers, killers: Killers, deferred: Deferred, titles: Titles,
+        out: Outbox, go: Callable[[Tid], None], begin: Callable[[Tracee, WaitStatus, int], None],
     ) -> None:  # fmt: skip
         """``begin`` handles the first status of a child that came before it was told of."""
         self._kernel = kernel
@@ -52,6 +53,7 @@ class Calls:
         self._deferred = deferred
         self._user_tasks = UserTasks(kernel, family)
         self._killers = killers
+        self._titles = titles
         self._out = out
         self._go = go
         self._begin = begin
@@ -136,6 +138,8 @@ class Calls:
         records.tell(self._out, record, entry)
 
     def _unshared(self, task: Tracee, entry: EnteredCall, result: int, t: int) -> None:
+        if result >= 0 and entry.name == "setsid":
+            self._titles.new_session(task)
         changed = result >= 0 and entry.name not in ("setsid", "ptrace")
         compared = sharing.compared_again(task) if changed else {}
         namespaces = changed and entry.name != "close_range" and self._observe in (Observe.AUTO, Observe.FULL)

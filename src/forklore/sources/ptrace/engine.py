@@ -17,7 +17,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 from forklore.abi.arch import Arch
-from forklore.abi.ptrace import Option
 from forklore.abi.units import Pid, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux.ours import leaving
@@ -31,6 +30,7 @@ from forklore.sources.ptrace.creations import CreationInFlight, Creations
 from forklore.sources.ptrace.deferred import Deferred
 from forklore.sources.ptrace.ends import Ends
 from forklore.sources.ptrace.entry import EntryReader
+from forklore.sources.ptrace.exit_stops import ExitStops
 from forklore.sources.ptrace.held_pairs import CREATOR_GONE, HeldPairs
 from forklore.sources.ptrace.held_time import timed
 from forklore.sources.ptrace.kernel import LINUX, Kernel
@@ -99,9 +99,10 @@ class Engine:
         self._announcers = Announcers(kernel, self._family, self._creations, self._reader, self._stops, machine)
         self._observers = Observers([*observers_of(options, emit, callers), *observers])
         self._renames = Renames(kernel, emit)
-        self._titles = Titles(kernel, emit, argv=options.argv)
+        self._exit_stops = ExitStops(kernel, trace_options(self._stops, ends=options.looks_at_ends))
+        self._titles = Titles(kernel, self._family, self._exit_stops, emit, argv=options.argv)
         self._killers = Killers(kernel, self._family)
-        self._zombies = Zombies(kernel, self._family, emit, trace_options(self._stops, ends=options.looks_at_ends))
+        self._zombies = Zombies(kernel, self._family, emit, self._exit_stops)
         self._deferred = Deferred()
         self._new = NewTasks(
             kernel, self._family, self._creations, self._reader, self._renames, self._observers, self._deferred,
@@ -118,7 +119,7 @@ class Engine:
         self._delivery = Delivery(kernel, machine)
         self._calls = Calls(
             kernel, machine, options.observe, self._family, self._creations, self._reader, self._new, self._observers,
-            self._killers, self._deferred, emit, self._go, self._begin,
+            self._killers, self._deferred, self._titles, emit, self._go, self._begin,
         )  # fmt: skip
         self._ends = Ends(
             kernel, self._family, self._creations, self._announcers, self._new, self._renames, self._observers,
@@ -156,7 +157,7 @@ class Engine:
 
     def seize(self, pid: Pid) -> None:
         """Take the root, a child that waits to be let go. PermissionError where ptrace is not allowed."""
-        self._kernel.seize(Tid(pid), self._zombies.options)
+        self._kernel.seize(Tid(pid), self._exit_stops.options)
         root = self._ends.root = self._family.add(Tid(pid), pid, Pid(self._me), depth=0)
         self._emit(
             ev.Begin(
@@ -174,7 +175,7 @@ class Engine:
 
         The records are the caller's to emit, for the tasks that are still alive then.
         """
-        self._zombies.options = seizing.options
+        self._exit_stops.options = seizing.options
         begun: list[tuple[Tracee, ev.Begin]] = []
         refused: list[Unavailable] = []
         parent = self._kernel.parent_of(pid)
@@ -223,7 +224,7 @@ class Engine:
         wait, steps, deferred = self._wait, _Steps(self._handlers, self._on_other), self._deferred
         alarm, out = self._alarm, self._out
         zombies, standing = self._zombies, self._zombies.standing
-        in_exit_stop, all_tell_ends = self._kernel.in_exit_stop, bool(zombies.options & Option.TRACEEXIT)
+        in_exit_stop, all_tell_ends = self._kernel.in_exit_stop, self._exit_stops.everywhere
         t, rang = clock() - start, False
         while not self._asked:
             if deferred.work:
@@ -257,7 +258,7 @@ class Engine:
                 zombies.follows(task, status)
             try:
                 if task is None or tid in awaited:
-                    task = self._first_status(tid, status)
+                    task = self._first_status(tid, status, t)
                     if task is None:
                         continue
                 elif deferred.work:
@@ -291,10 +292,10 @@ class Engine:
 
     def _begin(self, child: Tracee, early: WaitStatus, t: int) -> None:
         # It had a status before it was told of.
-        if self._first_status(child.tid, early) is not None:
+        if self._first_status(child.tid, early, t) is not None:
             self._handlers.get(early.kind, self._on_other)(child, early, t)
 
-    def _first_status(self, tid: Tid, status: WaitStatus) -> Tracee | None:
+    def _first_status(self, tid: Tid, status: WaitStatus, t: int) -> Tracee | None:
         # None: there is nothing more to do with this status now.
         creation = self._creations.first_status(tid)
         if creation is None:
@@ -306,7 +307,11 @@ class Engine:
             else:
                 self._creations.stopped_unannounced(tid, status)
             return None
-        return self._new.stopped(creation, status, may_wait=not self._leaving)
+        child = self._new.stopped(creation, status, may_wait=not self._leaving)
+        if child is not None and status.kind is Kind.TRAP and creation.creator is not None:
+            entry = creation.entry
+            self._titles.born(child, creation.creator, 0 if entry is None else entry.flags, t)
+        return child
 
     def _adopt_unannounced(self) -> None:
         for tid, made in self._announcers.without(self._now()):
@@ -330,7 +335,7 @@ class Engine:
         options = self._options
         compared = sharing.compared_again(task) if task.shares else {}
         self._emit(records.executed(self._kernel, t, task, entry, former, compared, argv=options.argv, env=options.env))
-        self._titles.executed(task.group, entry)
+        self._titles.executed(task, entry)
         for executed in self._observers.executed:
             work = executed(task, t)
             if work is not None:
@@ -380,6 +385,7 @@ class Engine:
     # Ends
 
     def _on_exiting(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        self._titles.ending(task, t)
         for exiting in self._observers.exiting:
             exiting(task, t)
         self._go(task.tid)

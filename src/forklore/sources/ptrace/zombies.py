@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from forklore.abi.ptrace import Option
 from forklore.abi.units import Pid, TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc
@@ -22,6 +21,7 @@ from forklore.linux.tracing.wait import Kind, WaitStatus
 from forklore.sources.ptrace.tracee import Group, Tracee
 
 if TYPE_CHECKING:
+    from forklore.sources.ptrace.exit_stops import ExitStops
     from forklore.sources.ptrace.kernel import Kernel
     from forklore.sources.ptrace.task_table import Family
     from forklore.sources.source import Emit
@@ -75,12 +75,11 @@ class _Vanished(Struct):
 class Zombies:
     """Follows each process from its end to the end of its zombie."""
 
-    def __init__(self, kernel: Kernel, family: Family, emit: Emit, options: int) -> None:
-        """``options``: PTRACE_O_* that every tracee has."""
+    def __init__(self, kernel: Kernel, family: Family, emit: Emit, ends: ExitStops) -> None:
         self._kernel = kernel
         self._family = family
         self._emit = emit
-        self.options = options
+        self._ends = ends
         self.standing: dict[Pid, _Parent] = {}
         """Who has zombies."""
         self.due = 0
@@ -167,13 +166,10 @@ class Zombies:
             parent.next_look = t + _SHARE * (self._kernel.clock() - began)
         if leaving:
             parent.ends = t if self._is_last(task) else None
-        elif told and parent.zombies and not (task.tells_end or self.options & Option.TRACEEXIT):
-            self._kernel.set_options(task.tid, self.options | Option.TRACEEXIT)
-            task.tells_end = True
-        elif task.tells_end and not parent.zombies:
-            # Or its children would stop at their ends, too: they have its options.
-            self._kernel.set_options(task.tid, self.options)
-            task.tells_end = False
+        elif told and parent.zombies:
+            self._ends.add(task)
+        elif not parent.zombies:
+            self._ends.drop(task)  # or its children would stop at their ends, too
 
     def _is_last(self, task: Tracee) -> bool:
         # Its process ends with it: there are no other threads, or SIGKILL waits for them (kernel/signal.c:

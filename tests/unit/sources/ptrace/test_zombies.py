@@ -11,6 +11,7 @@ from forklore.abi import ptrace as pt
 from forklore.abi.units import Pid, Tid
 from forklore.events import records as ev
 from forklore.linux.tracing.wait import Kind, WaitStatus
+from forklore.sources.ptrace.exit_stops import ExitStops
 from forklore.sources.ptrace.kernel import Kernel
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.task_table import Family
@@ -50,7 +51,8 @@ class World:
             self.reaper = self.family.add(Tid(REAPER), REAPER, None, 0)
         self.parent = self.family.add(Tid(PARENT), PARENT, REAPER, 0)
         child = self.family.born(self.parent, Tid(CHILD), 0)
-        self.tracked = Zombies(cast("Kernel", cast("Any", kernel)), self.family, self._tell, options)
+        scripted = cast("Kernel", cast("Any", kernel))
+        self.tracked = Zombies(scripted, self.family, self._tell, ExitStops(scripted, options))
         self.family.forget(child)
         self.child = child.id
         self.tracked.ended(child, 5 * MS, vanished=vanished)
