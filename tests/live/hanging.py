@@ -42,6 +42,8 @@ _COMPILERS: Final = {
 _PATIENCE: Final = 60.0
 _PAUSE_MS: Final = 5
 _STATES: Final = {"stopped": "T", "traced": "t", "ended": "Z"}
+_PASSING: Final = frozenset({"flock", "fcntl"})
+"""Calls that stand uninterruptibly on their way to their wait, while /proc/locks is read (fs/locks.c: file_rwsem)."""
 _SAME: Final = {
     "semop": {"semop", "semtimedop"},
     "futex": {"futex"},
@@ -208,6 +210,8 @@ def _is_in(tid: int, name: str) -> bool:
     if name in _STATES:
         return found.state == _STATES[name]
     machine = proc.machine()
+    if found.state == "D" and name in _PASSING:
+        return False
     if found.state not in "SDTt" or not isinstance(found.call, RawCall) or machine is None:
         return False
     arch = Arch.I386 if found.call.narrow else machine

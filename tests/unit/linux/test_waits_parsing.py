@@ -24,6 +24,23 @@ def test_a_lock_and_who_waits_for_it() -> None:
     assert (waits.number, waits.waits, waits.pid) == (1, True, 12026)
 
 
+WRITE, OTHER = b"FLOCK  ADVISORY  WRITE 12025 fe:00:7 0 EOF\n", b"FLOCK  ADVISORY  READ 99 fe:00:8 0 EOF\n"
+WAITS = b"FLOCK  ADVISORY  WRITE 12026 fe:00:7 0 EOF\n"
+
+
+def test_a_lock_that_is_read_twice_is_one() -> None:
+    # Another was taken before the second page of /proc/locks was read: what came last in the first comes again.
+    page, again = b"1: " + WRITE + b"1: -> " + WAITS, b"2: " + WRITE + b"2: -> " + WAITS
+    assert parse_locks(page + again) == parse_locks(page)
+
+
+def test_a_lock_that_one_read_lacks_is_in_the_next() -> None:
+    held, waits = b"1: " + WRITE, b"1: -> " + WAITS
+    found = parse_locks(b"1: " + OTHER, b"2: " + OTHER + held + waits, held + waits)
+    assert [(each.pid, each.waits) for each in found] == [(99, False), (12025, False), (12026, True)]
+    assert found[1].number == found[2].number != found[0].number
+
+
 def test_a_lock_of_a_description_has_no_pid() -> None:
     found = parse_lock(b"2: OFDLCK ADVISORY  READ -1 00:1a:77 128 255")
     assert isinstance(found, FileLock)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+import mmap
+from typing import Final
+
+from msgspec import Struct, structs
 
 from forklore.abi.units import Pid, Unavailable
 from forklore.linux.proc import read_file
+
+_AT_ONCE: Final = mmap.PAGESIZE - 256
+"""So many bytes may be more than what one read gives (fs/seq_file.c)."""
+_AGAIN: Final = 2
+_READS: Final = 32
+"""Numbers of one read lie so many bits apart from those of the next."""
 
 
 class FileLock(Struct, frozen=True):
@@ -31,18 +40,34 @@ class FileLock(Struct, frozen=True):
 
 def file_locks() -> list[FileLock] | Unavailable:
     """All locks that this pid namespace can see."""
-    raw = read_file("/proc/locks", 1 << 24)
-    return raw if isinstance(raw, Unavailable) else parse_locks(raw)
+    found = [read_file("/proc/locks", 1 << 24)]
+    if not isinstance(found[0], Unavailable) and len(found[0]) > _AT_ONCE:
+        found += [read_file("/proc/locks", 1 << 24) for _ in range(_AGAIN)]
+    raws = [raw for raw in found if not isinstance(raw, Unavailable)]
+    return parse_locks(*raws) if raws else found[0] if isinstance(found[0], Unavailable) else []
 
 
-def parse_locks(raw: bytes) -> list[FileLock]:
-    """The lines of /proc/locks, and of ``lock:`` in fdinfo; others are left out."""
-    found = []
-    for line in raw.splitlines():
-        lock = parse_lock(line)
-        if lock is not None:
-            found.append(lock)
-    return found
+def parse_locks(*raws: bytes) -> list[FileLock]:
+    """The lines of /proc/locks, and of ``lock:`` in fdinfo; others are left out. Of several reads each lock that any of
+    them has.
+
+    The file is numbered as it is read, a page at a time. A lock that has another number in the next page, because one
+    was taken before it meanwhile, has the first of them; one that is in no page, because one was given up, is in the
+    next read.
+    """
+    found: dict[FileLock, None] = {}
+    first: dict[FileLock, int] = {}
+    for index, raw in enumerate(raws):
+        numbers: dict[int, int] = {}
+        for line in raw.splitlines():
+            lock = parse_lock(line)
+            if lock is None:
+                continue
+            new = lock.number + (index << _READS)
+            if not lock.waits:
+                numbers[lock.number] = new = first.setdefault(structs.replace(lock, number=0), new)
+            found[structs.replace(lock, number=numbers.get(lock.number, new))] = None
+    return list(found)
 
 
 def parse_lock(line: bytes) -> FileLock | None:
