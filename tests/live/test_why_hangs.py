@@ -119,6 +119,26 @@ def test_the_root_cause_is_named(source: str, name: str) -> None:
     check(answer.chain.certainty, certainty, answer.chain.why, said)
 
 
+ZERO = 'echo 0 0 0 0 > /proc/sys/kernel/sem && echo 0 > /proc/sys/kernel/msgmni && exec "$@"'
+LIMITED = {
+    "posix_queue": ("mq_open", ["prlimit", "--msgqueue=0", "--"]),
+    "sysv_queue": ("msgget", ["unshare", "--ipc", "sh", "-c", ZERO, "sh"]),
+    "sysv_semaphore": ("semget", ["unshare", "--ipc", "sh", "-c", ZERO, "sh"]),
+}
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_what_others_have_used_up_skips_with_that_reason(name: str) -> None:
+    call, limited = LIMITED[name]
+    if shutil.which(limited[0]) is None or ("--ipc" in limited and os.geteuid() != 0):
+        pytest.skip(f"{limited[0]} (package: util-linux) is not there, or an IPC namespace takes root")
+    with (
+        pytest.raises(pytest.skip.Exception, match=f"{call} fails here"),
+        hanging([*limited, program("ends.c"), name]),
+    ):
+        pytest.fail("it hangs although there is nothing that it could wait for")
+
+
 def check(found: Certainty, wanted: str, doubt: str, said: str) -> None:
     if wanted == COUNTED and (lacking := uncounted()) is not None and doubt.startswith("the descriptors of "):
         assert found is LIKELY, said

@@ -400,12 +400,7 @@ static void poll_pause(void) {
 
 static void io_uring(void) {
     struct io_uring_params given = {0};
-    int ring = (int)syscall(SYS_io_uring_setup, 4, &given);
-    if (ring < 0) {
-        say("lacks io_uring_setup %s\n", strerrorname_np(errno));
-        ask(getpid(), 0);
-        idle();
-    }
+    int ring = granted((int)syscall(SYS_io_uring_setup, 4, &given), "io_uring_setup");
     size_t size = given.sq_off.array + given.sq_entries * sizeof(unsigned);
     char *queue = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
     struct io_uring_sqe *entries = mmap(NULL, given.sq_entries * sizeof *entries, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -449,7 +444,7 @@ static void signal_descriptor(void) {
 }
 
 static void file_events(void) {
-    int fd = inotify_init1(IN_CLOEXEC);
+    int fd = granted(inotify_init1(IN_CLOEXEC), "inotify_init1");
     must(inotify_add_watch(fd, "/proc/self/exe", IN_MODIFY) >= 0, "inotify_add_watch");
     blocks("read");
     ask(getpid(), 1);
@@ -508,8 +503,7 @@ static void futex_words(void) {
 static void waits_by_pidfd(void) {
     siginfo_t told;
     pid_t pid = keeper(NULL, 0);
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    must(fd >= 0, "pidfd_open");
+    int fd = granted((int)syscall(SYS_pidfd_open, pid, 0), "pidfd_open");
     blocks("waitid");
     ask(getpid(), 2);
     waitid(P_PIDFD, (id_t)fd, &told, WEXITED);
@@ -608,7 +602,7 @@ static void down(int set) {
 }
 
 static void semaphore_zero(void) {
-    int set = semget(IPC_PRIVATE, 2, 0600);
+    int set = granted(semget(IPC_PRIVATE, 2, 0600), "semget");
     struct sembuf zero[2] = {{.sem_num = 1, .sem_op = 0}, {.sem_num = 0, .sem_op = 0}};
     say("semaphores %d\n", set);
     keeper(down, set);
@@ -618,7 +612,7 @@ static void semaphore_zero(void) {
 }
 
 static void semaphore_time(void) {
-    int set = semget(IPC_PRIVATE, 1, 0600);
+    int set = granted(semget(IPC_PRIVATE, 1, 0600), "semget");
     struct sembuf change = {.sem_op = -2};
     struct timespec end = {.tv_sec = 10000};
     say("semaphores %d\n", set);
@@ -628,7 +622,7 @@ static void semaphore_time(void) {
 }
 
 static void queue_full(void) {
-    int queue = msgget(IPC_PRIVATE, 0600);
+    int queue = granted(msgget(IPC_PRIVATE, 0600), "msgget");
     struct { long type; char text[1024]; } message = {.type = 1};
     say("queue %d\n", queue);
     while (msgsnd(queue, &message, sizeof message.text, IPC_NOWAIT) == 0) continue;
@@ -641,8 +635,7 @@ static void posix_queue_full(void) {
     char name[64];
     snprintf(name, sizeof name, "/forklore-%d", getpid());
     struct mq_attr given = {.mq_maxmsg = 1, .mq_msgsize = 8};
-    mqd_t queue = mq_open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600, &given);
-    must(queue >= 0, "mq_open");
+    mqd_t queue = granted(mq_open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600, &given), "mq_open");
     mqd_t mine = mq_open(name, O_WRONLY | O_CLOEXEC);
     mq_unlink(name);
     must(mq_send(queue, page, 1, 0) == 0, "mq_send");

@@ -285,7 +285,7 @@ static void posix_lock(void) {
 }
 
 static void sysv_semaphore(void) {
-    int set = semget(IPC_PRIVATE, 1, 0600), gate[2];
+    int set = granted(semget(IPC_PRIVATE, 1, 0600), "semget"), gate[2];
     struct sembuf up = {.sem_op = 1}, down = {.sem_op = -1};
     piped(gate);
     say("semaphores %d\n", set);
@@ -303,7 +303,7 @@ static void sysv_semaphore(void) {
 }
 
 static void sysv_queue(void) {
-    int queue = msgget(IPC_PRIVATE, 0600);
+    int queue = granted(msgget(IPC_PRIVATE, 0600), "msgget");
     struct { long type; char text[1]; } message;
     say("queue %d\n", queue);
     blocks("msgrcv");
@@ -314,8 +314,7 @@ static void sysv_queue(void) {
 static void posix_queue(void) {
     char name[64];
     snprintf(name, sizeof name, "/forklore-%d", getpid());
-    mqd_t queue = mq_open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600, NULL);
-    must(queue >= 0, "mq_open");
+    mqd_t queue = granted(mq_open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600, NULL), "mq_open");
     mq_unlink(name);
     static char message[1 << 16];
     blocks("mq_timedreceive");

@@ -42,6 +42,15 @@ static inline void must(int good, const char *what) {
     }
 }
 
+// What a machine may lack, or others of this user may have used up: the scenario cannot be played then, and says so.
+static inline int granted(int got, const char *call) {
+    if (got < 0) {
+        say("lacks %s %d\n", call, errno);
+        exit(8);
+    }
+    return got;
+}
+
 // This thread is about to block in a call of that name.
 static inline void blocks(const char *call) { say("wait %d %s\n", self(), call); }
 
