@@ -143,6 +143,7 @@ BARE: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
         "stack_broken": (("pointer",), ("overwritten",), ("astray",), ("recursive",), ("generated",)),
         "stack_calls": ((),),
         "stack_inlines": ((), ("7",)),
+        "stack_kinds": ((),),
         "stack_shapes": tuple(
             (word,)
             for word in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import struct
@@ -245,6 +246,52 @@ def test_no_file_is_looked_into_while_somebody_is_held(
     held, free, trace = files(tmp_path, verb, [str(place / "program")], 7)
     assert named(jsonl.read(trace))
     assert {str(place / "program"), str(place / "program.debug"), "lines"} <= free
+    assert held == set()
+
+
+BELOW = {
+    1: ["make", "in_handler", "raise", "on_alternate", "main"], 2: ["make", "on_alternate", "main"],
+    3: ["make", "in_coroutine"], 4: ["make", "on_deep", "main"], 5: ["make", "through_made_code", "main"],
+}  # fmt: skip
+"""Functions on the stacks of stack_kinds, by the exit status of the child."""
+
+
+@pytest.mark.parametrize("libc", ["glibc", "musl"])
+def test_nor_for_stacks_without_bounds_or_files(libc: str, program: Program, tmp_path: Path) -> None:
+    built = str(program("stack_kinds", more=("-O1",), libc=libc))
+    held, free, file = files(tmp_path, ["-q"], [built], 0)
+    found = {}
+    for task in forklore.load(file).tasks.values():
+        if task.stack is not None and task.death is not None and task.death.code:
+            found[task.death.code] = [frame.place.function for frame in task.stack.frames]
+    lacking = {3: libc == "musl", 5: platform.machine() != "x86_64"}
+    assert found.keys() == {status for status in BELOW if not lacking.get(status)}
+    for status, stack in found.items():
+        left = iter(stack)
+        assert all(name.encode() in left for name in BELOW[status]), (status, stack)
+    assert built in free
+    assert held == set()
+
+
+PYTHON = """
+import os, threading
+def work():
+    pass
+thread = threading.Thread(target=work, name="worker")
+thread.start()
+thread.join()
+if os.fork() == 0:
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_nor_for_the_frames_of_python(tmp_path: Path) -> None:
+    held, free, file = files(tmp_path, ["-q"], [sys.executable, "-S", "-c", PYTHON], 0)
+    trace = forklore.load(file)
+    assert [task.script is not None for task in trace.tasks.values()] == [False, True, True]
+    assert [task.runs.name for task in trace.tasks.values() if task.runs is not None] == ["worker"]
+    assert [what for what in free if "libc.so" in what]
     assert held == set()
 
 

@@ -168,6 +168,18 @@ def executable(tid: Tid) -> Mappings | Unavailable:
     return _parsed(f"/proc/{tid}/maps", _executable)
 
 
+def of_file(tid: Tid, mapping: Mapping) -> list[Mapping] | Unavailable:
+    """All mappings of ``tid`` of the file of ``mapping``, which is one of them, by their addresses."""
+    inode = b" %d " % mapping.inode
+
+    def wanted(raw: bytes) -> list[Mapping]:
+        found = [_mapping(line, number) for number, line in _lines(raw) if inode in line]
+        same = mapping.major, mapping.minor, mapping.inode
+        return [each for each in found if (each.major, each.minor, each.inode) == same] or [mapping]
+
+    return _parsed(f"/proc/{tid}/maps", wanted)
+
+
 def still_mapped(tid: Tid, mapping: Mapping) -> bool:
     """Whether ``tid`` has the same part of the same file there now: asked for (Linux 6.11), else read from maps."""
     answer = _asked(tid, mapping.start)
@@ -194,6 +206,19 @@ def device_at(tid: Tid, address: int) -> tuple[int, int] | None:
         return None if found is None else (found.major, found.minor)
     major, minor = answer[9:11]
     return major, minor
+
+
+def extent_at(tid: Tid, address: int) -> tuple[int, int] | None:
+    """From where to where the mapping goes that ``address`` lies in; None where there is none. As :func:`device_at`."""
+    answer = _asked(tid, address)
+    if answer is _NOT_THERE:
+        return None
+    if answer is None:
+        every = mappings(tid)
+        found = None if isinstance(every, Unavailable) else every.find(address)
+        return None if found is None else (found.start, found.end)
+    start, end = answer[3:5]
+    return start, end
 
 
 _NOT_THERE: Final = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from forklore.sources.outbox import MOST_BYTES, Outbox
 from forklore.sources.ptrace.tracee import Class, EnteredCall, Glance
 from forklore.sources.stacks import copied
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, TracedCode
-from forklore.sources.stacks.copied import MOST, MappedFiles, keep_files, whole_stack
+from forklore.sources.stacks.copied import MOST, PART, MappedFiles, keep_files, parts_of_stack, whole_stack
 from forklore.sources.stacks.routines import Routines
 from forklore.sources.stacks.variables import Near
 
@@ -54,7 +55,7 @@ def stack() -> tuple[int, bytes]:
 def test_a_threads_stack_is_copied_up_to_its_thread_pointer(stack: tuple[int, bytes]) -> None:
     base, content = stack
     size = 20 * PAGE + 40
-    found = whole_stack(glance(base, content[: 2 * PAGE], fs_base=base + size), CodeSpace())
+    found = whole_stack(glance(base, content[: 2 * PAGE], fs_base=base + size), CodeSpace(), first=False)
     assert found == content[:size]
 
 
@@ -62,7 +63,7 @@ def test_the_first_one_up_to_where_it_began(stack: tuple[int, bytes]) -> None:
     base, content = stack
     space = CodeSpace()
     space.bottom = base + 3 * PAGE
-    found = whole_stack(glance(base, content[: 2 * PAGE], fs_base=base - PAGE), space)
+    found = whole_stack(glance(base, content[: 2 * PAGE], fs_base=base - PAGE), space, first=False)
     assert found == content[: 3 * PAGE + 64]
 
 
@@ -70,7 +71,7 @@ def test_what_was_read_already_is_not_read_again(stack: tuple[int, bytes], monke
     base, content = stack
     monkeypatch.setattr(copied, "memory_of", lambda _tid: pytest.fail("it was read"))
     window = content[: 2 * PAGE]
-    assert whole_stack(glance(base, window, fs_base=base + PAGE), CodeSpace()) is window
+    assert whole_stack(glance(base, window, fs_base=base + PAGE), CodeSpace(), first=False) is window
 
 
 @pytest.mark.parametrize("distance", [-8, MOST + 1])
@@ -78,13 +79,48 @@ def test_a_stack_without_bounds_is_not_copied(distance: int, stack: tuple[int, b
     base, content = stack
     space = CodeSpace()
     space.bottom = base + distance - 64
-    assert whole_stack(glance(base, content[: 2 * PAGE], fs_base=base + distance), space) is None
+    assert whole_stack(glance(base, content[: 2 * PAGE], fs_base=base + distance), space, first=False) is None
+
+
+def test_the_thread_pointer_of_the_first_thread_bounds_no_stack(stack: tuple[int, bytes]) -> None:
+    base, content = stack
+    space = CodeSpace()
+    space.bottom = base - 8 * PAGE
+    at = glance(base, content[: 2 * PAGE], fs_base=base + 3 * PAGE)
+    assert whole_stack(at, space, first=True) is None
+    assert whole_stack(at, space, first=False) == content[: 3 * PAGE]
 
 
 def test_nor_one_that_cannot_be_read_to_its_end(stack: tuple[int, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     base, content = stack
     monkeypatch.setattr(copied, "_rest", lambda *_: None)
-    assert whole_stack(glance(base, content[: 2 * PAGE], fs_base=base + 3 * PAGE), CodeSpace()) is None
+    assert whole_stack(glance(base, content[: 2 * PAGE], fs_base=base + 3 * PAGE), CodeSpace(), first=False) is None
+
+
+def test_parts_of_one_without_bounds(stack: tuple[int, bytes]) -> None:
+    base, content = stack
+    space = CodeSpace()
+    space.bottom = base + len(content) - 64
+    at = glance(base, content[:PAGE], fs_base=0)
+    window, others = parts_of_stack(at, space, (base + 8 * PAGE, 16), first=True)
+    assert window == content[:PART]
+    assert others == [
+        (base + 8 * PAGE, content[8 * PAGE : 8 * PAGE + PART]),
+        (base + len(content) - PART, content[-PART:]),
+    ]
+
+
+def test_parts_end_with_their_mapping() -> None:
+    with mmap.mmap(-1, 4 * PAGE) as area:
+        area.write(CONTENT[: 4 * PAGE])
+        base = ctypes.addressof(start := ctypes.c_char.from_buffer(area))
+        mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+        assert mprotect(ctypes.c_void_p(base + 3 * PAGE), ctypes.c_size_t(PAGE), mmap.PROT_READ) == 0
+        space = CodeSpace()
+        space.bottom = 1
+        window, others = parts_of_stack(glance(base, CONTENT[:64]), space, (), first=True)
+        del start
+    assert (window, others) == (CONTENT[: 3 * PAGE], [])
 
 
 def test_where_a_programs_stack_began() -> None:

@@ -57,6 +57,8 @@ class Walk(Struct, frozen=True):
     stack pointer that its caller has; 0 where the caller was not found."""
     end: str
     """``outermost``, ``depth``, or what was in the way, in words."""
+    interrupted: tuple[int, ...] = ()
+    """The stack pointers at which signals came, the last one first: a handler can have had a stack of its own."""
 
     def called(self, index: int) -> bool:
         """Whether a frame is left by a call, so that its pc is a return address.
@@ -97,13 +99,13 @@ def walk(
         end = str(reason)
     if used is not None:
         used |= walker.used
-    return Walk(tuple(walker.frames), end)
+    return Walk(tuple(walker.frames), end, tuple(walker.interrupted))
 
 
 class _Walker:
     __slots__ = (
         "_arch", "_layout", "_lookup", "_numbers", "_read", "_stack", "_values", "_where", "exact", "frames",
-        "guessed", "how", "pc", "sp", "used",
+        "guessed", "how", "interrupted", "pc", "sp", "used",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +127,7 @@ class _Walker:
         self._where: dict[int, int] = {}
         """Addresses of registers that frames passed by have saved: read only when a rule needs one."""
         self.frames: list[tuple[int, How, int]] = []
+        self.interrupted: list[int] = []
         self.used: set[int] = set()
         self.pc = registers[numbers.pc]
         self.sp = registers[numbers.sp]
@@ -315,6 +318,8 @@ class _Walker:
             raise _End("outermost")
         self.pc, self.sp = target, pointer
         self.exact = how == "signal"
+        if self.exact:
+            self.interrupted.append(pointer)
         self.guessed |= how == "pointer"
         self.how = "pointer" if self.guessed else how
 

@@ -129,6 +129,8 @@ _FIRST_PUBLISHED: Final = 13
 _FIRST_PY_VERSION: Final = 11
 _NEW_IN: Final = ((10, b"PyIter_Send"), (9, b"PyObject_CallNoArgs"), (8, b"PyCode_NewWithPosOnlyArgs"))
 """Functions of the C API by the version that brought them, before ``Py_Version`` did."""
+SYMBOLS: Final = (b"_PyRuntime", b"PyCode_Type", b"Py_Version", *(name for _minor, name in _NEW_IN))
+"""All that are asked for, here and in :mod:`forklore.elf.cpython.frames`; without the first there is no interpreter."""
 _LARGEST: Final = 1 << 16
 """More than any published offset: those in PyInterpreterState, the largest, are below 10,000."""
 

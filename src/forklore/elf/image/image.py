@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from forklore.abi.arch import Arch
 from forklore.abi.units import Address, Unavailable
@@ -30,6 +31,8 @@ _SHT_NOTE, _SHT_NOBITS = 7, 8
 _SHF_COMPRESSED = 0x800
 _NT_GNU_BUILD_ID = 3
 _DT_FLAGS_1, _DF_1_NODELETE, _DF_1_PIE = 0x6FFFFFFB, 0x8, 0x08000000
+# DT_HASH, DT_STRTAB, DT_SYMTAB, DT_VERSYM, DT_GNU_HASH
+_MOVED: Final = frozenset({4, 5, 6, 0x6FFFFFF0, 0x6FFFFEF5})
 
 _MAX_SEGMENTS = 4096
 _MAX_SECTIONS = 1 << 16
@@ -143,12 +146,30 @@ class ElfImage:
         return cls._of(data, big_endian)
 
     @classmethod
+    def of_segments(cls, content: Pages) -> ElfImage | Unavailable:
+        """An ELF file of which only what its segments hold can be read: as it lies in a task's memory.
+
+        It has no sections. What the program writes to is as it is by now.
+        """
+        content.need(0, _HEADER)
+        header = _read_header(content.data[:_HEADER], big_endian=False)
+        return header if isinstance(header, Unavailable) else cls(content, replace(header, sections=0))
+
+    @classmethod
     def _of(cls, content: Pages | bytes, big_endian: bool) -> ElfImage | Unavailable:
         if isinstance(content, Pages):
             content.need(0, _HEADER)
         start = content.data[:_HEADER] if isinstance(content, Pages) else content[:_HEADER]
         header = _read_header(start, big_endian)
         return header if isinstance(header, Unavailable) else cls(content, header)
+
+    def loaded_at(self, bias: int) -> None:
+        """Have in :attr:`dynamic` what the file has, of an image that was read from memory: glibc's dynamic linker
+        adds to its addresses what they are moved by (elf/get-dynamic-info.h: elf_get_dynamic_info)."""
+        for tag in _MOVED & self.dynamic.keys():
+            value = self.dynamic[tag]
+            if self.offset_of(value) is None and self.offset_of(value - bias) is not None:
+                self.dynamic[tag] = value - bias
 
     @property
     def whole(self) -> bool:

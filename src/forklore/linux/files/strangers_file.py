@@ -275,17 +275,19 @@ def mapped_at_hand(root: Folder, tid: Tid, mapping: Mapping) -> int | None:
     return _at_mapping(tid, mapping)
 
 
-def open_mapped(tid: Tid, mapping: Mapping, at_hand: int | None = None) -> StrangersFile | Unavailable:
+def open_mapped(
+    tid: Tid, mapping: Mapping, at_hand: int | None = None, root: Folder | None = None
+) -> StrangersFile | Unavailable:
     """The very file that ``tid`` has mapped: by its name as ``tid`` sees it, else by the mapping.
 
-    ``at_hand``: a descriptor by O_PATH of it, where there is one. /proc/PID/map_files needs CAP_SYS_ADMIN or
-    CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
+    ``at_hand``: a descriptor by O_PATH of it, where there is one; ``root``: the root directory of ``tid``, where that
+    was kept. /proc/PID/map_files needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
     """
     if mapping.kind is not MappingKind.FILE:
         return Unavailable(0, "no file lies behind this mapping")
     if at_hand is not None:
         return _of(mapping, _take(os.dup(at_hand), tid, os.fsdecode(mapping.path)))
-    named = _of(mapping, _named(tid, mapping.path))
+    named = _of(mapping, _named(tid, mapping.path) if root is None else root.open(mapping.path))
     if not isinstance(named, Unavailable):
         return named
     mapped = _of(mapping, _by_mapping(tid, mapping))
@@ -300,6 +302,11 @@ def _at_mapping(tid: Tid, mapping: Mapping) -> int | None:
         return os.open(f"/proc/{tid}/map_files/{mapping.start:x}-{mapping.end:x}", os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return None
+
+
+def waits(tid: Tid, mapping: Mapping) -> bool:
+    """Whether to open the file of a mapping may be to wait for somebody."""
+    return _answers_of(tid, b" %d:%d " % (mapping.major, mapping.minor)) is _Answers.SERVER
 
 
 Stamp = tuple[int, int, int | None]
@@ -324,6 +331,15 @@ def is_mapped(tid: Tid, mapping: Mapping, known: Stamp) -> bool:
     except OSError:
         return still_mapped(tid, mapping)
     return _is_stamped(found, known)
+
+
+def stamp_of_mapped(tid: Tid, mapping: Mapping) -> Stamp | None:
+    """Of what ``tid`` has mapped there. Waits for nobody. None without the right to ask (:func:`is_mapped`)."""
+    try:
+        found = status(_AT_FDCWD, b"/proc/%d/map_files/%x-%x" % (tid, mapping.start, mapping.end))
+    except OSError:
+        return None
+    return found.inode, found.size, found.written
 
 
 def is_file(descriptor: int, known: Stamp) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LATER: Final = (
     "sources.stacks.call_stacks", "elf.image.debug_files", "elf.image.symbols", "elf.image.thread_descriptors",
-    "elf.dwarf.file", "elf.cpython.frames", "elf.cpython.attributes",
+    "elf.dwarf.file", "elf.cpython.frames", "elf.cpython.attributes", "linux.files.mapped_memory",
 )  # fmt: skip
 """What is loaded when the first stack is read, of a program in C and of one in Python."""
 

@@ -3,7 +3,7 @@
 Memory is read while the caller is held at its call's entry: nothing is copied on write yet, and nothing moves. Files
 are looked into when it has gone on: of a stack that was not met before all is copied that a walk can ask for
 (:mod:`forklore.sources.stacks.copied`), and the copy is walked when nobody is held. A task on a stack of whose bounds
-nothing is known, or in code that lies in memory alone, is walked while it is held.
+nothing is known, or in code that lies in memory alone, is walked while it is held, by its memory alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from forklore.abi.arch import Arch
@@ -28,16 +28,17 @@ from forklore.elf.dwarf.registers import PLACES, dwarf_block
 from forklore.events import records as ev
 from forklore.linux import memory, proc
 from forklore.linux.files.file_calls import status
-from forklore.linux.mappings import Mapping, MappingKind
+from forklore.linux.mappings import MappingKind
 from forklore.linux.ours import leaving
 from forklore.linux.tracing import ptrace
 from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.options import Options
 from forklore.sources.ptrace.tracee import EnteredCall, Glance, Noted, Tracee
 from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCode, Walked
-from forklore.sources.stacks.copied import Copy, MappedFiles, keep_files, whole_stack
+from forklore.sources.stacks.copied import Copy, MappedFiles, Needs, WalkedHeld, keep_files, parts_of_stack, whole_stack
+from forklore.sources.stacks.interpreters import Pythons
 from forklore.sources.stacks.language_threads import Function
-from forklore.sources.stacks.routines import Routines
+from forklore.sources.stacks.routines import CODE, Routines
 from forklore.sources.stacks.tail_calls import Jumps
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ _LEAST: Final = 256
 """… and of one that was met before at least, and a multiple of this."""
 _AHEAD: Final = 64
 """Bytes that are worth to be read ahead of being asked for."""
+_FOLLOWED: Final = 32
+"""How often the code of a file without a table in memory is read for one walk of a held task's stack."""
 _WALKED_LIMIT: Final = 4096
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 _NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
@@ -71,13 +74,6 @@ class _FilesNeededError(Exception):
     """What is asked for takes a look into files."""
 
 
-class _Needs(Struct):
-    """What a walk went by: memory, and registers by DWARF number."""
-
-    reads: list[tuple[int, int]] = field(default_factory=list)
-    registers: set[int] = field(default_factory=set)
-
-
 class StackReader:
     """Reads stacks and writes each that is new, with the code that it goes through."""
 
@@ -88,6 +84,7 @@ class StackReader:
         self._out = out
         self.code = TracedCode(out, machine)
         self._jumps = Jumps(self.code)
+        self._pythons = Pythons(self.code, out)
         self._stacks: dict[tuple[tuple[tuple[int, ev.FrameHow], ...], str], int] = {}
         self._routines = Routines(machine)
         self._lines_at_once = options.lines_at_once
@@ -97,6 +94,8 @@ class StackReader:
         self._scripts: dict[tuple[object, ...], int] = {}
         self._seen: Glance
         """Of the caller whose stack is looked at; set when it enters its call."""
+        self._first = False
+        """Whether it is the first of its process."""
         self._looked_at: CodeSpace
         """Where its code lies."""
         self._memory: Memory | None = None
@@ -107,6 +106,8 @@ class StackReader:
         """A register, how far from it, and how many bytes: where the last caller was asked for more than its stack."""
         self._checked: list[CodeRegion] = []
         """Code of this caller's that is known to be there still."""
+        self._walked_held: WalkedHeld | None = None
+        """While a copy is looked at: its walk, where that was made already."""
         self._known_only = False
         """While what a child is to run is asked of what is known already: nothing is looked up in a file."""
 
@@ -124,6 +125,7 @@ class StackReader:
             entry.stack = self._unread(t)
             return None
         self._seen, self._looked_at, held = seen, space, seen.registers
+        self._first = task.tid == Tid(task.group.tgid)
         rest = Look(self, task, task.tid, space, held, entry, t)
         # Of a caller that was met before, all that is to be read is read by now, as a rule.
         known = not self._keep_frames and space.walked.get((held[held.layout.ip], seen.base)) is not None
@@ -137,10 +139,10 @@ class StackReader:
         noted = Noted()
         try:
             self._looked_at = space = self._space(task)
-            self._seen = self.glance(task.tid)
+            self._seen, self._first = self.glance(task.tid), task.tid == Tid(task.group.tgid)
             self._checked.clear()
             self.code.mapped_still(space, task.tid)
-            self._now_or_later(noted, space, task.tid, t, partial(self._where, noted, t))
+            self._later(noted, space, task.tid, t, partial(self._where, noted, t))
         except MemoryError:
             noted.stack = self._unread(t)
         return noted
@@ -181,7 +183,7 @@ class StackReader:
             if not met or not known_routine:
                 again = partial(self._look_again, held, entry, t, started, stack=not met, runs=not known_routine)
                 further = () if known_routine else self._of_routine(space, tid, held, entry)
-                self._now_or_later(entry, space, tid, t, again, further, whole=not met)
+                self._later(entry, space, tid, t, again, further, whole=not met)
             if self._lines_at_once:
                 self._out.later(partial(self.write_lines, t))
         except MemoryError:
@@ -196,43 +198,50 @@ class StackReader:
         if runs:
             self._runs(space, self._seen.tid, held, entry, t, started)
 
-    def _now_or_later(
+    def _later(
         self, noted: Noted | EnteredCall, space: CodeSpace, tid: Tid, t: int, look: Callable[[CodeSpace], None],
         further: Sequence[tuple[int, bytes]] = (), *, whole: bool = True,
     ) -> None:  # fmt: skip
         # ``whole``: all of the stack is needed, ``further``: this besides.
         copy = self._copied(space, tid, further, whole=whole)
-        if copy is None:
-            look(space)
-        else:
-            noted.unread = True
-            self._out.later(partial(self._again, noted, copy, t, look), copy.size)
+        noted.unread = True
+        self._out.later(partial(self._again, noted, copy, t, look), copy.size)
 
-    def _copied(self, space: CodeSpace, tid: Tid, further: Sequence[tuple[int, bytes]], *, whole: bool) -> Copy | None:
-        seen = self._seen
-        window = whole_stack(seen, space) if whole else seen.window
-        if window is None:
-            return None
-        files, held = MappedFiles(tid), seen.registers
-        kept = False
+    def _copied(self, space: CodeSpace, tid: Tid, further: Sequence[tuple[int, bytes]], *, whole: bool) -> Copy:
+        seen, held = self._seen, self._seen.registers
+        arch, files, walked = self._arch(held), MappedFiles(tid), None
+        copy = None
         try:
-            blocks = (window, *(content for _address, content in further))
-            kept = keep_files(self.code, space, self._arch(held), held, files, blocks)
+            window = whole_stack(seen, space, first=self._first) if whole else seen.window
+            blocks = (window or b"", *(content for _address, content in further))
+            if not keep_files(self.code, space, arch, held, files, blocks) or window is None:
+                # The child begins behind the call.
+                ip = held[held.layout.ip]
+                further = (*further, (ip, _block(tid, ip, CODE)))
+                if whole:
+                    walked = self._walk_held(space, tid, arch)
+                    if window is None and walked.again:
+                        window, others = parts_of_stack(seen, space, walked.found.interrupted, first=self._first)
+                        further = (*further, *others)
+                    blocks = (_words_of(walked.found), *(content for _address, content in further))
+                    keep_files(self.code, space, arch, held, files, (window or b"", *blocks))
+            glance = replace(seen, window=window or seen.window, further=tuple(further))
+            copy = Copy(glance, space.copy(), space, files, walked)
         finally:
-            if not kept:
+            if copy is None:
                 files.close()
-        glance = replace(seen, window=window, further=tuple(further))
-        return Copy(glance, space.copy(), space, files) if kept else None
+        return copy
 
     def _again(self, noted: Noted | EnteredCall, copy: Copy, t: int, look: Callable[[CodeSpace], None]) -> None:
         # Nobody is held, and what was copied is looked at.
         self._seen, self._looked_at, self.code.at_hand = copy.glance, copy.space, copy.files
+        self._walked_held = copy.walked
         try:
             look(copy.space)
         except MemoryError:
             noted.stack = self._unread(t)
         finally:
-            self.code.at_hand = None
+            self.code.at_hand = self._walked_held = None
             copy.learnt()
             noted.unread = False
 
@@ -296,8 +305,8 @@ class StackReader:
             return known.number
         arch = self._arch(held)
         registers = dwarf_block(arch, held.raw)
-        # The second time from there: a third is likely, and worth to note what this walk goes by.
-        needs = _Needs() if start in space.walked else None
+        held_then = self._walked_held
+        needs = self._to_note(space, start) if held_then is None else held_then.needs
         found, whole = self._walk(space, tid, arch, registers, needs)
         number = self._number(space, tid, arch, found, t)
         if self._keep_frames:
@@ -309,6 +318,11 @@ class StackReader:
         space.walked[start] = self._walked(arch, held, needs, number, regions) if needs and whole else None
         self._note(start[0], space.walked[start])
         return number
+
+    @staticmethod
+    def _to_note(space: CodeSpace, start: tuple[int, int]) -> Needs | None:
+        # The second time from there: a third is likely, and worth to note what this walk goes by.
+        return Needs() if start in space.walked else None
 
     def _note(self, ip: int, walked: Walked | None) -> None:
         if walked is None or self._keep_frames:
@@ -340,7 +354,7 @@ class StackReader:
         return memoryview(window)[: len(window) & ~7].cast("Q")
 
     def _walked(
-        self, arch: Arch, held: Registers, needs: _Needs, number: int, regions: tuple[CodeRegion, ...]
+        self, arch: Arch, held: Registers, needs: Needs, number: int, regions: tuple[CodeRegion, ...]
     ) -> Walked | None:
         base = self._seen.base
         places = sorted({(address - base) // 8 for address, _size in needs.reads})
@@ -355,24 +369,43 @@ class StackReader:
         return Walked(needed, needed(held.words()), pick, places[-1], pick(words), number, regions)
 
     def _walk(
-        self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
+        self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: Needs | None
     ) -> tuple[unwind.Walk, bool]:
         """The walk, and whether all of it lies in code that is known."""
+        before = self._walked_held
+        if before is not None and not before.again:
+            return before.found, before.known
         found, unknown = self._walk_once(space, tid, arch, registers, needs)
-        if self.code.at_hand is not None:
-            return found, unknown is None
-        changed = self._changed(_leaving(space, found), tid)
-        # An unknown address is code that was mapped since, or no code at all: what cannot be read needs no survey.
-        mapped = unknown is not None and not isinstance(memory.read(tid, Address(unknown), 1), Unavailable)
-        if (changed or mapped) and self.code.survey(space, tid, anew=changed):
-            found, unknown = self._walk_once(space, tid, arch, registers, needs)
+        if before is not None and _surer(before.found, found):
+            return before.found, False
         return found, unknown is None
 
+    def _walk_held(self, space: CodeSpace, tid: Tid, arch: Arch) -> WalkedHeld:
+        """The walk of a held task's stack by its memory alone."""
+        held = self._seen.registers
+        needs = self._to_note(space, (held[held.layout.ip], self._seen.base))
+        registers = dwarf_block(arch, held.raw)
+        found, unknown = self._walk_once(space, tid, arch, registers, needs, held=True)
+        # An unknown address is code that was mapped since, or no code at all: what cannot be read needs no survey.
+        mapped = unknown is not None and not isinstance(memory.read(tid, Address(unknown), 1), Unavailable)
+        if mapped and self.code.survey(space, tid, anew=False):
+            found, unknown = self._walk_once(space, tid, arch, registers, needs, held=True)
+        met = [region for pc, _how, _cfa in found.frames if (region := space.find(pc)) is not None]
+        again = any(
+            region.entry.kind is MappingKind.FILE and self.code.in_memory(region, tid).code.table is None
+            for region in met
+        )
+        return WalkedHeld(found, unknown is None, needs, again)
+
     def _walk_once(
-        self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: _Needs | None
-    ) -> tuple[unwind.Walk, int | None]:
-        """The walk, and an address on the way that lies in no region that is known."""
-        find, loaded = space.find, self.code.loaded
+        self, space: CodeSpace, tid: Tid, arch: Arch, registers: dict[int, int], needs: Needs | None, *,
+        held: bool = False,
+    ) -> tuple[unwind.Walk, int | None]:  # fmt: skip
+        """The walk, and an address on the way that lies in no region that is known.
+
+        ``held``: the task is held, and no file is looked into.
+        """
+        find, loaded, in_memory = space.find, self.code.loaded, self.code.in_memory
         unknown: int | None = None
 
         def lookup(address: int) -> unwind.CodeMapping | None:
@@ -381,22 +414,43 @@ class StackReader:
             if region is None:
                 unknown = address
                 return None
+            if held:
+                return in_memory(region, tid).code
             if region.code is None:
                 loaded(region, tid)
             return region.code
 
+        read = self._read if not held else self._reader_of_held(space, tid)
+
         def noted(address: int, size: int) -> bytes | None:
             if needs is not None:
                 needs.reads.append((address, size))
-            return self._read(address, size)
+            return read(address, size)
 
         if needs is None:
             stack = self._seen.base, self._seen.window
-            found = unwind.walk(arch, registers, lookup, self._read, self._depth, stack=stack)
+            found = unwind.walk(arch, registers, lookup, read, self._depth, stack=stack)
         else:
             needs.reads.clear()
             found = unwind.walk(arch, registers, lookup, noted, self._depth, used=needs.registers)
         return found, unknown
+
+    def _reader_of_held(self, space: CodeSpace, tid: Tid) -> Callable[[int, int], bytes | None]:
+        left = _FOLLOWED
+
+        def read(address: int, size: int) -> bytes | None:
+            nonlocal left
+            region = space.find(address)
+            found = None if region is None else region.in_memory
+            image = None if found is None else found.image
+            if found is None or image is None:
+                return self._read(address, size)
+            if found.code.table is None:
+                left -= 1
+            offset = image.offset_of(address - found.code.bias) if left > 0 else None
+            return None if offset is None else image.read(offset, size)
+
+        return read
 
     def _arch(self, held: Registers) -> Arch:
         return Arch.I386 if self._machine is Arch.X86_64 and held.layout.word == 4 else self._machine
@@ -439,7 +493,7 @@ class StackReader:
     ) -> StartedThread | None:
         """Note the interpreter's frames: the thread that its own library starts with this call."""
         if space.interpreter is None:
-            space.interpreter = self._interpreter(space, tid) or False
+            space.interpreter = self._interpreter(space, tid, t) or False
         interpreter = space.interpreter
         if not interpreter:
             return None
@@ -459,23 +513,23 @@ class StackReader:
         entry.script = number
         return started
 
-    def _interpreter(self, space: CodeSpace, tid: Tid) -> Interpreter | None:
+    def _interpreter(self, space: CodeSpace, tid: Tid, t: int) -> Interpreter | None:
         if space.program is None:
             space.program = _program(tid)
         program = os.path.basename(space.program)
         large = _program_size(tid) >= _SMALLEST
+        for region in space.regions:
+            name = region.entry.path.rpartition(b"/")[2]
+            if name.startswith(b"libpython") or (large and name == program and region.entry.kind is MappingKind.FILE):
+                symbols = self._pythons.of(space, region, tid, t)
+                if not symbols:
+                    continue
+                from forklore.elf.cpython.frames import Interpreter
 
-        def may_hold(entry: Mapping) -> bool:
-            name = entry.path.rpartition(b"/")[2]
-            return name.startswith(b"libpython") or (large and name == program and entry.kind is MappingKind.FILE)
-
-        if self.code.symbol(space, tid, b"_PyRuntime", may_hold) is None:
-            return None
-        from forklore.elf.cpython.frames import Interpreter
-
-        with self._memory_of(tid):
-            found = Interpreter.find(lambda name: self.code.symbol(space, tid, name, may_hold), self._page, None)
-        return None if isinstance(found, Unavailable) else found
+                with self._memory_of(tid):
+                    found = Interpreter.find(symbols.get, self._page, None)
+                return None if isinstance(found, Unavailable) else found
+        return None
 
     @contextmanager
     def _memory_of(self, tid: Tid) -> Iterator[None]:
@@ -539,9 +593,6 @@ class StackReader:
         changed = region is None or self._changed((region,), tid)
         if self._known_only and (changed or known is None):
             raise _FilesNeededError
-        if changed and self.code.at_hand is None:
-            self.code.survey(space, tid, anew=region is not None)
-            known = space.places.get(address)
         if known is None and space.find(address) is not None:
             known = self.code.place(space, tid, address, t, returns=False)
         return known
@@ -554,8 +605,6 @@ class StackReader:
             if found is None:
                 raise _FilesNeededError
             return found
-        if changed:
-            self.code.survey(space, tid)
         return self.code.function(space, tid, address)
 
     def _layout(self, space: CodeSpace, tid: Tid) -> PthreadLayout | Unavailable:
@@ -635,6 +684,16 @@ def _leaving(space: CodeSpace, found: unwind.Walk) -> tuple[CodeRegion, ...]:
     leaving = {region.entry.start: region for region in regions
                if region is not None and region.loaded is not None and not region.loaded.stays}  # fmt: skip
     return tuple(leaving.values())
+
+
+def _words_of(found: unwind.Walk) -> bytes:
+    return b"".join(pc.to_bytes(_WORD, "little") for pc, _how, _cfa in found.frames)
+
+
+def _surer(one: unwind.Walk, other: unwind.Walk) -> bool:
+    """Whether a walk has more frames that are no guesses than another, or as many and no fewer in all."""
+    sure, those = (sum(how != "pointer" for _pc, how, _cfa in walk.frames) for walk in (one, other))
+    return (sure, len(one.frames)) >= (those, len(other.frames))
 
 
 def _relative(held: Registers, address: int, size: int) -> tuple[str, int, int] | None:

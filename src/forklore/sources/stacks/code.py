@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from forklore.elf.image.image import ElfImage, Section
     from forklore.elf.image.symbols import Symbol, Symbols
     from forklore.elf.image.thread_descriptors import PthreadLayout
+    from forklore.linux.files.mapped_memory import MappedFile
     from forklore.sources.stacks.copied import MappedFiles
 
 _VDSO_LIMIT: Final = 1 << 16
@@ -140,6 +141,14 @@ def other_than_ours(theirs: strangers_file.Folder) -> strangers_file.Folder | No
     return None
 
 
+class InMemory(Struct, eq=False):
+    """What lies in a region, as far as the memory of its task tells. It can be asked while that task is held."""
+
+    code: unwind.CodeMapping
+    file: MappedFile | None = None
+    image: ElfImage | None = None
+
+
 class CodeRegion(Struct, eq=False):
     """An executable mapping. ``loaded`` and ``bias`` (what run-time addresses have over the file's own) are found
     when its code is first met.
@@ -150,6 +159,14 @@ class CodeRegion(Struct, eq=False):
     bias: int = 0
     code: unwind.CodeMapping | None = None
     """The same for the unwinder."""
+    in_memory: InMemory | None = None
+    """The same without a look into its file; None: not needed yet."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is of a file whose file system does not answer: to read it can be to wait for that."""
+        unknown = None if self.loaded is None else self.loaded.unknown
+        return unknown is not None and unknown.errno == ETIMEDOUT
 
 
 class Walked(Struct, eq=False):
@@ -213,10 +230,9 @@ class CodeSpace:
         return other
 
     def silent(self, address: int) -> bool:
-        """Whether ``address`` lies in a file whose file system does not answer: to read it can be to wait for that."""
+        """Whether ``address`` lies in such a region."""
         region = self.find(address)
-        unknown = None if region is None or region.loaded is None else region.loaded.unknown
-        return unknown is not None and unknown.errno == ETIMEDOUT
+        return region is not None and region.silent
 
     def is_variable(self, address: int) -> bool:
         """Whether ``address`` lies in the data of a file whose code was looked into."""
@@ -279,6 +295,34 @@ class TracedCode:
             )  # fmt: skip
         return region.loaded
 
+    def in_memory(self, region: CodeRegion, tid: Tid) -> InMemory:
+        """What lies in a region of a held task, by its memory alone."""
+        found = region.in_memory
+        if found is None:
+            found = region.in_memory = self._in_memory(region, tid)
+        if found.file is not None:
+            found.file.tid = tid
+        return found
+
+    def _in_memory(self, region: CodeRegion, tid: Tid) -> InMemory:
+        from forklore.elf.image.image import ElfImage
+        from forklore.linux.files.mapped_memory import mapped_pages
+
+        entry = region.entry
+        if entry.kind is not MappingKind.FILE:
+            self.loaded(region, tid)  # no file: it is read from memory
+            assert region.code is not None
+            return InMemory(region.code)
+        mapped = Unavailable(ETIMEDOUT, "") if region.silent else mapped_pages(tid, entry)
+        image = mapped if isinstance(mapped, Unavailable) else ElfImage.of_segments(mapped[1])
+        if isinstance(mapped, Unavailable) or isinstance(image, Unavailable):
+            return InMemory(unwind.CodeMapping(None, 0, fixed=False))
+        header = image.segment_eh_frame_hdr()
+        table = None if header is None else _table(image, image.arch or self._machine, header)
+        bias = _bias_of(image, entry)
+        image.loaded_at(bias)
+        return InMemory(unwind.CodeMapping(table, bias), mapped[0], image)
+
     def changed(self, regions: Iterable[CodeRegion], tid: Tid) -> bool:
         """Whether other code lies in any of these now, in a held task."""
         leaving = ((region.entry, region.loaded) for region in regions if region.loaded and not region.loaded.stays)
@@ -317,7 +361,8 @@ class TracedCode:
         image: ElfImage | Unavailable | None = None
         if entry.kind is MappingKind.FILE:
             found = None if self.at_hand is None else self.at_hand.of(entry)
-            image, loaded.stamp = _image_of_file(tid, entry, found)
+            root = None if self.at_hand is None else self.at_hand.root
+            image, loaded.stamp = _image_of_file(tid, entry, found, root)
             if not self._is_there(tid, entry, loaded):
                 loaded.stamp = None  # what is asked for here is not told as it was there
         elif entry.path == b"[vdso]":
@@ -463,9 +508,10 @@ def _symbol(loaded: Loaded, address: int, *, own: bool = False) -> Symbol | None
 
 
 def _bias(loaded: Loaded, entry: Mapping) -> int:
-    image = loaded.image
-    if image is None:
-        return 0
+    return 0 if loaded.image is None else _bias_of(loaded.image, entry)
+
+
+def _bias_of(image: ElfImage, entry: Mapping) -> int:
     if entry.kind is MappingKind.SPECIAL:
         return entry.start - image.loads[0].address if image.loads else 0
     # Two segments can lie in one page of the file, at different addresses (as lld lays them out).
@@ -478,11 +524,11 @@ def _bias(loaded: Loaded, entry: Mapping) -> int:
 
 
 def _image_of_file(
-    tid: Tid, entry: Mapping, at_hand: int | None
+    tid: Tid, entry: Mapping, at_hand: int | None, root: strangers_file.Folder | None
 ) -> tuple[ElfImage | Unavailable, strangers_file.Stamp | None]:
     from forklore.elf.image.image import ElfImage
 
-    file = strangers_file.open_mapped(tid, entry, at_hand)
+    file = strangers_file.open_mapped(tid, entry, at_hand, root)
     if isinstance(file, Unavailable):
         return file, None
     return ElfImage.open(file), strangers_file.stamp(file)
@@ -510,6 +556,15 @@ def _tables(image: ElfImage, debug: DebugFile, machine: Arch) -> tuple[FrameTabl
         holds=lambda start, end: _holds(image, arch, start, end), need=image.need,
     )  # fmt: skip
     return table, Symbols(image, debug)
+
+
+def _table(image: ElfImage, arch: Arch, header: Section) -> FrameTable:
+    from forklore.elf.cfi.frame_table import FrameTable
+
+    return FrameTable(
+        image.data, bits=image.bits, arch=arch, eh_frame_hdr=_bounds(header), eh_frame=None, debug_frame=None,
+        need=image.need,
+    )  # fmt: skip
 
 
 def _further(image: ElfImage, debug: DebugFile, arch: Arch) -> FrameTable | None:

@@ -43,7 +43,7 @@ _ROUTINES: Final = 8
 """… so many pointers to code in it, …"""
 _GIVEN: Final = 256
 """… and bytes of what stands beside each, the routine's argument."""
-_CODE: Final = 96
+CODE: Final = 96
 """How much of the code behind the call is looked at: glibc 2.17 and Go set their threads up before they call."""
 
 _UNREADABLE: Final = Unavailable(0, "the child's stack could not be read")
@@ -245,7 +245,7 @@ def _by_code(
     if not wrappers:
         unknown = Unavailable(0, f"where clone() keeps its function on {arch} is not known here")
         return ev.Runs(how="raw", unknown=unknown)
-    code = read(registers[registers.layout.ip], _CODE)
+    code = read(registers[registers.layout.ip], CODE)
     if code is None:
         return ev.Runs(how="raw", unknown=_NO_CODE)
     wrapper = next((one for one in wrappers if one.call == call.name and _contains(code, one.code)), None)
