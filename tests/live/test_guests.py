@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
-from tracing import SKIPPED, Program, Trace_, bare
+from tracing import ENVIRONMENT, FORKLORE, SKIPPED, TIMEOUT, Program, Trace_, bare
 
+import forklore
 from forklore.events import records as ev
 
 
@@ -68,3 +71,22 @@ def test_a_tracer_beside_ours_is_refused_and_the_tree_says_why(
     assert call.call.text() == f"ptrace(PTRACE_{about})"
     assert [(reason.rule, reason.certain) for reason in call.reasons] == [("ptrace-traced", True)]
     assert "forklore traces the task already" in str(run.trace)
+
+
+@pytest.mark.parametrize("way", ["me", "attach", "seize"])
+def test_a_child_that_a_refused_tracer_leaves_behind_is_named_at_once(
+    way: str, program: Program, tmp_path: Path
+) -> None:
+    file = tmp_path / "trace.jsonl"
+    command = [*FORKLORE, "run", "-o", str(file), "--", str(program("guest_traces")), way, "fails"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as run:
+        assert run.stderr is not None
+        said = run.stderr.readline()
+        run.send_signal(signal.SIGINT)
+        tree = run.communicate(timeout=TIMEOUT)[1]
+    trace = forklore.load(file)
+    (child,) = (task for task in trace.tasks.values() if task.how != "root")
+    assert said.startswith(f"forklore: the program ended (exit 1); waiting for {child.tid} guest_traces; Ctrl-C kills")
+    assert run.returncode == 1
+    assert "✗ ptrace(PTRACE_" in tree
+    assert "forklore traces the task already" in tree

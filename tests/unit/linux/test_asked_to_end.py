@@ -5,6 +5,7 @@ A test runner may have threads that take a signal of the process; so each is sen
 
 from __future__ import annotations
 
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from forklore.linux.ours import leaving
-from forklore.linux.ours.asked_to_end import AskedToEnd
+from forklore.linux.ours.asked_to_end import AskedToEnd, Polled
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -81,3 +82,37 @@ def test_a_signal_too_late_ends_nobody(asked: AskedToEnd) -> None:
     asked.close()
     asked.keep()
     assert asked.wait(0) is False, "it was delivered, and did nothing"
+
+
+@pytest.fixture
+def polled() -> Iterator[Polled]:
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    made = Polled()
+    made.keep()
+    yield made
+    made.close()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_just_before_a_loop_polls(polled: Polled, number: signal.Signals) -> None:
+    """Engines that stop nothing wait for descriptors, without a limit."""
+    assert select.select([polled.fd], [], [], 0)[0] == []
+    signal.raise_signal(number)
+    assert polled.said
+    assert select.select([polled.fd], [], [], 0)[0] == [polled.fd]
+    assert leaving._Leaving.asked
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_while_a_loop_polls(polled: Polled, number: signal.Signals) -> None:
+    threading.Thread(target=signal.pthread_kill, args=(threading.get_ident(), number)).start()
+    assert select.select([polled.fd], [], [])[0] == [polled.fd]
+    assert polled.said
+
+
+def test_a_loop_is_asked_by_a_call_as_often_as_one_likes(polled: Polled) -> None:
+    for _ in range(1 << 17):  # more than a pipe holds
+        polled.ask()
+    assert select.select([polled.fd], [], [], 0)[0] == [polled.fd]
