@@ -449,7 +449,7 @@ def until_status(pid: int, has: str = "", *, lacks: str = "\0") -> None:
     deadline = time.monotonic() + TIMEOUT
     while has not in (text := Path(f"/proc/{pid}/status").read_text()) or lacks in text:
         assert time.monotonic() < deadline
-        os.sched_yield()
+        time.sleep(0.002)
 
 
 @contextmanager
@@ -541,7 +541,7 @@ def _until_in_kernel(pid: int, function: str) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not any(function in _kernel_stack(task) for task in Path(f"/proc/{pid}/task").iterdir()):
         assert time.monotonic() < deadline
-        os.sched_yield()
+        time.sleep(0.002)
 
 
 def _kernel_stack(task: Path) -> str:
