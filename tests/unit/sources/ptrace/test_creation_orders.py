@@ -88,7 +88,7 @@ def test_a_traced_reaper_that_runs_on_is_not_taken_for_one_who_may_still_tell(st
     def look(run: Run) -> None:
         adopted[len(run.adopted())] += 1
 
-    runs((Makes((Makes(LEAF),)), Computes()), 3, look, stops, kills=1, subreaper=True)
+    runs((Makes((Makes(LEAF),)), Computes()), 2, look, stops, kills=1, subreaper=True)
     assert bool(adopted[1]) == (stops is Stops.EVENTS)
 
 
