@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tracing import ENVIRONMENT, FORKLORE, Program, Trace_, bare, run
+from tracing import ENVIRONMENT, FORKLORE, Program, Trace_, bare, run, until_event
 
 import forklore
 from forklore.events import records as ev
@@ -181,6 +182,26 @@ def test_a_fault_that_is_handled_ends_nobody(program: Program, traced: Trace_) -
     assert child.death is not None
     assert child.death.code == 3
     assert not any(isinstance(event, ev.Signal) for event in run.events())
+
+
+@pytest.mark.parametrize("how", ["run", "attach"])
+def test_children_of_the_shell_that_executed_forklore_are_no_tasks_and_not_waited_for(how: str, tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    reading, writing = os.pipe()
+    # One that is there until the pipe is closed, and one that has ended.
+    script = 'cat <&"$0" & (exit 7) & exec "$@"'
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as guest:
+        assert guest.stdin is not None
+        given = ["--", "true"] if how == "run" else [str(guest.pid)]
+        words = ["sh", "-c", script, str(reading), *FORKLORE, how, "-q", "-o", file, *given]
+        with subprocess.Popen(words, pass_fds=[reading], env=ENVIRONMENT) as shell:
+            os.close(reading)
+            until_event(file, "begin")
+            guest.stdin.close()
+            assert shell.wait(60) == 0
+        os.close(writing)
+    (task,) = forklore.load(file).tasks.values()
+    assert task.death is not None
 
 
 def test_what_forklore_ends_itself(tmp_path: Path) -> None:

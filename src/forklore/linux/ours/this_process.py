@@ -6,9 +6,11 @@ import ctypes
 import os
 import resource
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Final
 
 from forklore.abi.capabilities import NAMES as CAPABILITIES
+from forklore.abi.units import Pid
 from forklore.linux.libc import fail, function, prctl
 
 _PR_GET_CHILD_SUBREAPER: Final = 37
@@ -70,6 +72,19 @@ def adopts_orphans() -> bool:
     answer = ctypes.c_int(0)
     asked = prctl(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(answer), 0, 0, 0) == 0
     return os.getpid() == 1 or (asked and bool(answer.value))
+
+
+def children() -> set[Pid]:
+    """The children that this process has, those of all its threads, ended ones included (proc_pid_children(5)).
+
+    Where the kernel has no such file, none are known.
+    """
+    found: set[Pid] = set()
+    with suppress(OSError):
+        for tid in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{tid}/children", "rb") as file:
+                found.update(Pid(int(word)) for word in file.read().split())
+    return found
 
 
 def own_positions() -> Iterator[tuple[os.stat_result, int]]:

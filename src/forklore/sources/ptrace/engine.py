@@ -108,6 +108,8 @@ class Engine:
             kernel, self._family, self._creations, self._reader, self._renames, self._observers, self._deferred,
             HeldPairs(kernel, machine, options.observe, emit, self._observers), emit, self._go, times.ran,
         )  # fmt: skip
+        self._strangers = {Tid(pid) for pid in kernel.children() if not kernel.reads_for_us(Tid(pid))}
+        """Children that this process has had before, of whatever was executed in it: they are no business of ours."""
         self._before: deque[tuple[Tid, int]] = deque()
         """Statuses that came while tasks were attached to."""
         self._wake = Wake(kernel)
@@ -183,6 +185,7 @@ class Engine:
             if isinstance(taken, Unavailable):
                 refused.append(taken)
                 continue
+            self._strangers.discard(taken)
             former = self._family.live.get(taken)
             if former is not None:
                 self._family.forget(former)
@@ -223,7 +226,7 @@ class Engine:
         live, awaited, unannounced = self._family.live, self._creations.awaited, self._creations.unannounced
         wait, steps, deferred = self._wait, _Steps(self._handlers, self._on_other), self._deferred
         alarm, out = self._alarm, self._out
-        zombies, standing = self._zombies, self._zombies.standing
+        zombies, standing, strangers = self._zombies, self._zombies.standing, self._strangers
         in_exit_stop, all_tell_ends = self._kernel.in_exit_stop, self._exit_stops.everywhere
         t, rang = clock() - start, False
         while not self._asked:
@@ -243,6 +246,8 @@ class Engine:
             rang = False
             if seconds != alarm.seconds:
                 alarm.set(seconds)
+            if strangers and not live and not unannounced and not self._creations.left:
+                return None  # they run on, and would be waited for
             try:
                 tid, word = wait()
             except InterruptedError:
@@ -299,6 +304,9 @@ class Engine:
         # None: there is nothing more to do with this status now.
         creation = self._creations.first_status(tid)
         if creation is None:
+            if tid in self._strangers:
+                self._strangers.discard(tid)
+                return None
             ours = self._wake.took(tid) or self._kernel.reads_for_us(tid)
             if ours or (status.ended and self._creations.is_second_end(tid)):
                 return None

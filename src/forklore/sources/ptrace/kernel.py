@@ -45,6 +45,9 @@ class Kernel(Protocol):
     def adopts_orphans(self) -> bool:
         """Whether tasks whose parent ended become this process's own children."""
 
+    def children(self) -> set[Pid]:
+        """The children that this process has by now."""
+
     def ended_child(self) -> Pid:
         """Make a child that ends at once: its status is one that :meth:`wait` gives. OSError if that cannot be."""
 
@@ -201,6 +204,7 @@ class Linux:
     usage = staticmethod(last_usage)
     kill = staticmethod(kill)
     adopts_orphans = staticmethod(this_process.adopts_orphans)
+    children = staticmethod(this_process.children)
     reap = staticmethod(reap)
     reads_for_us = staticmethod(reader_process.is_ours)
     end_reader = staticmethod(reader_process.end)

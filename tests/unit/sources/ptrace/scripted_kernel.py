@@ -614,6 +614,10 @@ class ScriptedKernel:
         """As the test has it."""
         return self._adopts
 
+    def children(self) -> set[Pid]:
+        """None but the root, which is made later."""
+        return set()
+
     def ended_child(self) -> Pid:
         """One more status to take."""
         self._last_tid += 1
