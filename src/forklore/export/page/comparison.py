@@ -10,7 +10,7 @@ import msgspec
 from forklore.export.page.blocks import block
 from forklore.export.page.differing import Differing
 from forklore.export.page.overview import Columns, facts, title
-from forklore.export.page.page import assembled, trace_blocks
+from forklore.export.page.page import assembled, part, trace_blocks
 from forklore.export.page.strings import Strings
 from forklore.model.without_gc import uncollected
 from forklore.report.tree.edges import Edges
@@ -30,7 +30,9 @@ def pieces(differing: Differing) -> Iterator[str]:
     """The page in pieces."""
     old, new = (words.path(side.name.encode(errors="surrogateescape")) for side in differing.sides)
     ran = f"{old} → {new}"
-    yield from assembled("comparison", ran, _blocks(differing, (old, new), ran))
+    side = part("comparison_side.html")
+    sides = "".join(side.format(side=each, when=when) for each, when in zip(SIDES, ("before", "now"), strict=True))
+    yield from assembled("comparison", ran, _blocks(differing, (old, new), ran), SIDES=sides)
 
 
 def _blocks(differing: Differing, names: tuple[str, str], ran: str) -> Iterator[str]:

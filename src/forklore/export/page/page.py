@@ -53,10 +53,13 @@ def pieces(trace: Trace, checked: Checked | None = None) -> Iterator[str]:
     yield from assembled("page", ran, _blocks(trace, ran, check(trace) if checked is None else checked))
 
 
-def assembled(name: str, ran: str, blocks: Iterable[str]) -> Iterator[str]:
-    """The file of that name of this folder with its script and style, a title, and the data of ``blocks``."""
-    head, _, foot = _part(f"{name}.html").partition("@BLOCKS@")
-    script, style = _part(f"_generated_{name}.js"), _part(f"_generated_{name}.css")
+def assembled(name: str, ran: str, blocks: Iterable[str], **more: str) -> Iterator[str]:
+    """The file of that name of this folder with its script and style, a title, and the data of ``blocks``.
+
+    ``more``: markup for other places of it, by their names.
+    """
+    head, _, foot = part(f"{name}.html").partition("@BLOCKS@")
+    script, style = part(f"_generated_{name}.js"), part(f"_generated_{name}.css")
     texts = {
         "POLICY": _POLICY.format(script=_hash(script), style=_hash(style)),
         "GENERATOR": f"forklore {VERSION}",
@@ -64,6 +67,7 @@ def assembled(name: str, ran: str, blocks: Iterable[str]) -> Iterator[str]:
         "MADE": f"Made by forklore {VERSION}; no network, no other file.",
         "STYLE": style,
         "SCRIPT": script,
+        **more,
     }
     yield _PLACE.sub(lambda place: texts[place[1]], head)
     yield from blocks
@@ -110,7 +114,8 @@ def trace_blocks(
 
 
 @cache
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """A file of this folder."""
     return files("forklore.export.page").joinpath(name).read_text("utf-8")
 
 
