@@ -299,6 +299,15 @@ def test_a_process_that_cannot_be_interrupted_is_told_and_killed(pytester: pytes
     assert "which it has locked" in told
 
 
+def test_where_it_may_not_attach_it_says_why_and_nothing_of_tests(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_nothing(): pass")
+    python = (sys.executable, "-m")
+    traced = pytester.run(*python, "forklore", "run", "-q", "--", *python, "pytest", "--forklore")
+    assert traced.ret == pytest.ExitCode.USAGE_ERROR
+    traced.stderr.fnmatch_lines(["ERROR: forklore could not attach to pytest: *", "(see: forklore doctor)"])
+    traced.stdout.no_fnmatch_line("*no test made*")
+
+
 def test_a_suite_goes_on_where_its_tracer_is_asked_to_end(pytester: pytest.Pytester) -> None:
     suite = """
         import os, pytest, subprocess

@@ -199,11 +199,13 @@ class Summary:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._accounts: list[tuple[str, Account]] = []
+        self._ran = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a test made."""
         if report.when != "teardown":
             return
+        self._ran = True
         for name, value in report.user_properties:
             if name == _PROPERTY:
                 self._accounts.append((report.nodeid, from_json(str(value))))
@@ -211,7 +213,7 @@ class Summary:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say it: what was left and leaked first."""
         write = terminalreporter.write_line
-        if hasattr(self._config, "workerinput"):
+        if hasattr(self._config, "workerinput") or not self._ran:
             return
         terminalreporter.section("forklore")
         if not self._accounts:
