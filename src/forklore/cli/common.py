@@ -93,6 +93,10 @@ def _number(text: str, least: int) -> int:
 
 def pid(text: str) -> int:
     """An argument that is the number of a process or thread."""
+    if not text.lstrip("+-").isdecimal():
+        import shlex
+
+        raise argparse.ArgumentTypeError(f"{text!r} is no pid; pgrep -f {shlex.quote(text)} finds those of a program")
     number = positive(text)
     if number >= PID_LIMIT:
         raise argparse.ArgumentTypeError(f"{text!r} is no pid: Linux numbers no task from {PID_LIMIT} on")

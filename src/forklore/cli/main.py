@@ -103,6 +103,7 @@ def _module(verb: str) -> ModuleType:
 def _top() -> Parser:
     parser = Parser(
         prog="forklore",
+        usage="forklore VERB ...\n       forklore [-h] [--version]",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=Formatter,
@@ -139,8 +140,23 @@ def _status(words: list[str]) -> int:
     top = _top()
     if verb.startswith("-") and verb not in ("-h", "--help", "--version"):
         top.error(f"no option {verb} here: forklore VERB comes first, its options after it")
+    if not verb.startswith("-"):
+        top.error(f"no verb {verb!r}: {_meant(words)}")
     top.parse_args([verb])
     return USAGE_ERROR
+
+
+def _meant(words: list[str]) -> str:
+    # What somebody wanted who gave no verb.
+    import shlex
+    import shutil
+    from difflib import get_close_matches
+
+    if shutil.which(words[0]):
+        return f"to trace a program: forklore run -- {shlex.join(words)}"
+    if alike := get_close_matches(words[0], VERBS, 1):
+        return f"did you mean {alike[0]}?"
+    return f"there are {', '.join(VERBS)}"
 
 
 def say(text: str) -> None:

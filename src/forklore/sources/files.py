@@ -25,11 +25,17 @@ def open_any(path: str | os.PathLike[str]) -> TraceFile:
         from forklore.sources.logs.strace.per_task import files_below
 
         files = files_below(path)
-        if files and (os.path.isdir(path) or not any(map(_is_ours, files))):  # those of --rotate are named alike
+        folder = os.path.isdir(path)
+        # Those of --rotate are named alike; of a task that did nothing strace writes an empty file.
+        own = next((each for each in files if _is_ours(each) and not (folder and each.stat().st_size == 0)), None)
+        if files and own is None:
             return open_several(files)
-        if os.path.isdir(path):
+        if folder:
             expected = "a trace, or a directory with what strace -ff -o PREFIX wrote"
-            raise TraceError(os.fspath(path), 0, expected, "a directory without files named PREFIX.PID")
+            found = "a directory without files named PREFIX.PID"
+            if own is not None:
+                found = f"a directory with traces of forklore's own, such as {excerpt(os.fsencode(own.name))}: name one"
+            raise TraceError(os.fspath(path), 0, expected, found)
     return _opened(open_lines(path))
 
 

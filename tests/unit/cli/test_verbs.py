@@ -127,7 +127,10 @@ def test_the_top_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["explain"], 2, "WHAT"),
         (["explain", "CLONE_NOTHING"], 2, "CLONE_NOTHING"),
         (["doctor", "--format", "xml"], 2, "'xml'"),
-        (["trase"], 2, "'trase'"),
+        (["trase"], 2, "no verb 'trase': there are run, attach"),
+        (["rnu", "--", "true"], 2, "no verb 'rnu': did you mean run?"),
+        (["sh", "-c", "exit 3"], 2, "forklore run -- sh -c 'exit 3'"),
+        (["attach", "my server"], 2, "'my server' is no pid; pgrep -f 'my server' finds"),
         (["--colour"], 2, "forklore VERB comes first"),
     ],
 )

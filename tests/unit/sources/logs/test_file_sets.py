@@ -114,6 +114,7 @@ def test_messages_name_the_file_and_its_own_line(tmp_path: Path) -> None:
         ({"a.10": "x", "b.11": "x"}, "2 prefixes"),
         ({"a.10": "dear diary\n"}, "no line of their kind"),
         ({"a.0": "x"}, "the name “a.0”"),
+        ({"t.1": '{"format":"forklore-trace"}'}, "forklore's own, such as t.1: name one"),
     ],
 )
 def test_what_is_no_set(files: dict[str, str], found: str, tmp_path: Path) -> None:
