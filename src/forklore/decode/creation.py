@@ -98,6 +98,11 @@ class Creation(Struct, frozen=True, gc=False):
     problems: tuple[str, ...] = ()
 
     @property
+    def is_seen(self) -> bool:
+        """Whether anything was seen of the call itself."""
+        return self.call != "unknown" or self.nr is not None or bool(self.args)
+
+    @property
     def is_thread(self) -> bool | None:
         """Whether the child joins the caller's thread group; None where the flags are not known."""
         return self.flags.has(CLONE_THREAD)
@@ -134,7 +139,7 @@ class Creation(Struct, frozen=True, gc=False):
         """
         if self.call in ("fork", "vfork"):
             return f"{self.call}()"
-        if self.call == "unknown" and self.nr is None and not self.args:
+        if not self.is_seen:
             return "system call not known"
         terms = self.flags.terms(abbreviate=abbreviate)
         signal = "?" if self.exit_signal is None else signal_text(self.exit_signal)

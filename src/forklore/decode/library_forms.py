@@ -342,6 +342,10 @@ def _fitting(forms: Sequence[LibraryForm], creation: Creation) -> tuple[tuple[Li
     return tuple((form, fits is True) for form, fits in answers if fits is not False)
 
 
+FLAGS: Final = frozenset(form.flags for form in FORMS if form.flags is not None)
+"""Flags words that some library's call has, the exit signal apart."""
+
+
 def candidates(creation: Creation) -> tuple[str, ...]:
     """Everybody who makes such a call, such as ``glibc fork() or _Fork()``, the likeliest first; () for nobody."""
     return tuple(dict.fromkeys(form.who for form, _ in makers(creation)))

@@ -363,7 +363,8 @@ class Builder:
     def _exit(self, event: ev.Exit) -> None:
         task = self._task(event.task)
         task.ended = self.trace.ended = _time(event.t)
-        task.cpu, task.peak = event.cpu, event.peak
+        # Of a small process it can be 0: the kernel keeps a part of the count per processor (mm_struct's rss_stat).
+        task.cpu, task.peak = event.cpu, event.peak or None
         task.tracer_held, task.tracer_unseen = Nanoseconds(event.held), Nanoseconds(event.unseen)
         if self._sharing is not None:
             self._sharing.ended(task.id, event.t)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tree_shape import without_starts
 
-from forklore.abi.flags import CLONE_NEWPID, CLONE_PARENT, CLONE_UNTRACED
+from forklore.abi.flags import CLONE_FILES, CLONE_NEWPID, CLONE_PARENT, CLONE_UNTRACED
 from forklore.events import records as ev
 from forklore.report.styled_lines import plain, width_of
 from forklore.report.tree.tree import Limits, tree_lines
@@ -370,6 +370,26 @@ def test_what_the_bpf_engine_never_tells_takes_one_line() -> None:
         "Not known: as of any trace by the bpf engine (-v): copies, zombies",
         "Not known: deeper: --max-depth",
     ]
+
+
+def test_of_a_long_chain_of_execs_what_runs_now_is_not_cut() -> None:
+    story = Story()
+    child = story.clone(story.begin(), 101)
+    for name in ("first", "second", "third", "fourth", "last"):
+        story.exec(child, f"/bin/{name}", argv=[name, "argument"])
+    story.end()
+    assert view(story, Limits(columns=120))[-1].startswith("└─ 101 first → second → third → fourth → last")
+    assert view(story, Limits(columns=60))[-1].startswith("└─ 101 first → … → last argument")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_that_no_call_of_a_trace_was_seen_is_not_said_on_each_line(verbose: bool) -> None:
+    story = Story()
+    root = story.begin()
+    for tid, flags in ((101, FORK), (102, None), (103, CLONE_FILES)):
+        story.create(root, tid, nr=None, flags=flags)
+    unseen = ["system call not known" in line for line in view(story.end(), Limits(verbose=verbose))[2:]]
+    assert unseen == [verbose, verbose, True]
 
 
 def test_what_tracing_changed_stands_at_the_root_and_is_not_unknown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -101,8 +102,20 @@ class Edges:
         creation = made.creation
         if creation is None:
             return True
-        self._usual[key] = found = usual(creation, self.attribution(made))
+        if creation.is_seen or self._some_seen:
+            found = usual(creation, self.attribution(made))
+        else:  # that no call was seen is said once, of the whole trace
+            from forklore.decode import library_forms
+
+            raw = creation.flags.raw
+            found = raw is None or raw in library_forms.FLAGS
+        self._usual[key] = found
         return found
+
+    @cached_property
+    def _some_seen(self) -> bool:
+        made = (task.creation for task in self._trace.tasks.values())
+        return any(creation is not None and creation.is_seen for creation in made)
 
     def _edge(self, made: Task | Failure) -> Edge | None:
         found, runs = self.attribution(made), runs_of(made)

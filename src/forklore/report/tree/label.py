@@ -26,6 +26,8 @@ from forklore.report.words.reaping import zombie_words
 
 _LEAST: Final = 20
 """Columns that a command gets in any case."""
+_FORMERS: Final = 2
+"""Of more programs that a task ran one after the other, those in between can be left out."""
 _SLOWEST: Final = 24
 _OUTLIER: Final = 2
 """Whose life is so many times the median's stands out."""
@@ -80,7 +82,10 @@ def task_head(row: TreeRow, room: int | None = None, *, runs: bool = False) -> L
     name = "" if first.kind == "thread" and not runs_own and (own or ran) else words.task_name(first)
     left = None if room is None else max(room - sum(width_of(piece.text) for piece in pieces), _LEAST)
     if runs_own and name:
-        former = "".join(f"{words.base_name(image.named)} → " for image in first.images[:-1])
+        formers = [words.base_name(image.named) for image in first.images[:-1]]
+        former = "".join(f"{name} → " for name in formers)
+        if left is not None and len(formers) > _FORMERS and width_of(former) > left // 2:
+            former = f"{formers[0]} → … → "  # what it runs now tells more
         text = common_text(row.tasks, None if left is None else max(left - width_of(former), _LEAST), row.telling)
         name, _, arguments = text.partition(" ")
         pieces += [Piece(former, "quiet")] if former else []
