@@ -330,7 +330,7 @@ def trace(
     max_events: int | None = None,
     rotate: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     start: Callable[[list[str], str | None], int] | None = None,
 ) -> Trace:
     """Run a program to its end under the tracer, with this process's stdin, stdout and stderr, and give its trace.
@@ -341,11 +341,15 @@ def trace(
     thread, and waiting for every child would take this program's own children from it. ``start`` starts that process:
     it is given its words and ``cwd``, and gives its exit status when it has ended.
 
-    Raises TypeError for ``argv`` in one string, ValueError for options that there are not or that exclude each other,
-    and :class:`TraceFailedError` where the program cannot be executed or traced; the text says why.
+    Raises TypeError for ``argv`` in one string and for words that are none, ValueError for options that there are not
+    or that exclude each other, and :class:`TraceFailedError` where the program cannot be executed or traced; the text
+    says why.
     """
     if isinstance(argv, str | bytes | os.PathLike):
         raise TypeError(f"argv is a list of words, not one string: split it, as shlex.split({argv!r}) does")
+    for number, word in enumerate(argv):
+        if not isinstance(word, str | bytes | os.PathLike):
+            raise TypeError(f"argv[{number}] is {word!r}: a word is a str, bytes or a path")
     words = [os.fspath(word) for word in argv]
     if not words:
         raise ValueError("argv is empty: it needs at least the program to run")
@@ -385,7 +389,7 @@ def trace(
         target = Path(folder, "trace.jsonl") if output is None else Path(output).absolute()
         if env is not None:
             entries = Path(folder, "environment")
-            entries.write_bytes(b"\0".join(os.fsencode(f"{name}={value}") for name, value in env.items()))
+            entries.write_bytes(b"\0".join(_entry(*each) for each in env.items()))
             more.append(f"--environment={entries}")
         more += [f"--complaints={complaints}", f"--options={msgspec.json.encode(options).decode()}"]
         command = [sys.executable, "-m", "forklore", "run", "-q", "-o", str(target), *more, "--", *words]
@@ -426,10 +430,16 @@ def _number(name: str, given: float, least: int) -> int:
     return given
 
 
-def _seconds(name: str, given: float) -> str:
-    if not 0 < given < float("inf"):
+def _seconds(name: str, given: object) -> str:
+    if not isinstance(given, int | float) or not 0 < given < float("inf"):
         raise ValueError(f"{name}={given!r} is no number of seconds above 0")
     return f"{given:.6f}"
+
+
+def _entry(name: object, value: object) -> bytes:
+    if not (isinstance(name, str | bytes) and isinstance(value, str | bytes)):
+        raise TypeError(f"env has {name!r}: {value!r}, and names and values of an environment are str or bytes")
+    return os.fsencode(name) + b"=" + os.fsencode(value)
 
 
 def _last_of(target: Path) -> Path:

@@ -193,7 +193,7 @@ def test_children_of_the_shell_that_executed_forklore_are_no_tasks_and_not_waite
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as guest:
         assert guest.stdin is not None
         given = ["--", "true"] if how == "run" else [str(guest.pid)]
-        words = ["sh", "-c", script, str(reading), *FORKLORE, how, "-q", "-o", file, *given]
+        words: list[str | Path] = ["sh", "-c", script, str(reading), *FORKLORE, how, "-q", "-o", file, *given]
         with subprocess.Popen(words, pass_fds=[reading], env=ENVIRONMENT) as shell:
             os.close(reading)
             until_event(file, "begin")

@@ -98,6 +98,7 @@ def test_diff_of_what_cannot_be_compared(tmp_path: Path) -> None:
         ({"follow": "some"}, "follow='some' is none of 'all', 'processes', 'threads', 'none'"),
         ({"wait": "root "}, "wait='root ' is none of 'tree', 'root'"),
         ({"leave": None}, "leave=None is none of"),
+        ({"timeout": "3"}, "timeout='3' is no number of seconds above 0"),
         ({"stops": "all"}, "stops='all' is none of 'seccomp', 'syscalls', 'events'"),
         ({"observe": ""}, "observe='' is none of 'none', 'kcmp', 'auto', 'full'"),
         ({"max_depth": 0}, "max_depth=0 is not a number from 1"),
@@ -119,6 +120,10 @@ def test_a_bad_option_is_a_value_error_in_words(options: dict[str, Any], said: s
 def test_one_string_is_not_split(argv: Any) -> None:
     with pytest.raises(TypeError, match="a list of words, not one string: split it"):
         forklore.trace(argv)
+    with pytest.raises(TypeError, match=r"argv\[1\] is 3: a word"):
+        forklore.trace(["true", 3])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="env has 'A': 3, and names"):
+        forklore.trace(["true"], env={"A": 3})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="argv is empty"):
         forklore.trace([])
 
