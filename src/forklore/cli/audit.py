@@ -11,7 +11,8 @@ from forklore.abi.text import printable
 from forklore.cli.main import complain
 
 if TYPE_CHECKING:
-    from forklore.features.audit.result import Audit
+    from forklore.features.audit.observe.target import Target
+    from forklore.features.audit.result import Audit, AuditRow
 
 HELP = "say how a C library creates processes and threads, function by function"
 
@@ -79,22 +80,42 @@ def run(args: argparse.Namespace) -> int:
 
 def _audits(args: argparse.Namespace, programs: list[Path]) -> list[Audit]:
     # Static programs go to `programs`.
+    from forklore.cli.progress import Steps
     from forklore.features.audit import audits
     from forklore.features.audit.observe.target import StaticProgramError
 
-    how = audits.How(args.linker, args.probe, refuse=not args.no_refusals)
+    steps = Steps()
+
+    def watch(target: Target, row: AuditRow) -> None:
+        steps.at(lambda: _step(target, row))
+
+    def say(text: str) -> None:
+        steps.close()
+        complain(text)
+
+    how = audits.How(args.linker, args.probe, refuse=not args.no_refusals, watch=watch)
     found: list[Audit] = []
-    for name in args.what:
-        try:
-            found += audits.named(name, how, complain)
-        except StaticProgramError as problem:
-            complain(f"{problem}; this is what it says")
-            programs.append(problem.path)
-    if args.all_found:
-        found += audits.installed(how, complain)
-    elif not args.what:
-        found.append(audits.own(how))
+    try:
+        for name in args.what:
+            try:
+                found += audits.named(name, how, say)
+            except StaticProgramError as problem:
+                say(f"{problem}; this is what it says")
+                programs.append(problem.path)
+        if args.all_found:
+            found += audits.installed(how, say)
+        elif not args.what:
+            found.append(audits.own(how))
+    finally:
+        steps.close()
     return found
+
+
+def _step(target: Target, row: AuditRow) -> str:
+    from forklore.features.audit.functions import FUNCTIONS
+
+    number = FUNCTIONS.index(row.function) + 1
+    return printable(f"{target.name}: {row.function}, {number} of {len(FUNCTIONS)} functions")
 
 
 def _show(audits: list[Audit], args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Final, TextIO, cast
@@ -131,6 +132,25 @@ def _width(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
     except OSError:
         return DEFAULT_COLUMNS
+
+
+class Steps:
+    """One line on stderr for what is being done, renewed at most once a second and only where it is a terminal."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(sys.stderr) if can_renew(sys.stderr) else None
+        self._due = time.monotonic() + _EVERY
+
+    def at(self, text: Callable[[], str]) -> None:
+        """The next step; its text is made where it is drawn."""
+        if self._progress is not None and (now := time.monotonic()) >= self._due:
+            self._due = now + _EVERY
+            self._progress._draw(text())
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._progress is not None:
+            self._progress.close()
 
 
 @contextmanager

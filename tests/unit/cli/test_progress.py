@@ -14,7 +14,7 @@ from happenings import FORK, Story
 
 from forklore.abi.flags import CLONE_UNTRACED
 from forklore.cli import progress
-from forklore.cli.progress import Progress, can_renew, reading, shows_on
+from forklore.cli.progress import Progress, Steps, can_renew, reading, shows_on
 
 S = 1_000_000_000
 
@@ -93,6 +93,21 @@ def test_how_much_of_a_file_is_read(
             seen += os.read(ours, 1000)
         told.write("view")
     assert out.getvalue() == "view"
+
+
+def test_the_step_that_is_done_is_drawn_once_a_second(
+    terminal: tuple[TextIO, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, other = terminal
+    now = 100.0
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    steps = Steps()
+    for now, name in ((100.9, "early"), (101.0, "fork"), (101.9, "vfork"), (102.0, "clone")):  # noqa: B007 - it is read
+        steps.at(lambda name=name: name)  # type: ignore[misc]
+    steps.close()
+    assert os.read(other, 4096) == b"\r\x1b[Kforklore: fork\r\x1b[Kforklore: clone\r\x1b[K"
 
 
 def test_a_short_file_takes_no_line(tmp_path: Path) -> None:

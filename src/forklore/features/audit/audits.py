@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from msgspec import Struct
 
 from forklore.features.audit.observe.build import NoProbeError
 from forklore.features.audit.observe.target import NoTargetError, Target, running, runs_here, targets, under
-from forklore.features.audit.result import SIZE_LIMIT, Audit, decode
+from forklore.features.audit.result import SIZE_LIMIT, Audit, AuditRow, decode
 from forklore.linux.proc import machine
 
 
@@ -25,6 +26,8 @@ class How(Struct, frozen=True):
     """Also with calls refused, to see what follows."""
     shared_only: bool = False
     """Not of a libc.a that lies beside shared libraries."""
+    watch: Callable[[Target, AuditRow], None] | None = None
+    """Is shown each row as it is there."""
 
 
 DEFAULT: Final = How()
@@ -66,7 +69,8 @@ def audit_of(target: Target, how: How = DEFAULT) -> Audit:
         else "run by the library's own dynamic linker"
     )  # fmt: skip
     told = f"Each row: the probe, {built}, {by} under the tracer."
-    return audit(prober(target, how.probe), told, refuse=how.refuse)
+    watch = None if how.watch is None else partial(how.watch, target)
+    return audit(prober(target, how.probe), told, refuse=how.refuse, watch=watch)
 
 
 def _each(found: Iterable[Target], how: How, complain: Callable[[str], None]) -> list[Audit]:
