@@ -7,9 +7,10 @@ gap, and its times add up to those of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -166,14 +167,21 @@ class _Programs:
     def at(self, task: TaskId, until: int) -> bytes | None:
         """What it ran just before ``until``."""
         found = self.of(task)
-        return next((each.program for each in found if each.until >= until), found[-1].program if found else None)
+        if len(found) < 2:
+            return found[0].program if found else None
+        place = bisect_left(found, until, key=_until)
+        return found[min(place, len(found) - 1)].program
+
+
+def _until(stretch: Stretch) -> int:
+    return stretch.until
 
 
 def savings(trace: Trace, path: CriticalPath, most: int) -> list[Saving]:
     """For the ``most`` programs and the ``most`` tasks with the longest part of the chain, what the whole would gain if
     they took no time; the greatest gain first.
 
-    The trace is played again with each moment as soon as the last of what it came after allows.
+    The trace is played again for each of them.
     """
     by_program: dict[bytes | None, int] = {}
     by_task: dict[tuple[TaskId, bytes | None], int] = {}
@@ -181,39 +189,70 @@ def savings(trace: Trace, path: CriticalPath, most: int) -> list[Saving]:
         by_program[step.program] = by_program.get(step.program, 0) + step.length
         key = (step.task, step.program)
         by_task[key] = by_task.get(key, 0) + step.length
-    programs = _Programs(trace)
-    found: list[Saving] = []
+    played = _Played(path, _Programs(trace))
     several = {program for program in by_program if sum(each == program for _, each in by_task) > 1}
-    for program in sorted(by_program, key=lambda each: -by_program[each])[:most]:
-        if program in several:
-            saved = _saved(path, lambda task, t, name=program: programs.at(task, t) == name)  # type: ignore[misc]
-            found.append(Saving(program, None, by_program[program], saved))
-    for task, program in sorted(by_task, key=lambda each: -by_task[each])[:most]:
-
-        def nothing(other: TaskId, t: int, meant: TaskId = task, name: bytes | None = program) -> bool:
-            return other == meant and programs.at(other, t) == name
-
-        found.append(Saving(program, task, by_task[task, program], _saved(path, nothing)))
+    found = [
+        Saving(program, None, by_program[program], played.saved(played.of_program.get(program, ())))
+        for program in sorted(by_program, key=lambda each: -by_program[each])[:most]
+        if program in several
+    ]
+    found += [
+        Saving(program, task, by_task[task, program], played.saved(played.of_task.get((task, program), ())))
+        for task, program in sorted(by_task, key=lambda each: -by_task[each])[:most]
+    ]
     return sorted(found, key=lambda each: -each.saved)
 
 
-def _saved(path: CriticalPath, took_nothing: Callable[[TaskId, int], bool]) -> int:
-    moments, others = path.waits.moments, path.waits.waits
-    last = path.waits.ends[path.end]
-    new: list[int] = []
-    for number in range(last + 1):
-        moment = moments[number]
-        came_after = [wait.moment for wait in others.get(number, ())]
-        if moment.before is not None:
-            came_after.append(moment.before)
-        if not came_after:
-            new.append(moment.t)
-            continue
-        gap = moment.t - moments[max(came_after)].t
-        if gap and took_nothing(moment.task, moment.t):
-            gap = 0
-        new.append(max(new[other] for other in came_after) + gap)
-    return moments[last].t - new[last]
+class _Played:
+    """The moments up to the end of a chain, as often as it is asked what comes when something takes no time."""
+
+    def __init__(self, path: CriticalPath, programs: _Programs) -> None:
+        moments, others = path.waits.moments, path.waits.waits
+        last = path.waits.ends[path.end]
+        self._t = moments[last].t
+        # Numbers are one more than those of the moments: what came after nothing came after 0, by its own time.
+        self._after: list[int] = []
+        """The moment before it, in the same task where there is one."""
+        self._more: list[Sequence[int]] = []
+        """What else it came after."""
+        self._gaps: list[int] = []
+        """For how long after the last of these."""
+        self.of_program: dict[bytes | None, list[int]] = {}
+        """The moments before which a program ran."""
+        self.of_task: dict[tuple[TaskId, bytes | None], list[int]] = {}
+        """And of these, those of one task."""
+        for number in range(last + 1):
+            moment = moments[number]
+            more = [wait.moment + 1 for wait in others[number]] if number in others else _NOTHING
+            before = moment.before + 1 if moment.before is not None else 0
+            if not before and more:
+                before, more = more[0], more[1:]
+            latest = max(before, *more) if more else before
+            gap = moment.t - moments[latest - 1].t if latest else moment.t
+            if gap and latest:
+                program = programs.at(moment.task, moment.t)
+                self.of_program.setdefault(program, []).append(number)
+                self.of_task.setdefault((moment.task, program), []).append(number)
+            self._after.append(before)
+            self._more.append(more)
+            self._gaps.append(gap)
+
+    def saved(self, took_nothing: Iterable[int]) -> int:
+        """By how much sooner the end comes when nothing passed before these moments, each as soon as the last of what
+        it came after allows."""
+        gaps = self._gaps.copy()
+        for number in took_nothing:
+            gaps[number] = 0
+        new = [0]
+        for before, more, gap in zip(self._after, self._more, gaps, strict=True):
+            t = new[before]
+            if more:
+                t = max(t, *[new[other] for other in more])
+            new.append(t + gap)
+        return self._t - new[-1]
+
+
+_NOTHING: Final[Sequence[int]] = ()
 
 
 def by_program(path: CriticalPath) -> list[tuple[bytes | None, int, int]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from forklore.abi.units import Nanoseconds, TaskId
 from forklore.events.records import ReapHow
@@ -59,9 +59,9 @@ class Waits(Struct):
     """The moments of a trace in the order of time, which is the order of their numbers."""
 
     moments: list[Moment]
-    waits: dict[int, list[Wait]] = field(default_factory=dict)
+    waits: dict[int, list[Wait]]
     """By the number of the moment that came after."""
-    ends: dict[TaskId, int] = field(default_factory=dict)
+    ends: dict[TaskId, int]
     """The number of each task's last moment."""
 
 
@@ -81,45 +81,58 @@ def waits(trace: Trace) -> Waits | Untimed:
     return _Reading(trace).read()
 
 
-Key = tuple[int, int, int]
-"""The time, the task, and which of the task's own moments it is: creators have lower numbers than what they made."""
-
-
 class _Reading:
+    # The moments of all tasks lie one behind the other, those of a task in order. At each place ``_ranks`` has the
+    # number of the moment there, so that the numbers of a task rise and can be searched.
+
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._keys: dict[TaskId, list[Key]] = {}
-        self._whats: dict[TaskId, list[What]] = {}
-        self._released: dict[TaskId, Key] = {}
-        self._numbers: dict[Key, int] = {}
-        self._found = Waits([])
+        self._places: dict[TaskId, range] = {}
+        self._whats: list[What] = []
+        self._released: dict[TaskId, int] = {}
+        """The place of the moment at which a child of vfork let its creator go."""
+        self._times: list[Nanoseconds] = []
+        self._ranks: list[int] = []
+        self._waits: dict[int, list[Wait]] = {}
 
     def read(self) -> Waits:
+        times = self._times
+        whose: list[TaskId] = []
+        whats = self._whats
         for task in self._trace.tasks.values():
-            own = _own(task, self._trace)
-            keys: list[Key] = [(each[0], task.id, index) for index, each in enumerate(own)]
-            self._keys[task.id] = keys
-            self._whats[task.id] = [what for _, _, what, _ in own]
-            self._released |= {child: key for key, (_, _, _, child) in zip(keys, own, strict=True) if child}
-        order = sorted(key for keys in self._keys.values() for key in keys)
-        self._numbers = {key: number for number, key in enumerate(order)}
-        for t, number, index in order:
-            task_id = TaskId(number)
-            before = self._numbers[self._keys[task_id][index - 1]] if index else None
-            moment = Moment(task_id, self._whats[task_id][index], Nanoseconds(t), before)
-            self._found.ends[task_id] = len(self._found.moments)
-            self._found.moments.append(moment)
+            place = len(times)
+            for t, rank, child in _own(task, self._trace):
+                if child:
+                    self._released[child] = len(times)
+                times.append(t)
+                whats.append(_WHATS[rank])
+            self._places[task.id] = range(place, len(times))
+            whose += [task.id] * (len(times) - place)
+        # Stable: at one time, creators come before what they made.
+        order = sorted(range(len(times)), key=times.__getitem__)
+        ranks = self._ranks = [0] * len(order)
+        for number, place in enumerate(order):
+            ranks[place] = number
+        firsts = {places.start for places in self._places.values()}
+        moments = [
+            Moment(whose[place], whats[place], times[place], None if place in firsts else ranks[place - 1])
+            for place in order
+        ]  # fmt: skip
         for task in self._trace.tasks.values():
             self._others(task)
         self._pipes()
-        return self._found
+        ends = {task: ranks[places[-1]] for task, places in self._places.items()}
+        return Waits(moments, self._waits, ends)
 
     def _others(self, task: Task) -> None:
         creator = self._trace.tasks[task.creator] if task.creator is not None else None
-        begin, end = self._keys[task.id][0], self._keys[task.id][-1]
+        places, ranks = self._places[task.id], self._ranks
+        end = ranks[places[-1]]
         if creator is not None:
+            begin = ranks[places.start]
             self._came_after(begin, self._last(creator.id, begin), "created", sure=True)
-            if (released := self._released.get(task.id)) is not None:
+            if (place := self._released.get(task.id)) is not None:
+                released = ranks[place]
                 self._came_after(released, self._last(task.id, released), "vfork", sure=True)
         if task.death is None:
             return
@@ -128,20 +141,20 @@ class _Reading:
             following = None if creator is None else self._next(creator.id, end)
             if following is None and leader is not None:
                 following = self._next(leader.id, end)
-            late = leader is None or leader.ended is None or leader.ended - end[0] <= _TOGETHER
-            if not (late and self._is_end(following)):
-                self._came_after(following, end, "join")
+            late = leader is None or leader.ended is None or leader.ended - self._times[places[-1]] <= _TOGETHER
+            if following is not None and not (late and self._whats[following] == "end"):
+                self._came_after(ranks[following], end, "join")
         elif task.parent is not None and not task.reapers:
             parent = self._trace.tasks[task.parent]
             reaped = task.reaped[0] if task.reaped else None
             if reaped is not None and reaped.how in _NOT_AWAITED:
                 return
             waiter = creator if creator is not None and creator.leader == parent.leader else parent
-            moment = self._next(waiter.id, end)
-            sure = False
-            if reaped is not None and moment is not None:
-                sure = reaped.how in _TAKEN and (reaped.t or 0) <= moment[0]
-            self._came_after(moment, end, "wait", sure=sure)
+            place = self._next(waiter.id, end)
+            if place is None:
+                return
+            sure = reaped is not None and reaped.how in _TAKEN and (reaped.t or 0) <= self._times[place]
+            self._came_after(ranks[place], end, "wait", sure=sure)
 
     def _pipes(self) -> None:
         for pipe in pipes(self._trace):
@@ -149,59 +162,60 @@ class _Reading:
             # Who holds both ends sees no end of the data. A creator that was looked at when its child executed closes
             # its own ends, as a rule, as soon as it has made the children.
             writers = [holder.task for holder in pipe.writers if holder.executed and holder.task not in both]
-            ends = [self._keys[task][-1] for task in writers if self._trace.tasks[task].death is not None]
+            ends = [
+                self._ranks[self._places[task][-1]] for task in writers if self._trace.tasks[task].death is not None
+            ]
             if not ends or len(ends) < len(writers):
                 continue
             last = max(ends)
             for reader in {holder.task for holder in pipe.readers} - both:
-                self._came_after(self._next(reader, last), last, "pipe")
+                place = self._next(reader, last)
+                if place is not None:
+                    self._came_after(self._ranks[place], last, "pipe")
 
-    def _came_after(self, later: Key | None, earlier: Key | None, why: Why, *, sure: bool = False) -> None:
-        if later is None or earlier is None or earlier >= later:
-            return
-        self._found.waits.setdefault(self._numbers[later], []).append(Wait(self._numbers[earlier], why, sure))
+    def _came_after(self, later: int, earlier: int | None, why: Why, *, sure: bool = False) -> None:
+        if earlier is not None and earlier < later:
+            self._waits.setdefault(later, []).append(Wait(earlier, why, sure))
 
-    def _next(self, task: TaskId, key: Key) -> Key | None:
-        keys = self._keys[task]
-        index = bisect_right(keys, key)
-        return keys[index] if index < len(keys) else None
+    def _next(self, task: TaskId, number: int) -> int | None:
+        """The place of a task's first moment after that one."""
+        places = self._places[task]
+        place = bisect_right(self._ranks, number, places.start, places.stop)
+        return place if place < places.stop else None
 
-    def _last(self, task: TaskId, key: Key) -> Key | None:
-        keys = self._keys[task]
-        index = bisect_right(keys, key)
-        return keys[index - 1] if index else None
-
-    def _is_end(self, key: Key | None) -> bool:
-        return key is not None and self._whats[TaskId(key[1])][key[2]] == "end"
-
-
-_RANK: Final[dict[What, int]] = {"begin": 0, "made": 1, "released": 2, "call": 3, "exec": 4, "end": 5}
-"""The order of what a task did at one time."""
+    def _last(self, task: TaskId, number: int) -> int | None:
+        """The number of a task's last moment up to that one."""
+        places = self._places[task]
+        place = bisect_right(self._ranks, number, places.start, places.stop)
+        return self._ranks[place - 1] if place > places.start else None
 
 
-def _own(task: Task, trace: Trace) -> list[tuple[Nanoseconds, int, What, TaskId | None]]:
-    """When a task was seen to do what, in the order of time; the child that let it go, where it was held."""
+_WHATS: Final[tuple[What, ...]] = ("begin", "made", "released", "call", "exec", "end")
+"""In the order of what a task did at one time."""
+_BEGIN, _MADE, _RELEASED, _CALL, _EXEC, _END = range(6)
+
+
+def _own(task: Task, trace: Trace) -> list[tuple[Nanoseconds, int, TaskId]]:
+    """When a task was seen to do what, in the order of time; the child that let it go where it was held, else 0."""
     assert task.created is not None
-
-    def at(t: Nanoseconds, what: What, child: TaskId | None = None) -> tuple[Nanoseconds, int, What, TaskId | None]:
-        return max(t, begin), _RANK[what], what, child
-
-    begin = task.created
-    found = [at(begin, "begin")]
+    begin, tasks, nobody = task.created, trace.tasks, TaskId(0)
+    found = [(begin, _BEGIN, nobody)]
     for number in task.children:
-        child = trace.tasks[number]
+        child = tasks[number]
         if child.creator == task.id and child.created is not None:
-            found.append(at(child.created, "made"))
+            found.append((max(child.created, begin), _MADE, nobody))
             if child.vfork_released is not None:
-                found.append(at(child.vfork_released, "released", number))
-    seen: list[tuple[Nanoseconds | None, What]] = [(failure.t, "call") for failure in task.failures]
-    seen += [(call.t, "call") for call in task.calls]
-    seen += [(failed.t, "call") for failed in task.failed_execs]
+                found.append((max(child.vfork_released, begin), _RELEASED, number))
+    for seen in (task.failures, task.calls, task.failed_execs):
+        if seen:
+            found += [(max(each.t, begin), _CALL, nobody) for each in seen if each.t is not None]
     for image in task.images:
-        seen.append((image.began, "call"))
-        seen.append((image.t, "exec"))
-    found += [at(t, what) for t, what in seen if t is not None]
+        if image.began is not None:
+            found.append((max(image.began, begin), _CALL, nobody))
+        if image.t is not None:
+            found.append((max(image.t, begin), _EXEC, nobody))
+    found.sort()
+    last = found[-1][0]
     ended = task.ended if task.ended is not None else trace.ended
-    last = max(each[0] for each in found)
-    found.append(at(last if ended is None else max(last, ended), "end"))
-    return sorted(found, key=lambda each: each[:2])
+    found.append((last if ended is None else max(last, ended), _END, nobody))
+    return found
