@@ -10,6 +10,7 @@ from typing import Final
 _WORD: Final = (1 << 64) - 1
 _TWO: Final = 1 << 14
 """What two bytes of seven bits each hold: a trace has millions of numbers, and most are below it."""
+_FOUR, _SIX = 1 << 28, 1 << 42
 _SHORT: Final = [
     *(bytes([value]) for value in range(128)),
     *(bytes([value & 127 | 128, value >> 7]) for value in range(128, _TWO)),
@@ -22,6 +23,8 @@ def varint(value: int) -> bytes:
     """A number of up to 64 bits; a negative one as its two's complement, as int32 and int64 have it."""
     if 0 <= value < _TWO:
         return _SHORT[value]
+    if _FOUR <= value < _SIX:  # a time, as a rule
+        return _FIRST[value & _TWO - 1] + _FIRST[value >> 14 & _TWO - 1] + _SHORT[value >> 28]
     value &= _WORD
     found = b""
     while value >= _TWO:

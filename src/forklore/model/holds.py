@@ -144,7 +144,22 @@ class Holdings:
     def holds(self, task: TaskId) -> dict[str, list[Hold]]:
         """Of each resource, one after the other; nothing of a task that is not known."""
         found = self._of.get(task)
-        return {} if found is None else {name: list(found.holds(place)) for place, name in enumerate(RESOURCES)}
+        if found is None:
+            return {}
+        since, before, until = found.since, found.before, found.ended if found.over else None
+        ended_by = "exit" if found.over else None
+        holds = {
+            name: [Hold(name, group if group > 0 else before - group, since, how, until, ended_by, inode)]
+            for name, (group, how, inode) in zip(RESOURCES, found.firsts, strict=True)
+        }
+        for moves in found.moves:
+            place = moves[0].place
+            holds[RESOURCES[place]] = list(found.holds(place))
+        return holds
+
+    def first(self, task: TaskId, resource: str) -> Hold:
+        """What a task that is known began with of a resource."""
+        return next(self._of[task].holds(_PLACE[resource]))
 
     def groups(self, task: TaskId) -> list[list[int]]:
         """Of each of :data:`RESOURCES` the groups that a task was in, one after the other."""
@@ -160,13 +175,17 @@ class Holdings:
         first: dict[int, int] = {}
         several: set[int] = set()
         alike: Counter[int] = Counter()
-        for task, found in self._of.items():
+        for found in self._of.values():
             kind = id(found.firsts)
             alike[kind] += 1
-            if alike[kind] > 2 and not found.moves:
-                continue  # what such tasks have of their own differs between two, and the rest is the same in all
-            for place, groups in enumerate(self.groups(task)):
-                if any(group != first.setdefault(place, group) for group in groups):
+            if alike[kind] <= 2:  # what they have of their own differs between two, and the rest is the same in all
+                for place in range(len(RESOURCES)):
+                    group = found.first(place)
+                    if group != first.setdefault(place, group):
+                        several.add(place)
+            for moves in found.moves:
+                place = moves[0].place
+                if place not in several and any(move.group != first[place] for move in moves):
                     several.add(place)
         return {name for place, name in enumerate(RESOURCES) if place not in several}
 

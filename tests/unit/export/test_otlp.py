@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 
 from forklore.cli.main import main
 from forklore.events import records as ev
-from forklore.export.otlp import json_lines
+from forklore.export.otlp import json_lines, messages
 from forklore.export.otlp.spans import Spans
 from forklore.export.table import CannotExportError, ExportOptions
 from forklore.model.build import built
@@ -142,22 +142,48 @@ def official() -> Any:
     return pytest.importorskip(PROTO, reason=MISSING)
 
 
-def test_the_proto_definition_reads_the_protobuf() -> None:
-    proto = official()
-    from forklore.export.otlp import official as module
+def in_protobuf(trace: Trace) -> bytes:
+    out = io.BytesIO()
+    messages.write(trace, out, ExportOptions())
+    return out.getvalue()
 
-    trace, out = story().trace(), io.BytesIO()
-    module.write(trace, out, ExportOptions())
-    request = proto.ExportTraceServiceRequest()
-    request.ParseFromString(out.getvalue())
-    spans = [span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans]
-    wanted = in_json(trace)
-    assert [(span.span_id.hex(), span.parent_span_id.hex(), span.name) for span in spans] == [
-        (span["spanId"], span["parentSpanId"], span["name"]) for span in wanted
-    ]
-    assert [span.status.code for span in spans] == [span["status"]["code"] for span in wanted]
-    assert [len(span.events) for span in spans] == [len(span.get("events", ())) for span in wanted]
-    assert [len(span.attributes) for span in spans] == [len(span["attributes"]) for span in wanted]
+
+def read_as_json(trace: Trace, proto: Any) -> list[Any]:
+    """Every span as the proto definition reads it from JSON."""
+    json_format: Any = pytest.importorskip("google.protobuf.json_format", reason=MISSING)
+    found = []
+    for span in in_json(trace):
+        read = json_format.ParseDict(span, proto.Span(), ignore_unknown_fields=False)
+        # Its ids are hexadecimal, where protobuf's own JSON has base64.
+        read.trace_id, read.span_id = bytes.fromhex(span["traceId"]), bytes.fromhex(span["spanId"])
+        read.parent_span_id = bytes.fromhex(span.get("parentSpanId", ""))
+        for link, told in zip(read.links, span.get("links", ()), strict=True):
+            link.trace_id, link.span_id = bytes.fromhex(told["traceId"]), bytes.fromhex(told["spanId"])
+        found.append(read)
+    return found
+
+
+@pytest.mark.parametrize("trace", [story().trace(), built(open_any(BUILD))], ids=["story", "build"])
+def test_the_proto_definition_reads_the_same_from_both(trace: Trace) -> None:
+    proto: Any = pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason=MISSING)
+    data = proto.TracesData.FromString(in_protobuf(trace))
+    (resource,) = data.resource_spans[:1]
+    assert {each.key: each.value.string_value for each in resource.resource.attributes}["service.name"] == "forklore"
+    assert resource.scope_spans[0].scope.name == "forklore"
+    spans = [span for each in data.resource_spans for scope in each.scope_spans for span in scope.spans]
+    assert spans == read_as_json(trace, proto)
+
+
+@given(stories(12))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_trace_is_the_same_in_both(told: Story) -> None:
+    proto: Any = pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason=MISSING)
+    trace = told.trace()
+    if all(task.created is None for task in trace.tasks.values()):
+        return
+    data = proto.TracesData.FromString(in_protobuf(trace))
+    spans = [span for each in data.resource_spans for scope in each.scope_spans for span in scope.spans]
+    assert spans == read_as_json(trace, proto)
 
 
 def test_json_is_what_the_proto_definition_says() -> None:

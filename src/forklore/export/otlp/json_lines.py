@@ -12,7 +12,7 @@ from typing import IO, Final
 
 import msgspec
 
-from forklore.export.otlp.spans import NAME, Attributes, Happened, Span, Spans, Value
+from forklore.export.otlp.spans import NAME, Attributes, Happened, Span, Spans
 from forklore.export.table import ExportOptions
 from forklore.model.tasks import Trace
 from forklore.version import VERSION
@@ -73,18 +73,41 @@ def _event(each: Happened) -> bytes:
 
 
 def _attributes(attributes: Attributes) -> bytes:
-    return b"[" + b",".join([_attribute(name, value) for name, value in attributes.items()]) + b"]"
+    found = []
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            found.append(_told(name, value) if len(value) < _SHORT else _stated(name, value))
+        elif isinstance(value, bool):
+            found.append(b'{"key":%b,"value":{"boolValue":%b}}' % (_text(name), _encode(value)))
+        elif isinstance(value, int):
+            found.append(b'%b%d"}}' % (_number(name), value))
+        else:
+            values = b",".join([_item(each) for each in value])
+            found.append(b'{"key":%b,"value":{"arrayValue":{"values":[%b]}}}' % (_text(name), values))
+    return b"[" + b",".join(found) + b"]"
 
 
-def _attribute(name: str, value: Value) -> bytes:
-    if isinstance(value, str):
-        return b'{"key":%b,"value":{"stringValue":%b}}' % (_text(name), _text(value))
-    if isinstance(value, bool):
-        return b'{"key":%b,"value":{"boolValue":%b}}' % (_text(name), _encode(value))
-    if isinstance(value, int):
-        return b'{"key":%b,"value":{"intValue":"%d"}}' % (_text(name), value)
-    values = b",".join([b'{"stringValue":%b}' % _text(each) for each in value])
-    return b'{"key":%b,"value":{"arrayValue":{"values":[%b]}}}' % (_text(name), values)
+def _stated(name: str, value: str) -> bytes:
+    return b'{"key":%b,"value":{"stringValue":%b}}' % (_text(name), _encode(value))
+
+
+_told = lru_cache(maxsize=8192)(_stated)
+
+
+@lru_cache(maxsize=256)
+def _number(name: str) -> bytes:
+    return b'{"key":%b,"value":{"intValue":"' % _text(name)
+
+
+def _item(word: str) -> bytes:
+    return _word(word) if len(word) < _SHORT else _new_word(word)
+
+
+def _new_word(word: str) -> bytes:
+    return b'{"stringValue":%b}' % _encode(word)
+
+
+_word = lru_cache(maxsize=8192)(_new_word)
 
 
 def _text(text: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -34,6 +35,9 @@ _ARCHS: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _ARGUMENTS: Final = 256
 _ARGUMENT: Final = 1024
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_RECENT: Final = 4096
+"""So many ids are kept, for who makes a task has one, too."""
+_MICROSECONDS: Final = 1_000_000
 
 
 class Happened(Struct, frozen=True):
@@ -81,6 +85,7 @@ class Spans:
         self._wall = wall
         self._run = run_id(trace)
         self._hash = sha256(f"{self._run}:".encode())
+        self._id_of = lru_cache(_RECENT)(self._new_id)
         above = parent_of(trace, options.traceparent)
         self.trace_id = bytes.fromhex(self._run) if above is None else above[0]
         self._above = None if above is None else above[1]
@@ -107,6 +112,9 @@ class Spans:
 
     def id_of(self, number: TaskId) -> bytes:
         """The span's id of a task: the same whenever the trace is written."""
+        return self._id_of(number)
+
+    def _new_id(self, number: TaskId) -> bytes:
         begun = self._hash.copy()
         begun.update(b"%d" % number)
         return begun.digest()[:8]
@@ -207,7 +215,14 @@ def _recorded(trace: Trace) -> Iterator[str]:
 
 
 def _instant(ns: int) -> str:
+    seconds, micros = divmod(ns // 1000, _MICROSECONDS)
+    second = _second(seconds)
+    return f"{second}.{micros:06}+00:00" if second else "?"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
     try:
-        return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="microseconds")
+        return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
     except (OverflowError, ValueError, OSError):
-        return "?"
+        return ""

@@ -92,18 +92,21 @@ class Rows:
     def _sharing(self) -> Iterator[Row]:
         sharing = self._trace.sharing
         assert sharing is not None
+        known: dict[int, list[tuple[str, bool, bool | None, str]]] = {}
         for number, answers in sharing.answers.items():
-            unusual = [each for each in answers if _unusual(each.resource, each.observed)]
+            unusual = known.get(id(answers))  # most tasks were made alike, and have the same answers
+            if unusual is None:
+                unusual = known[id(answers)] = [
+                    (each.resource, each.observed == "shared", each.asked, each.how)
+                    for each in answers
+                    if _unusual(each.resource, each.observed)
+                ]
             if not unusual:
                 continue
-            holds = sharing.holdings.holds(number)
             creator = self._trace.tasks[number].creator
-            for answer in unusual:
-                hold = holds[answer.resource][0]
-                yield (
-                    self.run, number, creator, answer.resource, answer.observed == "shared", answer.asked, answer.how,
-                    hold.since, hold.until, hold.ended_by,
-                )  # fmt: skip
+            for about in unusual:
+                hold = sharing.holdings.first(number, about[0])
+                yield self.run, number, creator, *about, hold.since, hold.until, hold.ended_by
 
     def _execs(self) -> Iterator[Row]:
         for task in self._trace.tasks.values():

@@ -108,13 +108,15 @@ def _named(name: str, about: str) -> bytes:
 
 
 def _arguments(arguments: dict[str, Argument]) -> bytes:
-    return b"".join([_argument(name, value) for name, value in arguments.items()])
-
-
-def _argument(name: str, value: Argument) -> bytes:
-    if isinstance(value, int):
-        return message(_DEBUG, _debug_int(name) + varint(value))
-    return _told(name, value) if name in _ALIKE else message(_DEBUG, _debug_name(name) + string(_DEBUG_STRING, value))
+    found = []
+    for name, value in arguments.items():
+        if isinstance(value, int):
+            found.append(message(_DEBUG, _debug_int(name) + varint(value)))
+        elif name in _ALIKE:
+            found.append(_told(name, value))
+        else:
+            found.append(message(_DEBUG, _debug_name(name) + string(_DEBUG_STRING, value)))
+    return b"".join(found)
 
 
 _ALIKE: Final = frozenset({"call", "end", "path"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from forklore.abi.errors import errno_name
 from forklore.abi.flags import AT_FDCWD, EXECVEAT
@@ -17,6 +18,9 @@ from forklore.model.tasks import Task
 if TYPE_CHECKING:
     from forklore.decode.rules.table import Reason
     from forklore.events.records import ExecAt
+
+_PLAIN: Final = re.compile(rb"[\w@%+=:,./-]+(?: [\w@%+=:,./-]+)*")
+"""Words that shlex.quote leaves as they are."""
 
 _US, _MS, _S = 1_000, 1_000_000, 1_000_000_000
 _SCALES = (
@@ -126,6 +130,11 @@ def command(argv: tuple[bytes, ...], cut: frozenset[int] = frozenset()) -> str:
     """A command line as a shell would take it, as far as it can be printed; ``…`` behind arguments that are ``cut``."""
     import shlex
 
+    if not cut:
+        joined = b" ".join(argv)
+        # What needs no quotes is most of all command lines, and quoting is most of what these take.
+        if joined.count(b" ") == len(argv) - 1 and _PLAIN.fullmatch(joined):
+            return joined.decode("ascii")
     quoted = (shlex.quote(as_text(raw)) + "…" * (index in cut) for index, raw in enumerate(argv))
     return printable(" ".join(quoted))
 
