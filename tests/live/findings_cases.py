@@ -201,8 +201,8 @@ WRONG: Final[Mapping[str, Mapping[str, Case]]] = MappingProxyType({
                         _WRONG, "note"),
     },
     "descriptor-survived-exec": {
-        "file": Case(wrong("leak"), r"file /tmp/#\d+ \(deleted\) at 3, open in (?P<t1>\d+) wrong without"
-                     r" close-on-exec, survived the exec of (?P<t0>\d+) true", ("true", "wrong"), "note"),
+        "socket": Case(wrong("leak"), r"socket:\[\d+\] at 3, open in (?P<t1>\d+) wrong without close-on-exec,"
+                       r" survived the exec of (?P<t0>\d+) true", ("true", "wrong"), "note"),
     },
     "pipe-held-by-bystander": {
         "write end": Case(wrong("pipe"), r"(?P<t1>\d+) wrong could not see the end of the data in pipe:\[\d+\]:"
@@ -363,7 +363,10 @@ RIGHT: Final[Mapping[str, Mapping[str, Case]]] = MappingProxyType({
     "never-waited": {"waited for": Case(wrong("waited"))},
     "zombie-stood-long": {"a second": Case(wrong("late-a-little"))},
     "sigchld-ignored": {"no more": Case(wrong("ignored-no-more"))},
-    "descriptor-survived-exec": {"close-on-exec": Case(wrong("leak-cloexec"))},
+    "descriptor-survived-exec": {
+        "close-on-exec": Case(wrong("leak-cloexec")),
+        "a file, in a helper that its opener outlives": Case(wrong("leak-file")),
+    },
     "pipe-held-by-bystander": {"close-on-exec": Case(wrong("pipe-cloexec"))},
     "fork-with-threads": {
         "C, exec": Case(wrong("threads-exec")),

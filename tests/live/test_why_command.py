@@ -17,11 +17,11 @@ from tracing import ENVIRONMENT, FORKLORE
 import forklore
 
 
-def why(*words: str, status: int = 0, **how: int) -> str:
+def why(*words: str, status: int | None = 0, **how: int) -> str:
     done = subprocess.run(
         [*FORKLORE, "why", *words], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False, **how
     )  # type: ignore[call-overload]
-    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    assert status is None or done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return str(done.stdout + done.stderr)
 
 
@@ -78,7 +78,7 @@ def test_without_a_pid_what_a_forklore_traces(tmp_path: Path) -> None:
     run = subprocess.Popen([*FORKLORE, "run", "-q", "--", "cat", str(fifo)], env=ENVIRONMENT)
     try:
         with open(fifo, "w"):  # once this is open, cat is there and has the other end
-            said = why()
+            said = why(status=None)  # there may be other programs that are traced, and one of them may hang
             assert " cat waits for data or the end of " in said
     finally:
         run.wait(60)

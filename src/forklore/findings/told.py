@@ -29,6 +29,12 @@ def _log(header: Header, what: str) -> str:
     return "" if _own(header) else f"a log of {header.source.tool} does not tell {what}"
 
 
+_NO_WRITES: Final = "the trace was made without --vfork-writes"
+_SECCOMP_ALONE: Final = "--stops seccomp does not see what another filter refuses; --stops syscalls does"
+BY_DEFAULT: Final = frozenset({_NO_WRITES, _SECCOMP_ALONE})
+"""Reasons that hold of every trace that ``run`` makes without options."""
+
+
 def _descriptors(header: Header) -> str:
     seen = header.options.get("observe") in ("auto", "full", None)
     return _log(header, "which descriptors survived an exec") or (
@@ -44,7 +50,7 @@ def _times(header: Header) -> str:
 
 def _written(header: Header) -> str:
     asked = header.options.get("vfork_writes")
-    return _log(header, "what a child writes") or ("" if asked else "the trace was made without --vfork-writes")
+    return _log(header, "what a child writes") or ("" if asked else _NO_WRITES)
 
 
 def _refusals(header: Header) -> str:
@@ -55,7 +61,7 @@ def _filtered(header: Header) -> str:
     # The strictest of all filters' answers counts (kernel/seccomp.c: seccomp_run_filters), and an error is stricter
     # than a tracer.
     blind = _own(header) and header.options.get("stops") == "seccomp"
-    return "--stops seccomp does not see what another filter refuses; --stops syscalls does" if blind else ""
+    return _SECCOMP_ALONE if blind else ""
 
 
 def _stacks(header: Header) -> str:

@@ -79,7 +79,12 @@ static void runs_nothing_and_says_so(void)
 
 static void leak(int flags)
 {
-	must(open("/tmp", O_TMPFILE | O_RDWR | flags, 0600), "open");
+	must(socket(AF_UNIX, SOCK_STREAM | flags, 0), "socket");
+	expect_exit(child_that(runs_true), 0);
+}
+static void leak_file(void)
+{
+	must(open("/tmp", O_TMPFILE | O_RDWR, 0600), "open");
 	expect_exit(child_that(runs_true), 0);
 }
 
@@ -271,7 +276,9 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "leak"))
 		leak(0);
 	if (!strcmp(what, "leak-cloexec"))
-		leak(O_CLOEXEC);
+		leak(SOCK_CLOEXEC);
+	if (!strcmp(what, "leak-file"))
+		leak_file();
 	if (!strcmp(what, "pipe"))
 		hold_pipe(0);
 	if (!strcmp(what, "pipe-cloexec"))

@@ -17,6 +17,7 @@ from coded import Code
 from happenings import MS, Story, stories
 from hypothesis import HealthCheck, given, settings
 from judged import checked
+from msgspec.structs import replace
 
 from forklore.events import records as ev
 from forklore.export.findings.table import FORMATS, FindingOptions
@@ -106,6 +107,19 @@ def test_text_says_the_worst_first_and_what_is_alike_once() -> None:
     assert heads == ["error: crash", "warning: left-behind", "note: killed"]
     assert any(line.startswith("1 error, 1 warning, 1 note in 4 tasks by ") for line in lines)
     assert max(map(len, written(wrong(), "text", columns=50).splitlines())) <= 50
+
+
+def test_text_has_a_word_for_what_every_run_leaves_out_and_all_of_it_when_asked() -> None:
+    story = wrong()
+    story.header = replace(story.header, options={"stops": "seccomp", "observe": "full"})
+    short, long = (" ".join(written(story, "text", verbose=verbose).split()) for verbose in (False, True))
+    assert "; 4 rules can see more with other options of run (-v names them)." in short
+    assert "vfork-writes" not in short
+    assert " can see more" not in long
+    assert "Not judged: vfork-child-exits, vfork-child-returns, vfork-child-writes: the trace was made" in long
+    assert "Judged in part: clone3-refused: --stops seccomp does not see" in long
+    story.header = replace(story.header, options={"stops": "events", "observe": "full"})
+    assert "Judged in part: " in written(story, "text"), "that was asked for"
 
 
 def test_text_in_colour_says_the_same() -> None:

@@ -27,6 +27,7 @@ def executed(
     argv: list[str] | None = None,
     given: list[ev.Held] | None = None,
     outlives: bool = True,
+    ran_for: int = 0,
 ) -> Story:
     """A program that executes another, which has ``table`` then."""
     story = Story()
@@ -37,6 +38,7 @@ def executed(
     child = story.clone(root, 101)
     story.exec(child, "/bin/helper", argv=["helper", *(argv or [])])
     story.tell(ev.Descriptors(t=story.t, task=child, table=list(table), creator=root))
+    story._t += ran_for
     for each in (root, child) if outlives else (child, root):
         story.exit(each)
     return story
@@ -51,9 +53,20 @@ def test_a_descriptor_that_survives_an_exec() -> None:
     )
     assert one(executed(held(7, flags=READ, **LEAKS)), "descriptor-survived-exec").severity == "note"
     assert one(executed(held(7, "socket", "socket:[5]", **LEAKS)), "descriptor-survived-exec").severity == "warning"
-    many = one(executed(*(held(7 + each, **LEAKS) for each in range(9)), outlives=False), "descriptor-survived-exec")
-    assert (many.severity, many.count) == ("note", 1)
-    assert "file /var/log/x at 9 and 6 more, open in 100 server" in many.first.text
+    many = [held(7 + each, **LEAKS) for each in range(9)]
+    long = one(executed(*many, outlives=False, ran_for=61_000 * MS), "descriptor-survived-exec")
+    assert (long.severity, long.count) == ("note", 1)
+    assert "file /var/log/x at 9 and 6 more, open in 100 server" in long.first.text
+
+
+def test_files_in_a_helper_that_its_opener_outlives() -> None:
+    files = [held(7, **LEAKS), held(8, "directory", "/var", READ, **LEAKS), held(9, "device", "/dev/null", **LEAKS)]
+    assert found(executed(*files, outlives=False), "descriptor-survived-exec") == []
+    files.append(held(10, "socket", "socket:[5]", **LEAKS))
+    socket = one(executed(*files, outlives=False), "descriptor-survived-exec")
+    assert socket.severity == "note"
+    assert socket.first.text.startswith("socket:[5] at 10, open in 100 server"), socket.first.text
+    assert one(executed(*files), "descriptor-survived-exec").severity == "warning", "it outlived its opener"
 
 
 def test_descriptors_that_are_meant_to_survive() -> None:

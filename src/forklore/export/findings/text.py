@@ -1,4 +1,7 @@
-"""Findings for people: the worst first, what is the same once, and at the end what could not be judged."""
+"""Findings for people: the worst first, what is the same once, and at the end what could not be judged.
+
+What no trace tells that is made without options is said in a word; what else a trace lacks, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from forklore.export.findings.table import FindingOptions
 from forklore.findings.check import Checked
 from forklore.findings.finding import SEVERITIES, Folded, Severity
 from forklore.findings.table import BY_ID
+from forklore.findings.told import BY_DEFAULT
 from forklore.model.tasks import Trace
 from forklore.report import styled_lines
 from forklore.report.styled_lines import Line, Piece, Role, wrapped
@@ -43,10 +47,15 @@ def _lines(checked: Checked, trace: Trace, options: FindingOptions) -> Iterator[
     text = f"{told[0].upper()}{told[1:]} in {words.count(len(trace.tasks), 'task')} by {words.count(judged, 'rule')}"
     if checked.silenced:
         text += f"; {words.count(checked.silenced, 'finding')} ignored as asked"
+    asked_for = [rule for rule, why in (*checked.not_judged, *checked.in_part) if why in BY_DEFAULT]
+    if asked_for and not options.verbose:
+        text += f"; {words.count(len(asked_for), 'rule')} can see more with other options of run (-v names them)"
     yield from _wrapped("", f"{text}.", options.columns, "name")
     for title, rules in (("Not judged", checked.not_judged), ("Judged in part", checked.in_part)):
         by_why: dict[str, list[str]] = {}
         for rule, why in rules:
+            if why in BY_DEFAULT and not options.verbose:
+                continue
             by_why.setdefault(why, []).append(rule.id)
         for why, ids in by_why.items():
             which = ", ".join(ids) if options.verbose or len(ids) < _MORE else words.count(len(ids), "rule")

@@ -29,6 +29,10 @@ _HANDS_ON: Final = frozenset({b"flock"})
 """Programs whose purpose it is: flock(1) has the lock held for as long as the command runs."""
 _LASTING: Final = 100_000_000
 """In ns: a bystander that holds an end for longer than all others have is told as what the reader waited for."""
+_BRIEF: Final = 60_000_000_000
+"""In ns: files that are open for less in a program that its opener outlives are nobody's trouble."""
+_FILES: Final = ("file", "directory", "device", "tty")
+"""What does no more by being open than take a number; a pipe or a socket has somebody at its other end."""
 _NAMED: Final = 3
 """Descriptors that a sentence names."""
 _PIPES: Final = ("pipe", "fifo")
@@ -121,7 +125,7 @@ def _survived(subject: Subject) -> Iterator[Finding]:
     for each in subject.once(_survivors):
         if (each.task.id, printable(raw_bytes(each.held.target))) in told:
             continue  # the worse is told of it
-        if each.sure and not each.by_shell and not _same_program(subject, each):
+        if each.sure and not each.by_shell and not _same_program(subject, each) and not _brief(subject, each):
             groups.setdefault((each.task.id, each.opener.id, each.t), []).append(each)
     for found in groups.values():
         yield _leak(subject, found)
@@ -158,6 +162,13 @@ def _outlived(subject: Subject, task: Task, opener: Task) -> bool:
     return gone is not None and (task.ended is None or task.ended > gone)
 
 
+def _brief(subject: Subject, each: _Survivor) -> bool:
+    """Whether a file was open in it for a moment, while whoever opened it lived on."""
+    if each.held.kind not in _FILES or each.t is None or each.task.ended is None:
+        return False
+    return each.task.ended - each.t < _BRIEF and not _outlived(subject, each.task, each.opener)
+
+
 def _same_program(subject: Subject, each: _Survivor) -> bool:
     """Whether a program was handed it by another run of itself, as git's commands are."""
     creator = subject.creator(each.task)
@@ -168,7 +179,7 @@ def _same_program(subject: Subject, each: _Survivor) -> bool:
 
 def _counts(held: Held) -> bool:
     """Whether it matters who has it: not of what is only read, and of /dev/null."""
-    if held.kind in ("file", "directory", "device", "tty") and not writes(held):
+    if held.kind in _FILES and not writes(held):
         return False
     return raw_bytes(held.target) != b"/dev/null"
 
@@ -309,7 +320,9 @@ RULES: Final = (
             "What the traced program was started with. What was opened or moved to its number between fork and exec"
             " (`dup2`, posix_spawn's file actions). A number or file that is among the program's arguments. What a"
             " shell opened for what it runs (`exec 3>log`, `<(cmd)`). make's jobserver. flock(1)'s file. A program that"
-            " executes itself, as git does."
+            " executes itself, as git does. Files, directories and devices in a program that ran for less than a minute"
+            " and that ended before whoever opened them, as what `popen` and `system` start; pipes and sockets there"
+            " are told."
         ),
         advice=(
             "open it with O_CLOEXEC (SOCK_CLOEXEC, pipe2, mode e of fopen); or close_range(3, ~0U, 0) before the exec"
