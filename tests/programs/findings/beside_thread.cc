@@ -3,7 +3,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <future>
+#include <sched.h>
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -23,16 +25,23 @@ public:
 
 private:
 	std::promise<void> gate_;
-	std::thread thread_{[this, open = gate_.get_future()]() mutable { open.wait(); }};
+	std::promise<pid_t> tid_;
+	std::thread thread_{[this, open = gate_.get_future()]() mutable {
+		tid_.set_value(static_cast<pid_t>(syscall(SYS_gettid)));
+		open.wait();
+	}};
+
+public:
+	std::future<pid_t> tid{tid_.get_future()};
 };
 
-// A thread is there for a moment after it was joined: the child lives longer.
-static pid_t forked(bool lasts)
+// A thread is there for a moment after it was joined: the child lives longer than that one, if there is one.
+static pid_t forked(pid_t joined)
 {
 	pid_t child = fork();
 	if (child == 0) {
-		if (lasts)
-			usleep(200000);
+		while (joined != 0 && syscall(SYS_tgkill, getppid(), joined, 0) == 0)
+			sched_yield();
 		_exit(0);
 	}
 	return child;
@@ -53,9 +62,10 @@ int main(int argc, char **argv)
 	}
 	Worker worker;
 	const bool joined = std::strcmp(argv[1], "joined") == 0;
+	const pid_t tid = worker.tid.get();
 	if (joined)
 		worker.stop();
-	pid_t child = std::strcmp(argv[1], "spawn") == 0 ? spawned() : forked(joined);
+	pid_t child = std::strcmp(argv[1], "spawn") == 0 ? spawned() : forked(joined ? tid : 0);
 	int status = -1;
 	if (child == -1 || waitpid(child, &status, 0) != child || status != 0)
 		return 1;

@@ -4,14 +4,15 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 
-def forked(seconds: float) -> None:
-    """A thread is there for a moment after it was joined: the child lives longer."""
+def forked(joined: int | None) -> None:
+    """A thread is there for a moment after it was joined: the child lives longer than that one, if there is one."""
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        time.sleep(seconds)
+        while joined is not None and os.path.exists(f"/proc/{parent}/task/{joined}"):
+            os.sched_yield()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 
@@ -25,7 +26,7 @@ if sys.argv[1] == "joined":
 if sys.argv[1] == "run":
     subprocess.run(["/bin/true"], check=True, close_fds=False)
 else:
-    forked(0.2 if sys.argv[1] == "joined" else 0)
+    forked(worker.native_id if sys.argv[1] == "joined" else None)
 gate.set()
 worker.join()
 print(f"ok pid={os.getpid()}")

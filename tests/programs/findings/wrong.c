@@ -2,6 +2,7 @@
 #include "programs.h"
 
 #include <signal.h>
+#include <sys/socket.h>
 #include <time.h>
 
 static const char *self;
@@ -35,17 +36,32 @@ static void told_to_end(int signal)
 }
 
 static void ends(void) { _exit(0); }
+static void until_it_is_a_zombie(pid_t child)
+{
+	siginfo_t info;
+	if (waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT) == -1 && errno != ECHILD)
+		die("waitid: %s", strerror(errno));
+}
 static void runs_ends(void) { execute("end"); }
 static void runs_true(void)
 {
 	execl("/bin/true", "true", (char *)NULL);
 	_exit(127);
 }
-static void runs_lasts(void) { execute("last"); }
+/* Lasts until its creator drops the key, or ends, and a while longer. */
+static struct gate after;
 static void lasts(void)
 {
+	drop_key(after);
+	wait_at(after);
 	pass_time(300);
 	_exit(0);
+}
+static void runs_lasts(void)
+{
+	drop_key(after);
+	must(dup2(after.wait, STDIN_FILENO), "dup2");
+	execute("last");
 }
 static void lasts_long(void)
 {
@@ -144,6 +160,7 @@ static void hold_pipe(int flags)
 {
 	int data[2];
 	must(pipe2(data, flags), "pipe2");
+	after = make_gate();
 	pid_t writer = (pid_t)must(fork(), "fork");
 	if (writer == 0) {
 		dup2(data[1], STDOUT_FILENO);
@@ -155,10 +172,11 @@ static void hold_pipe(int flags)
 	}
 	pid_t helper = child_that(runs_lasts);
 	close(data[1]);
+	expect_exit(writer, 0);
+	drop_key(after);
 	char text[16];
 	while (read(data[0], text, sizeof text) > 0)
 		continue;
-	expect_exit(writer, 0);
 	expect_exit(helper, 0);
 }
 
@@ -269,8 +287,11 @@ int main(int argc, char **argv)
 	unsigned long fork_flags = CLONE_CHILD_SETTID | SIGCHLD;
 	if (!strcmp(what, "end"))
 		return 0;
-	if (!strcmp(what, "last"))
-		lasts();
+	if (!strcmp(what, "last")) {
+		wait_at((struct gate){STDIN_FILENO, -1});
+		pass_time(300);
+		_exit(0);
+	}
 	if (!strcmp(what, "say"))
 		return write(STDOUT_FILENO, "x", 1) != 1;
 	if (!strcmp(what, "leak"))
@@ -336,7 +357,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "unwaited") || !strcmp(what, "ignored")) {
 		if (!strcmp(what, "ignored"))
 			signal(SIGCHLD, SIG_IGN);
-		child_that(ends);
+		until_it_is_a_zombie(child_that(ends));
 		pass_time(1200);
 	}
 	if (!strcmp(what, "ignored-no-more")) {
@@ -344,23 +365,32 @@ int main(int argc, char **argv)
 		signal(SIGCHLD, SIG_DFL);
 		expect_exit(child_that(ends), 0);
 	}
-	if (!strcmp(what, "late") || !strcmp(what, "late-a-little")) {
+	if (!strcmp(what, "late")) {
 		pid_t child = child_that(ends);
-		pass_time(strcmp(what, "late") ? 1200 : 11000);
+		until_it_is_a_zombie(child);
+		pass_time(2000);
 		expect_exit(child, 0);
 	}
 	if (!strcmp(what, "left-right-after")) {
 		until_the_end = make_gate();
 		child_that(ends_with_it);
 	}
-	if (!strcmp(what, "left-daemon"))
+	if (!strcmp(what, "left-daemon")) {
+		after = make_gate();
 		child_that(daemon_of_it);
+	}
 	if (!strcmp(what, "fork-long"))
 		expect_exit(child_that(lasts_long), 0);
-	if (!strcmp(what, "left"))
+	if (!strcmp(what, "left")) {
+		after = make_gate();
 		child_that(runs_lasts);
-	if (!strcmp(what, "waited"))
-		expect_exit(child_that(runs_lasts), 0);
+	}
+	if (!strcmp(what, "waited")) {
+		after = make_gate();
+		pid_t child = child_that(runs_lasts);
+		drop_key(after);
+		expect_exit(child, 0);
+	}
 	if (!strcmp(what, "unnoticed"))
 		expect_exit(child_that(runs_nothing), 0);
 	if (!strcmp(what, "noticed"))
