@@ -10,7 +10,7 @@ from forklore.cli.main import USAGE_ERROR, complain, say
 HELP = """\
 Add traces to a directory of Parquet files: the tables of docs/tables.md, by date
 and host. Several writers may add at once; a trace that is exported again takes its
-own place. Needs pyarrow: pip install 'forklore[query]'.
+own place. Needs pyarrow: pip install '.[query]' where forklore's source is.
 """
 EPILOG = """\
 examples:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import pyarrow  # noqa: F401 - asked for before anything is read
     except ImportError:
-        complain("export: pyarrow is not installed; pip install 'forklore[query]' brings it")
+        complain("export: pyarrow is not installed; pip install '.[query]' where forklore's source is brings it")
         return USAGE_ERROR
     from forklore.events.lines import TraceError
     from forklore.export.tables.records import TABLES

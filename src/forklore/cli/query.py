@@ -11,7 +11,8 @@ from forklore.cli.main import USAGE_ERROR, complain
 HELP = """\
 Ask traces in SQL, by DuckDB: directories that `forklore export` wrote, or trace
 files. The tables are those of docs/tables.md: run, task, creation, sharing, exec,
-exit, failure, wait, finding. Needs duckdb: pip install 'forklore[query]'.
+exit, failure, wait, finding. Needs duckdb: pip install '.[query]' where
+forklore's source is.
 """
 EPILOG = """\
 examples:
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         import duckdb  # noqa: F401 - asked for before anything is read
         import pyarrow  # noqa: F401
     except ImportError as problem:
-        complain(f"query: {problem.name} is not installed; pip install 'forklore[query]' brings it")
+        complain(f"query: {problem.name} is not installed; pip install '.[query]' where forklore's source is brings it")
         return USAGE_ERROR
     from forklore.events.lines import TraceError
     from forklore.features.query.query import QueryError, asked

@@ -18,6 +18,16 @@ _BY_CODE: Final = (
 concurrent.futures.ProcessPoolExecutor uses too; execnet's gateway_io.popen_args."""
 
 
+_BY_MAKER: Final = {("multiprocessing/forkserver.py", "main"): "multiprocessing worker"}
+"""The file and function that forked it, of a process that executed nothing. Source: CPython Lib/multiprocessing."""
+
+
+def role_by_maker(file: str, function: str) -> str:
+    """What a process that such code forked is for; empty for all that is not known."""
+    name = "/".join(file.rsplit("/", 2)[-2:])
+    return _BY_MAKER.get((name, function.rpartition(".")[2]), "")
+
+
 def role(argv: Sequence[bytes]) -> str | None:
     """What a process with these arguments is for; None for all that is not known."""
     if b"-c" not in argv:  # as of nearly all, and all are asked

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
 import multiprocessing.spawn
 import os
 from collections.abc import Sequence
 
 import pytest
 
-from forklore.model.roles import role
+from forklore.model.roles import role, role_by_maker
 
 
 def raw(words: Sequence[str | bytes]) -> list[bytes]:
@@ -37,3 +38,9 @@ def test_by_the_code_that_is_run(code: str, name: str | None) -> None:
 @pytest.mark.parametrize("words", [[], ["python3"], ["python3", "-c"], ["sh", "x.py"]])
 def test_of_others_nothing_is_known(words: list[str]) -> None:
     assert role(raw(words)) is None
+
+
+def test_a_worker_that_the_forkserver_forked() -> None:
+    forks = multiprocessing.forkserver.main
+    assert role_by_maker(forks.__code__.co_filename, forks.__name__) == "multiprocessing worker"
+    assert role_by_maker("/home/me/forkserver.py", "main") == role_by_maker("main.py", "main") == ""

@@ -18,7 +18,8 @@ try:
     from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 except ImportError as missing:
     raise CannotExportError(
-        f"{missing.name} is not installed, pip install 'forklore[otlp]' brings it; to write a file takes none of it"
+        f"{missing.name} is not installed, pip install '.[otlp]' where forklore's source is brings it; to write a file"
+        " takes none of it"
     ) from missing
 
 _AT_ONCE: Final = 500

@@ -11,6 +11,7 @@ from msgspec import Struct
 from forklore.abi.text import as_text, printable
 from forklore.events import records as ev
 from forklore.model.attributions import Attributions, form_of, runs_of
+from forklore.model.roles import role_by_maker
 from forklore.model.tasks import Failure, Task, Trace
 from forklore.report.words import words
 from forklore.report.words.code import clipped, function_words, place_words, script_place, script_words
@@ -45,6 +46,8 @@ class Edge(Struct, frozen=True, gc=False):
     """The library call that made the system call: ``posix_spawn`` for popen; empty where it is not known."""
     outer: str = ""
     """The library call that the program made: ``std::thread(work)``; empty where it is not known."""
+    role: str = ""
+    """What a process that executes nothing is for, where its maker tells that."""
     place: str = ""
     """The caller in as little room as it takes: without its line, or in an interpreter ``build.py:41``."""
 
@@ -122,8 +125,10 @@ class Edges:
         if found is None:
             return None
         routine = self.routine(found, runs)
-        function = caller = shortest = ""
+        function = caller = shortest = does = ""
         if found.script_frame is not None:
+            frame = found.script_frame
+            does = role_by_maker(as_text(ev.raw_bytes(frame.file)), as_text(ev.raw_bytes(frame.function)))
             caller = function = script_words(found.script_frame)
             shortest = script_place(found.script_frame) or caller
         elif found.caller is not None:
@@ -141,7 +146,7 @@ class Edges:
             return None
         sure = found.sure and found.source != "fingerprint"
         last = clipped(found.chain[-1], _LIBRARY) if found.chain else ""
-        return Edge(library, caller, function, routine, sure, last, outer, shortest or function)
+        return Edge(library, caller, function, routine, sure, last, outer, does, shortest or function)
 
     def routine(self, found: Attribution, runs: ev.Runs | None) -> str:
         """What a task was given to run; empty where that is a helper of a library or interpreter, or not known."""

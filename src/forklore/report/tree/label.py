@@ -92,6 +92,9 @@ def task_head(row: TreeRow, room: int | None = None, *, runs: bool = False) -> L
         pieces += [Piece(name, "name"), Piece(arguments and f" {arguments}")]
     elif name:
         pieces.append(Piece(name, "name"))
+        does = {edge.role for edge in row.edges}
+        if first.kind == "process" and len(does) == 1 and (text := does.pop()):
+            pieces.append(Piece(f" ({text})"))
     if own and own != name:
         pieces.append(Piece(f'"{own}"' if not name else f' "{own}"', "name"))
     if ran and (runs or not row.edges[0].library or len({edge.library for edge in row.edges}) > 1):
