@@ -1,4 +1,4 @@
-"""What threads run is told by the bpf engine as by the ptrace engine, though nobody is held."""
+"""What threads and children with a stack of their own run is told by the bpf engine as by the ptrace engine."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ def _bpf() -> None:
     needed()
 
 
-@pytest.mark.parametrize("words", [("many_threads", "3"), ("stack_shapes", "pthread")], ids=" ".join)
-def test_what_threads_run_is_what_ptrace_reads(
-    words: tuple[str, ...], program: Program, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("words", [("many_threads", "3"), ("stack_shapes", "pthread"), ("clone_fn",)], ids=" ".join)
+def test_what_they_run_is_what_ptrace_reads(words: tuple[str, ...], program: Program, tmp_path: Path) -> None:
     told = []
     for engine in ("ptrace", "bpf"):
         file = tmp_path / f"{engine}.jsonl"

@@ -225,6 +225,9 @@ class Script(Event, tag="script", frozen=True, kw_only=True):
     frames: list[ScriptFrame]
     end: str
     """As :attr:`Stack.end`."""
+    late: bool = False
+    """The frames are those of the moment, but names and lines were read when the task had gone on: of code that it has
+    freed since they may be missing, or another's."""
 
 
 NameHow = Literal["prctl", "found"]

@@ -63,7 +63,7 @@ def _is_interpreter(frame: StackFrame) -> bool:
 
 def script_texts(script: ev.Script) -> Iterator[str]:
     """A heading and a line for each frame: ``python: (CPython 3.11)``, ``#0 build.py:41 compile_all``."""
-    language = printable(script.language)
+    language = printable(script.language) + (", names read later" if script.late else "")
     yield f"python: ({language})" if "python" in language.lower() else f"{language}:"
     for number, frame in enumerate(script.frames):
         yield f"#{number} {script_words(frame)}"

@@ -11,7 +11,7 @@ their headers only: builds without the global interpreter lock (3.13t and on), a
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -29,6 +29,7 @@ MOST_THREADS: Final = 1 << 14
 MOST_KNOWN: Final = 1 << 12
 
 _OF_THREAD: Final = frozenset({b"_name", b"_target"})
+_STARTS: Final = (b"Thread.start", b"start")
 _SHIMS: Final = 4
 """Frames of the interpreter itself that may lie inside of the innermost one of Python's."""
 _OWNED_BY_GENERATOR: Final = 1
@@ -68,7 +69,12 @@ class PyStack(Struct, frozen=True):
     """Why there are no more: ``outermost``, ``depth``, or what was in the way."""
     found: str | None
     """How the thread was found: by its ``pthread``, by its ``native id``, or as the one that has the interpreter's
-    ``lock`` or had it last, which is a guess. None: it was not."""
+    ``lock`` or had it last, which is a guess. None: it was not looked for, or not there."""
+
+    @property
+    def starts_thread(self) -> bool:
+        """Whether the innermost frame may be that of :meth:`threading.Thread.start`: what is found there tells."""
+        return bool(self.frames) and self.frames[0].function in _STARTS
 
 
 class Interpreter:
@@ -100,6 +106,26 @@ class Interpreter:
         return cls(runtime, layout, read, symbol(b"PyCode_Type"))
 
     @property
+    def layout(self) -> CPythonLayout:
+        """Where its fields lie."""
+        return self._layout
+
+    @property
+    def runtime(self) -> int:
+        """The address of ``_PyRuntime``."""
+        return self._runtime
+
+    @property
+    def frame_size(self) -> int:
+        """Bytes of a frame, from its beginning on, that :meth:`of_copies` needs."""
+        return self._frame_size
+
+    @property
+    def frame_size_with_local(self) -> int:
+        """The same for :meth:`started_by`, which asks for the first of the function's variables."""
+        return max(self._frame_size, self._layout.frame_locals + 8)
+
+    @property
     def language(self) -> str:
         """``CPython 3.11``."""
         return self._layout.language
@@ -127,6 +153,26 @@ class Interpreter:
             end = str(problem)
         return PyStack(tuple(frames), end, found)
 
+    def of_copies(self, copies: Sequence[bytes], end: str, limit: int = DEPTH) -> PyStack:
+        """The frames of which each was copied while its thread was in the call that is looked at, innermost first.
+
+        What they refer to, code objects with their names and lines, is read now: nobody changes it. ``end``: why there
+        are no more copies.
+        """
+        self._memory.forget()
+        self._objects.begin()
+        frames: list[PyFrame] = []
+        try:
+            for raw in copies:
+                frame = self._frame(raw)
+                if frame is not None:
+                    if len(frames) >= limit:
+                        return PyStack(tuple(frames), "depth", None)
+                    frames.append(frame)
+        except UnreadableError as problem:
+            end = str(problem)
+        return PyStack(tuple(frames), end, None)
+
     def starts(self, tid: int, thread_pointer: int | None) -> StartedThread | None:
         """The thread that a held one, whose innermost frame is that of ``threading.Thread.start``, is to make.
 
@@ -141,6 +187,20 @@ class Interpreter:
                 if self._frame(self._memory.exactly(frame, self._frame_size, "a frame")) is not None:
                     return self._started(self._memory.pointer(frame + self._layout.frame_locals) & ~_TAGS)
                 frame = self._memory.pointer(frame + self._layout.frame_back)
+        except UnreadableError:
+            return None
+        return None
+
+    def started_by(self, copies: Sequence[bytes]) -> StartedThread | None:
+        """As :meth:`starts`, of frames that were copied then. The thread may have dropped its target since: None, as
+        where less of a frame was copied than :attr:`frame_size_with_local`.
+        """
+        if any(len(raw) < self.frame_size_with_local for raw in copies):
+            return None
+        try:
+            for raw in copies[:_SHIMS]:
+                if self._frame(raw) is not None:
+                    return self._started(_word(raw, self._layout.frame_locals)[0] & ~_TAGS)
         except UnreadableError:
             return None
         return None

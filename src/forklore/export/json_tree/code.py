@@ -218,12 +218,14 @@ class ScriptObject(Struct, frozen=True):
     """Innermost first."""
     end: str
     """As for a stack."""
+    late: bool
+    """Names and lines were read when the task had gone on."""
 
     @classmethod
     def of(cls, script: ev.Script) -> ScriptObject:
         """The frames of a trace's script."""
         frames = [ScriptFrameObject.of(frame) for frame in script.frames]
-        return cls(script.script, script.language, frames, script.end)
+        return cls(script.script, script.language, frames, script.end, script.late)
 
 
 class ScriptFrameObject(Struct, frozen=True, gc=False):

@@ -261,6 +261,10 @@ class Loaded:
         counts = ((name, calls.missed(fd)) for name, fd in self.programs.items())
         return {name: count for name, count in counts if count}
 
+    def put(self, map_: str, key: bytes, value: bytes) -> None:
+        """Set one element of a map. Raises OSError."""
+        calls.update(self.maps[map_], key, value, f"an entry of {map_}")
+
     def mark(self, map_: str, keys: Iterable[int]) -> None:
         """Put numbers into a map that has them for keys. Raises LoadError."""
         size = self._source.maps[map_].key

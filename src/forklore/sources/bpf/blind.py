@@ -30,7 +30,8 @@ def blind(options: Options, events: Events) -> list[ev.Blind]:
         ev.Blind("the descriptors that survive an exec", f"{no_hold} while they could be read"),
         ev.Blind("when an exec was called", "its record is made when it can fail no more"),
         ev.Blind(
-            "frames of Python, and what threads of Rust and std::thread run behind their libraries",
+            "frames of Python whose process is gone when its names are read, or was just begun; what threads of Rust"
+            " and std::thread run behind their libraries",
             "their memory has gone on when it could be read",
         ),
         ev.Blind("command lines that processes write for themselves", no_hold),

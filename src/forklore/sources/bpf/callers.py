@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, insort
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
+from collections.abc import Mapping as Mapping_
+from functools import partial
 from typing import Final
+
+from msgspec import Struct
 
 from forklore.abi import syscalls
 from forklore.abi.arch import Arch
-from forklore.abi.flags import CLONE_VM
+from forklore.abi.flags import CLONE_THREAD, CLONE_VM
 from forklore.abi.units import Pid, Tid
+from forklore.elf.cpython.frames import StartedThread
 from forklore.elf.dwarf.registers import dwarf_block
 from forklore.events import records as ev
 from forklore.linux import mappings
 from forklore.linux.mappings import Mapping, MappingKind
 from forklore.linux.perf.code import Executed, Mapped, Missed, Record
 from forklore.sources.bpf import raw
+from forklore.sources.bpf.interpreters import Interpreters, may_hold
 from forklore.sources.bpf.task import Followed, Group
 from forklore.sources.outbox import Outbox
 from forklore.sources.ptrace.options import Options
@@ -30,6 +36,14 @@ from forklore.sources.stacks.code import CodeRegion, CodeSpace, Loaded, TracedCo
 from forklore.sources.stacks.tail_calls import Jumps
 
 _UNKNOWN: Final = "where its code lay is not known: it was gone before it could be asked for"
+
+
+class Caller(Struct, frozen=True):
+    """Who made a child, by number, and what the child is given to run; None: not known."""
+
+    stack: int | None
+    script: int | None
+    runs: ev.Runs | None
 
 
 class Code:
@@ -106,7 +120,10 @@ class CopiedCode(TracedCode):
 class CopiedStacks(StackReader):
     """Walks stacks that were copied, and writes each that is new."""
 
-    def __init__(self, machine: Arch, options: Options, emit: Callable[[ev.Event], None]) -> None:
+    def __init__(
+        self, machine: Arch, options: Options, emit: Callable[[ev.Event], None], tell: Callable[[int, bytes], None]
+    ) -> None:
+        """``tell``: the programs in the kernel of an interpreter, as :class:`Interpreters` has it."""
         out = Outbox(emit)
         super().__init__(machine, options, out)
         self.code = CopiedCode(out, machine)
@@ -114,8 +131,9 @@ class CopiedStacks(StackReader):
         self._spaces: dict[Group, CodeSpace] = {}
         self._stale: set[Pid] = set()
         self.where_code_lies = Code()
+        self._interpreters = Interpreters(self.code, tell, by_tid=machine is not Arch.X86_64)
 
-    def take(self, records: Iterable[Record], ours: Container[Pid]) -> None:
+    def take(self, records: Iterable[Record], ours: Mapping_[Pid, Group]) -> None:
         """What was mapped meanwhile, by our processes and by others of the machine."""
         for record in records:
             if not isinstance(record, Missed) and record.pid not in ours:
@@ -125,18 +143,46 @@ class CopiedStacks(StackReader):
                 self._spaces.clear()
             elif pid is not None:
                 self._stale.add(pid)
+            if isinstance(record, Executed):
+                self._interpreters.forget(record.pid)
+            elif isinstance(record, Mapped):
+                if may_hold(record.entry):
+                    self._interpreters.expect(record.pid)
+                self._interpreters.look_into(record.pid, partial(self._code_of, ours[record.pid]))
 
-    def created(
-        self, creator: Followed, child: Followed, record: raw.Create, t: int
-    ) -> tuple[int | None, ev.Runs | None]:
-        """The number of the creator's stack, and what the child is given to run. What is new of them is written now:
-        nobody waits for it."""
-        number, runs = self._walked_stack(creator, child, record, t)
+    def begin(self, group: Group) -> None:
+        """A process that runs already: its interpreter, so that the first child that it makes is told whole."""
+        self._code_of(group)
+        self._interpreters.look_into(group.tgid, partial(self._code_of, group))
+
+    def created(self, creator: Followed, child: Followed, record: raw.Create, t: int) -> Caller:
+        """Who made the child. What is new of it is written now: nobody waits for it."""
+        told = self._interpreters.told(record)
+        number, runs = self._walked_stack(creator, child, record, t, None if told is None else told.started)
+        self._interpreters.look_into(creator.group.tgid, partial(self._code_of, creator.group))
+        script = None if told is None else self._script_number(told.language, told.stack, t, late=True)
         self._out.empty()
-        return number, runs
+        return Caller(number, script, runs)
+
+    def look_ahead(self, records: Iterable[raw.Record], known: Mapping_[int, Followed]) -> None:
+        """What of these creations cannot wait until all that was before is told: an interpreter's frames. ``known``:
+        tasks by the programs' number.
+        """
+        processes: dict[int, Pid] = {}
+        made = []
+        for record in records:
+            if not isinstance(record, raw.Create):
+                continue
+            task = record.head.task
+            creator = processes.get(task) or (known[task].group.tgid if task in known else None)
+            if creator is not None:
+                child = creator if record.flags & CLONE_THREAD else Pid(record.pids[0])
+                processes[record.child] = child
+                made.append((creator, child, record))
+        self._interpreters.look_ahead(made, self._depth)
 
     def _walked_stack(
-        self, creator: Followed, child: Followed, record: raw.Create, t: int
+        self, creator: Followed, child: Followed, record: raw.Create, t: int, started: StartedThread | None
     ) -> tuple[int | None, ev.Runs | None]:
         if child.group is not creator.group:
             self.where_code_lies.forked(creator.group.tgid, child.group.tgid)
@@ -155,9 +201,11 @@ class CopiedStacks(StackReader):
             return self._numbered((), _UNKNOWN, t), None
         found, _unknown = self._walk_once(space, creator.tid, arch, dwarf_block(arch, held.raw), None)
         number = self._number(space, creator.tid, arch, found, t)
-        return number, self._given_to_run(space, creator.tid, record, t)
+        return number, self._given_to_run(space, creator.tid, record, t, started)
 
-    def _given_to_run(self, space: CodeSpace, tid: Tid, record: raw.Create, t: int) -> ev.Runs | None:
+    def _given_to_run(
+        self, space: CodeSpace, tid: Tid, record: raw.Create, t: int, started: StartedThread | None
+    ) -> ev.Runs | None:
         call = record.call
         name = None if call.arch is None else syscalls.name(call.arch, call.nr)
         if call.arch is None or name is None or not record.beside:
@@ -165,7 +213,7 @@ class CopiedStacks(StackReader):
         entry = EnteredCall(
             Class.CREATION, name, t, call.arch, call.nr, call.words, flags=record.flags, struct=call.struct
         )
-        self._runs(space, tid, call.registers, entry, t, None)
+        self._runs(space, tid, call.registers, entry, t, started)
         return entry.runs
 
     def _code_place(self, space: CodeSpace, tid: Tid, address: int | None, t: int) -> int | None:
@@ -180,6 +228,8 @@ class CopiedStacks(StackReader):
             space = self._spaces[group] = CodeSpace()
             space.regions = [CodeRegion(entry) for entry in entries]
             space.starts = [region.entry.start for region in space.regions]
+            if any(map(may_hold, entries)):
+                self._interpreters.expect(group.tgid)
         return space
 
     def _read(self, address: int, size: int) -> bytes | None:
@@ -192,3 +242,4 @@ class CopiedStacks(StackReader):
         self._spaces.pop(group, None)
         self._stale.discard(group.tgid)
         self.where_code_lies.ended(group.tgid)
+        self._interpreters.forget(group.tgid)

@@ -26,7 +26,7 @@ from forklore.sources.bpf.task import Family, Followed, Group, Pending
 from forklore.sources.ptrace.options import Follow, Observe, Options
 
 if TYPE_CHECKING:
-    from forklore.sources.bpf.callers import CopiedStacks
+    from forklore.sources.bpf.callers import Caller, CopiedStacks
 
 _EQUAL, _UNEQUAL = int(Order.EQUAL), int(Order.UNEQUAL)
 _GROUP_EXIT: Final = 4  # include/linux/sched/signal.h: SIGNAL_GROUP_EXIT
@@ -35,6 +35,8 @@ _FAULTS: Final = frozenset({4, 5, 7, 8, 11})
 _SI_USER, _SI_QUEUE, _SI_TKILL = 0, -1, -6
 _ARGUMENTS: Final = 4096
 _STRING: Final = 1 << 16
+_PYTHON: Final = b"python"
+"""What an interpreter is called that runs already; one of another name is found when it makes a child."""
 
 Mode = Literal["run", "attach", "watch"]
 
@@ -137,6 +139,8 @@ class Follower:
         task.objects = record.objects
         task.namespaces = record.standing.namespaces
         task.comm = None if is_root else record.comm
+        if self.stacks is not None and Pid(tid) == tgid and record.comm.startswith(_PYTHON):
+            self.stacks.begin(task.group)
         together = None if is_root or self._options.observe is Observe.NONE else self._together(task)
         self._emit(
             ev.Begin(
@@ -182,8 +186,8 @@ class Follower:
             child.waiter = creator
         answers = _compared(record.creators, record.childs)
         join(child, child.shares, creator, creator.shares, [i for i, answer in enumerate(answers) if answer == _EQUAL])
-        stack, runs = (None, None) if self.stacks is None else self.stacks.created(creator, child, record, t)
-        self._emit(self._created(record, creator.id, child, t, answers, stack, runs, thread=thread))
+        caller = None if self.stacks is None else self.stacks.created(creator, child, record, t)
+        self._emit(self._created(record, creator.id, child, t, answers, caller, thread=thread))
         if not child.keep:
             self._release(child)
 
@@ -194,8 +198,7 @@ class Follower:
         child: Followed,
         t: int,
         answers: tuple[int, ...],
-        stack: int | None,
-        runs: ev.Runs | None,
+        caller: Caller | None,
         *,
         thread: bool,
     ) -> ev.Create:
@@ -209,7 +212,8 @@ class Follower:
             set_tid=_hexadecimal(call.set_tid) if known else None, child=child.id, tid=child.tid, traced=child.keep,
             ns_tids=list(record.pids[: record.level + 1]) if record.level else None,
             kcmp=None if observe is Observe.NONE else answers,  # type: ignore[arg-type]
-            standing=standing, stack=stack, runs=runs,
+            standing=standing, stack=None if caller is None else caller.stack,
+            script=None if caller is None else caller.script, runs=None if caller is None else caller.runs,
         )  # fmt: skip
 
     def _follows(self, child: Followed, *, thread: bool) -> bool:

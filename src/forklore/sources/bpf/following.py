@@ -41,7 +41,8 @@ def loaded(
 
 def _import_what_walks_stacks() -> None:
     # While the kernel verifies the programs; of a start it would take a quarter.
-    importlib.import_module("forklore.sources.bpf.callers")
+    for name in ("sources.bpf.callers", "elf.image.symbols", "elf.image.dynsym"):
+        importlib.import_module(f"forklore.{name}")
 
 
 def told(options: Options, events: Events, buffer: int) -> dict[str, str | int | bool | None]:
@@ -59,7 +60,7 @@ def follower(
     if options.stack_depth:
         from forklore.sources.bpf.callers import CopiedStacks
 
-        stacks = CopiedStacks(arch, options, emit)
+        stacks = CopiedStacks(arch, options, emit, events.copy_frames)
     return Follower(
         options,
         start,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from types import TracebackType
@@ -27,11 +29,18 @@ from forklore.sources.bpf.programs import programs
 from forklore.sources.unheld import BUFFER
 
 if TYPE_CHECKING:
+    from forklore.sources.bpf.callers import CopiedStacks
     from forklore.sources.bpf.follower import Follower
 
 STACK: Final = 4096
 """Bytes of a creator's stack that are copied."""
 _KINDS: Final = 16
+_UNDER_WAY: Final = 1_000_000
+"""Nanoseconds that a record may take from its time to its place in the ring."""
+_READ_ON: Final = 2_000_000
+"""Nanoseconds after which it is read what came meanwhile: a stack that is new takes long, and creators end, …"""
+_READS: Final = 64
+"""… so often, before what has come is given on to be written."""
 _WHERE_CODE_LIES: Final = "perf_event_open, for where code lies"
 _ALWAYS: Final = ("task_newtask", "sched_process_exec", "signal_generate", "task_rename")
 
@@ -91,7 +100,7 @@ class Events:
         """How refused calls are seen: ``functions``, ``tracepoints`` or ``nothing``."""
         self.unseen_because = "--failures no"
         self._side: SideRecords | None = None
-        self._mapped: list[SideRecord] = []
+        self._mapped: deque[SideRecord] = deque()
         self.functions_refused = ""
         """Why no program can be put on the kernel's functions."""
         self.group_dead = False
@@ -194,6 +203,10 @@ class Events:
         self._loaded.mark("marked", pids)
         self._loaded.iterate("existing")
 
+    def copy_frames(self, pid: int, interpreter: bytes) -> None:
+        """Of whoever makes a child in this process its interpreter's frames are copied. Raises OSError."""
+        self._loaded.put("interpreters", struct.pack("=I", pid), interpreter)
+
     def look(self) -> None:
         """A record of each task that there is and that passes the filter."""
         self._loaded.iterate("existing")
@@ -214,22 +227,37 @@ class Events:
 
     def give(self, follower: Follower) -> bool:
         """Have a follower take what is there now, and where code was mapped before. Whether there was any."""
-        batch = list(self.records())
         if self._side is None or follower.stacks is None:
+            batch = list(self.records())
             for record in batch:
                 follower.take(record)
             return bool(batch)
-        self._mapped += self._side.read()
-        done = 0
-        for record in batch:
-            first = done
-            while done < len(self._mapped) and self._mapped[done].time <= record.head.time:
-                done += 1
-            if done > first:
-                follower.stacks.take(self._mapped[first:done], follower.family.groups)
+        complete = time.monotonic_ns() - _UNDER_WAY
+        waiting = self._read_on(follower, self._side, follower.stacks)
+        given, read, times = len(waiting), time.monotonic_ns(), 1
+        while waiting:
+            record = waiting.popleft()
+            self._take_mapped(follower, follower.stacks, record.head.time)
             follower.take(record)
-        del self._mapped[:done]
-        return bool(batch)
+            if times < _READS and time.monotonic_ns() > read + _READ_ON:
+                more = self._read_on(follower, self._side, follower.stacks)
+                waiting += more
+                given, read, times = given + len(more), time.monotonic_ns(), times + 1
+        self._take_mapped(follower, follower.stacks, complete)
+        return given > 0
+
+    def _read_on(self, follower: Follower, side: SideRecords, stacks: CopiedStacks) -> deque[raw.Record]:
+        found = deque(self.records())
+        self._mapped.extend(side.read())
+        stacks.look_ahead(found, follower.family.by_key)
+        return found
+
+    def _take_mapped(self, follower: Follower, stacks: CopiedStacks, until: int) -> None:
+        due: list[SideRecord] = []
+        while self._mapped and self._mapped[0].time <= until:
+            due.append(self._mapped.popleft())
+        if due:
+            stacks.take(due, follower.family.groups)
 
     def take_the_rest(self, follower: Follower) -> None:
         """What was written until :meth:`detach`."""

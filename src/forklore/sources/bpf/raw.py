@@ -47,6 +47,12 @@ NAMES: Final[Mapping[Kind, str]] = {
 }
 """What is lost with a record, in words."""
 
+INTERPRETER: Final = "=Q12H"
+"""struct interpreter, as the programs are given it."""
+MOST_OF_FRAME: Final = 128
+"""Bytes of an interpreter's frame that the programs copy at most."""
+NO_INTERPRETER, OUTERMOST, DEEPER, UNREADABLE, NO_THREAD = range(5)
+"""Why no more frames of an interpreter were copied."""
 ARGV, ENVP, DIRECTORY = 1, 2, 3
 WHOLE, MORE = 1, 2
 
@@ -131,6 +137,10 @@ class Create(Struct, frozen=True, gc=False):
     stack: bytes
     beside: tuple[tuple[int, bytes], ...] = ()
     """Other memory of the creator's, by its address: of the child's own stack and of a thread's descriptor."""
+    frames: tuple[bytes, ...] = ()
+    """Those of an interpreter of Python, innermost first, as :class:`Interpreter` said what to copy."""
+    frames_end: int = 0
+    """Why there are no more: :data:`NO_INTERPRETER`, :data:`OUTERMOST` and so on."""
 
     @property
     def by_kernel(self) -> bool:
@@ -247,7 +257,7 @@ def formats(arch: Arch) -> dict[str, str]:
     """The layout of each struct of records.h by its name, as struct.unpack has it."""
     call = f"{WORDS[arch]}QQiIiIII{_STRUCT_ROOM}s128s"
     layouts = {
-        "create": "QIIIIiIII8i" + OBJECTS + OBJECTS + STANDING + call + "16sQQII",
+        "create": "QIIIIiIII8i" + OBJECTS + OBJECTS + STANDING + call + "16sQQIIIIII",
         "executing": "iiiIII",
         "text": "IIiI",
         "exec": "IIiIIIII" + OBJECTS + STANDING + "16s",
@@ -258,7 +268,7 @@ def formats(arch: Arch) -> dict[str, str]:
         "returned": "q" + OBJECTS + STANDING + call,
         "job": "iI",
     }
-    return {name: f"={HEAD}{layout}" for name, layout in layouts.items()}
+    return {name: f"={HEAD}{layout}" for name, layout in layouts.items()} | {"interpreter": INTERPRETER}
 
 
 class Reader:
@@ -295,14 +305,16 @@ class Reader:
 
     def _read_create(self, raw: memoryview) -> Create:
         v = self._create.unpack_from(raw)
-        *_, comm, stack_at, descriptor_at, stack_bytes, descriptor_bytes = v
+        *_, comm, stack_at, descriptor_at, stack_bytes, descriptor_bytes, frames, each, end, _pad = v
         own = self._create.size + v[15]
         of_thread = own + stack_bytes
-        beside = (stack_at, bytes(raw[own:of_thread])), (descriptor_at, bytes(raw[of_thread:][:descriptor_bytes]))
+        first = of_thread + descriptor_bytes
+        beside = (stack_at, bytes(raw[own:of_thread])), (descriptor_at, bytes(raw[of_thread:first]))
         return Create(
             Head(*v[:7]), v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14] != 0, v[16:24], v[24:30], v[30:36],
-            _standing(v[36:55]), self._call(v[55:-5], made=True), _string(comm), bytes(raw[self._create.size : own]),
-            tuple(each for each in beside if each[1]),
+            _standing(v[36:55]), self._call(v[55:-9], made=True), _string(comm), bytes(raw[self._create.size : own]),
+            tuple(one for one in beside if one[1]),
+            tuple(bytes(raw[at : at + each]) for at in range(first, first + frames * each, each or 1)), end,
         )  # fmt: skip
 
     def _call(self, v: tuple[int | bytes, ...], *, made: bool) -> Call:

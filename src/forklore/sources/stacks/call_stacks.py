@@ -42,7 +42,7 @@ from forklore.sources.stacks.routines import CODE, Routines
 from forklore.sources.stacks.tail_calls import Jumps
 
 if TYPE_CHECKING:
-    from forklore.elf.cpython.frames import Interpreter, PyFrame, StartedThread
+    from forklore.elf.cpython.frames import Interpreter, PyFrame, PyStack, StartedThread
     from forklore.elf.dwarf.source import DwarfSource
     from forklore.elf.image.thread_descriptors import PthreadLayout
     from forklore.linux.pages.whole import Memory
@@ -59,8 +59,6 @@ _FOLLOWED: Final = 32
 _WALKED_LIMIT: Final = 4096
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 _NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
-_STARTS: Final = (b"Thread.start", b"start")
-"""Python's function that starts a thread of its library ``threading``: what is found there tells whether it is that."""
 _THREAD_LIBRARIES: Final = (b"libc.so", b"libc-2", b"libpthread")
 
 
@@ -500,18 +498,21 @@ class StackReader:
         pointer = held["fs_base"] if held.layout.word == 8 and self._machine is Arch.X86_64 else None
         with self._memory_of(tid):
             found = interpreter.frames(tid, pointer, self._depth)
-            starting = entry.flags & CLONE_THREAD and found.frames and found.frames[0].function in _STARTS
+            starting = entry.flags & CLONE_THREAD and found.starts_thread
             started = interpreter.starts(tid, pointer) if starting else None
         if not found.frames:
             return None
-        key = interpreter.language, found.frames, found.end
+        entry.script = self._script_number(interpreter.language, found, t)
+        return started
+
+    def _script_number(self, language: str, found: PyStack, t: int, *, late: bool = False) -> int:
+        key = language, found.frames, found.end
         number = self._scripts.get(key)
         if number is None:
             number = self._scripts[key] = len(self._scripts) + 1
             frames = [_script_frame(one) for one in found.frames]
-            self._out(ev.Script(t=t, script=number, language=interpreter.language, frames=frames, end=found.end))
-        entry.script = number
-        return started
+            self._out(ev.Script(t=t, script=number, language=language, frames=frames, end=found.end, late=late))
+        return number
 
     def _interpreter(self, space: CodeSpace, tid: Tid, t: int) -> Interpreter | None:
         if space.program is None:

@@ -95,3 +95,17 @@ def test_a_call_is_read_from_the_registers_of_each_arch(arch: Arch) -> None:
     assert (record.result, record.call.arch, record.call.nr, record.call.words[:2]) == (-22, arch, 435, (0x7000, 88))
     assert record.call.struct == b"\x01".ljust(88, b"\0")
     assert record.call.set_tid is None
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_frames_of_an_interpreter_come_behind_the_other_memory(arch: Arch) -> None:
+    stack, own, descriptor, frames = b"S" * 16, b"O" * 32, b"D" * 64, (b"1" * 80, b"2" * 80)
+    layout = raw.formats(arch)["create"]
+    values: list[int | bytes] = [bytes(size) if size > 8 else 0 for _offset, size in _fields(layout)]
+    values[0], values[15] = raw.Kind.CREATE, len(stack)
+    values[-8:] = 0x7000, 0x9000, len(own), len(descriptor), len(frames), 80, raw.DEEPER, 0
+    block = struct.pack(layout, *values)
+    made = raw.Reader(arch).read(memoryview(block + stack + own + descriptor + b"".join(frames)))
+    assert isinstance(made, raw.Create)
+    assert (made.stack, made.beside) == (stack, ((0x7000, own), (0x9000, descriptor)))
+    assert (made.frames, made.frames_end) == (frames, raw.DEEPER)

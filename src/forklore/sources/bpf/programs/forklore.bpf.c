@@ -26,7 +26,11 @@ const volatile __u32 environment = 0;
 #define BELOW 32 /* of a child's own stack: below its stack pointer, */
 #define ABOVE 64 /* and above */
 #define DESCRIPTOR 1280 /* of a thread's descriptor: glibc has the routine some 900 bytes behind the tid */
-#define MOST_MORE (MOST_STACK + BELOW + ABOVE + DESCRIPTOR)
+#define FRAMES 64 /* of an interpreter */
+#define FRAME 128 /* bytes of one, at most */
+#define THREADS 256 /* that are looked through for the one that calls */
+#define MOST_BESIDE (MOST_STACK + BELOW + ABOVE + DESCRIPTOR)
+#define MOST_MORE (MOST_BESIDE + FRAMES * FRAME)
 #define ROUND 16384 /* of text, until it is written */
 #define PIECE 8192 /* of a string, at once */
 #define MOST_ARGUMENTS 8192 /* pieces of them */
@@ -57,6 +61,14 @@ struct {
 	__type(value, __u32);
 } marked SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 14);
+	__type(key, __u32); /* tgid, in the reader's pid namespace */
+	__type(value, struct interpreter);
+} interpreters SEC(".maps");
+
 /* What a loop knows from one round to the next. It lies in a map: of what lies on the stack the verifier follows each
  * value through the rounds, at ten times the price. */
 struct reading {
@@ -76,6 +88,13 @@ struct copying {
 	__u64 start, end;
 	__u32 task, what;
 };
+struct walking {
+	__u64 next; /* thread or frame */
+	__u64 wanted; /* the thread's id */
+	__u64 used;
+	__u32 count, size, end;
+	__u16 step, id;
+};
 
 /* Of each processor, one for each program that runs with preemption off: it runs nowhere twice at once. RETURNING is for
  * function_returns, which may be preempted: `busy` keeps out the next that returns on the same processor. */
@@ -87,6 +106,7 @@ enum { MAKING, RETURNING, ROOMS };
 			struct reading reading;                                                                        \
 			struct climbing climbing;                                                                      \
 			struct copying copying;                                                                        \
+			struct walking walking;                                                                        \
 		};                                                                                                     \
 		struct record r;                                                                                       \
 		char more_[more];                                                                                      \
@@ -126,6 +146,7 @@ const struct {
 	struct begin begin;
 	struct returned returned;
 	struct job job;
+	struct interpreter interpreter;
 } *layouts = 0;
 
 /* The compiler must not see through it: the verifier would not follow. */
@@ -271,6 +292,19 @@ static __always_inline bool named_so(struct task_struct *task)
 			break;
 	}
 	return 1;
+}
+
+/* What gettid() gives in a task. */
+static __always_inline __u32 innermost(struct task_struct *task)
+{
+	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	return number_in(pid, BPF_CORE_READ(pid, level)).nr;
+}
+
+static __always_inline void forget_interpreter(struct task_struct *task)
+{
+	__u32 process = process_number(task, PIDTYPE_TGID);
+	bpf_map_delete_elem(&interpreters, &process);
 }
 
 /* Whether a task that nothing leads to is to be followed. */
@@ -421,15 +455,15 @@ static __always_inline __u64 copy_stack(char *to, __u64 sp)
 	return got;
 }
 
-/* What a thread is given to run lies on its own stack, or in its descriptor, which CLONE_PARENT_SETTID points into. Both
- * are in memory that its creator has too. */
+/* What a child is given to run lies on its own stack, a thread's in its descriptor, which CLONE_PARENT_SETTID points into,
+ * too. Both are in memory that its creator has, or that is a copy of its creator's. */
 static __always_inline __u64 copy_beside(struct creating_room *room, struct task_struct *child, __u64 flags, __u64 got)
 {
 	struct create *r = &room->r;
 	__u64 words[WORDS];
 	bpf_probe_read_kernel(words, sizeof(words), (void *)bpf_task_pt_regs(child));
 	__u64 sp = SP(words), tid = 0;
-	if (sp == SP(r->call.words) || !(flags & CLONE_VM))
+	if (sp == SP(r->call.words))
 		return got;
 	CLAMP(got, MOST_STACK);
 	r->child_stack_at = sp;
@@ -460,6 +494,88 @@ static __always_inline __u64 copy_beside(struct creating_room *room, struct task
 		got += DESCRIPTOR;
 	}
 	return got;
+}
+
+static __always_inline __u64 word_at(__u64 address)
+{
+	__u64 word = 0;
+	return bpf_probe_read_user(&word, sizeof(word), (void *)address) ? 0 : word;
+}
+
+static long one_thread(__u32 i, void *context)
+{
+	__u32 zero = MAKING;
+	struct creating_room *room = bpf_map_lookup_elem(&creating, &zero);
+	if (!room)
+		return 1;
+	struct walking *on = &room->walking;
+	if (!on->next || word_at(on->next + on->id) == on->wanted)
+		return 1;
+	on->next = word_at(on->next + on->step);
+	return 0;
+}
+
+static long one_frame(__u32 i, void *context)
+{
+	__u32 zero = MAKING;
+	struct creating_room *room = bpf_map_lookup_elem(&creating, &zero);
+	if (!room)
+		return 1;
+	struct walking *on = &room->walking;
+	__u64 used = on->used, size = on->size;
+	if (!on->next) {
+		on->end = OUTERMOST;
+		return 1;
+	}
+	CLAMP(used, MOST_MORE - FRAME);
+	CLAMP(size, FRAME);
+	if (bpf_probe_read_user(room->more_ + used, size, (void *)on->next)) {
+		on->end = UNREADABLE;
+		return 1;
+	}
+	on->next = word_at(on->next + on->step);
+	on->used = used + size;
+	on->count++;
+	return 0;
+}
+
+/* Innermost first, as they are while the thread makes the call; what they refer to is read later. */
+static __always_inline __u64 copy_frames(struct creating_room *room, struct interpreter *its, __u32 tid, __u64 got)
+{
+	struct create *r = &room->r;
+	struct walking *on = &room->walking;
+	__u64 wanted = its->by_tid ? tid : r->call.fs_base;
+	__u64 python = word_at(its->runtime + its->interpreters_head), thread;
+	/* Who makes a call has the lock, as a rule, or had it last. */
+	if (its->current_thread != NOWHERE)
+		thread = word_at(its->runtime + its->current_thread);
+	else
+		thread = word_at(word_at(python + its->gil) + its->gil_holder);
+	if (!thread || word_at(thread + its->thread_id) != wanted) {
+		on->next = word_at(python + its->threads_head);
+		on->wanted = wanted;
+		on->step = its->thread_next;
+		on->id = its->thread_id;
+		bpf_loop(THREADS, one_thread, 0, 0);
+		thread = on->next;
+		if (!thread || word_at(thread + its->thread_id) != wanted) {
+			r->frames_end = NO_THREAD;
+			return got;
+		}
+	}
+	on->next = word_at(thread + its->thread_frame);
+	if (on->next && its->inner != NOWHERE)
+		on->next = word_at(on->next + its->inner);
+	on->used = got;
+	on->size = its->frame_bytes;
+	on->step = its->frame_back;
+	on->count = 0;
+	on->end = DEEPER;
+	bpf_loop(FRAMES, one_frame, 0, 0);
+	r->frames = on->count;
+	r->frame_bytes = on->size;
+	r->frames_end = on->end == DEEPER && !on->next ? OUTERMOST : on->end;
+	return on->used;
 }
 
 SEC("tp_btf/task_newtask")
@@ -503,6 +619,18 @@ int BPF_PROG(task_newtask, struct task_struct *child, u64 flags)
 	r->child_stack_bytes = r->descriptor_bytes = 0;
 	if (stack_bytes && !r->call.compat)
 		stack = copy_beside(room, child, flags, stack);
+	r->frames = r->frame_bytes = r->frames_end = r->pad = 0;
+	if (stack_bytes && !r->call.compat) {
+		__u32 process = process_number(me, PIDTYPE_TGID);
+		struct interpreter *its = bpf_map_lookup_elem(&interpreters, &process);
+		if (its) {
+			CLAMP(stack, MOST_BESIDE);
+			stack = copy_frames(room, its, innermost(me), stack);
+			__u32 new = process_number(child, PIDTYPE_TGID);
+			if (!(flags & CLONE_VM)) /* its memory begins as a copy */
+				bpf_map_update_elem(&interpreters, &new, its, BPF_ANY);
+		}
+	}
 	CLAMP(stack, MOST_MORE);
 	output(r, sizeof(*r) + stack, CREATE);
 	return 0;
@@ -730,6 +858,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, pid_t former, struct 
 	if (!room)
 		return 0;
 	struct mm_struct *mm = (struct mm_struct *)BPF_CORE_READ(task, mm);
+	forget_interpreter(task);
 	struct state *state = state_of(task);
 	if (!no_arguments && (late_arguments || (state && state->late)))
 		memory_text(id, ARGV, BPF_CORE_READ(mm, arg_start), BPF_CORE_READ(mm, arg_end));
@@ -805,6 +934,8 @@ static __always_inline int ends(struct task_struct *task, bool last)
 	/* Before anything can fail: the address is used again, and a stranger would be followed. */
 	bpf_map_delete_elem(&tasks, &key);
 	__s32 left = __sync_fetch_and_add(&alive, -1) - 1;
+	if (last)
+		forget_interpreter(task);
 	struct exit *r = RESERVED(exit, EXIT, id, task);
 	if (!r)
 		return 0;

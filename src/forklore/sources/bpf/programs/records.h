@@ -75,9 +75,29 @@ struct create {
 	char comm[16];
 	__u64 child_stack_at, descriptor_at; /* where these two lie in the memory */
 	__u32 child_stack_bytes, descriptor_bytes;
+	__u32 frames; /* of an interpreter's frames that were copied */
+	__u32 frame_bytes; /* of each */
+	__u32 frames_end; /* why there are no more: an enum */
+	__u32 pad;
 	/* the stack; then of the child's own stack what its clone() takes from there, and of a thread's descriptor what
-	 * stands at and behind the place for its tid */
+	 * stands at and behind the place for its tid; then the interpreter's frames, innermost first */
 };
+
+/* Why no more frames of an interpreter were copied. */
+enum { NO_INTERPRETER, OUTERMOST, DEEPER, UNREADABLE, NO_THREAD };
+
+/* Where an interpreter of Python keeps the frames of its threads, told by the reader for each process. Offsets; NOWHERE:
+ * this version has none such. */
+struct interpreter {
+	__u64 runtime; /* an address: _PyRuntime */
+	__u16 interpreters_head, threads_head, thread_next, thread_id, thread_frame;
+	__u16 inner; /* from what that leads to, to the frame itself */
+	__u16 current_thread; /* from the runtime, to the thread that has the lock; or else from the interpreter */
+	__u16 gil, gil_holder;
+	__u16 frame_back, frame_bytes;
+	__u16 by_tid; /* thread_id: what gettid() gives in it, not what pthread_self() does */
+};
+#define NOWHERE 0xffff
 
 struct executing {
 	struct head head;
