@@ -143,6 +143,12 @@ def tools(floor: Path, detailed_floor: Path, python: str, forklore: list[str]) -
             ],
         ),
         Tool(
+            "forklore-perf",
+            "forklore run -o --engine perf",
+            "",
+            lambda out: [*forklore, "run", "-o", str(out), "--engine", "perf", "--"],
+        ),
+        Tool(
             STRACE,
             "strace -f --seccomp-bpf -e trace=…",
             "strace",
@@ -170,6 +176,15 @@ def tools(floor: Path, detailed_floor: Path, python: str, forklore: list[str]) -
             lambda out: ["perf", "trace", "-o", str(out), "--"],
             divisors=MappingProxyType({"calls": 10}),
         ),
+        *(
+            Tool(
+                f"bpftrace-{name}",
+                f"bpftrace {name}.bt",
+                "bpftrace",
+                lambda out, name=name: _bpftrace(name, out),  # type: ignore[misc]
+            )
+            for name in ("execsnoop", "threadsnoop")
+        ),
         Tool(
             "python-ptrace",
             "python-ptrace strace.py -f",
@@ -179,6 +194,13 @@ def tools(floor: Path, detailed_floor: Path, python: str, forklore: list[str]) -
         ),
         Tool(PYTHON, "python3 -c pass", "", lambda _: [python, "-c", "pass"], kinds=frozenset({"true"})),
     ]
+
+
+def _bpftrace(name: str, out: Path) -> list[str]:
+    # It takes the traced command as one word.
+    if shutil.which("bpftrace") is None:
+        return ["bpftrace"]
+    return ["sh", "-c", f'exec bpftrace -o "$0" /usr/sbin/{name}.bt -c "$*"', str(out)]
 
 
 def _python_ptrace(python: str) -> str:

@@ -347,10 +347,36 @@ def debuggers() -> list[Workload]:
     ]
 
 
+_PAGE: Final = "<p id=x>before</p><script>document.getElementById('x').textContent = 6 * 7</script>"
+_BROWSES: Final = """
+home=$(mktemp -d); chown 65534 "$home"; echo "$0" >"$home/page.html"
+HOME=$home setpriv --reuid=65534 --regid=65534 --clear-groups chromium --headless --no-first-run --disable-gpu "$@" \\
+  --dump-dom "file://$home/page.html" 2>"$home/errors"
+echo $?; grep -i sandbox "$home/errors"; rm -rf "$home"
+"""
+
+
+def tracers() -> list[Workload]:
+    """What ptrace cannot serve: programs that trace others, and sandboxes whose helper is a set-user-ID program."""
+    needs = lacks("chromium", "chromium chromium-sandbox") or ("" if os.geteuid() == 0 else "only root can be others")
+    browsers = {"user namespaces": (), "its set-user-ID helper": ("--disable-namespace-sandbox",)}
+    return [
+        Workload("strace", ("strace", "-f", "-qq", "-e", "trace=execve,exit_group", "sh", "-c", "true; ls /; true"),
+                 witness=False, needs=lacks("strace", "strace")),
+        Workload("gdb", ("gdb", "-nx", "-q", "-batch", "-ex", "run", "--args", "sh", "-c", "ls /; exit 3"),
+                 witness=False, needs=lacks("gdb", "gdb")),
+        *(
+            Workload(f"chromium with {name}", ("sh", "-c", _BROWSES, _PAGE, *more), witness=False, needs=needs)
+            for name, more in browsers.items()
+        ),
+    ]  # fmt: skip
+
+
 LISTS: Final[Mapping[str, Callable[[], list[Workload]]]] = MappingProxyType(
     {
         "guests": guests, "programs": programs, "debuggers": debuggers, "coreutils": coreutils, "bash": bash,
         "perl": perl, "node": node, "java": java, "postgres": postgres, "stress": stress, "python": python,
+        "tracers": tracers,
     }
 )  # fmt: skip
 """Every list by its name, the quick ones first."""
