@@ -46,14 +46,16 @@ _STATES: Final = {"stopped": "T", "traced": "t", "ended": "Z"}
 _PASSING: Final = frozenset({"flock", "fcntl"})
 """Calls that stand uninterruptibly on their way to their wait, while /proc/locks is read (fs/locks.c: file_rwsem)."""
 _SAME: Final = {
-    "semop": {"semop", "semtimedop"},
+    "semop": {"semop", "semtimedop", "ipc"},
+    "semtimedop": {"semtimedop", "ipc"},
+    "msgsnd": {"msgsnd", "ipc"},
     "futex": {"futex"},
     "openat": {"openat", "open"},
     "pselect6": {"pselect6", "select"},
 }
 
 
-def made(source: str | Path, *, musl: bool = False, m32: bool = False) -> Path:
+def made(source: str | Path, *, musl: bool = False, m32: bool = False, time64: bool = False) -> Path:
     """The executable of a program of tests/programs/hangs, or of another path. Raises Missing where there is no
     compiler for it."""
     path = SOURCES / source
@@ -64,7 +66,7 @@ def made(source: str | Path, *, musl: bool = False, m32: bool = False) -> Path:
     driver, package, flags = _COMPILERS[path.suffix]
     if m32:
         _compiler("glibc", static=False, m32=True)  # Missing where there is none for it
-        flags = (*flags, "-m32")
+        flags = (*flags, "-m32", *(("-D_TIME_BITS=64", "-D_FILE_OFFSET_BITS=64") if time64 else ()))
     if musl:
         driver, package, flags = "musl-gcc", "musl-tools", (*flags, "-static")
     return _compiled((driver, *flags), path, package)

@@ -91,9 +91,9 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
 }  # fmt: skip
 
 
-def program() -> str:
+def program(**how: bool) -> str:
     try:
-        return str(made("calls.c"))
+        return str(made("calls.c", **how))
     except Missing as missing:
         pytest.skip(str(missing))
 
@@ -114,8 +114,21 @@ def test_every_call_has_its_answer() -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_what_a_call_waits_for(name: str) -> None:
+    check(name, program())
+
+
+@pytest.mark.parametrize(
+    ("name", "time64"),
+    [("semaphore_time", False), ("semaphore_time", True), ("queue_full", False), ("ppoll_time", True)],
+)
+def test_32_bit_programs_have_other_calls_for_the_same(name: str, time64: bool) -> None:
+    # SysV's by way of ipc(2), times of 32 bits; with times of 64 bits calls of their own.
+    check(name, program(m32=True, time64=time64))
+
+
+def check(name: str, program: str) -> None:
     root, said = ROWS[name]
-    with hanging([program(), name], stdin=subprocess.PIPE) as found:
+    with hanging([program, name], stdin=subprocess.PIPE) as found:
         graph, answer = asleep(found)
     text = headline(graph, answer.chain)
     if answer.chain.first.asleep is None and said.endswith(TIME) and not name.startswith(("until_", "timer_")):

@@ -492,7 +492,7 @@ static void suspends(void) {
 static void futex_words(void) {
     static unsigned words[2];
     struct { uint64_t value, address; uint32_t flags, reserved; } waiters[2] = {
-        {0, (uint64_t)&words[0], 2 | 128, 0}, {0, (uint64_t)&words[1], 2 | 128, 0}};
+        {0, (uintptr_t)&words[0], 2 | 128, 0}, {0, (uintptr_t)&words[1], 2 | 128, 0}};
     blocks("futex_waitv");
     ask(getpid(), 1);
     syscall(SYS_futex_waitv, waiters, 2, 0, NULL, CLOCK_MONOTONIC);

@@ -124,6 +124,22 @@ CALLS: Final[dict[str, Waiting]] = {
 }  # fmt: skip
 """By name. Calls that are not here return at once, or wait for what only the kernel does."""
 
+_IPC: Final = {
+    1: ("semop", (1, 4, 2)),
+    4: ("semtimedop", (1, 4, 2, 5)),
+    11: ("msgsnd", (1, 4, 2, 3)),
+    12: ("msgrcv", (1, 4, 2, 5, 3)),
+}
+"""Calls that ipc(2) makes and that wait, by the low half of its first argument, and which of the others they get
+(ipc/syscall.c)."""
+
+
+def unfolded(name: str, words: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """What a call of ipc(2) is for, by which 32-bit programs make SysV's calls, with its arguments; else itself."""
+    found = _IPC.get(words[0] & 0xFFFF) if name == "ipc" else None
+    return (name, words) if found is None else (found[0], tuple(words[index] for index in found[1]))
+
+
 MOVES: Final = {"splice": (0, 2), "tee": (0, 1), "sendfile": (1, 0), "sendfile64": (1, 0)}
 """Which arguments are the descriptors that data come from and go to. vmsplice has one, for either."""
 F_SETLKW, F_OFD_SETLKW, F_SETLKW64 = 7, 38, 14

@@ -14,7 +14,7 @@ from forklore.abi.flags import CLONE_VFORK
 from forklore.abi.syscalls import name as call_name
 from forklore.abi.text import printable
 from forklore.abi.units import LOW32, Nanoseconds, Unavailable, signed
-from forklore.decode.waits.calls import CALLS, MOVES, Waiting, Waits
+from forklore.decode.waits.calls import CALLS, MOVES, Waiting, Waits, unfolded
 from forklore.decode.waits.futex import FutexWait, futex_list_size, futex_wait, futexes_waited_for
 from forklore.features.why.graph import Wait, WaitKind
 from forklore.features.why.observe.awaited import Awaited, merged
@@ -64,14 +64,16 @@ class TaskWaits:
 
     def call(self, task: Look) -> tuple[str, str] | None:
         """Name of the call that a task is in, and how it is written."""
+        found = self._named(task)
+        return None if found is None else (found[0], prototypes.written(*found))
+
+    def _named(self, task: Look) -> tuple[str, tuple[int, ...]] | None:
         call = task.call
         if not isinstance(call, RawCall) or call.number < 0 or self._arch is None:
             return None
         arch = Arch.I386 if call.narrow and self._arch in X86 and not call.number & _X32 else self._arch
         name = call_name(arch, call.number)
-        if name is None:
-            return f"call {call.number}", f"call {call.number}({', '.join(map(hex, call.words))})"
-        return name, prototypes.written(name, call.words)
+        return (f"call {call.number}", call.words) if name is None else unfolded(name, call.words)
 
     def of(self, task: Look, asleep: Nanoseconds | None, stack: Stack | None) -> Wait:
         """What a task waits for."""
@@ -84,7 +86,7 @@ class TaskWaits:
             return _unread(task, task.call)
         if task.call is None:
             return Wait(WaitKind.NOTHING, "nothing: it runs")
-        call = self.call(task)
+        call = self._named(task)
         if call is None:
             what = "a page of its memory, or a signal to be dealt with: it is in no system call"
             return Wait(WaitKind.KERNEL if task.state == "D" else WaitKind.UNKNOWN, what)
@@ -94,7 +96,8 @@ class TaskWaits:
             return Wait(
                 WaitKind.KERNEL if task.state == "D" else WaitKind.UNKNOWN, f"{call[0]}, which is not known to wait"
             )
-        wait = self._in_call(task, name, waiting, task.call, asleep, stack)
+        wide = not task.call.narrow or call[0] != name
+        wait = self._in_call(task, name, waiting, call[1], asleep, stack, wide=wide)
         if task.state == "D" and wait.kind is not WaitKind.VFORK:
             return Wait(
                 WaitKind.KERNEL, f"the kernel to finish {call[0]} ({wait.what})", beyond="a device or a file system"
@@ -102,15 +105,13 @@ class TaskWaits:
         return wait
 
     def _in_call(
-        self, task: Look, name: str, waiting: Waiting, call: RawCall, asleep: Nanoseconds | None, stack: Stack | None
-    ) -> Wait:
-        words = call.words
-
+        self, task: Look, name: str, waiting: Waiting, words: tuple[int, ...], asleep: Nanoseconds | None,
+        stack: Stack | None, *, wide: bool,
+    ) -> Wait:  # fmt: skip
         def read(address: int, size: int) -> bytes | None:
             return self._machine.memory(task.pid, address, size)
 
         futex = futex_wait(name, words) if waiting.waits is Waits.FUTEX else None
-        wide = not call.narrow or name.endswith("_time64")
         ours = waiting.patience is None or self._machine.ours(task.tid, "time")
         timed, ends_in = end_of(waiting, words, asleep, read, wide=wide, ours=ours, futex=futex)
         match waiting.waits:
