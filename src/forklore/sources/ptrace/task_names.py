@@ -32,7 +32,9 @@ _LONGEST: Final = 100_000_000
 _SHARE: Final = 50
 """A look may take one of so many parts of the time to the next, in processor time."""
 _KIN: Final = 4
-"""So many children of a process are looked at for whether they have titles."""
+"""So many children of a process are looked at for whether they have titles, …"""
+_CANDIDATES: Final = 64
+"""… of so many at most that could run the same program: the next child is held meanwhile."""
 _SETTLES: Final = 1_000_000_000
 """Nanoseconds after which a name that a task was seen to take is sure to be there: it takes it after its stop."""
 
@@ -73,7 +75,8 @@ class Titles:
         self._ends.add(task)
 
     def _writes_titles(self, group: Group, newest: Group) -> bool:
-        others = (child for child in group.children if child is not newest and self._may_be_like(group, child))
+        some = (child for child in islice(group.children, _CANDIDATES) if child is not newest)
+        others = (child for child in some if self._may_be_like(group, child))
         return any(_is_title(self._arguments(Tid(each.tgid))) for each in (group, *islice(others, _KIN)))
 
     def _may_be_like(self, group: Group, child: Group) -> bool:

@@ -103,6 +103,30 @@ def test_who_runs_another_program_tells_nothing() -> None:
     assert not world.born(13, 150).title_at_end
 
 
+def test_not_all_of_very_many_children_are_asked() -> None:
+    world = World()
+    for tid in range(11, 400):
+        world.born(tid, 1)
+        world.programs[f"/proc/{tid}/exe"] = b"/bin/other"
+    looked: list[str] = []
+    programs = world.programs
+    world.programs = _Noted(looked, programs)
+    world.born(500, 150)
+    assert len({path for path in looked if path != "/proc/10/exe"}) <= 64
+
+
+class _Noted(dict[str, bytes]):
+    """Writes down what is asked for."""
+
+    def __init__(self, asked: list[str], content: dict[str, bytes]) -> None:
+        super().__init__(content)
+        self._asked = asked
+
+    def get(self, key: str, default: bytes = b"") -> bytes:  # type: ignore[override]
+        self._asked.append(key)
+        return super().get(key, default)
+
+
 def test_who_makes_itself_a_session() -> None:
     world = World()
     child = world.born(11, 1)
