@@ -207,6 +207,9 @@ def test_a_few_sites_have_a_line_each() -> None:
          "ctrlc::set_handler_inner::{closure}"),
         ("node::(anonymous namespace)::ProcessWrap::Spawn", "…::ProcessWrap::Spawn"),
         ("start(int)::{lambda()#1}", "start(int)::{lambda()#1}"),
+        ("llvm::StdThreadPool::StdThreadPool(llvm::ThreadPoolStrategy)::{lambda()#1}", "…::StdThreadPool::{closure}"),
+        ("a_scope_that_has_a_long_name_of_its_own::pool::operator()", "…::pool::operator()"),
+        ("a_scope_that_has_a_long_name_of_its_own::(anonymous)", "…::(anonymous)"),
         ("x::" + "b" * 60, "…::" + "b" * 36 + "…"),
         ("a" * 60, "a" * 39 + "…"),
     ],
@@ -215,7 +218,7 @@ def test_of_a_long_name_its_end_is_shown(name: str, shown: str) -> None:
     assert clipped_name(name) == shown
 
 
-@given(st.text("ab:<>{}-#\x1b", max_size=80), st.integers(16, 60))
+@given(st.text("ab:<>(){}-#\x1b", max_size=80), st.integers(16, 60))
 def test_any_name_fits_and_is_harmless(name: str, most: int) -> None:
     assert len(clipped_name(name, most)) <= most
     assert clipped_name(name, most).isprintable()

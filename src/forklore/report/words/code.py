@@ -40,8 +40,10 @@ def clipped_name(text: str, most: int = _SHORT) -> str:
     closure = _CLOSURES.search(text)
     end = "" if closure is None else "::{closure}"
     text = text if closure is None else text[: closure.start()]
+    if text.endswith(")"):
+        text = _without(text, "(", ")")
     if text.endswith(">"):
-        text = _without_arguments(text)
+        text = _without(text, "<", ">").removesuffix("::")
     room = most - len(end)
     if len(text) <= room:
         return clipped(text, room) + end
@@ -56,13 +58,13 @@ def clipped_name(text: str, most: int = _SHORT) -> str:
     return clipped(f"…::{text.rpartition('::')[2]}", room) + end
 
 
-def _without_arguments(text: str) -> str:
-    """``scope::function<of::this>`` without what is in its last brackets; as it is where that is its beginning."""
+def _without(text: str, opening: str, closing: str) -> str:
+    """``scope::function<of::this>`` without what is in its last brackets; as it is where they are its name, or all."""
     depth = 0
     for at in range(len(text) - 1, 0, -1):
-        depth += (text[at] == ">" and text[at - 1] != "-") - (text[at] == "<")
+        depth += (text[at] == closing and text[at - 1] != "-") - (text[at] == opening)
         if depth == 0:
-            return text[:at].removesuffix("::")
+            return text if text[:at].endswith(("operator", "::", "'lambda'")) and opening == "(" else text[:at]
     return text
 
 
