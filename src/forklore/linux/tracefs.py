@@ -1,36 +1,21 @@
 """The kernel's tracepoints as tracefs lists them: their numbers, and where the fields of their records lie.
 
-Where tracefs is not mounted it is mounted for this process alone: by the calls of fsopen(2), to no place at all.
+Where tracefs is not mounted it is mounted for this process alone.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 from typing import Final
 
-from forklore.abi import syscalls
 from forklore.abi.units import Fd
-from forklore.linux import proc
-from forklore.linux.libc import fail, syscall
+from forklore.linux.detached import mounted
+from forklore.linux.lockdown import lockdown
 
 _PLACES: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-_CREATE: Final = 6  # FSCONFIG_CMD_CREATE
-_CLOEXEC: Final = 1
-_ARCH: Final = proc.machine()
 _FIELD: Final = re.compile(rb"field:[^;]*?(\w+)(?:\[\w*\])?;\s*offset:(\d+);\s*size:(\d+);")
-
-
-def _call(name: str, what: str, *words: int) -> int:
-    number = None if _ARCH is None else syscalls.number(_ARCH, name)
-    if number is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), what)
-    result: int = syscall(number, *words, *[0] * (6 - len(words)))
-    if result == -1:
-        raise fail(what)
-    return result
 
 
 class Tracefs:
@@ -44,13 +29,11 @@ class Tracefs:
         for place in _PLACES:
             if os.access(f"{place}/events/syscalls", os.R_OK | os.X_OK):
                 return Fd(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        name = ctypes.create_string_buffer(b"tracefs")
-        context = _call("fsopen", "mounting tracefs", ctypes.addressof(name), _CLOEXEC)
-        try:
-            _call("fsconfig", "mounting tracefs", context, _CREATE, 0, 0, 0)
-            return Fd(_call("fsmount", "mounting tracefs", context, _CLOEXEC, 0))
-        finally:
-            os.close(context)
+        if lockdown() == "confidentiality":
+            # Nothing in it may be read then, and to unmount it kills who does, with a lock held: an inode that was
+            # never put on a list is taken from it (fs/tracefs/inode.c: tracefs_destroy_inode, seen with Linux 6.12).
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), "mounting tracefs in lockdown's confidentiality mode")
+        return mounted("tracefs")
 
     def number(self, group: str, name: str) -> int | None:
         """Of a tracepoint; None where this kernel has none of that name. Raises OSError."""

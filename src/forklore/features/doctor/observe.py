@@ -64,23 +64,24 @@ def _limits() -> dict[str, int]:
 def _bpf() -> BpfFacts:
     from forklore.linux.bpf import rights
     from forklore.linux.bpf.loader import LoadError
+    from forklore.linux.lockdown import lockdown
     from forklore.sources.bpf.kernel import Events, Failures
 
     arch = proc.machine()
-    lockdown, btf = rights.lockdown(), os.path.exists(rights.BTF)
+    mode, btf = lockdown(), os.path.exists(rights.BTF)
     if arch is None:
-        return BpfFacts(loads=Unavailable(0, "there are no programs for this machine"), btf=btf, lockdown=lockdown)
+        return BpfFacts(loads=Unavailable(0, "there are no programs for this machine"), btf=btf, lockdown=mode)
     try:
         events = Events(arch, buffer=1 << 16, failures=Failures.AUTO)
     except LoadError as problem:
         cause = problem.__cause__
         number = cause.errno if isinstance(cause, OSError) else 0
-        return BpfFacts(loads=Unavailable(number or 0, str(problem)), btf=btf, lockdown=lockdown)
+        return BpfFacts(loads=Unavailable(number or 0, str(problem)), btf=btf, lockdown=mode)
     with events:
         by_functions = events.calls_seen_by == "functions"
         return BpfFacts(
             loads=True, prepare_exec="late arguments" not in events.without, group_dead=events.group_dead,
-            calls_seen_by=events.calls_seen_by, btf=btf, lockdown=lockdown,
+            calls_seen_by=events.calls_seen_by, btf=btf, lockdown=mode,
             functions=True if by_functions else Unavailable(0, events.functions_refused),
             tracepoints=None if by_functions else (
                 True if events.calls_seen_by == "tracepoints" else Unavailable(0, events.unseen_because)

@@ -25,6 +25,7 @@ from forklore.linux.bpf.calls import AttachType, MapFlag, MapType, ProgramType, 
 from forklore.linux.bpf.hooks import Hooks
 from forklore.linux.bpf.object import BpfObject, Program
 from forklore.linux.bpf.tracepoints import attach as tracepoints_attach
+from forklore.linux.lockdown import lockdown
 from forklore.linux.ours.closing import close_elsewhere
 from forklore.linux.tracefs import Tracefs
 
@@ -313,7 +314,7 @@ def explained(problem: OSError, hook: str = "", log: str = "") -> str:
     match problem.errno:
         case errno.EPERM | errno.EACCES if not log:
             why = rights.why_refused()
-        case _ if "bpf_probe_read_kernel" in log and rights.lockdown() == "confidentiality":
+        case _ if "bpf_probe_read_kernel" in log and lockdown() == "confidentiality":
             why = rights.LOCKED
         case errno.ENOSYS:
             why = "this kernel is built without bpf(2) (CONFIG_BPF_SYSCALL)"
@@ -330,7 +331,7 @@ def explained(problem: OSError, hook: str = "", log: str = "") -> str:
 
 
 def _no_tracefs(problem: OSError) -> str:
-    if rights.lockdown() == "confidentiality":
+    if lockdown() == "confidentiality":
         return f"the tracepoints' numbers are in tracefs: {rights.LOCKED}"
     return (
         "the tracepoints' numbers are in tracefs, which this user can neither read nor mount"

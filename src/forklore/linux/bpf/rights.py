@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Final
 
 from forklore.abi.capabilities import NAMES
-from forklore.abi.units import NsInode, Tid, Unavailable
-from forklore.linux import proc
+from forklore.abi.units import NsInode, Tid
+from forklore.linux.lockdown import lockdown
 from forklore.linux.namespaces import namespaces
 from forklore.linux.ours.this_process import effective_capabilities
 
@@ -18,7 +17,6 @@ bpf_capable, perfmon_capable)."""
 FIRST_USER_NS: Final = NsInode(0xEFFFFFFD)
 """include/linux/proc_ns.h: PROC_USER_INIT_INO."""
 BTF: Final = "/sys/kernel/btf/vmlinux"
-_LOCKDOWN: Final = "/sys/kernel/security/lockdown"
 
 
 def lacking(capabilities: int) -> list[str]:
@@ -26,13 +24,6 @@ def lacking(capabilities: int) -> list[str]:
     if capabilities >> NAMES.index("CAP_SYS_ADMIN") & 1:
         return []
     return [name for name in NEEDED if not capabilities >> NAMES.index(name) & 1]
-
-
-def lockdown() -> str:
-    """``none``, ``integrity`` or ``confidentiality`` (kernel_lockdown(7)); empty where it cannot be read."""
-    modes = proc.read_file(_LOCKDOWN)
-    chosen = None if isinstance(modes, Unavailable) else re.search(rb"\[(\w+)\]", modes)
-    return "" if chosen is None else chosen[1].decode()
 
 
 def why_refused() -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forklore.abi.capabilities import NAMES
-from forklore.linux import proc
+from forklore.linux import proc, tracefs
 from forklore.linux.bpf import loader, rights
 from forklore.sources.bpf import kernel
 
@@ -50,7 +51,7 @@ def test_a_helper_that_lockdown_takes_away_is_explained_by_it(monkeypatch: pytes
     log = "12: (85) call bpf_probe_read_kernel#113\nprogram of this type cannot use helper bpf_probe_read_kernel#113\n"
     refusal = OSError(errno.EINVAL, "Invalid argument", "the BPF program x")
     for mode, said in (("confidentiality", True), ("integrity", False)):
-        monkeypatch.setattr(rights, "lockdown", lambda mode=mode: mode)
+        monkeypatch.setattr(loader, "lockdown", lambda mode=mode: mode)
         assert (rights.LOCKED in loader.explained(refusal, "task_newtask", log)) is said
 
 
@@ -60,3 +61,21 @@ def test_a_kernel_that_wants_more_for_perf_events_says_so(
 ) -> None:
     monkeypatch.setattr(proc, "setting", lambda _path: paranoid)
     assert said in kernel._perf_refused(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_no_tracefs_is_mounted_where_to_unmount_it_is_an_oops(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(tracefs, "_PLACES", ())
+
+    def mounted(kind: str) -> int:
+        tried.append(kind)
+        return os.open("/", os.O_PATH)
+
+    monkeypatch.setattr(tracefs, "mounted", mounted)
+    monkeypatch.setattr(tracefs, "lockdown", lambda: "confidentiality")
+    with pytest.raises(PermissionError, match="confidentiality"):
+        tracefs.Tracefs()
+    assert tried == []
+    monkeypatch.setattr(tracefs, "lockdown", lambda: "integrity")
+    tracefs.Tracefs().close()
+    assert tried == ["tracefs"]
