@@ -165,7 +165,7 @@ def limited(limit: str, value: str) -> Iterator[Path]:
 
 
 QUICK: Final = 0.01
-_OTHER_USER: Final = str(70000 + os.getpid() % 10000)
+OTHER_USER: Final = str(70000 + os.getpid() % 10000)
 """Who has no task."""
 _VFORK: Final = ("--vfork-writes",)
 _ALL_CALLS: Final = ("--stops=syscalls",)
@@ -303,7 +303,7 @@ WRONG: Final[Mapping[str, Mapping[str, Case]]] = MappingProxyType({
     },
     "task-limit-reached": {
         "RLIMIT_NPROC": Case(
-            lambda ground: (ground.program("nproc_eagain"), _OTHER_USER, "5"), r"(?P<t0>\d+) nproc_eagain could make no"
+            lambda ground: (ground.program("nproc_eagain"), OTHER_USER, "5"), r"(?P<t0>\d+) nproc_eagain could make no"
             r" child: .* gave EAGAIN: .*RLIMIT_NPROC is 5 and user \d+ has \d+ tasks.*", ("nproc_eagain",), "error",
             others=_STALE,
         ),

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from findings_cases import QUICK, RIGHT, WRONG, Case, Ground, limited
+from findings_cases import OTHER_USER, QUICK, RIGHT, WRONG, Case, Ground, limited
+from ordinary_user import environment, interpreter
 from tracing import FORKLORE, Program, bare, run
 
+from forklore.findings.check import check
 from forklore.findings.table import BY_ID, RULES
 from forklore.model.build import built
 from forklore.sources.files import open_any
@@ -102,6 +104,26 @@ def test_what_looks_like_it_and_is_right_is_not(rule: str, case: Case, judged: A
     _trace, found = judged(case, case.times or QUICK)
     assert {each["rule"] for each in found} == case.others
     assert rule not in case.others
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in turn"])
+def test_a_user_near_the_limit_on_their_tasks(at_once: bool, program: Program, open_folder: Path) -> None:
+    # RLIMIT_NPROC does not bind root. The user has no other task, or some would be refused.
+    become = ["setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups"]
+    python = interpreter(become, environment(open_folder))
+    folder = open_folder / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    trace = str(folder / "t.jsonl")
+    within = ["prlimit", "--nproc=40", *become, python, "-m", "forklore", "run", "-q", "-o", trace, "--"]
+    refused = program("findings/refused", more=("-g", "-O1", "-fno-inline"))
+    done = bare(*within, refused, "at-once" if at_once else "one-by-one", "33", env=environment(open_folder), cwd="/")
+    assert (done.status, done.err) == (0, "")
+    stretch(folder / "t.jsonl", QUICK)
+    found = check(built(open_any(folder / "t.jsonl"))).findings
+    near = [re.sub(r"\d\d %", "N %", each.first.text) for each in found if each.first.rule == "task-limit-near"]
+    whose = "of the user's tasks, of which the trace alone had 34"
+    assert near == [f"34 tasks of the trace lived at once, with RLIMIT_NPROC 40 {whose}: N %"] * at_once
 
 
 def test_run_check_ends_with_1_where_the_program_ended_with_0(program: Program, tmp_path: Path) -> None:

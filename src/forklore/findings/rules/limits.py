@@ -50,7 +50,7 @@ def _near(subject: Subject) -> Iterator[Finding]:
             continue  # it does not hold for root (kernel/fork.c: copy_process)
         if not limit or before is None or before + most < limit * _NEAR or most * 20 < limit:
             continue  # not near; or not by the doing of this program
-        had = f"{most} had" if counted is None else f"had {before} when it began"
+        had = f"had {most}" if counted is None else f"had {before} when it began"
         text = (
             f"{words.count(most, 'task')} of the trace lived at once, with {title} {limit} {whose} {had}:"
             f" {round((before + most) * 100 / limit)} %"
