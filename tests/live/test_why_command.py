@@ -140,7 +140,7 @@ def test_seize_finds_all_of_the_stack_and_the_program_goes_on() -> None:
 
 
 def test_seize_leaves_alone_whose_call_would_fail() -> None:
-    with hanging([made("ends.c"), "poll_self"]) as found:
+    with hanging([made("ends.c"), "epoll_held"]) as found:
         assert "it is not held: its call would fail with EINTR" in " ".join(why("--seize", str(found.pid)).split())
 
 
