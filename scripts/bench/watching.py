@@ -29,7 +29,7 @@ class Watched:
     seconds: float
     told: int
     lost: int
-    """Records of all kinds, as the trace says it."""
+    """Creations, the spawners' and others', as the trace says it."""
     cpu: float
     """Seconds of processor time of forklore, from when it followed to its end."""
     first_kib: int
@@ -47,7 +47,7 @@ class Watched:
 
 
 HEAD: Final = """\
-| made a second | made | told | records lost | CPU, s | of one processor | memory, MiB | trace, MiB |
+| made a second | made | told | said to be lost | CPU, s | of one processor | memory, MiB | trace, MiB |
 |---:|---:|---:|---:|---:|---:|---:|---:|"""
 
 
@@ -106,7 +106,7 @@ def _memory(pid: int) -> int:
 
 
 def _read(trace: Path, spawners: Sequence[int]) -> tuple[int, int]:
-    """How many creations by the spawners the trace tells, and how many records it says were lost."""
+    """How many creations by the spawners the trace tells, and how many of anybody it says were lost."""
     numbers: set[bytes] = set()
     told = lost = 0
     with trace.open("rb") as lines:
@@ -118,7 +118,7 @@ def _read(trace: Path, spawners: Sequence[int]) -> tuple[int, int]:
                     numbers.add(child[1])
                 told += creator is not None and creator[1] in numbers
             elif line.startswith(b'{"event":"note"'):
-                found = re.search(rb'"what":"(\d+) records', line)
+                found = re.search(rb'"what":"\d+ records[^"]*?(\d+) creations', line)
                 lost += 0 if found is None else int(found[1])
     return told, lost
 
