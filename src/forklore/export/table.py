@@ -175,7 +175,7 @@ def _otlp_json(_view: View) -> WriteTrace:
 
 
 def _otlp(_view: View) -> WriteTrace:
-    from forklore.export.otlp.messages import write
+    from forklore.export.otlp.official import write
 
     return write
 
@@ -195,6 +195,6 @@ EXPORTERS: Final[dict[str, Exporter | EventExporter]] = {
     "mermaid": Exporter("the same as a Mermaid flowchart", _mermaid, text=True, sharing=frozenset({"sharing"})),
     "gantt": Exporter("a bar for each task, as a Mermaid Gantt chart", _gantt, text=True),
     "otlp-json": Exporter("spans of OpenTelemetry as JSON lines", _otlp_json),
-    "otlp": Exporter("the same as protobuf", _otlp),
+    "otlp": Exporter("the same as protobuf, by the extra otlp", _otlp),
     "csv": Exporter("a line for each task, with its times and its end", _csv, text=True),
 }

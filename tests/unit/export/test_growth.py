@@ -145,6 +145,9 @@ def written(shape: Callable[[Story, int], None], n: int, way: str) -> Callable[[
     story = Story(blind=[ev.Blind(f"what {number}", f"why {number % 9}") for number in range(n)], command=["p"] * n)
     shape(story, n)
     name, options = WAYS[way]
+    if name == "otlp":
+        missing = "OpenTelemetry's packages are not installed (pip install '.[otlp]')"
+        pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason=missing)
     out: IO[Any] = io.StringIO() if EXPORTERS[name].text else io.BytesIO()
     source = cast("TraceFile", Told(story.end()))
     return lambda: EXPORTERS[name].write(source, out, options, lambda _warning: None)

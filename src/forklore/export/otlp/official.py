@@ -1,10 +1,10 @@
-"""Spans sent to a collector by OpenTelemetry's own packages. Needs the extra ``otlp``."""
+"""Spans by OpenTelemetry's own packages: as protobuf, and sent to a collector. Needs the extra ``otlp``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from forklore.export.otlp.spans import NAME, Span, Spans
 from forklore.export.table import CannotExportError, ExportOptions
@@ -12,14 +12,15 @@ from forklore.model.tasks import Trace
 from forklore.version import VERSION
 
 try:
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import Event, ReadableSpan
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 except ImportError as missing:
     raise CannotExportError(
-        f"{missing.name} is not installed, pip install '.[otlp]' where forklore's source is brings it; to write a file"
-        " takes none of it"
+        f"{missing.name} is not installed, pip install '.[otlp]' where forklore's source is brings it; otlp-json"
+        " needs none of it"
     ) from missing
 
 _AT_ONCE: Final = 500
@@ -27,6 +28,13 @@ _AT_ONCE: Final = 500
 
 class SendError(CannotExportError):
     """A collector did not take the spans; the text says why."""
+
+
+def write(trace: Trace, out: IO[bytes], options: ExportOptions) -> None:
+    """Write one ExportTraceServiceRequest. Raises CannotExportError."""
+    # Messages one after the other are one message, of which repeated fields have the elements of all.
+    for some in _readable(Spans(trace, options)):
+        out.write(encode_spans(some).SerializeToString())
 
 
 def send(trace: Trace, endpoint: str, options: ExportOptions) -> int:
