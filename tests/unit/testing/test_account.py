@@ -88,7 +88,7 @@ def test_findings_are_those_of_the_test_alone() -> None:
 
 def test_what_pytest_was_started_with_is_no_leak() -> None:
     def held(fd: int, **more: object) -> ev.Held:
-        return ev.Held(fd=fd, kind="file", target=f"/f{fd}", flags=1, inode=fd, **more)  # type: ignore[arg-type]
+        return ev.Held(fd=fd, kind="socket", target=f"socket:[{fd}]", flags=2, inode=fd, **more)  # type: ignore[arg-type]
 
     story, pytest = attached()
     child = story.clone(pytest, 101)
@@ -97,7 +97,7 @@ def test_what_pytest_was_started_with_is_no_leak() -> None:
     story.tell(ev.Descriptors(t=story.t, task=child, table=table, creator=pytest))
     story.exit(child)
     (leak,) = account(told(story, ev.Descriptors(t=0, task=1, table=[held(9)])), 0, 90).findings
-    assert leak.text.startswith("file /f10 at 10, open in 100 pytest")
+    assert leak.text.startswith("socket:[10] at 10, open in 100 pytest"), leak.text
 
 
 def test_an_account_is_handed_on_as_text() -> None:
