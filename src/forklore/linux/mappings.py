@@ -197,31 +197,29 @@ def device_at(tid: Tid, address: int) -> tuple[int, int] | None:
 
     Asked for as in :func:`still_mapped`.
     """
-    answer = _asked(tid, address)
-    if answer is _NOT_THERE:
-        return None
-    if answer is None:
-        every = mappings(tid)
-        found = None if isinstance(every, Unavailable) else every.find(address)
-        return None if found is None else (found.major, found.minor)
-    major, minor = answer[9:11]
-    return major, minor
+    found = _place(tid, address)
+    return None if found is None else found[2:]
 
 
 def extent_at(tid: Tid, address: int) -> tuple[int, int] | None:
     """From where to where the mapping goes that ``address`` lies in; None where there is none. As :func:`device_at`."""
+    found = _place(tid, address)
+    return None if found is None else found[:2]
+
+
+_NOT_THERE: Final = ()
+
+
+def _place(tid: Tid, address: int) -> tuple[int, int, int, int] | None:
+    # Start, end and device of what is mapped there.
     answer = _asked(tid, address)
     if answer is _NOT_THERE:
         return None
     if answer is None:
         every = mappings(tid)
         found = None if isinstance(every, Unavailable) else every.find(address)
-        return None if found is None else (found.start, found.end)
-    start, end = answer[3:5]
-    return start, end
-
-
-_NOT_THERE: Final = ()
+        return None if found is None else (found.start, found.end, found.major, found.minor)
+    return answer[3], answer[4], answer[9], answer[10]
 
 
 def _asked(tid: Tid, address: int) -> tuple[int, ...] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +13,7 @@ from forklore.features.audit.audits import How, named
 from forklore.features.audit.observe.target import NoTargetError
 from forklore.features.audit.result import Audit
 from forklore.features.audit.show.compare import AuditComparison, compare
-from forklore.features.diff.diff import NO_PAGE, Form, NotComparableError
+from forklore.features.diff.diff import NO_PAGE, Form, NotComparableError, in_words
 
 
 class AuditDiff(Struct, frozen=True):
@@ -43,15 +42,9 @@ class AuditDiff(Struct, frozen=True):
 
     def write(self, out: IO[str], form: Form) -> None:
         """Write it in that form. NotComparableError for the page, which is of traces."""
-        match form:
-            case "text":
-                out.write(self.text())
-            case "markdown":
-                out.write(self.markdown())
-            case "json":
-                out.write(self.to_json().decode())
-            case "html":
-                raise NotComparableError(NO_PAGE)
+        if form == "html":
+            raise NotComparableError(NO_PAGE)
+        out.write(in_words(self, form))
 
 
 def diff_audits(old: Path, new: Path, warn: Callable[[str], None]) -> AuditDiff:
@@ -62,6 +55,6 @@ def diff_audits(old: Path, new: Path, warn: Callable[[str], None]) -> AuditDiff:
 def _audit(name: Path, warn: Callable[[str], None]) -> Audit:
     found = named(name, How(shared_only=True), warn)
     if len(found) != 1:
-        names = ", ".join(map(attrgetter("library.name"), found))
+        names = ", ".join(each.library.name for each in found)
         raise NoTargetError(f"{name} holds {len(found)} libraries ({names}); name the file of one")
     return found[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -26,6 +26,30 @@ Form = Literal["text", "markdown", "json", "html"]
 
 class NotComparableError(ValueError):
     """What was asked for cannot be compared so; the text says why."""
+
+
+class InWords(Protocol):
+    """What changed, whatever was compared."""
+
+    def text(self) -> str:
+        """A sentence a line, as `forklore diff` prints them."""
+
+    def markdown(self) -> str:
+        """The same as a page or a pull request has it."""
+
+    def to_json(self) -> bytes:
+        """The same for programs."""
+
+
+def in_words(found: InWords, form: Literal["text", "markdown", "json"]) -> str:
+    """What is written in that form."""
+    match form:
+        case "text":
+            return found.text()
+        case "markdown":
+            return found.markdown()
+        case "json":
+            return found.to_json().decode()
 
 
 class DiffOptions(Struct, frozen=True, kw_only=True):

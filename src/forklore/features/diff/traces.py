@@ -9,7 +9,7 @@ from typing import IO
 
 from msgspec import Struct
 
-from forklore.features.diff.diff import Form
+from forklore.features.diff.diff import Form, in_words
 from forklore.findings.check import Checked, check
 from forklore.model.census import Census, counted
 from forklore.model.compare import TraceComparison, compare
@@ -63,17 +63,9 @@ class TraceDiff(Struct, frozen=True):
 
     def write(self, out: IO[str], form: Form) -> None:
         """Write it in that form. ValueError for the page of traces that were not kept."""
-        match form:
-            case "text":
-                out.write(self.text())
-            case "markdown":
-                out.write(self.markdown())
-            case "json":
-                out.write(self.to_json().decode())
-            case "html":
-                self._write_page(out)
-
-    def _write_page(self, out: IO[str]) -> None:
+        if form != "html":
+            out.write(in_words(self, form))
+            return
         from forklore.export.page.comparison import write
         from forklore.export.page.differing import Differing, Side
 
