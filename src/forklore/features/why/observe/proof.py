@@ -192,7 +192,7 @@ class Proof:
 
     @cached_property
     def _alive(self) -> dict[Pid, int]:
-        return {task.pid: len(self._machine.alive(task.pid)) for task in self._graph.tasks.values()}
+        return {pid: len(self._machine.alive(pid)) for pid in {task.pid for task in self._graph.tasks.values()}}
 
     def _unseen(self, fresh: Tables) -> str:
         """Who could hold a descriptor and is not seen."""
