@@ -75,15 +75,13 @@ class Titles:
         self._ends.add(task)
 
     def _writes_titles(self, group: Group, newest: Group) -> bool:
-        some = (child for child in islice(group.children, _CANDIDATES) if child is not newest)
-        others = (child for child in some if self._may_be_like(group, child))
+        some = (child for child in islice(group.children, _CANDIDATES) if child is not newest and not child.executed)
+        program = self._program(group)
+        others = (child for child in some if self._program(child) == program)
         return any(_is_title(self._arguments(Tid(each.tgid))) for each in (group, *islice(others, _KIN)))
 
-    def _may_be_like(self, group: Group, child: Group) -> bool:
-        if child.executed:
-            return False
-        own, other = (self._kernel.link(f"/proc/{each.tgid}/exe") for each in (group, child))
-        return own == other
+    def _program(self, group: Group) -> object:
+        return self._kernel.link(f"/proc/{group.tgid}/exe")
 
     def executed(self, task: Tracee, entry: EnteredCall | None) -> None:
         """The process of ``task``, which is held, has the command line of the exec that it entered so."""
