@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from forklore.cli.main import USAGE_ERROR, complain, say
+from forklore.version import extra
 
 HELP = """\
 Add traces to a directory of Parquet files: the tables of docs/tables.md, by date
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import pyarrow  # noqa: F401 - asked for before anything is read
     except ImportError:
-        complain("export: pyarrow is not installed; pip install '.[query]' where forklore's source is brings it")
+        complain(f"export: pyarrow is not installed; {extra('query')} brings it")
         return USAGE_ERROR
     from forklore.events.lines import TraceError
     from forklore.export.tables.records import TABLES

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from forklore.cli.main import USAGE_ERROR, complain
+from forklore.version import extra
 
 HELP = """\
 Ask traces in SQL, by DuckDB: directories that `forklore export` wrote, or trace
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         import duckdb  # noqa: F401 - asked for before anything is read
         import pyarrow  # noqa: F401
     except ImportError as problem:
-        complain(f"query: {problem.name} is not installed; pip install '.[query]' where forklore's source is brings it")
+        complain(f"query: {problem.name} is not installed; {extra('query')} brings it")
         return USAGE_ERROR
     from forklore.events.lines import TraceError
     from forklore.features.query.query import QueryError, asked

@@ -82,10 +82,14 @@ class _Holding(Struct, gc=False):
         moves = self.moved(place)
         return moves[-1].group if moves else self.first(place)
 
+    def begun(self) -> list[int]:
+        """The groups of what it began with, one for each resource."""
+        before = self.before
+        return [group if group > 0 else before - group for group, _how, _inode in self.firsts]
+
     def groups(self) -> list[int]:
         """The groups that it was in last, one for each resource."""
-        before = self.before
-        found = [group if group > 0 else before - group for group, _how, _inode in self.firsts]
+        found = self.begun()
         for moves in self.moves:
             found[moves[-1].place] = moves[-1].group
         return found
@@ -98,8 +102,13 @@ class _Holding(Struct, gc=False):
         for move in self.moved(place):
             yield Hold(resource, group, since, how, move.t, move.cause, inode)
             group, since, how, inode = move.group, move.t, move.how, move.inode
-        over = self.over
-        yield Hold(resource, group, since, how, self.ended if over else None, "exit" if over else None, inode)
+        until, ended_by = self.ending
+        yield Hold(resource, group, since, how, until, ended_by, inode)
+
+    @property
+    def ending(self) -> tuple[Nanoseconds | None, str | None]:
+        """When what it held last was over, and by what."""
+        return (self.ended, "exit") if self.over else (None, None)
 
 
 class Holdings:
@@ -146,11 +155,10 @@ class Holdings:
         found = self._of.get(task)
         if found is None:
             return {}
-        since, before, until = found.since, found.before, found.ended if found.over else None
-        ended_by = "exit" if found.over else None
+        since, (until, ended_by) = found.since, found.ending
         holds = {
-            name: [Hold(name, group if group > 0 else before - group, since, how, until, ended_by, inode)]
-            for name, (group, how, inode) in zip(RESOURCES, found.firsts, strict=True)
+            name: [Hold(name, group, since, how, until, ended_by, inode)]
+            for name, group, (_, how, inode) in zip(RESOURCES, found.begun(), found.firsts, strict=True)
         }
         for moves in found.moves:
             place = moves[0].place
@@ -179,8 +187,7 @@ class Holdings:
             kind = id(found.firsts)
             alike[kind] += 1
             if alike[kind] <= 2:  # what they have of their own differs between two, and the rest is the same in all
-                for place in range(len(RESOURCES)):
-                    group = found.first(place)
+                for place, group in enumerate(found.begun()):
                     if group != first.setdefault(place, group):
                         several.add(place)
             for moves in found.moves:

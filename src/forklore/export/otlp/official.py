@@ -9,7 +9,7 @@ from typing import IO, Any, Final
 from forklore.export.otlp.spans import NAME, Span, Spans
 from forklore.export.table import CannotExportError, ExportOptions
 from forklore.model.tasks import Trace
-from forklore.version import VERSION
+from forklore.version import VERSION, extra
 
 try:
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -19,8 +19,7 @@ try:
     from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 except ImportError as missing:
     raise CannotExportError(
-        f"{missing.name} is not installed, pip install '.[otlp]' where forklore's source is brings it; otlp-json"
-        " needs none of it"
+        f"{missing.name} is not installed, {extra('otlp')} brings it; otlp-json needs none of it"
     ) from missing
 
 _AT_ONCE: Final = 500

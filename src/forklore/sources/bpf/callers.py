@@ -148,18 +148,21 @@ class CopiedStacks(StackReader):
             elif isinstance(record, Mapped):
                 if may_hold(record.entry):
                     self._interpreters.expect(record.pid)
-                self._interpreters.look_into(record.pid, partial(self._code_of, ours[record.pid]))
+                self._look_into(ours[record.pid])
+
+    def _look_into(self, group: Group) -> None:
+        self._interpreters.look_into(group.tgid, partial(self._code_of, group))
 
     def begin(self, group: Group) -> None:
         """A process that runs already: its interpreter, so that the first child that it makes is told whole."""
         self._code_of(group)
-        self._interpreters.look_into(group.tgid, partial(self._code_of, group))
+        self._look_into(group)
 
     def created(self, creator: Followed, child: Followed, record: raw.Create, t: int) -> Caller:
         """Who made the child. What is new of it is written now: nobody waits for it."""
         told = self._interpreters.told(record)
         number, runs = self._walked_stack(creator, child, record, t, None if told is None else told.started)
-        self._interpreters.look_into(creator.group.tgid, partial(self._code_of, creator.group))
+        self._look_into(creator.group)
         script = None if told is None else self._script_number(told.language, told.stack, t, late=True)
         self._out.empty()
         return Caller(number, script, runs)

@@ -20,6 +20,7 @@ from msgspec import Struct
 from forklore.abi import syscalls
 from forklore.abi.arch import X32_SYSCALL_BIT, Arch
 from forklore.abi.units import Address, Unavailable
+from forklore.version import extra
 
 LIMIT: Final = 20_000
 """Places of one file that may be instructions: a large program has some hundreds, and some thousands of other places
@@ -67,7 +68,7 @@ def sites(
     """Those of ``code`` (address and bytes), in order. ``functions``: start, size and name, sorted."""
     disassembler = _disassembler(arch)
     if disassembler is None:
-        return Unavailable(0, "the disassembler is not installed: pip install '.[audit]' where forklore's source is")
+        return Unavailable(0, f"the disassembler is not installed: {extra('audit')}")
     if sum(1 for _, raw in code for _ in islice(_BYTES[arch].finditer(raw), LIMIT + 1)) > LIMIT:
         return Unavailable(0, f"it holds the bytes of such an instruction at more than {LIMIT} places")
     found: list[CallInstruction] = []
