@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from select import select
 
 import pytest
 from fuse_server import served
@@ -151,6 +152,15 @@ class Run:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == f"{line}\n", self.process.communicate()
 
+    def until_a_child_waits_or_it_says_something(self) -> None:
+        """Wait until a child of the program is held, or the program has written a line that is still to be read."""
+        assert self.process.stdout is not None
+        program = children(self.process.pid)[0]
+        deadline = time.monotonic() + TIMEOUT
+        while not (any(held(child) for child in children(program)) or select([self.process.stdout], [], [], 0)[0]):
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
     def go(self) -> None:
         """Let the program begin."""
         assert self.process.stdin is not None
@@ -161,6 +171,19 @@ class Run:
         """Status and the rest of the output."""
         out, err = self.process.communicate(timeout=TIMEOUT)
         return self.process.returncode, out, err
+
+
+def children(pid: int) -> list[int]:
+    """Those of the first thread."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def held(pid: int) -> bool:
+    """Whether its tracer has it stand still; not so of one that is gone."""
+    try:
+        return "State:\tt" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 AS_ALONE = 7, "ready\nmade 7\n", ""
@@ -380,23 +403,23 @@ def test_a_debug_file_on_a_file_system_that_does_not_answer(
             assert_leaves(Run(who[1], place, place / "program", "stay"), number)
 
 
-def assert_leaves(run: Run, number: int, *, held: bool = False) -> None:
+def assert_leaves(run: Run, number: int, *, lines: bool = False) -> None:
     """Ended by a signal that the program and forklore get while forklore looks into files: at once.
 
-    ``held``: the program is held for it, and has come no further.
+    ``lines``: forklore prints them as it goes. It looks into files from the first child on; that child waits at its
+    end for it, or the program has come to its own.
     """
     run.until("ready")
     run.go()
-    if held:
-        children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text()
-        until_status(int(children.split()[0]), "State:\tt")
+    if lines:
+        run.until_a_child_waits_or_it_says_something()
     else:
         run.until("made 7")
     began = time.monotonic()
     run.process.send_signal(number)
     status, _, err = run.ended()
     assert status == -number
-    assert held or not err
+    assert lines or not err
     assert in_time(began)
 
 
@@ -506,7 +529,7 @@ def test_debug_information_without_an_end(
 ) -> None:
     (place / "program").write_bytes(endless)
     verb = ["--log"] if lines == "at once" else []
-    assert_leaves(Run(who[1], place, place / "program", "stay", verb=verb), number, held=bool(verb))
+    assert_leaves(Run(who[1], place, place / "program", "stay", verb=verb), number, lines=bool(verb))
 
 
 def test_attach_leaves_debug_information_without_an_end(place: Path, endless: bytes, who: tuple[Path, Prefix]) -> None:

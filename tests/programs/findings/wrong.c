@@ -155,7 +155,16 @@ static void daemon_of_it(void)
 	lasts();
 }
 
-/* A writer, and a helper that is started beside it and lives longer. */
+static struct gate until_closed;
+static void runs_lasts_once_closed(void)
+{
+	drop_key(until_closed);
+	wait_at(until_closed);
+	runs_lasts();
+}
+
+/* A writer, and a helper that is started beside it, executes once its creator has closed its own write end, and lives
+ * longer. */
 static void hold_pipe(int flags)
 {
 	int data[2];
@@ -170,8 +179,10 @@ static void hold_pipe(int flags)
 		}
 		execute("say");
 	}
-	pid_t helper = child_that(runs_lasts);
+	until_closed = make_gate();
+	pid_t helper = child_that(runs_lasts_once_closed);
 	close(data[1]);
+	drop_key(until_closed);
 	expect_exit(writer, 0);
 	drop_key(after);
 	char text[16];
