@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -188,15 +189,49 @@ def _csv(file: Path, folder: Path, tree: Tree) -> Counts:
     return {"tasks": (len(frame), tree.tasks), "edges": (edges, tree.edges), "ends": (ends, tree.ends)}
 
 
+def _speedscope(shown: Path, folder: Path) -> tuple[list[Any], list[str]]:
+    """What speedscope made of a file, by its own export of that; and what it complained of while it read."""
+    from browser import FLAGS, executable
+    from playwright.sync_api import sync_playwright
+
+    app = ROOT / ".venv/speedscope/node_modules/speedscope/dist/release/index.html"
+    if not app.is_file():
+        raise MissingError("npm install --prefix .venv/speedscope speedscope brings it")
+    script = folder / f"{shown.name}.js"
+    content = base64.b64encode(shown.read_bytes()).decode()
+    script.write_text(f"speedscope.loadFileFromBase64({json.dumps(shown.name)}, {json.dumps(content)})")
+    complaints: list[str] = []
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=executable(), args=list(FLAGS))
+        page = browser.new_page()
+        # WebGL has warnings of its own about the machine's graphics.
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "warning" else None)
+        page.goto(f"file://{app}#localProfilePath={script}")
+        page.wait_for_function("document.title.endsWith(' - speedscope')", timeout=_PATIENCE * 1000)
+        with page.expect_download() as download:
+            page.keyboard.press("Control+s")
+        saved = json.loads(download.value.path().read_bytes())
+        browser.close()
+    return saved["profiles"], [text for text in complaints if "WebGL" not in text]
+
+
 def _folded(file: Path, folder: Path, tree: Tree) -> Counts:
-    lines = _show(file, folder, "folded").read_text().splitlines()
-    return {"creations": (sum(int(line.rpartition(" ")[2]) for line in lines), tree.edges)}
+    (profile,), complaints = _speedscope(_show(file, folder, "folded"), folder)
+    return {"creations": (profile["endValue"] - profile["startValue"], tree.edges), "complaints": (complaints, [])}
 
 
 def _chrome(file: Path, folder: Path, tree: Tree) -> Counts:
-    events = json.loads(_show(file, folder, "chrome").read_bytes())["traceEvents"]
-    kinds = Counter((event["ph"], event["name"] if event["ph"] == "M" else event.get("cat")) for event in events)
-    return {"lanes": (kinds["M", "thread_name"], tree.tasks), "arrows": (kinds["s", "made"], tree.edges)}
+    shown = _show(file, folder, "chrome")
+    profiles, complaints = _speedscope(shown, folder)
+    slices = sum(event["type"] == "O" for profile in profiles for event in profile["events"])
+    # speedscope shows no arrows.
+    events = json.loads(shown.read_bytes())["traceEvents"]
+    arrows = sum(event["ph"] == "s" for event in events)
+    spans = sum(event["ph"] == "X" for event in events)
+    return {
+        "lanes": (len(profiles), tree.tasks), "slices": (slices, spans), "arrows by json": (arrows, tree.edges),
+        "complaints": (complaints, []),
+    }  # fmt: skip
 
 
 def _perfetto(file: Path, folder: Path, tree: Tree) -> Counts:
@@ -358,8 +393,8 @@ CONSUMERS: Final[dict[str, tuple[str, Callable[[Path, Path, Tree], Counts]]]] = 
     "html": ("playwright with chromium", _html),
     "json": ("jq", _json),
     "csv": ("pandas", _csv),
-    "folded": ("its lines: no flame graph tool counts", _folded),
-    "chrome": ("json: trace viewers have no command", _chrome),
+    "folded": ("speedscope in chromium", _folded),
+    "chrome": ("speedscope in chromium", _chrome),
     "perfetto": ("perfetto", _perfetto),
     "otlp-json": ("opentelemetry-proto", _otlp_json),
     "otlp": ("opentelemetry-proto", _otlp),

@@ -45,9 +45,9 @@ def number(name: str, arch: Arch = Arch.X86_64) -> int:
 
 
 class Story:
-    """Events as they come, each a millisecond after the one before; task numbers are given back."""
+    """Events as they come, each ``step`` ns after the one before; task numbers are given back."""
 
-    def __init__(self, *, times: bool = True, **header: Any) -> None:
+    def __init__(self, *, times: bool = True, step: int = MS, **header: Any) -> None:
         self.header = ev.Header(
             **{
                 "source": ev.Source("forklore", "0.1.0"),
@@ -60,6 +60,7 @@ class Story:
         self.events: list[ev.Event] = []
         self._check = Checker()
         self._times = times
+        self.step = step
         self._t = 0
         self._tasks = 0
 
@@ -70,7 +71,7 @@ class Story:
     def tell(self, event: E) -> E:
         self._check(event)
         self.events.append(event)
-        self._t += MS
+        self._t += self.step
         return event
 
     def next_task(self) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import wire
 from happenings import Story
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forklore.abi.units import PID_LIMIT
 from forklore.export.protobuf import fixed64, number, string, varint
@@ -93,6 +95,42 @@ def test_chrome_has_each_task_once() -> None:
     alive = [event["args"]["tasks"] for event in found if event["ph"] == "C"]
     assert max(alive) == 3
     assert alive[-1] == 0
+
+
+@given(steps=st.lists(st.integers(1, 10**13), min_size=13, max_size=13))
+def test_what_chrome_reads_nests_where_a_viewer_adds_in_floating_point(steps: list[int]) -> None:
+    left = iter(steps)
+
+    class Uneven(Story):
+        def tell(self, event: Any) -> Any:
+            self.step = next(left)
+            return super().tell(event)
+
+    made = Uneven()
+    make = made.begin(100)
+    made.exec(make, "/usr/bin/sh")
+    made.exec(make, "/usr/bin/make")
+    for tid in (101, 102):
+        child = made.vfork(make, tid)
+        made.exec(child, "/usr/bin/gcc")
+        made.tell(made_vfork_done(made, make, child))
+    made.exec(make, "/usr/bin/make")
+    made.killed(make, 9)
+    lanes: dict[int, list[dict[str, Any]]] = {}
+    for event in events(made.end().trace()):
+        if event["ph"] == "X":
+            lanes.setdefault(event["tid"], []).append(event)
+    assert [len(lane) for lane in lanes.values()] == [5, 1, 1]
+    for lane in lanes.values():
+        base = lane[0]["ts"]  # speedscope lets each lane begin at 0
+        above: list[float] = []
+        for event in lane:
+            since = event["ts"] - base
+            while above and above[-1] <= since:
+                above.pop()
+            until = since + event["dur"]
+            assert not above or until <= above[-1], event
+            above.append(until)
 
 
 def test_no_times_no_timeline() -> None:

@@ -8,7 +8,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from forklore.export.table import ExportOptions
-from forklore.export.timeline.lanes import Lane, Lanes, commands
+from forklore.export.timeline.lanes import Lane, Lanes, Span, commands
 from forklore.model.tasks import Trace
 from forklore.model.timing import changes_at_once
 
@@ -45,17 +45,30 @@ def _events(trace: Trace, lanes: Lanes) -> Iterator[dict[str, Any]]:
         yield {"ph": "C", "pid": 0, "name": "tasks alive", "ts": t / 1000, "args": {"tasks": alive}}
 
 
+def _apart(spans: tuple[Span, ...]) -> Iterator[tuple[Span, int]]:
+    """The spans of a lane, each with where it is said to end: a nanosecond before what follows it at once, and before
+    that in which it lies. Viewers add ts and dur as floating-point numbers, and what touches would overlap."""
+    begins = {(span.about, span.since) for span in spans}
+    outer = 0
+    for span in spans:
+        until = span.until - ((span.about, span.until) in begins)
+        if span.about == "ran":
+            outer = until
+        else:
+            until = min(until, outer - 1)
+        yield span, max(until, span.since)
+
+
 def _lane(lane: Lane, pids: dict[int, tuple[int, int]]) -> Iterator[dict[str, Any]]:
     pid, tid, number = lane.pid, lane.tid, lane.task.id
     if lane.process == number:
         yield {"ph": "M", "pid": pid, "name": "process_name", "args": {"name": lane.name}}
         yield {"ph": "M", "pid": pid, "name": "process_sort_index", "args": {"sort_index": number}}
     yield {"ph": "M", "pid": pid, "tid": tid, "name": "thread_name", "args": {"name": lane.name}}
-    for span in lane.spans:
-        since = span.since / 1000
+    for span, until in _apart(lane.spans):
         yield {
-            "ph": "X", "pid": pid, "tid": tid, "name": span.name, "cat": span.about, "ts": since,
-            "dur": (span.until - span.since) / 1000, "args": span.arguments,
+            "ph": "X", "pid": pid, "tid": tid, "name": span.name, "cat": span.about, "ts": span.since / 1000,
+            "dur": (until - span.since) / 1000, "args": span.arguments,
         }  # fmt: skip
     for mark in lane.marks:
         yield {
