@@ -1,11 +1,13 @@
 """Runs forklore as its command line does, and writes which files it opened or read while somebody was held.
 
 ``files_while_held_run.py LOG ARGUMENTS...``: a line for each file of a program that was opened, each time that one was
-read, and each look into debug information: ``held`` or ``free``, a blank, the file's name, ``read`` or ``lines``.
+read, and each look into debug information: ``held`` or ``free``, a blank, the file's name, ``read`` or ``lines``. With
+``FILES_WHILE_HELD_MOST`` no more events than that wait to be looked into.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,7 @@ from forklore.cli.main import main
 from forklore.elf.dwarf.source import DwarfSource
 from forklore.linux.files import strangers_file
 from forklore.linux.files.strangers_file import StrangersFile
+from forklore.sources import outbox
 from forklore.sources.ptrace.callers import Callers
 from forklore.sources.ptrace.creations import Creations
 
@@ -61,6 +64,8 @@ def at(self: DwarfSource, address: int) -> Any:
     return looked(self, address)
 
 
+if "FILES_WHILE_HELD_MOST" in os.environ:
+    outbox.MOST = int(os.environ["FILES_WHILE_HELD_MOST"])  # type: ignore[misc]
 Creations.__init__ = make  # type: ignore[method-assign]
 strangers_file._take = take
 strangers_file._Opened.read = read_some  # type: ignore[method-assign]

@@ -249,12 +249,15 @@ def named(events: Iterable[ev.Event]) -> bool:
     return any(isinstance(event, ev.Place) and event.function == "make" for event in events)
 
 
-def files(tmp_path: Path, verb: list[str], command: list[str], status: int) -> tuple[set[str], set[str], Path]:
+def files(
+    tmp_path: Path, verb: list[str], command: list[str], status: int, **environment: str
+) -> tuple[set[str], set[str], Path]:
     """The files that were opened while somebody was held, those that were when nobody was, and the trace."""
     log, trace = tmp_path / "log", tmp_path / "t.jsonl"
     script = Path(__file__).with_name("files_while_held_run.py")
     words = [sys.executable, str(script), str(log), "run", *verb, "-o", str(trace), "--", *command]
-    done = subprocess.run(words, input=b"\n", capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT, check=False)
+    env = {**ENVIRONMENT, **environment}
+    done = subprocess.run(words, input=b"\n", capture_output=True, env=env, timeout=TIMEOUT, check=False)
     assert done.returncode == status
     lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
     held, free = ({what for when, what in lines if when == which} for which in ("held", "free"))
@@ -294,6 +297,19 @@ def test_nor_for_stacks_without_bounds_or_files(libc: str, program: Program, tmp
         assert all(name.encode() in left for name in BELOW[status]), (status, stack)
     assert built in free
     assert held == set()
+
+
+def test_nor_where_more_waits_than_may(program: Program, tmp_path: Path) -> None:
+    built = str(program("stack_kinds", more=("-O1",)))
+    held, _, file = files(tmp_path, ["-q", "--log"], [built], 0, FILES_WHILE_HELD_MOST="0")
+    assert held == set()
+    trace = forklore.load(file)
+    made = [task for task in trace.tasks.values() if task.creator is not None]
+    assert len(made) == len([status for status in BELOW if status != 5 or platform.machine() == "x86_64"])
+    ends = {task.stack.end for task in made if task.stack is not None and not task.stack.frames}
+    assert ends == {
+        "so many stacks waited to be looked into, with tasks held all the time, that this one was given up"
+    }  # fmt: skip
 
 
 PYTHON = """

@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from forklore.events import records as ev
 
 if TYPE_CHECKING:
     from forklore.sources.source import Emit
 
-MOST: Final = 10_000
+MOST: Final = 20_000
 """So much waits at most, …"""
-MOST_BYTES: Final = 16 << 20
+MOST_BYTES: Final = 64 << 20
 """… and with so many bytes that were copied for it."""
+
+Work = Callable[[], None]
+
+
+class _Later(Struct, frozen=True):
+    work: Work
+    held: Work
+    """What is done instead where somebody is held: it looks into no file."""
 
 
 class Outbox:
@@ -25,8 +35,8 @@ class Outbox:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._waiting: list[ev.Event | Callable[[], None]] = []
-        self._emptying = False
+        self._waiting: list[ev.Event | _Later] = []
+        self._emptying = self._held = False
         self._size = 0
 
     def __call__(self, event: ev.Event) -> None:
@@ -36,15 +46,17 @@ class Outbox:
         else:
             self._emit(event)
 
-    def later(self, work: Callable[[], None], size: int = 0) -> None:
+    def later(self, work: Work, size: int = 0, *, held: Work | None = None) -> None:
         """Work that gives its events to this outbox: it is done when :meth:`empty` comes to it.
 
-        ``size``: bytes that it keeps until then.
+        ``size``: bytes that it keeps until then. ``held``: what is done instead where somebody is held then; None:
+        ``work`` looks into no file.
         """
+        one = _Later(work, work if held is None else held)
         if self._emptying:
-            work()
+            self._do(one)
         else:
-            self._waiting.append(work)
+            self._waiting.append(one)
             self._size += size
 
     @property
@@ -54,19 +66,25 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        """Whether it should be emptied whoever is held."""
+        """Whether it is to be emptied whoever is held."""
         return len(self._waiting) > MOST or self._size > MOST_BYTES
 
-    def empty(self) -> None:
-        """Do the work that waits and give all events on."""
-        self._emptying = True
+    def empty(self, *, held: bool = False) -> None:
+        """Do the work that waits and give all events on. ``held``: somebody is held, and no file is looked into."""
+        self._emptying, self._held = True, held
         try:
             for one in self._waiting:
-                if callable(one):
-                    one()
+                if isinstance(one, _Later):
+                    self._do(one)
                 else:
                     self._emit(one)
         finally:
             self._waiting.clear()
             self._size = 0
-            self._emptying = False
+            self._emptying = self._held = False
+
+    def _do(self, one: _Later) -> None:
+        if self._held:
+            one.held()
+        else:
+            one.work()

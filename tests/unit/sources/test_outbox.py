@@ -50,6 +50,21 @@ def test_the_order_is_the_one_of_telling(steps: list[str]) -> None:
     assert told == expected
 
 
+def test_while_somebody_is_held_the_other_work_is_done_that_in_work_included() -> None:
+    told: list[ev.Event] = []
+    out = Outbox(told.append)
+
+    def again(number: int) -> None:
+        out.later(lambda: out(note(number)), held=lambda: out(note(-number)))
+
+    for held in (True, False):
+        out.later(lambda: out(note(1)), held=lambda: out(note(-1)))
+        out.later(lambda: out(note(2)))
+        out.later(lambda: again(3))
+        out.empty(held=held)
+    assert told == [note(each) for each in (-1, 2, -3, 1, 2, 3)]
+
+
 def test_work_that_fails_leaves_nothing_behind() -> None:
     told: list[ev.Event] = []
     out = Outbox(told.append)

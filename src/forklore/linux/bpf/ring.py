@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import select
+import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -48,13 +49,15 @@ class RingReader:
         self._data = data
         self._mask = size - 1
 
-    def records(self) -> Iterator[memoryview]:
-        """The records that are there now. Each is valid until the next is asked for; then its room is given back."""
-        while True:
+    def records(self, most: int = sys.maxsize) -> Iterator[memoryview]:
+        """The records that are there now, no more than so many, to be read to the end. Each is valid until the next is
+        asked for; then its room is given back."""
+        while most:
             at, end = self._position[0], self._produced[0]
-            ready = self._ready(at, end) if at != end else []
+            ready = self._ready(at, end)[:most] if at != end else []
             if not ready:
                 return
+            most -= len(ready)
             barrier()
             for position, word in ready:
                 length = word & ~_DISCARDED
@@ -76,9 +79,19 @@ class RingReader:
         return ready
 
     @property
+    def read(self) -> int:
+        """Bytes that were read, ever."""
+        return int(self._position[0])
+
+    @property
+    def written(self) -> int:
+        """Bytes that were written, ever."""
+        return int(self._produced[0])
+
+    @property
     def waiting(self) -> int:
         """Bytes that are there to be read."""
-        return int(self._produced[0] - self._position[0])
+        return self.written - self.read
 
     def release(self) -> None:
         """Let go of the memory."""

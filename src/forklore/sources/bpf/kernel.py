@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +30,6 @@ from forklore.sources.bpf.programs import programs
 from forklore.sources.unheld import BUFFER
 
 if TYPE_CHECKING:
-    from forklore.sources.bpf.callers import CopiedStacks
     from forklore.sources.bpf.follower import Follower
 
 STACK: Final = 4096
@@ -37,6 +37,8 @@ STACK: Final = 4096
 _KINDS: Final = 16
 _UNDER_WAY: Final = 1_000_000
 """Nanoseconds that a record may take from its time to its place in the ring."""
+_AHEAD: Final = 10_000
+"""Records that are read before what was before them is given on, so that there is room again. Each is 5 KiB at most."""
 _READ_ON: Final = 2_000_000
 """Nanoseconds after which it is read what came meanwhile: a stack that is new takes long, and creators end, …"""
 _READS: Final = 64
@@ -219,45 +221,45 @@ class Events:
         """:meth:`wait` ends when this can be read, too: once."""
         self._ring.also(fd)
 
-    def records(self) -> Iterator[raw.Record]:
-        """What is there now."""
+    def records(self, most: int = sys.maxsize) -> Iterator[raw.Record]:
+        """What is there now, no more than so much."""
         read = self._reader.read
-        for record in self._ring.records():
+        for record in self._ring.records(most):
             yield read(record)
 
     def give(self, follower: Follower) -> bool:
         """Have a follower take what is there now, and where code was mapped before. Whether there was any."""
-        if self._side is None or follower.stacks is None:
-            batch = list(self.records())
-            for record in batch:
-                follower.take(record)
-            return bool(batch)
         complete = time.monotonic_ns() - _UNDER_WAY
-        waiting = self._read_on(follower, self._side, follower.stacks)
-        given, read, times = len(waiting), time.monotonic_ns(), 1
-        while waiting:
-            record = waiting.popleft()
-            self._take_mapped(follower, follower.stacks, record.head.time)
-            follower.take(record)
-            if times < _READS and time.monotonic_ns() > read + _READ_ON:
-                more = self._read_on(follower, self._side, follower.stacks)
+        end, waiting, given = self._ring.written, deque[raw.Record](), 0
+        read_on, reads = 0, 0
+        while True:
+            late = reads < _READS and len(waiting) < _AHEAD and time.monotonic_ns() > read_on
+            if late or (not waiting and self._ring.read < end):
+                more = self._read_on(follower, _AHEAD - len(waiting))
                 waiting += more
-                given, read, times = given + len(more), time.monotonic_ns(), times + 1
-        self._take_mapped(follower, follower.stacks, complete)
+                given, read_on, reads = given + len(more), time.monotonic_ns() + _READ_ON, reads + 1
+            if not waiting:
+                break
+            record = waiting.popleft()
+            self._take_mapped(follower, record.head.time)
+            follower.take(record)
+        self._take_mapped(follower, complete)
         return given > 0
 
-    def _read_on(self, follower: Follower, side: SideRecords, stacks: CopiedStacks) -> deque[raw.Record]:
-        found = deque(self.records())
-        self._mapped.extend(side.read())
-        stacks.look_ahead(found, follower.family.by_key)
+    def _read_on(self, follower: Follower, most: int) -> list[raw.Record]:
+        found = list(self.records(most))
+        if self._side is not None:
+            self._mapped.extend(self._side.read())
+        if follower.stacks is not None:
+            follower.stacks.look_ahead(found, follower.family.by_key)
         return found
 
-    def _take_mapped(self, follower: Follower, stacks: CopiedStacks, until: int) -> None:
+    def _take_mapped(self, follower: Follower, until: int) -> None:
         due: list[SideRecord] = []
         while self._mapped and self._mapped[0].time <= until:
             due.append(self._mapped.popleft())
-        if due:
-            stacks.take(due, follower.family.groups)
+        if due and follower.stacks is not None:
+            follower.stacks.take(due, follower.family.groups)
 
     def take_the_rest(self, follower: Follower) -> None:
         """What was written until :meth:`detach`."""

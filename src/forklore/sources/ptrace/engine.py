@@ -233,7 +233,7 @@ class Engine:
             if deferred.work:
                 deferred.run()
             if out.waits and (out.full or not self._creations.in_flight):
-                out.empty()
+                out.empty(held=bool(self._creations.in_flight))
             if unannounced:
                 self._adopt_unannounced()
             seconds = idle(t)

@@ -103,7 +103,8 @@ class VforkMemory(Observer):
         named = space is not None and self._names is not None
         near = Near(creator.tid, now.changes if named and isinstance(now, vfork_memory.Writes) else ())
         self._out.later(
-            partial(self._tell, t, found, now, None if space is None else space.copy(), near, stack, ran_on=ran_on)
+            partial(self._tell, t, found, now, None if space is None else space.copy(), near, stack, ran_on=ran_on),
+            held=partial(self._tell, t, found, now, None, near, stack, ran_on=ran_on),
         )
 
     def _tell(

@@ -58,6 +58,7 @@ _FOLLOWED: Final = 32
 """How often the code of a file without a table in memory is read for one walk of a held task's stack."""
 _WALKED_LIMIT: Final = 4096
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
+_TOO_MUCH: Final = "so many stacks waited to be looked into, with tasks held all the time, that this one was given up"
 _NO_MEMORY: Final = "forklore had no memory left to read it (RLIMIT_AS)"
 _THREAD_LIBRARIES: Final = (b"libc.so", b"libc-2", b"libpthread")
 
@@ -183,7 +184,7 @@ class StackReader:
                 further = () if known_routine else self._of_routine(space, tid, held, entry)
                 self._later(entry, space, tid, t, again, further, whole=not met)
             if self._lines_at_once:
-                self._out.later(partial(self.write_lines, t))
+                self._out.later(partial(self.write_lines, t), held=_nothing)  # they are written the next time
         except MemoryError:
             entry.stack = self._unread(t)
 
@@ -203,7 +204,8 @@ class StackReader:
         # ``whole``: all of the stack is needed, ``further``: this besides.
         copy = self._copied(space, tid, further, whole=whole)
         noted.unread = True
-        self._out.later(partial(self._again, noted, copy, t, look), copy.size)
+        never = partial(self._never, noted, copy, t)
+        self._out.later(partial(self._again, noted, copy, t, look), copy.size, held=never)
 
     def _copied(self, space: CodeSpace, tid: Tid, further: Sequence[tuple[int, bytes]], *, whole: bool) -> Copy:
         seen, held = self._seen, self._seen.registers
@@ -242,6 +244,12 @@ class StackReader:
             self.code.at_hand = self._walked_held = None
             copy.learnt()
             noted.unread = False
+
+    def _never(self, noted: Noted | EnteredCall, copy: Copy, t: int) -> None:
+        # The copy has to go, and files may not be looked into.
+        copy.files.close()
+        noted.stack = noted.stack or self._numbered((), _TOO_MUCH, t)
+        noted.unread = False
 
     def _unread(self, t: int) -> int | None:
         try:
@@ -473,7 +481,8 @@ class StackReader:
         number = self._stacks.get((frames, end))
         if number is None:
             number = self._stacks[frames, end] = len(self._stacks) + 1
-            self._out.later(partial(self._tell, number, frames, end, t, jumped))
+            tell = partial(self._tell, number, frames, end, t)
+            self._out.later(partial(tell, jumped), held=partial(tell, list))
         return number
 
     def _tell(
@@ -685,6 +694,10 @@ def _leaving(space: CodeSpace, found: unwind.Walk) -> tuple[CodeRegion, ...]:
     leaving = {region.entry.start: region for region in regions
                if region is not None and region.loaded is not None and not region.loaded.stays}  # fmt: skip
     return tuple(leaving.values())
+
+
+def _nothing() -> None:
+    """What is done of work that can be left for the next time."""
 
 
 def _words_of(found: unwind.Walk) -> bytes:

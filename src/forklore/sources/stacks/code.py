@@ -399,7 +399,10 @@ class TracedCode:
         number = self._places.get(key)
         if number is None:
             number = self._places[key] = len(self._places) + 1
-            self._out.later(partial(self._tell, number, loaded, key[1], t, returns=returns))
+            self._out.later(
+                partial(self._tell, number, loaded, key[1], t, returns=returns),
+                held=partial(self._tell_bare, number, loaded, key[1], t),
+            )
         if region is not None:
             space.places[address] = number
         return number
@@ -474,6 +477,10 @@ class TracedCode:
         )  # fmt: skip
         if loaded is not None:
             self.places.append((number, loaded, inside))
+
+    def _tell_bare(self, number: int, loaded: Loaded | None, address: int, t: int) -> None:
+        module = None if loaded is None else loaded.number
+        self._out(ev.Place(t=t, place=number, module=module, address=address))
 
     def name(self, space: CodeSpace, address: int) -> bytes:
         """The name of the function at a run-time address of code that was loaded; empty where it is not known."""

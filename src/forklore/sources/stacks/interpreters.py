@@ -48,7 +48,8 @@ class Pythons:
             known = self._known[key] = self._in_memory(region, tid)
             files = MappedFiles(tid)
             if not known and files.take(entry):
-                self._out.later(partial(self._in_file, key, space, region, files, t))
+                held = partial(self._not_now, key, files)
+                self._out.later(partial(self._in_file, key, space, region, files, t), held=held)
             else:
                 files.close()
         return {name: entry.start + distance for name, distance in known.items()}
@@ -60,6 +61,11 @@ class Pythons:
         if found.image is None:
             return {}
         return _distances(Symbols(found.image), region, found.code.bias)
+
+    def _not_now(self, key: object, files: MappedFiles) -> None:
+        # The next time.
+        files.close()
+        self._known.pop(key, None)
 
     def _in_file(self, key: object, space: CodeSpace, region: CodeRegion, files: MappedFiles, t: int) -> None:
         self._code.at_hand = files

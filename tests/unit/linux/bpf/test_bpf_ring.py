@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,24 +55,34 @@ class Kernel:
             self.finish(at, len(payload), discard=discard)
         return at is not None
 
-    def read(self) -> list[bytes]:
-        return [bytes(record) for record in self.reader.records()]
+    def read(self, most: int = sys.maxsize) -> list[bytes]:
+        return [bytes(record) for record in self.reader.records(most)]
 
 
-@given(st.lists(st.tuples(st.integers(1, 900), st.booleans(), st.booleans()), max_size=60))
+@given(st.lists(st.tuples(st.integers(1, 900), st.booleans(), st.integers(0, 5)), max_size=60))
 def test_what_is_written_is_read_in_order_however_often_the_ring_begins_again(
-    steps: list[tuple[int, bool, bool]],
+    steps: list[tuple[int, bool, int]],
 ) -> None:
     kernel, expected, got = Kernel(), [], []
-    for number, (length, discard, read_now) in enumerate(steps):
+    for number, (length, discard, most) in enumerate(steps):
         payload = struct.pack("=I", number).ljust(length, b"x")
         if kernel.write(payload, discard=discard) and not discard:
             expected.append(payload)
-        if read_now:
-            got += kernel.read()
+        before = kernel.reader.read
+        got += kernel.read(most)
+        assert kernel.reader.read > before or most == 0 or kernel.reader.waiting == 0
     got += kernel.read()
     assert got == expected
     assert kernel.reader.waiting == 0
+    assert kernel.reader.read == kernel.reader.written
+
+
+def test_no_more_is_read_than_was_asked_for() -> None:
+    kernel = Kernel()
+    for payload in (b"1", b"2", b"3"):
+        kernel.write(payload)
+    assert kernel.read(2) == [b"1", b"2"]
+    assert kernel.read(2) == [b"3"]
 
 
 def test_a_record_that_is_not_complete_holds_up_those_behind_it() -> None:
