@@ -101,6 +101,6 @@ class Campaign:
 
     def _workload(self, kind: str, count: int, *, dynamic: bool) -> list[str]:
         if kind == "true":
-            return ["true"]
+            return [shutil.which("true") or "true"]  # by its path: bpftrace refuses a name that PATH has twice
         helper = self.programs.dynamic_helper if dynamic else self.programs.static_helper
         return [str(self.programs.workload), kind, str(count), *([str(helper)] if kind == "spawns" else [])]

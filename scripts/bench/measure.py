@@ -72,10 +72,14 @@ def build(directory: Path) -> Programs:
     )
 
 
+_COMPILES: Final = ("PYTHONDONTWRITEBYTECODE",)
+
+
 def environment() -> dict[str, str]:
-    """The environment of every run: ours, with this checkout's forklore first."""
+    """The environment of every run: ours, with this checkout's forklore first, and without what would have Python
+    compile all of it each time."""
     path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path}
+    return {name: value for name, value in {**os.environ, "PYTHONPATH": path}.items() if name not in _COMPILES}
 
 
 def run(programs: Programs, command: Sequence[str], scratch: Path, timeout: float) -> Sample:

@@ -201,7 +201,7 @@ def bend(shape: Callable[[Story, int], None], n: int, way: str) -> float:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 def test_lines_run(shape: Callable[[Story, int], None], way: str) -> None:
-    n = 32
+    n = 24
     written(shape, n, way)()  # what is imported and cached for all
     assert bend(shape, n, way) < 0.1
 
@@ -211,7 +211,7 @@ def test_lines_run(shape: Callable[[Story, int], None], way: str) -> None:
 def test_memory(shape: Callable[[Story, int], None], way: str) -> None:
     written(shape, 9, way)()
     # Four times as many, by powers of two: tables grow by doubling.
-    one, four = (peak(written(shape, n, way)) for n in (128, 512))
+    one, four = (peak(written(shape, n, way)) for n in (64, 256))
     assert four < 4.4 * one
 
 

@@ -60,7 +60,7 @@ def read_back(out: io.TextIOWrapper) -> str:
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 @pytest.mark.parametrize("view", VIEWS)
 @given(st.data(), st.integers(40, 200), st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_line_is_too_wide(view: View, encoding: str, data: st.DataObject, columns: int, verbose: bool) -> None:
     story = data.draw(named() | stories())
     trace = story.trace()
@@ -78,7 +78,7 @@ def test_no_line_is_too_wide(view: View, encoding: str, data: st.DataObject, col
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 @given(named() | stories(), st.none() | st.integers(40, 200))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_log_has_a_line_for_each_event(encoding: str, story: Story, columns: int | None) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict", newline="")
     shown = log.Log(story.header, out, color=False, endless=False, columns=columns)

@@ -37,7 +37,7 @@ STACK: Final = 4096
 _KINDS: Final = 16
 _UNDER_WAY: Final = 1_000_000
 """Nanoseconds that a record may take from its time to its place in the ring."""
-_AHEAD: Final = 10_000
+_AHEAD: Final = 20_000
 """Records that are read before what was before them is given on, so that there is room again. Each is 5 KiB at most."""
 _READ_ON: Final = 2_000_000
 """Nanoseconds after which it is read what came meanwhile: a stack that is new takes long, and creators end, …"""

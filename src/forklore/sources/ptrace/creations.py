@@ -130,6 +130,12 @@ class Creations:
         creation.state = State.OVER
         return None if creation.child is None else creation.child.id
 
+    def creator_ends(self, creator: Tracee) -> None:
+        """It is at its last stop, and tells of no child any more. Its end may be long in coming: that of a leader waits
+        for all threads of its process, a child of this very call among them."""
+        if self.is_in_call(creator):
+            self.creator_gone(creator)
+
     def creator_gone(self, creator: Tracee) -> CreationInFlight | None:
         """It ended, or was let go: a creation that is to be told of now, because nobody will be held with its child."""
         creation = self.by_creator.pop(creator, None)

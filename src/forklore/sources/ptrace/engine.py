@@ -393,6 +393,7 @@ class Engine:
     # Ends
 
     def _on_exiting(self, task: Tracee, _status: WaitStatus, t: int) -> None:
+        self._creations.creator_ends(task)
         self._titles.ending(task, t)
         for exiting in self._observers.exiting:
             exiting(task, t)

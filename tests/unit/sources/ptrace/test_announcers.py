@@ -66,6 +66,26 @@ def test_the_creator_is_the_one_whose_call_the_child_shows(arch: Arch) -> None:
     assert list(at.without(0)) == [(CHILD, None)]  # each made one
 
 
+def test_a_leader_at_its_last_stop_is_not_waited_for() -> None:
+    # Its end comes after those of its threads, and this one stands in a stop until it is adopted.
+    family, creations = Family(Options()), Creations(adopts=False)
+    leader = family.add(Tid(100), Pid(100), Pid(99), depth=0)
+    entry = call(Arch.X86_64, 0x3D0F00, 0x7000, 0, 0, 0, 0)
+    creations.entered(leader, entry)
+    creations.stopped_unannounced(CHILD, WaitStatus(0, Kind.EXIT))
+    at = announcers(family, creations, Arch.X86_64, [in_child(entry)])
+    assert list(at.without(0)) == [], "its event may be on its way"
+    creations.creator_ends(leader)
+    ((tid, made),) = at.without(0)
+    assert made is not None
+    assert (tid, made.creator, made.entry) == (CHILD, leader, entry)
+    creations.adopted(tid, made)
+    assert creations.creator_gone(leader) is None
+    assert not creations.in_flight
+    creations.creator_ends(leader)  # who is in no call has nothing to tell
+    assert creations.left == []
+
+
 def test_of_those_who_died_in_equal_calls_it_is_the_last() -> None:
     # A task can be killed in its call before there is a child.
     family, creations = Family(Options()), Creations(adopts=False)
