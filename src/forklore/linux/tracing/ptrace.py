@@ -95,10 +95,16 @@ def detach(tid: Tid, signal: int = 0) -> None:
 
 
 def event_message(tid: Tid) -> int:
-    """PTRACE_GETEVENTMSG: the new tid, the old tid, the exit status: what the event at hand carries."""
+    """PTRACE_GETEVENTMSG: the new tid, the old tid: what the event carries that a tracee stopped at.
+
+    ProcessLookupError where SIGKILL has taken it to its last stop since: what it would answer is its exit status.
+    """
     if _ask(_GETEVENTMSG, tid, 0, _message_there) == -1:
         raise fail(f"PTRACE_GETEVENTMSG of {tid}")
-    return _message.value
+    message = _message.value
+    if in_exit_stop(tid):
+        raise ProcessLookupError(errno.ESRCH, f"{tid} is in its last stop")
+    return message
 
 
 Entry = tuple[int, int, int, int, int, int]

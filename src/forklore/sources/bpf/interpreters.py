@@ -118,6 +118,8 @@ class Interpreters:
             found = self._told(creator, (creator, child) if copied else (creator,), record, depth)
             if found is not None:
                 self._ahead[record.head.number] = found
+        while len(self._ahead) > raw.AHEAD:  # some belong to creations that nobody asks about
+            del self._ahead[next(iter(self._ahead))]
 
     def _told(self, pid: Pid, tids: Iterable[Pid], record: raw.Create, depth: int) -> Told | None:
         interpreter = self._of.get(pid)

@@ -37,8 +37,6 @@ STACK: Final = 4096
 _KINDS: Final = 16
 _UNDER_WAY: Final = 1_000_000
 """Nanoseconds that a record may take from its time to its place in the ring."""
-_AHEAD: Final = 20_000
-"""Records that are read before what was before them is given on, so that there is room again. Each is 5 KiB at most."""
 _READ_ON: Final = 2_000_000
 """Nanoseconds after which it is read what came meanwhile: a stack that is new takes long, and creators end, …"""
 _READS: Final = 64
@@ -233,9 +231,9 @@ class Events:
         end, waiting, given = self._ring.written, deque[raw.Record](), 0
         read_on, reads = 0, 0
         while True:
-            late = reads < _READS and len(waiting) < _AHEAD and time.monotonic_ns() > read_on
+            late = reads < _READS and len(waiting) < raw.AHEAD and time.monotonic_ns() > read_on
             if late or (not waiting and self._ring.read < end):
-                more = self._read_on(follower, _AHEAD - len(waiting))
+                more = self._read_on(follower, raw.AHEAD - len(waiting))
                 waiting += more
                 given, read_on, reads = given + len(more), time.monotonic_ns() + _READ_ON, reads + 1
             if not waiting:

@@ -56,6 +56,8 @@ NO_INTERPRETER, OUTERMOST, DEEPER, UNREADABLE, NO_THREAD = range(5)
 ARGV, ENVP, DIRECTORY = 1, 2, 3
 WHOLE, MORE = 1, 2
 
+AHEAD: Final = 20_000
+"""Records that are read before what was before them is given on, so that there is room again. Each is 5 KiB at most."""
 WORDS: Final = {Arch.X86_64: 21, Arch.AARCH64: 36, Arch.RISCV64: 36}
 """How many words of the kernel's pt_regs there are."""
 

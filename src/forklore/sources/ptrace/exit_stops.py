@@ -34,8 +34,11 @@ class ExitStops:
             self._kernel.set_options(task.tid, self.options | Option.TRACEEXIT)
             task.tells_end = True
 
-    def drop(self, task: Tracee) -> None:
-        """``task``, which is held, does not, unless its title is to be read then. ProcessLookupError as above."""
+    def drop(self, task: Tracee, *, told_child: bool = True) -> None:
+        """``task``, which is held, does not, unless its title is to be read then. ProcessLookupError as above.
+
+        ``told_child``: False where it is held at the event of a child that is not in the table yet.
+        """
         if task.tells_end and not task.title_at_end:
             self._kernel.set_options(task.tid, self.options)
-            task.tells_end = False
+            task.tells_end, task.child_tells_end = False, not told_child

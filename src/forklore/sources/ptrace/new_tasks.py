@@ -22,7 +22,7 @@ from forklore.sources.ptrace.task_names import Renames
 from forklore.sources.ptrace.task_table import Family
 from forklore.sources.ptrace.tracee import EnteredCall, Tracee
 
-_CREATION_STOPS: Final[dict[Kind, ev.CreateStop]] = {Kind.FORK: "fork", Kind.VFORK: "vfork", Kind.CLONE: "clone"}
+CREATION_STOPS: Final[dict[Kind, ev.CreateStop]] = {Kind.FORK: "fork", Kind.VFORK: "vfork", Kind.CLONE: "clone"}
 
 
 class NewTasks:
@@ -56,7 +56,7 @@ class NewTasks:
             entry = self._made_by(creator, t)
         creator.entry = None
         child = self._family.born(creator, tid, entry.flags if entry is not None else 0)
-        early = self._creations.announced(creator, child, entry, t, _CREATION_STOPS[kind])
+        early = self._creations.announced(creator, child, entry, t, CREATION_STOPS[kind])
         if child.group is creator.group:
             self._renames.look(creator.group, t)
         return child, early

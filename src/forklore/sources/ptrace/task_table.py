@@ -22,7 +22,8 @@ class Family(TaskTable[Tracee]):
         if creator.space is not None:
             child.space = creator.space if flags & CLONE_VM else creator.space.copy()
         child.time_pending = creator.time_pending
-        child.tells_end = creator.tells_end  # ptrace's options are inherited
+        child.tells_end = creator.tells_end or creator.child_tells_end  # ptrace's options are inherited
+        creator.child_tells_end = False
         child.nested = child.parted = creator.parted or bool(flags & CLONE_NEWPID)
         child.keep = self._follows(child, thread=child.group is creator.group)
         return child

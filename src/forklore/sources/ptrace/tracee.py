@@ -150,6 +150,8 @@ class Tracee(Struct, eq=False):
     """Where it was when it got a signal that it does not survive."""
     tells_end: bool = False
     """It stops at its end (PTRACE_O_TRACEEXIT), where it does not by the options of all."""
+    child_tells_end: bool = False
+    """It did when it made the child that it is about to tell of, which has its options of then."""
     title_at_end: bool = False
     """The command line that it may have written for itself is read then."""
     space: CodeSpace | None = None

@@ -18,6 +18,7 @@ from forklore.abi.units import Pid, TaskId, Tid, Unavailable
 from forklore.events import records as ev
 from forklore.linux import proc
 from forklore.linux.tracing.wait import Kind, WaitStatus
+from forklore.sources.ptrace.new_tasks import CREATION_STOPS
 from forklore.sources.ptrace.tracee import Group, Tracee
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ class Zombies:
         elif told and parent.zombies:
             self._ends.add(task)
         elif not parent.zombies:
-            self._ends.drop(task)  # or its children would stop at their ends, too
+            # Or its children would stop at their ends, too.
+            self._ends.drop(task, told_child=status.kind not in CREATION_STOPS)
 
     def _is_last(self, task: Tracee) -> bool:
         # Its process ends with it: there are no other threads, or SIGKILL waits for them (kernel/signal.c:

@@ -193,6 +193,16 @@ def test_it_no_longer_does_when_they_are_gone() -> None:
     assert world.only() == ("waited", 6, 7)
 
 
+def test_a_child_has_the_options_that_its_creator_had_when_it_made_it() -> None:
+    world = World()
+    world.stops(SIGCHLD, 6)
+    world.zombies.clear()
+    world.stops(WaitStatus(0, Kind.FORK), 7)
+    assert world.set == [(PARENT, 1 | TRACEEXIT), (PARENT, 1)]
+    assert not world.parent.tells_end
+    assert [world.family.born(world.parent, Tid(tid), 0).tells_end for tid in (12, 13)] == [True, False]
+
+
 def test_where_all_stop_at_their_end_nothing_is_set() -> None:
     world = World(options=TRACEEXIT)
     world.stops(SIGCHLD, 6)
