@@ -131,3 +131,46 @@ def test_a_frozen_control_group(kind: str) -> None:
     assert answer.chain.root == "frozen", text
     assert f"{child.pid} sleep is frozen, and waits for its control group {folder} to be thawed" in text
     assert text.endswith("What ends it: whoever thaws it.")
+
+
+def done(*command: str | Path) -> str:
+    """What is wrong with it; empty: nothing."""
+    ran = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    return (ran.stderr.strip() or f"{command[0]} ends with {ran.returncode}") if ran.returncode else ""
+
+
+@contextmanager
+def file_system(folder: Path) -> Iterator[Path]:
+    """One of its own, mounted."""
+    for name, package in (("mkfs.ext4", "e2fsprogs"), ("fsfreeze", "util-linux"), ("mount", "mount")):
+        need(name, package)
+    image, place = folder / "image", folder / "place"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    problem = done("mkfs.ext4", "-q", image) or done("mount", "-o", "loop", image, place)
+    if problem:
+        pytest.skip(f"no file system can be mounted from a file here: {problem}")
+    try:
+        yield place
+    finally:
+        assert done("umount", place) == ""
+
+
+def test_a_write_to_a_frozen_file_system_hears_no_signal(tmp_path: Path) -> None:
+    with file_system(tmp_path) as place:
+        assert done("fsfreeze", "-f", place) == ""
+        writes = subprocess.Popen(["sh", "-c", f"echo x > {place}/file"])
+        try:
+            nothing = select.poll()
+            while "State:\tD" not in Path(f"/proc/{writes.pid}/status").read_text():
+                nothing.poll(1)
+            graph = observe([writes.pid])
+            (answer,) = conclude(graph)
+            text = headline(graph, answer.chain)
+        finally:
+            assert done("fsfreeze", "-u", place) == ""
+            assert writes.wait() == 0
+    (task,) = graph.tasks.values()
+    assert (task.state, answer.chain.certainty, answer.chain.root) == ("D", Certainty.OPEN, "kernel"), text
+    assert text == f"{writes.pid} sh waits for the kernel to finish openat ({place}/file to be opened)."
