@@ -224,6 +224,9 @@ WRONG: Final[Mapping[str, Mapping[str, Case]]] = MappingProxyType({
         "write end": Case(wrong("pipe"), r"(?P<t1>\d+) wrong could not see the end of the data in pipe:\[\d+\]:"
                           rf" (?P<t0>\d+) wrong held its write end, which survived its exec, for {_SPAN} after all"
                           " others that held it had ended", _WRONG, "error", sure=False),
+        "by fork": Case(wrong("pipe-forked"), r"(?P<t1>\d+) wrong could not see the end of the data in pipe:\[\d+\]:"
+                        rf" (?P<t0>\d+) wrong held its write end, which it got by fork, for {_SPAN} after all others"
+                        " that held it had ended", _WRONG, "error", sure=False),
     },
     "fork-with-threads": {
         "C": Case(wrong("threads-fork"), r"(?P<t0>\d+) wrong was forked by fork while 1 other thread of (?P<t1>\d+)"

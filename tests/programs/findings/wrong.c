@@ -162,10 +162,18 @@ static void runs_lasts_once_closed(void)
 	wait_at(until_closed);
 	runs_lasts();
 }
+/* Executes nothing, and has a child that does. */
+static void lasts_once_closed(void)
+{
+	drop_key(until_closed);
+	wait_at(until_closed);
+	expect_exit(child_that(runs_true), 0);
+	lasts();
+}
 
-/* A writer, and a helper that is started beside it, executes once its creator has closed its own write end, and lives
+/* A writer, and a helper that is started beside it, goes on once its creator has closed its own write end, and lives
  * longer. */
-static void hold_pipe(int flags)
+static void hold_pipe(int flags, void (*helper_runs)(void))
 {
 	int data[2];
 	must(pipe2(data, flags), "pipe2");
@@ -180,7 +188,7 @@ static void hold_pipe(int flags)
 		execute("say");
 	}
 	until_closed = make_gate();
-	pid_t helper = child_that(runs_lasts_once_closed);
+	pid_t helper = child_that(helper_runs);
 	close(data[1]);
 	drop_key(until_closed);
 	expect_exit(writer, 0);
@@ -312,9 +320,11 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "leak-file"))
 		leak_file();
 	if (!strcmp(what, "pipe"))
-		hold_pipe(0);
+		hold_pipe(0, runs_lasts_once_closed);
 	if (!strcmp(what, "pipe-cloexec"))
-		hold_pipe(O_CLOEXEC);
+		hold_pipe(O_CLOEXEC, runs_lasts_once_closed);
+	if (!strcmp(what, "pipe-forked"))
+		hold_pipe(O_CLOEXEC, lasts_once_closed);
 	if (!strcmp(what, "threads-fork"))
 		fork_beside_threads(ends);
 	if (!strcmp(what, "threads-exec"))
