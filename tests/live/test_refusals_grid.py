@@ -29,5 +29,7 @@ def test_every_first_reason_is_the_true_one() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if ": 23 calls, " in line]
-    assert len(lines) == 13
+    left_out = "SCHED_DEADLINE is left out: this process may not run on every processor" in done.stdout.splitlines()
+    assert left_out is (len(os.sched_getaffinity(0)) < (os.cpu_count() or 0))
+    assert len(lines) == 13 - left_out
     assert all(int(line.split(", ")[-2].split()[0]) > 0 for line in lines), "a context without a refusal proves nothing"
