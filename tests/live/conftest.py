@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -44,8 +45,19 @@ def _does_not_hang() -> Iterator[None]:
         signal.signal(signal.SIGALRM, former)
 
 
+@pytest.fixture(scope="session")
+def _open_source() -> Iterator[Path]:
+    # Compiled once: those who read it here may not write.
+    with TemporaryDirectory(prefix="forklore-open-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copytree(_SOURCE, folder / "src")
+        compileall.compile_dir(folder / "src", quiet=2)
+        yield folder / "src"
+
+
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def open_folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A directory that every user can look into, with a copy of the package in ``src`` and a ``home`` of uid 65534.
 
     Not in tmp_path: what is above that is closed by every pytest that starts. For tests that become another user,
@@ -60,7 +72,7 @@ def open_folder() -> Iterator[Path]:
         folder.chmod(0o755)
         (folder / "home").mkdir()
         os.chown(folder / "home", NOBODY, NOBODY)
-        shutil.copytree(_SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "src").symlink_to(request.getfixturevalue("_open_source"))
         yield folder
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,10 @@ NOBODY: Final = 65534
 LIMIT: Final = 120
 """Seconds for a command: an audit takes two of them on a machine at rest."""
 BECOME: Final = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+
+_found: Final[dict[tuple[str, ...], str | None]] = {}
+"""By how one becomes that user: it was looked for once."""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -36,8 +40,18 @@ def packages() -> list[str]:
     return [path for path in sys.path if path.endswith("site-packages")]
 
 
-def interpreter(become: list[str], environment: Mapping[str, str]) -> str:
+def interpreter(become: Sequence[str], environment: Mapping[str, str]) -> str:
     """A Python that the user can execute; skips the test where there is none."""
+    known = tuple(become)
+    if known not in _found:
+        _found[known] = _interpreter(become, environment)
+    found = _found[known]
+    if found is None:
+        pytest.skip(f"{sys.executable} and its packages cannot be read by uid {NOBODY}")
+    return found
+
+
+def _interpreter(become: Sequence[str], environment: Mapping[str, str]) -> str | None:
     # Python may well lie below a home of root's; then another one of the same version will do.
     for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
         script = "import forklore, msgspec, elftools, psutil"
@@ -50,4 +64,4 @@ def interpreter(become: list[str], environment: Mapping[str, str]) -> str:
             continue
         if tried.returncode == 0:
             return python
-    pytest.skip(f"{sys.executable} and its packages cannot be read by uid {NOBODY}")
+    return None

@@ -17,6 +17,7 @@ from select import select
 
 import pytest
 from fuse_server import served
+from ordinary_user import interpreter
 from tracing import ENVIRONMENT, FORKLORE, TIMEOUT, Program
 
 import forklore
@@ -110,12 +111,8 @@ def who(request: pytest.FixtureRequest) -> tuple[Path, Prefix]:
     folder: Path = request.getfixturevalue("open_folder")
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--", "env"]
     paths = [str(folder / "src"), *(path for path in sys.path if path.endswith("site-packages"))]
-    # Python may well lie below a home of root's; then another one of the same version will do.
-    for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
-        words = [*become, f"PYTHONPATH={os.pathsep.join(paths)}", python, "-m", "forklore"]
-        if not subprocess.run([*words, "explain", "0x11"], capture_output=True, check=False).returncode:
-            return folder / "home", words
-    pytest.skip(f"{sys.executable} and its packages cannot be read by uid {NOBODY}")
+    python = interpreter(become, {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)})
+    return folder / "home", [*become, f"PYTHONPATH={os.pathsep.join(paths)}", python, "-m", "forklore"]
 
 
 @pytest.fixture
