@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,9 +46,11 @@ def test_a_tree_tells_every_process_of_it() -> None:
     assert said.count("deadlocked for certain") == 2
 
 
-def test_by_name() -> None:
-    with hanging([made("ends.c"), "server"]) as found:
-        assert f"{found.pid} ends waits for connections on TCP 0.0.0.0:" in why("--name", "ends")
+def test_by_name(tmp_path: Path) -> None:
+    # A name that no other test's program has.
+    own = Path(shutil.copy(made("ends.c"), tmp_path / f"own{os.getpid()}"))
+    with hanging([own, "server"]) as found:
+        assert f"{found.pid} {own.name} waits for connections on TCP 0.0.0.0:" in why("--name", own.name)
     assert "no process is called no-such-name" in why("--name", "no-such-name", status=1)
 
 
