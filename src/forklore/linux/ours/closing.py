@@ -14,6 +14,8 @@ from typing import Final
 
 from forklore.abi.units import Fd
 
+NAME: Final = b"forklore-closes"
+"""What that process is called, for whoever sees it."""
 _MOST: Final = 1 << 20
 
 
@@ -34,6 +36,8 @@ def close_elsewhere(descriptors: Sequence[Fd]) -> None:
 def _outlive(descriptors: Sequence[Fd], gate: int) -> None:
     try:
         if os.fork() == 0:  # nobody's child: nobody has to wait for it
+            with open("/proc/self/comm", "wb", buffering=0) as name:
+                name.write(NAME)
             kept = sorted({*descriptors, gate})
             for first, after in zip([-1, *kept], [*kept, _MOST], strict=True):
                 os.closerange(first + 1, after)
