@@ -19,9 +19,16 @@ def command() -> int:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     gc.set_threshold(_NET_ALLOCATIONS)
     verb = sys.argv[1] if len(sys.argv) > 1 else "-"
-    if not verb.startswith("-"):
-        _import_msgspec()
-    from forklore.cli.main import main
+    try:
+        if not verb.startswith("-"):
+            _import_msgspec()
+        from forklore.cli.main import main
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] == "forklore":
+            raise
+        told = f"{missing.name}, which forklore needs, is not installed for {sys.executable}"
+        print(f"forklore: {told}; `pip install .` in a checkout brings it", file=sys.stderr)
+        return 125 if verb == "run" else 1
 
     try:
         if ours:

@@ -55,3 +55,22 @@ def test_run_ends_the_process_and_loses_nothing(tmp_path: Path) -> None:
 def test_whoever_profiles_it_has_the_last_word() -> None:
     ended = _python(_PROFILED, "sh", "-c", "exit 3", "profiled")
     assert (ended.returncode, ended.stdout) == (0, "ended 3\n")
+
+
+_WITHOUT = """\
+import sys
+sys.modules["msgspec"] = None
+from forklore.__main__ import command
+sys.argv = ["forklore", *sys.argv[1:]]
+sys.exit(command())
+"""
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    for words, status in ((("show", "x"), 1), (("run", "--", "true"), 125)):
+        ended = _python(_WITHOUT, *words)
+        assert (ended.returncode, ended.stdout) == (status, "")
+        assert ended.stderr == (
+            f"forklore: msgspec, which forklore needs, is not installed for {sys.executable}; `pip install .` in a"
+            " checkout brings it\n"
+        )
