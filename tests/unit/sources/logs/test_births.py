@@ -57,6 +57,13 @@ def test_a_child_that_shows_late_is_not_the_next_call_s(tmp_path: Path) -> None:
     assert warnings == []
 
 
+def test_a_number_that_is_the_same_outside_is_no_pid_inside(tmp_path: Path) -> None:
+    """13 is in a pid namespace, and its child never shows: then 10 may be in one as well, for all that is known."""
+    events, warnings = read(tmp_path / "log", f"13 vfork() = 5\n10 {FORK}) = 28\n28 gettid() = 28\n")
+    assert made(events)[28] == (10, None)
+    assert warnings == []
+
+
 SIGCHLD = "--- SIGCHLD {si_signo=SIGCHLD, si_code=%s, si_pid=%d, si_uid=0, si_status=%s} ---"
 
 

@@ -262,7 +262,7 @@ class Ordering:
     def _numbers(self, creating: Creating, child: LoggedTask, inner: int | None) -> list[int] | None:
         creator = creating.task
         between = [UNKNOWN_TID] * max(0, creator.level - 1)
-        numbers = [] if inner is None else [*between, inner]
+        numbers = [] if inner is None or inner == child.tid else [*between, inner]
         if creating.space is None or creator.unshared:
             # Who comes first into a pid namespace is 1 in it (pid_namespaces(7)).
             numbers = [*(numbers or [UNKNOWN_TID] * creator.level), 1]
