@@ -72,14 +72,13 @@ def build(directory: Path) -> Programs:
     )
 
 
-_COMPILES: Final = ("PYTHONDONTWRITEBYTECODE",)
-
-
 def environment() -> dict[str, str]:
     """The environment of every run: ours, with this checkout's forklore first, and without what would have Python
     compile all of it each time."""
     path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
-    return {name: value for name, value in {**os.environ, "PYTHONPATH": path}.items() if name not in _COMPILES}
+    whole = {**os.environ, "PYTHONPATH": path}
+    whole.pop("PYTHONDONTWRITEBYTECODE", None)
+    return whole
 
 
 def run(programs: Programs, command: Sequence[str], scratch: Path, timeout: float) -> Sample:

@@ -54,7 +54,7 @@ class RingReader:
         asked for; then its room is given back."""
         while most:
             at, end = self._position[0], self._produced[0]
-            ready = self._ready(at, end)[:most] if at != end else []
+            ready = self._ready(at, end, most) if at != end else []
             if not ready:
                 return
             most -= len(ready)
@@ -66,11 +66,12 @@ class RingReader:
                     yield self._data[start : start + length]
                 self._position[0] = position + _room(length)
 
-    def _ready(self, at: int, end: int) -> list[tuple[int, int]]:
-        """Where the records begin that are complete, up to the first that is not, and their first words."""
+    def _ready(self, at: int, end: int, most: int) -> list[tuple[int, int]]:
+        """Where the records begin that are complete, up to the first that is not, and their first words; no more than
+        ``most``."""
         barrier()
         ready: list[tuple[int, int]] = []
-        while at < end:
+        while at < end and len(ready) < most:
             word = self._lengths[(at & self._mask) >> 2]
             if word & _BUSY:
                 break

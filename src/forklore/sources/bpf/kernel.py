@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -219,7 +218,7 @@ class Events:
         """:meth:`wait` ends when this can be read, too: once."""
         self._ring.also(fd)
 
-    def records(self, most: int = sys.maxsize) -> Iterator[raw.Record]:
+    def records(self, most: int) -> Iterator[raw.Record]:
         """What is there now, no more than so much."""
         read = self._reader.read
         for record in self._ring.records(most):

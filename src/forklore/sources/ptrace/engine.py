@@ -232,8 +232,8 @@ class Engine:
         while not self._asked:
             if deferred.work:
                 deferred.run()
-            if out.waits and (out.full or not self._creations.in_flight):
-                out.empty(held=bool(self._creations.in_flight))
+            if out.waits and (not (held := self._creations.in_flight) or out.full):
+                out.empty(held=held)
             if unannounced:
                 self._adopt_unannounced()
             seconds = idle(t)
